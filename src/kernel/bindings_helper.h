@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Input of bindgen: the headers that the driver needs and that the kernel's
+ * own rust/bindings/bindings_helper.h does not include.
+ */
+#include <linux/anon_inodes.h>
+#include <asm/opal-api.h>
+#include <asm/xive.h>
+
+#include "helpers.h"

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File operations of a character device whose opens have a mapping of their own.
+//!
+//! Goes beyond `kernel::miscdevice`, which has neither `poll` nor page faults and leaves all opens
+//! of a node on one address space. How an open finds its device is the business of whoever
+//! registers the node, see [`super::misc`].
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::{
+    bindings as extra,
+    mapping::{
+        Fault,
+        FaultResult,
+        FileMapping, //
+    }, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    error::{
+        from_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
+    ffi,
+    fs::File,
+    mm::virt::{
+        flags,
+        VmaNew, //
+    },
+    module::this_module,
+    page::PAGE_SHIFT,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::{
+        poll::PollTable,
+        Arc, //
+    },
+    types::ForeignOwnable, //
+};
+
+/// What an open file of a device can do.
+#[vtable]
+pub(crate) trait FileOperations: Sized {
+    /// The device behind the node.
+    type Device: Sync;
+
+    /// What belongs to one open file.
+    type Data: ForeignOwnable + Send + Sync;
+
+    /// Called by `open`. `mapping` is the address space that `mmap` of this file will use.
+    fn open(device: &Self::Device, mapping: Arc<FileMapping>) -> Result<Self::Data>;
+
+    /// Called by `ioctl`.
+    fn ioctl(
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _cmd: u32,
+        _arg: usize,
+    ) -> Result<isize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called by `poll`, returns the events that are pending (`EPOLLIN` and so on).
+    fn poll(
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _file: &File,
+        _table: PollTable<'_>,
+    ) -> u32 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called by `mmap`, to refuse what the device does not allow.
+    ///
+    /// Inserts nothing: the mapping is populated by [`Self::fault`].
+    fn mmap(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>, _area: &NewMapping<'_>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called when a page that is not there is touched, with the mmap or VMA lock held.
+    fn fault(
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _fault: &Fault<'_>,
+    ) -> FaultResult {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called to fill `/proc/<pid>/fdinfo/<fd>`.
+    fn show_fdinfo(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>, _m: &SeqFile) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// A mapping that `mmap` is about to make.
+///
+/// It is shared, will map device pages only, uncached, and cannot be grown.
+pub(crate) struct NewMapping<'a> {
+    vma: &'a VmaNew,
+}
+
+impl NewMapping<'_> {
+    /// Returns the offset in the file at which it starts, in bytes.
+    pub(crate) fn offset(&self) -> u64 {
+        // SAFETY: The VMA is valid and nobody else has it yet, as it is being set up.
+        let pgoff = unsafe { (*self.vma.as_ptr()).vm_pgoff };
+
+        // Does not overflow: mmap() refuses ranges that end beyond `loff_t`.
+        (pgoff as u64) << PAGE_SHIFT
+    }
+
+    /// Returns its length in bytes, a multiple of the page size.
+    pub(crate) fn len(&self) -> u64 {
+        (self.vma.end() - self.vma.start()) as u64
+    }
+
+    /// Makes sure that it is write-only, now and after any `mprotect`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `mmap` was asked for anything but `PROT_WRITE`.
+    pub(crate) fn require_write_only(&self) -> Result {
+        if !self.vma.writable() {
+            return Err(EINVAL);
+        }
+        self.vma.try_clear_mayread()?;
+        self.vma.try_clear_mayexec()
+    }
+}
+
+/// The private data of an open file.
+///
+/// # Invariants
+///
+/// `data` came from `T::Data::into_foreign`.
+struct OpenFile<T: FileOperations> {
+    data: NonNull<ffi::c_void>,
+    // The address space stays for as long as the file points to it, whatever `data` does.
+    _mapping: Arc<FileMapping>,
+    _t: PhantomData<T>,
+}
+
+/// The C side of [`FileOperations`].
+pub(super) struct FileTable<T: FileOperations>(PhantomData<T>);
+
+impl<T: FileOperations> FileTable<T> {
+    /// Finishes the opening of a file of `device`.
+    ///
+    /// # Safety
+    ///
+    /// To be called from the `open` callback of a table made by [`Self::build`], with the file
+    /// being opened.
+    pub(super) unsafe fn open(device: &T::Device, file: *mut bindings::file) -> Result {
+        let mapping = FileMapping::new::<T::OwnerModule>()?;
+        let open_file = KBox::<OpenFile<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+        let data = T::open(device, mapping.clone())?.into_foreign();
+        let address_space = mapping.as_raw();
+
+        // INVARIANT: `data` comes from `into_foreign`, which returns no null pointer.
+        let open_file = open_file.write(OpenFile {
+            data: NonNull::new(data).ok_or(EINVAL)?,
+            _mapping: mapping,
+            _t: PhantomData,
+        });
+
+        // SAFETY: The file is being opened, so nobody else uses it. `mapping` outlives the use of
+        // its address space: it goes in `release`, the last thing that is done with the file.
+        unsafe {
+            (*file).f_mapping = address_space;
+            (*file).private_data = open_file.into_foreign();
+        }
+        Ok(())
+    }
+
+    /// Returns what belongs to `file`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must have been opened by [`Self::open`] and not be released during `'a`.
+    unsafe fn data<'a>(file: *mut bindings::file) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
+        // SAFETY: `open` stored the box there, and only `release` takes it back.
+        let open_file = unsafe { KBox::<OpenFile<T>>::borrow((*file).private_data) };
+
+        // SAFETY: `data` comes from `into_foreign`, and only `release` takes it back.
+        unsafe { T::Data::borrow(open_file.data.as_ptr()) }
+    }
+
+    /// # Safety
+    ///
+    /// To be called as the last callback of a file that was opened by [`Self::open`].
+    unsafe extern "C" fn release(
+        _inode: *mut bindings::inode,
+        file: *mut bindings::file,
+    ) -> ffi::c_int {
+        // SAFETY: `open` stored the box there. This is the last callback of the file.
+        let open_file = unsafe { KBox::<OpenFile<T>>::from_foreign((*file).private_data) };
+
+        // SAFETY: As above. Nothing is borrowed from it any more.
+        drop(unsafe { T::Data::from_foreign(open_file.data.as_ptr()) });
+
+        // Not left pointing to what goes with `open_file`.
+        //
+        // SAFETY: The file and its inode are valid, and nobody else uses the file.
+        unsafe { (*file).f_mapping = (*(*file).f_inode).i_mapping };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// `file` must have been opened by [`Self::open`].
+    unsafe extern "C" fn ioctl(
+        file: *mut bindings::file,
+        cmd: ffi::c_uint,
+        arg: ffi::c_ulong,
+    ) -> ffi::c_long {
+        // SAFETY: The file is open for the duration of the call.
+        let data = unsafe { Self::data(file) };
+
+        from_result(|| Ok(T::ioctl(data, cmd, arg)? as ffi::c_long))
+    }
+
+    /// # Safety
+    ///
+    /// `file` must have been opened by [`Self::open`], `table` be null or valid.
+    unsafe extern "C" fn poll(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table_struct,
+    ) -> bindings::__poll_t {
+        // SAFETY: The file is open for the duration of the call. poll() does not use the position
+        // of a file, so there is no `fdget_pos` on this thread. The table is null or valid for the
+        // duration of the call.
+        let (data, file, table) = unsafe {
+            (
+                Self::data(file),
+                File::from_raw_file(file),
+                PollTable::from_raw(table),
+            )
+        };
+
+        T::poll(data, file, table)
+    }
+
+    /// # Safety
+    ///
+    /// `file` must have been opened by [`Self::open`], `vma` be undergoing its set-up.
+    unsafe extern "C" fn mmap(
+        file: *mut bindings::file,
+        vma: *mut bindings::vm_area_struct,
+    ) -> ffi::c_int {
+        // SAFETY: The file is open for the duration of the call, and the VMA is being set up.
+        let (data, new) = unsafe { (Self::data(file), VmaNew::from_raw(vma)) };
+
+        from_result(|| {
+            // A private mapping would be copy-on-write, for which device pages cannot be inserted.
+            if new.flags() & flags::SHARED == 0 {
+                return Err(EINVAL);
+            }
+            T::mmap(data, &NewMapping { vma: new })?;
+
+            // SAFETY: The VMA is being set up. Nothing has set `VM_MIXEDMAP`, which would exclude
+            // what is set here: `NewMapping` does not offer it.
+            unsafe {
+                extra::uxive_vma_set_device_pages(vma);
+                (*vma).vm_ops = &Self::VM_OPERATIONS;
+            }
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `vmf` must be a fault in a VMA that was set up by [`Self::mmap`].
+    unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: The argument is valid for the duration of the call. Its VMA was set up by
+        // `mmap` above, as the type invariants of `Fault` demand, and keeps its file open.
+        let (fault, data) = unsafe {
+            let vmf = NonNull::new_unchecked(vmf);
+            let vma = vmf.as_ref().__bindgen_anon_1.vma;
+            (Fault::from_raw(vmf), Self::data((*vma).vm_file))
+        };
+
+        T::fault(data, &fault).into_raw()
+    }
+
+    /// # Safety
+    ///
+    /// `file` must have been opened by [`Self::open`], `m` be valid and used by nobody else.
+    unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
+        // SAFETY: The file is open for the duration of the call, and the `seq_file` is valid and
+        // not used by others meanwhile.
+        let (data, m) = unsafe { (Self::data(file), SeqFile::from_raw(m)) };
+
+        T::show_fdinfo(data, m);
+    }
+
+    const VM_OPERATIONS: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        fault: if T::HAS_FAULT {
+            Some(Self::fault)
+        } else {
+            None
+        },
+        ..pin_init::zeroed()
+    };
+
+    /// Makes the table for a node whose `open` callback is `open`.
+    pub(super) const fn build(
+        open: unsafe extern "C" fn(*mut bindings::inode, *mut bindings::file) -> ffi::c_int,
+    ) -> bindings::file_operations {
+        bindings::file_operations {
+            owner: this_module::<T::OwnerModule>().as_ptr(),
+            open: Some(open),
+            release: Some(Self::release),
+            unlocked_ioctl: if T::HAS_IOCTL {
+                Some(Self::ioctl)
+            } else {
+                None
+            },
+            #[cfg(CONFIG_COMPAT)]
+            compat_ioctl: if T::HAS_IOCTL {
+                bindings::compat_ptr_ioctl
+            } else {
+                None
+            },
+            poll: if T::HAS_POLL { Some(Self::poll) } else { None },
+            mmap: if T::HAS_MMAP { Some(Self::mmap) } else { None },
+            show_fdinfo: if T::HAS_SHOW_FDINFO {
+                Some(Self::show_fdinfo)
+            } else {
+                None
+            },
+            ..pin_init::zeroed()
+        }
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Miscellaneous character devices with [`FileOperations`].
+//!
+//! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
+
+use super::file::{
+    FileOperations,
+    FileTable, //
+};
+use kernel::{
+    bindings,
+    container_of,
+    error::{
+        from_result,
+        to_result, //
+    },
+    ffi,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// How a misc device appears in `/dev`.
+#[derive(Clone, Copy)]
+pub(crate) struct MiscOptions {
+    /// The name of the device in sysfs.
+    pub(crate) name: &'static CStr,
+    /// The path of the node below `/dev`.
+    pub(crate) nodename: &'static CStr,
+    /// The permission bits of the node.
+    pub(crate) mode: u16,
+}
+
+/// A registered misc device.
+///
+/// # Invariants
+///
+/// `misc` is registered with `misc_register`, and its operations are those of `T`.
+#[pin_data(PinnedDrop)]
+pub(crate) struct MiscRegistration<T: FileOperations> {
+    #[pin]
+    misc: Opaque<bindings::miscdevice>,
+    device: T::Device,
+}
+
+// SAFETY: A misc device may be deregistered by another thread than the one that registered it.
+unsafe impl<T: FileOperations> Send for MiscRegistration<T> where T::Device: Send {}
+
+// SAFETY: A shared reference gives access to `device` only, which is `Sync`.
+unsafe impl<T: FileOperations> Sync for MiscRegistration<T> {}
+
+impl<T: FileOperations> MiscRegistration<T> {
+    const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Self::open);
+
+    /// Registers a misc device; each open of it is handed `device`.
+    pub(crate) fn new(options: MiscOptions, device: T::Device) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            device,
+            // Last, for the device may be opened before the registration returns.
+            misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
+                let mut misc: bindings::miscdevice = pin_init::zeroed();
+                misc.minor = bindings::MISC_DYNAMIC_MINOR as ffi::c_int;
+                misc.name = options.name.as_char_ptr();
+                misc.nodename = options.nodename.as_char_ptr();
+                misc.mode = options.mode;
+                misc.fops = &Self::FILE_OPERATIONS;
+
+                // SAFETY: `slot` is valid for writes. It is pinned, and deregistered before it
+                // goes.
+                unsafe {
+                    slot.write(misc);
+                    to_result(bindings::misc_register(slot))
+                }
+            }),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// To be called by `misc_open` for a device that was registered by [`Self::new`].
+    unsafe extern "C" fn open(
+        _inode: *mut bindings::inode,
+        file: *mut bindings::file,
+    ) -> ffi::c_int {
+        // SAFETY: `misc_open` stored the registered `struct miscdevice` there, and holds the lock
+        // that deregistering takes, so the registration around it does not go meanwhile.
+        let registration = unsafe {
+            let misc: *mut bindings::miscdevice = (*file).private_data.cast();
+            &*container_of!(Opaque::cast_from(misc), Self, misc)
+        };
+
+        from_result(|| {
+            // SAFETY: This is the `open` callback of the table, with the file being opened.
+            unsafe { FileTable::<T>::open(&registration.device, file) }.map(|()| 0)
+        })
+    }
+}
+
+#[pinned_drop]
+impl<T: FileOperations> PinnedDrop for MiscRegistration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: The device is registered by the type invariants.
+        unsafe { bindings::misc_deregister(self.misc.get()) };
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe wrappers of kernel interfaces that the `kernel` crate does not have yet.
+//!
+//! Each is written as it could go upstream: it knows nothing of uxive or XIVE. Together with
+//! `platform.rs` this is the only place with `unsafe` code.
+
+pub(crate) mod bindings;
+pub(crate) mod eventfd;
+pub(crate) mod file;
+pub(crate) mod irq;
+pub(crate) mod mapping;
+pub(crate) mod misc;
