@@ -51,7 +51,7 @@ pub(crate) fn probe() -> Result {
         )
     };
     // SAFETY: The node is null, which is allowed, or the search took a reference to it.
-    unsafe { bindings::of_node_put(node) };
+    unsafe { extra::uxive_of_node_put(node) };
 
     if node.is_null() {
         Err(ENODEV)

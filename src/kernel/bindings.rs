@@ -21,6 +21,7 @@
 
 use kernel::{
     bindings::{
+        device_node,
         file,
         file_operations,
         inode,

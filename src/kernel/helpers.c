@@ -4,6 +4,7 @@
  * cannot call.
  */
 #include <linux/mm.h>
+#include <linux/of.h>
 
 #include "helpers.h"
 
@@ -15,4 +16,10 @@ void uxive_vma_set_device_pages(struct vm_area_struct *vma)
 {
 	vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+}
+
+/* Nothing to call where device trees do not change. */
+void uxive_of_node_put(struct device_node *node)
+{
+	of_node_put(node);
 }
