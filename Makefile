@@ -14,7 +14,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
       cmd_uxive_bindgen = $(BINDGEN) $< --rust-target 1.85 --use-core \
 		--ctypes-prefix ffi --no-layout-tests --no-debug '.*' \
 		--no-doc-comments --blocklist-type '(file|inode)(_operations)?' \
-		--blocklist-type vm_area_struct \
+		--blocklist-type '(device_node|vm_area_struct)' \
 		--allowlist-function anon_inode_create_getfile \
 		--allowlist-function 'xive_native_(alloc_irq_on_chip|free_irq)' \
 		--allowlist-function 'uxive_.*' \
@@ -33,4 +33,59 @@ clean-files += src/kernel/bindings_generated.rs
 export UXIVE_BINDINGS := $(abspath $(uxive-bindings))
 
 else
+# For people. The driver for a kernel of one's own: make KDIR=/path/to/its/build
+# All else happens in the testbed (tools/testbed), which needs no set-up.
+
+testbed := tools/testbed/testbed
+
+ifdef KDIR
+modules clean:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $@
+
+modules_install: modules
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $@
+else
+help:
+	@echo 'The driver on an emulated POWER9 (what is missing is set up first, as root'
+	@echo 'or as an ordinary user; the kernel is kept in UXIVE_CACHE, ~/.cache/uxive):'
+	@echo '  make demo             two processes ring each other through eight interrupts'
+	@echo '  make test [T=suite]   all tests, or one suite; results also in build/test.json'
+	@echo '  make run PROG=./prog [ARGS="..."]'
+	@echo '                        a ppc64le program, static or with Debian'"'"'s libraries;'
+	@echo '                        make turns any failure into its own status 2, while'
+	@echo '                        tools/testbed/testbed run PROG ARGS returns the program'"'"'s'
+	@echo '  make shell            a console in the machine, driver and programs at hand'
+	@echo '    KERNEL=base|debug|bench CPUS=2 MACHINE=powernv9|powernv10 for these three'
+	@echo '  make build            builds all without running it'
+	@echo '  make lint             rustfmt, clippy, rustdoc, checkpatch, shellcheck, warnings'
+	@echo '  make clean            removes build/'
+	@echo '  make distclean        removes the cache too'
+	@echo '    UXIVE_MIRROR=       another Debian mirror than the host uses'
+	@echo '    UXIVE_KERNEL_SERIES=  another kernel than tools/testbed/kernel-series says'
+	@echo
+	@echo 'The driver for a kernel of your own, configured with CONFIG_RUST:'
+	@echo '  make KDIR=/lib/modules/$$(uname -r)/build [modules_install|clean]'
+
+# As they were given, for the testbed to read: make expands nothing in them.
+export UXIVE_ARGS = $(value ARGS)
+export UXIVE_KERNEL = $(KERNEL)
+export UXIVE_CPUS = $(CPUS)
+export UXIVE_MACHINE = $(MACHINE)
+
+build demo shell lint distclean:
+	@$(testbed) $@
+
+test:
+	@$(testbed) test $(T)
+
+run:
+	@$(testbed) run '$(PROG)'
+
+clean:
+	rm -rf build
+
+.PHONY: build demo lint run shell test
+endif
+
+.PHONY: clean distclean help modules modules_install
 endif

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is built from this tree: the driver (out of tree, and as drivers/misc/uxive), test modules, programs.
+
+Sources are copied to where they are built, by content: a fresh clone of the same content builds nothing again, and a
+file with an older date but other content is seen. A directory that is built in has two marks: `.made` holds the hash
+of what it was last made from, `.making` stands while it is being made; found there at the start, it means that a
+build was killed, and the directory is made from nothing.
+"""
+
+import hashlib
+import shutil
+
+from kernel import MAKE, check_config
+from steps import BUILD, Failed, REPO, Step
+
+DRIVER = ["Kconfig", "Makefile", "src", "include"]
+SOURCES = {"", ".c", ".h", ".rs"}
+TESTS = REPO / "tools/testing/selftests/uxive"
+DEMO = REPO / "tools/demo"
+MODULES = REPO / "tools/testing/modules"
+CROSS = ["powerpc64le-linux-gnu-gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror"]
+
+
+def files(top, names):
+    """Relative path → content of the source files called `names` below `top`, or in directories called so."""
+    paths = sorted(path for name in names for path in [top / name, *(top / name).rglob("*")])
+    return {str(path.relative_to(top)): path.read_bytes()
+            for path in paths if path.is_file() and path.suffix in SOURCES and not path.name.startswith(".")}
+
+
+def content_hash(contents, *more):
+    state = hashlib.sha256()
+    for name, content in contents.items():
+        state.update(b"%s\0%d\0%s" % (name.encode(), len(content), content))
+    for text in more:
+        state.update(text.encode() + b"\0")
+    return state.hexdigest()
+
+
+def write(contents, directory):
+    """Brings the files into the directory, and leaves alone those that are the same."""
+    for name, content in contents.items():
+        path = directory / name
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+class Made:
+    """A directory that is made from `contents`; subclasses say how in make()."""
+
+    def __init__(self, path, title, log, contents, *more):
+        self.path = path
+        self.contents = contents
+        self.hash = content_hash(contents, *more)
+        self.names = "\n".join(contents)
+        self.step = Step(title, log, self.work)
+
+    def steps(self):
+        made = self.path / ".made"
+        return [] if made.exists() and made.read_text() == self.hash else [self.step]
+
+    def work(self, step):
+        making, made, names = self.path / ".making", self.path / ".made", self.path / ".names"
+        # Kbuild would build on from the leavings of a source that is gone.
+        if making.exists() or (names.exists() and names.read_text() != self.names):
+            shutil.rmtree(self.path)
+        if not self.path.exists():
+            self.path.mkdir(parents=True)
+            making.touch()
+            self.seed(step)
+        making.touch()
+        made.unlink(missing_ok=True)
+        try:
+            self.make(step)
+        except Failed:
+            making.unlink()  # make itself removes what it failed to make
+            raise
+        names.write_text(self.names)
+        made.write_text(self.hash)
+        making.unlink()
+
+    def seed(self, step):
+        pass
+
+
+class Module(Made):
+    """A directory of sources as an external module (M=) of one kernel."""
+
+    def __init__(self, kernel, name, top, names, make_options=(), suffix=""):
+        super().__init__(BUILD / kernel.variant / f"{name}{suffix}", f"building {name}{suffix} for kernel {kernel.variant}",
+                         f"{name}{suffix}-{kernel.variant}.log", files(top, names), str(kernel.path), *make_options)
+        self.kernel = kernel
+        self.top = top
+        self.options = make_options
+        self.ko = self.path / f"{name}.ko"
+
+    def steps(self):
+        return self.kernel.steps() + super().steps()
+
+    def make(self, step):
+        write(self.contents, self.path)
+        mounts = [(self.kernel.source.path, "/linux"), (self.kernel.path, "/obj")]
+        step.run([*MAKE, "-C", "/obj", f"M={self.path}", *self.options, "modules"], mounts)
+
+
+def out_of_tree(kernel, make_options=(), suffix=""):
+    return Module(kernel, "uxive", REPO, DRIVER, ("CONFIG_UXIVE=m", *make_options), suffix)
+
+
+def test_modules(kernel):
+    """tools/testing/modules/*, each a directory with a Makefile that builds a module of its name."""
+    return [Module(kernel, path.parent.name, path.parent, ["."])
+            for path in sorted(MODULES.glob("*/Makefile"))]
+
+
+class InTree(Made):
+    """The kernel with the driver as drivers/misc/uxive, CONFIG_UXIVE=`value`, continued from the kernel's own build.
+
+    The source is the kernel's, with three things mounted over it: our directory, and drivers/misc/Kconfig and Makefile
+    with one line more each. It lives in the kernel's entry of the cache, for a new clone to continue from.
+    """
+
+    def __init__(self, kernel, value):
+        self.variant = f"{kernel.variant}-{'builtin' if value == 'y' else 'in-tree'}"
+        super().__init__(kernel.path.with_name(f"{kernel.path.name}-{value}"),
+                         f"building kernel {kernel.variant} with CONFIG_UXIVE={value}", f"kernel-{self.variant}.log",
+                         files(REPO, DRIVER))
+        self.kernel = kernel
+        self.config = f"{kernel.config}\nCONFIG_UXIVE={value}\n"
+        self.obj = self.path / "obj"
+        self.ko = self.obj / "drivers/misc/uxive/uxive.ko"
+
+    def steps(self):
+        return self.kernel.steps() + super().steps()
+
+    def seed(self, step):
+        step.run(["cp", "-a", "--reflink=auto", self.kernel.path, self.obj])
+
+    def make(self, step):
+        placed = self.path / "misc"
+        misc = self.kernel.source.path / "drivers/misc"
+        kconfig = (misc / "Kconfig").read_text().rstrip()
+        if not kconfig.endswith("endmenu"):
+            raise Failed("drivers/misc/Kconfig of this kernel does not end in endmenu: where to hook uxive in?")
+        kconfig = f'{kconfig.removesuffix("endmenu")}source "drivers/misc/uxive/Kconfig"\nendmenu\n'
+        makefile = (misc / "Makefile").read_text() + "obj-$(CONFIG_UXIVE) += uxive/\n"
+        write({"Kconfig": kconfig.encode(), "Makefile": makefile.encode()}, placed)
+        write(self.contents, placed / "uxive")
+        mounts = [(self.kernel.source.path, "/linux"), (self.obj, "/obj"),
+                  *((placed / name, f"/linux/drivers/misc/{name}") for name in ("Kconfig", "Makefile", "uxive"))]
+        (self.obj / "fragments").write_text(self.config)
+        step.run([*MAKE, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"], mounts)
+        check_config(self.config, (self.obj / ".config").read_text(), self.variant)
+        step.run([*MAKE, "-C", "/obj", "vmlinux", "modules"], mounts)
+
+
+class Programs(Made):
+    """Static ppc64le programs: the tests, and the demonstration as demo-<name>."""
+
+    def __init__(self, kernel):
+        super().__init__(BUILD / "programs", "building programs", "programs.log",
+                         {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
+                         | files(REPO, ["include"]), kernel.source.key, *CROSS)
+        self.kernel = kernel
+        self.tests = {path.stem: self.path / path.stem for path in sorted(TESTS.glob("*.c"))}
+        self.demo = {f"demo-{path.stem}": self.path / f"demo-{path.stem}" for path in sorted(DEMO.glob("*.c"))}
+
+    def steps(self):
+        return self.kernel.steps() + super().steps()
+
+    def make(self, step):
+        include = ["-isystem", self.kernel.path / "usr/include", "-isystem",
+                   self.kernel.source.path / "tools/testing/selftests", "-I", REPO / "include/uapi"]
+        for path in [*TESTS.glob("*.c"), *DEMO.glob("*.c")]:
+            name = path.stem if path.parent == TESTS else f"demo-{path.stem}"
+            step.run([*CROSS, *include, path, "-o", self.path / name])

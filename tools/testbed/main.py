@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The testbed's commands, inside the Debian root. tools/testbed/testbed brings us here; the tree is at /uxive."""
+
+import os
+import re
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import lint
+import testing
+from console import complaints
+from driver import InTree, Programs, out_of_tree, test_modules
+from guest import Hung, Machine, initramfs, job, new_token, program_files
+from kernel import FRAGMENTS, Kernel, Source
+from steps import BUILD, Failed, made, say, shown
+
+
+def setting(name):
+    return os.environ.get(f"UXIVE_{name}") or None
+
+
+class Bench:
+    """A machine with one kernel, the driver and the programs, for demo, run and shell."""
+
+    def __init__(self, name):
+        variant = setting("KERNEL") or "base"
+        if variant not in FRAGMENTS:
+            raise Failed(f"KERNEL={variant}: there are {', '.join(FRAGMENTS)}")
+        self.name = name
+        self.kernel = Kernel(Source(), variant)
+        self.module = out_of_tree(self.kernel)
+        self.programs = Programs(self.kernel)
+        with made(self.module, self.programs):
+            pass
+
+    def machine(self, files, command):
+        """A machine that loads the driver as job 0 and runs the command as job 1, and the token of its output."""
+        files = {"/modules/uxive.ko": self.module.ko, **files}
+        token = new_token()
+        jobs = job(0, "insmod /modules/uxive.ko") + job(1, command)
+        image = initramfs(self.kernel.path, self.name, files, jobs, token)
+        return Machine(self.name, self.kernel.path / "vmlinux", image, "", setting("CPUS"), setting("MACHINE")), token
+
+    def run(self, files, command, total=None):
+        """Runs one command in the machine and shows its output. Returns its exit status and output."""
+        machine, token = self.machine(files, command)
+        running, output, status = None, b"", None
+        for event in machine.run(token, total=total):
+            if event[0] == "begin":
+                running, output = event[1], b""
+            elif event[0] == "output":
+                output += event[1]
+                if running == 1:
+                    sys.stdout.buffer.write(event[1])
+                    sys.stdout.flush()
+            elif event[0] == "end":
+                if event[1] == 0 and event[2]:
+                    raise Failed(f"the driver did not load: {output.decode().strip()}, see {shown(machine.console_log)}")
+                status = event[2]
+        found = complaints(machine.console_log.read_text(errors="replace"))
+        if found:
+            say(f"the kernel complained, see {shown(machine.console_log)}:\n{found[0]}")
+        return status, output.decode(errors="replace"), bool(found)
+
+
+def build():
+    source = Source()
+    base, debug = Kernel(source, "base"), Kernel(source, "debug")
+    with made(out_of_tree(base), out_of_tree(debug), InTree(base, "m"), InTree(debug, "y"), Programs(base),
+              *test_modules(debug)):
+        pass
+    say(f"built for kernels base and debug: {shown(BUILD)}/*/uxive/uxive.ko")
+
+
+def demo():
+    bench = Bench("demo")
+    files = {f"/bin/{name}": path for name, path in bench.programs.demo.items()}
+    status, output, complained = bench.run(files, "/bin/demo-owner", total=300)
+    last = (output.strip().splitlines() or [""])[-1]
+    counts = re.fullmatch(r"rings sent (\d+), received (\d+), lost (\d+)", last)
+    if status or not counts:
+        raise Failed(f"demo: it ended with status {status} and without its count of rings")
+    sent, received, lost = map(int, counts.groups())
+    if sent == 0 or received != sent or lost:
+        raise Failed("demo: rings were lost")
+    return 1 if complained else 0
+
+
+def run(program, *arguments):
+    files = {f"/{Path(program).name}": BUILD / "run/program", **program_files(BUILD / "run/program")}
+    command = shlex.join([f"/{Path(program).name}", *arguments, *shlex.split(setting("ARGS") or "")])
+    status, _, _ = Bench("run").run(files, f"cd /root; exec {command}")
+    if status:
+        say(f"{program} ended with status {status}")
+    return status
+
+
+def shell():
+    bench = Bench("shell")
+    files = {f"/bin/{name}": path for name, path in (bench.programs.demo | bench.programs.tests).items()}
+    say("ctrl-A X ends the machine at once, `exit` in an orderly way")
+    machine, _ = bench.machine(files, "setsid cttyhack sh -l </dev/hvc0 >/dev/hvc0 2>&1")
+    return machine.interactive()
+
+
+COMMANDS = {"build": build, "test": testing.test, "demo": demo, "run": run, "shell": shell, "lint": lint.lint}
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+    command, *arguments = sys.argv[1:]
+    if command not in COMMANDS:
+        raise Failed(f"{command} is no command of the testbed; see make help")
+    return COMMANDS[command](*arguments)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as failed:
+        say(f"uxive: {failed}")
+        sys.exit(1)

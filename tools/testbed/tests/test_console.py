@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Is a kernel's complaint seen, in the words of real ones, and nothing seen where there is none?"""
+
+import unittest
+
+from console import complaints
+
+# One each, as kernels print them.
+COMPLAINTS = """
+[    0.020123] WARNING: kernel/locking/lockdep.c:4448 at lockdep_hardirqs_on_prepare+0x1c8/0x290, CPU#0: swapper/0/0
+[    0.020123] DEBUG_LOCKS_WARN_ON(lockdep_hardirq_context())
+[    3.114159] WARNING: CPU: 1 PID: 57 at drivers/misc/uxive/x.c:12 x_init+0x10/0x20 [uxive]
+[    3.114159] WARNING: possible circular locking dependency detected
+[    3.114159] WARNING: possible recursive locking detected
+[    3.114159] WARNING: inconsistent lock state
+[    3.114159] WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected
+[    3.114159] WARNING: suspicious RCU usage
+[    3.114159] WARNING: bad unlock balance detected!
+[    3.114159] BUG: sleeping function called from invalid context at kernel/locking/mutex.c:591
+[    3.114159] BUG: scheduling while atomic: insmod/57/0x00000002
+[    3.114159] BUG: Kernel NULL pointer dereference on read at 0x00000000
+[    3.114159] BUG: Unable to handle kernel data access on read at 0xc000000000000010
+[    3.114159] BUG: KASAN: slab-use-after-free in x+0x10/0x20
+[    3.114159] BUG: spinlock bad magic on CPU#1, swapper/1/0
+[    3.114159] kernel BUG at mm/slub.c:448!
+[    3.114159] Oops: Kernel access of bad area, sig: 11 [#1]
+[    3.114159] Kernel attempted to read user page (10) - exploit attempt? (uid: 0)
+[    3.114159] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100
+[    3.114159] Call Trace:
+[    9.114159] kmemleak: 2 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
+[    9.114159] ODEBUG: free active (active state 0) object: 000000003f2a hint: work_fn+0x0/0x10
+[    9.114159] list_del corruption. prev->next should be c000000012345678, but was 0000000000000000
+[    9.114159] refcount_t: underflow; use-after-free.
+[   60.114159] watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [ring:57]
+[   60.114159] INFO: task ring:57 blocked for more than 30 seconds.
+[   60.114159] rcu: INFO: rcu_sched self-detected stall on CPU
+[   60.114159] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
+[   60.114159] INFO: lockdep is turned off.
+[   60.114159] irq 45: nobody cared (try booting with the "irqpoll" option)
+[   60.114159] rust_kernel: panicked at src/layout.rs:12:5:
+[   60.114159] Disabling lock debugging due to kernel taint
+""".strip().splitlines()
+
+QUIET = """
+[    0.000000] dt-cpu-ftrs: setup for ISA 3000
+[    0.000000] Lock dependency validator: Copyright (c) 2006 Red Hat, Inc., Ingo Molnar
+[    0.000000] kmemleak: Kernel memory leak detector initialized (mem pool available: 65000)
+[    0.512000] rcu: RCU calculated value of scheduler-enlistment delay is 10 jiffies.
+[    0.612000] rcu: 	RCU CPU stall timeout set to 60 (rcu_cpu_stall_timeout).
+[    1.000000] audit: initializing netlink subsys (disabled)
+[    2.000000] uxive: loading out-of-tree module taints kernel.
+[    2.100000] uxive: /dev/uxive is ready
+"""
+
+
+class Complaints(unittest.TestCase):
+    def test_each_is_seen(self):
+        for line in COMPLAINTS:
+            self.assertEqual(complaints(f"{QUIET}{line}\n"), [f"{chr(10).join(QUIET.splitlines()[-3:])}\n{line}"])
+
+    def test_quiet_boot(self):
+        self.assertEqual(complaints(QUIET), [])
+
+    def test_cut_off_line(self):
+        self.assertEqual(len(complaints(QUIET + "[    3.114159] BUG: sleeping func")), 1)
+
+    def test_one_report_is_one_stretch(self):
+        self.assertEqual(len(complaints("\n".join(COMPLAINTS[:10]))), 1)
+
+    def test_reports_far_apart_are_two(self):
+        self.assertEqual(len(complaints(COMPLAINTS[0] + "\n" * 50 + COMPLAINTS[-1])), 2)
