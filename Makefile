@@ -16,11 +16,13 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--no-doc-comments --blocklist-type '(file|inode)(_operations)?' \
 		--blocklist-type '(device_node|vm_area_struct)' \
 		--allowlist-function anon_inode_create_getfile \
-		--allowlist-function 'xive_native_(alloc_irq_on_chip|free_irq)' \
+		--allowlist-function 'xive_(native_.*|cleanup_irq_data)' \
 		--allowlist-function 'uxive_.*' \
-		--allowlist-type xive_irq_data \
+		--allowlist-type xive_irq_data --with-derive-default \
 		--allowlist-var OPAL_XIVE_ANY_CHIP \
 		--allowlist-var __xive_enabled \
+		--allowlist-var XIVE_INVALID_VP \
+		--allowlist-var 'XIVE_(ESB|IRQ_FLAG)_.*' \
 		-o $@ -- $(filter-out $(CC_FLAGS_LTO),$(c_flags)) -w \
 		--target=powerpc64le-linux-gnu -fno-builtin -D__BINDGEN__ -DMODULE
 

@@ -10,14 +10,16 @@
 //! From the outermost to the innermost:
 //!
 //! 1. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler.
-//! 2. [`Context::slots`], a mutex: guards the table of slots. Look-up and insertion of a page by a
+//! 2. [`Context::setup`], a mutex: guards that the context gets one queue only. Held while that is set up;
+//!    never taken by a fault, so that what setting up takes is not below 1.
+//! 3. [`Context::slots`], a mutex: guards the table of slots. Look-up and insertion of a page by a
 //!    fault happen under it, and freeing takes it too, so that a page is never inserted after its
 //!    slot has left the table. It may be held while memory is allocated, but not while user memory
 //!    is copied, which may need 1.
-//! 3. `i_mmap_rwsem` of the context's own mapping: taken by the kernel when a page is withdrawn
+//! 4. `i_mmap_rwsem` of the context's own mapping: taken by the kernel when a page is withdrawn
 //!    from user mappings. Nothing of this driver is held then.
-//! 4. The eventfd of a slot, a spinlock taken in hard interrupt context: guards which eventfd the
-//!    interrupt signals. The lock of the eventfd itself nests in it.
+//! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
+//!    in the queue and which slot signals which eventfd. The lock of the eventfd nests in it.
 
 use crate::{
     kernel_ext::{
@@ -26,10 +28,23 @@ use crate::{
         mapping::{
             Fault,
             FaultResult,
-            FileMapping, //
+            FileMapping,
+            MappedPage, //
         }, //
     },
-    layout,
+    layout::{
+        Window,
+        MAX_IRQS,
+        QUEUE_PAGES, //
+    },
+    platform::{
+        Platform,
+        QueuePage, //
+    },
+    queue::{
+        Queue,
+        QueueList, //
+    },
     quota::Quota,
     slot::Slot, //
 };
@@ -41,36 +56,80 @@ use kernel::{
     seq_print,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     }, //
 };
+
+/// The most interrupts that all contexts together can have: a small part of the million that each
+/// chip of a machine has.
+const MAX_IRQS_TOTAL: u32 = 65536;
+
+/// What all contexts share.
+pub(crate) struct Shared {
+    platform: Arc<Platform>,
+    queues: QueueList,
+    irqs: Arc<Quota>,
+}
+
+impl Shared {
+    /// Finds out what machine this is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Platform::new`] and [`QueueList::new`].
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let shared = Self {
+            platform: Platform::new()?,
+            queues: QueueList::new()?,
+            irqs: Quota::new(MAX_IRQS_TOTAL)?,
+        };
+
+        Ok(Arc::new(shared, GFP_KERNEL)?)
+    }
+}
+
+/// How many neighbouring interrupts a fault considers: the touched one and those around it that are
+/// allocated are mapped at once.
+const FAULT_AROUND: usize = 64;
 
 /// The slots of a context.
 struct SlotTable {
     /// The indices in use. One stays in use while its slot is being made or torn down, during
     /// which the entry is empty, so that nobody gets an offset at which an old page may still be.
     ids: IdPool,
+    /// All indices below this are in use.
+    first_free: usize,
     /// The slots by index; the table grows as far as it is used.
     entries: KVVec<Option<Slot>>,
+    /// The queue's memory, if the program drains it.
+    queue_pages: KVec<MappedPage<QueuePage>>,
 }
 
 impl SlotTable {
     /// Returns the slot at `offset` of the file.
     fn get(&mut self, offset: u64) -> Option<&mut Option<Slot>> {
-        let entry = self.entries.get_mut(layout::trigger_index(offset)?)?;
+        let entry = self.entries.get_mut(Window::TRIGGER.index(offset)?)?;
 
         entry.is_some().then_some(entry)
     }
 
     /// Takes the lowest free index into use, and makes sure that there is an entry for it.
     fn reserve(&mut self) -> Result<usize> {
-        let id = self.ids.find_unused_id(0).ok_or(ENOSPC)?;
+        let id = self.ids.find_unused_id(self.first_free).ok_or(ENOSPC)?;
         let index = id.as_usize();
 
         while self.entries.len() <= index {
             self.entries.push(None, GFP_KERNEL_ACCOUNT)?;
         }
+        self.first_free = index + 1;
         Ok(id.acquire())
+    }
+
+    /// Gives an index back.
+    fn release(&mut self, index: usize) {
+        self.ids.release_id(index);
+        self.first_free = self.first_free.min(index);
     }
 }
 
@@ -78,26 +137,51 @@ impl SlotTable {
 #[pin_data]
 pub(crate) struct Context {
     mapping: Arc<FileMapping>,
-    total: Arc<Quota>,
+    shared: Arc<Shared>,
+    /// Where the events of the slots go. Comes with the first of them.
+    queue: SetOnce<Arc<Queue>>,
+    #[pin]
+    setup: Mutex<()>,
     #[pin]
     slots: Mutex<SlotTable>,
 }
 
 impl Context {
-    /// Makes a context that owns nothing yet.
+    /// Makes a context that owns nothing yet; `mapping` is that of its file.
     ///
-    /// `mapping` is that of its file; `total` limits the interrupts of all contexts together.
-    pub(crate) fn new(mapping: Arc<FileMapping>, total: Arc<Quota>) -> Result<Pin<KBox<Self>>> {
-        let ids = IdPool::with_capacity(layout::MAX_IRQS, GFP_KERNEL_ACCOUNT)?;
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn new(mapping: Arc<FileMapping>, shared: Arc<Shared>) -> Result<Pin<KBox<Self>>> {
+        let table = SlotTable {
+            ids: IdPool::with_capacity(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
+            first_free: 0,
+            entries: KVVec::new(),
+            queue_pages: KVec::new(),
+        };
 
         KBox::pin_init(
             pin_init!(Self {
                 mapping,
-                total,
-                slots <- new_mutex!(SlotTable { ids, entries: KVVec::new() }, "uxive_slots"),
+                shared,
+                queue: SetOnce::new(),
+                setup <- new_mutex!((), "uxive_setup"),
+                slots <- new_mutex!(table, "uxive_slots"),
             }),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Returns the queue, which is set up if there is none yet.
+    fn queue(&self) -> Result<&Arc<Queue>> {
+        if let Some(queue) = self.queue.as_ref() {
+            return Ok(queue);
+        }
+        let _setup = self.setup.lock();
+        if self.queue.as_ref().is_none() {
+            self.queue.populate(Queue::new(&self.shared.queues)?);
+        }
+        self.queue.as_ref().ok_or(ENOMEM)
     }
 
     /// Allocates an interrupt, which nobody finds until [`NewSlot::publish`] is called.
@@ -105,18 +189,24 @@ impl Context {
     /// # Errors
     ///
     /// - `ENOSPC`: the context, the driver or the machine has no more.
-    /// - `ENOMEM`, `EIO`: see [`Interrupt::new`](crate::platform::Interrupt::new).
+    /// - `ENOMEM`, `EIO`, `ENXIO`: see [`Slot::new`] and, for the first interrupt, [`Queue::new`].
     pub(crate) fn allocate(&self) -> Result<NewSlot<'_>> {
-        let charge = self.total.charge()?;
+        let charge = self.shared.irqs.charge()?;
+        let queue = self.queue()?;
         let index = self.slots.lock().reserve()?;
         let reserved = ReservedIndex {
             context: self,
             index,
         };
-        let offset = layout::trigger_offset(index).ok_or(ENOSPC)?;
 
         Ok(NewSlot {
-            slot: Slot::new(self.mapping.clone(), offset, charge)?,
+            slot: Slot::new(
+                &self.shared.platform,
+                queue.clone(),
+                index,
+                self.mapping.clone(),
+                charge,
+            )?,
             reserved,
         })
     }
@@ -135,7 +225,7 @@ impl Context {
             .get(offset)
             .and_then(Option::take)
             .ok_or(EINVAL)?;
-        let index = layout::trigger_index(offset).ok_or(EINVAL)?;
+        let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
 
         // Given back only after the slot is torn down.
         let _reserved = ReservedIndex {
@@ -150,10 +240,10 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such interrupt.
+    /// `EINVAL` if there is no such interrupt, or the program drains the queue by itself.
     pub(crate) fn bind(&self, offset: u64, eventfd: Option<EventFd>) -> Result {
         let old = match self.slots.lock().get(offset) {
-            Some(Some(slot)) => slot.bind(eventfd),
+            Some(Some(slot)) => slot.bind(eventfd)?,
             _ => return Err(EINVAL),
         };
 
@@ -162,24 +252,85 @@ impl Context {
         Ok(())
     }
 
+    /// Has the program drain the queue by itself; `eventfd` is signalled when the queue is armed
+    /// and there is an event. It is armed to begin with.
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY` if there is a queue already: an interrupt was allocated, or this was called before.
+    /// - Those of [`Queue::new_user_drained`].
+    pub(crate) fn set_user_drain(&self, eventfd: EventFd) -> Result {
+        let _setup = self.setup.lock();
+        if self.queue.as_ref().is_some() {
+            return Err(EBUSY);
+        }
+
+        let queue = Queue::new_user_drained(&self.shared.queues, eventfd)?;
+        let mut pages = KVec::with_capacity(QUEUE_PAGES, GFP_KERNEL_ACCOUNT)?;
+        for index in 0..QUEUE_PAGES {
+            let page = queue.page(index).ok_or(EINVAL)?;
+            let offset = Window::QUEUE.offset(index).ok_or(EINVAL)?;
+            pages.push(
+                MappedPage::new(page, self.mapping.clone(), offset)?,
+                GFP_KERNEL_ACCOUNT,
+            )?;
+        }
+
+        self.slots.lock().queue_pages = pages;
+        self.queue.populate(queue);
+        Ok(())
+    }
+
+    /// Has the next event in a user-drained queue signal its eventfd.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the program does not drain the queue.
+    pub(crate) fn arm(&self) -> Result {
+        self.queue.as_ref().ok_or(EINVAL)?.arm()
+    }
+
     /// Handles a page fault in a mapping of the file.
     pub(crate) fn fault(&self, fault: &Fault<'_>) -> FaultResult {
-        match self.slots.lock().get(fault.offset()) {
-            Some(Some(slot)) => fault.insert(slot.source()),
-            _ => FaultResult::SIGBUS,
+        let slots = self.slots.lock();
+        let touched = fault.offset();
+        let slot = |index: usize| slots.entries.get(index).and_then(Option::as_ref);
+
+        if let Some(index) = Window::TRIGGER.index(touched) {
+            let Some(wanted) = slot(index) else {
+                return FaultResult::SIGBUS;
+            };
+            for neighbour in neighbours(index, fault).filter_map(slot) {
+                neighbour.insert_trigger(fault);
+            }
+            wanted.insert_trigger(fault)
+        } else if let Some(index) = Window::ESB.index(touched) {
+            match slot(index / 2) {
+                Some(slot) => slot.insert_esb(fault),
+                None => FaultResult::SIGBUS,
+            }
+        } else {
+            let index = Window::QUEUE.index(touched);
+
+            match index.and_then(|index| slots.queue_pages.get(index)) {
+                Some(page) => fault.insert(page),
+                None => FaultResult::SIGBUS,
+            }
         }
     }
 
-    /// Checks a mapping that is about to be made: anywhere in the window, for writing only.
+    /// Checks a mapping that is about to be made: part of a window, and used as that may be.
     ///
     /// # Errors
     ///
     /// `EINVAL` if it is not.
     pub(crate) fn mmap(&self, area: &NewMapping<'_>) -> Result {
-        if !layout::in_trigger_window(area.offset(), area.len()) {
-            return Err(EINVAL);
+        match Window::containing(area.offset(), area.len()) {
+            Some(Window::TRIGGER) => area.require_write_only(),
+            Some(Window::ESB) => area.require_writable(),
+            Some(Window::QUEUE) => area.require_read_only(),
+            _ => Err(EINVAL),
         }
-        area.require_write_only()
     }
 
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
@@ -199,6 +350,15 @@ impl Context {
     }
 }
 
+/// Returns the slots, around and without `index`, whose trigger pages the mapping of `fault` covers.
+fn neighbours(index: usize, fault: &Fault<'_>) -> impl Iterator<Item = usize> {
+    let covered = Window::TRIGGER.indices(fault.covered());
+    let first = index - index % FAULT_AROUND;
+
+    (first.max(covered.start)..(first + FAULT_AROUND).min(covered.end))
+        .filter(move |&other| other != index)
+}
+
 /// An index in use that has no slot. Given back when dropped.
 struct ReservedIndex<'a> {
     context: &'a Context,
@@ -207,7 +367,7 @@ struct ReservedIndex<'a> {
 
 impl Drop for ReservedIndex<'_> {
     fn drop(&mut self) {
-        self.context.slots.lock().ids.release_id(self.index);
+        self.context.slots.lock().release(self.index);
     }
 }
 

@@ -2,24 +2,30 @@
 
 //! The ioctls of a context: decode, check, call.
 //!
-//! Numbers and layouts are ocxl's, see `include/uapi/misc/ocxl.h` in the kernel.
+//! Numbers and layouts are ocxl's, see `include/uapi/misc/ocxl.h` in the kernel, and those of
+//! `include/uapi/misc/uxive.h`.
 
 use crate::{
     context::Context,
-    kernel_ext::eventfd::EventFd, //
+    kernel_ext::eventfd::EventFd,
+    layout::Window,
+    platform::QUEUE_ENTRIES, //
 };
 use kernel::{
     ioctl::{
+        _IO,
         _IOC_SIZE,
         _IOR,
-        _IOW, //
+        _IOW,
+        _IOWR, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     uaccess::{
         UserPtr,
-        UserSlice,
-        UserSliceReader, //
-    }, //
+        UserSlice, //
+    },
+    uapi, //
 };
 
 /// `OCXL_MAGIC`
@@ -36,6 +42,7 @@ const IRQ_SET_FD: u32 = _IOW::<IrqFd>(MAGIC, 0x13);
 
 /// `struct ocxl_ioctl_irq_fd`
 #[repr(C)]
+#[derive(FromBytes)]
 struct IrqFd {
     irq_offset: u64,
     eventfd: i32,
@@ -46,13 +53,74 @@ impl IrqFd {
     /// Value of `eventfd` that unbinds.
     const UNBIND: i32 = -1;
 
-    fn read(reader: &mut UserSliceReader) -> Result<Self> {
-        Ok(Self {
-            irq_offset: reader.read()?,
-            eventfd: reader.read()?,
-            reserved: reader.read()?,
-        })
+    fn run(self, context: &Context) -> Result {
+        if self.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let eventfd = match self.eventfd {
+            Self::UNBIND => None,
+            fd => Some(EventFd::from_fd(fd)?),
+        };
+
+        context.bind(self.irq_offset, eventfd)
     }
+}
+
+/// `UXIVE_IOC_USER_DRAIN`: has the program drain the event queue.
+const USER_DRAIN: u32 = _IOWR::<UserDrain>(MAGIC, 0x41);
+
+/// `UXIVE_IOC_ARM`: has the next event signal the eventfd of a user-drained queue.
+const ARM: u32 = _IO(MAGIC, 0x42);
+
+/// `struct uxive_user_drain`
+///
+/// `size`, `flags`, `eventfd` and `reserved`, then what is written back.
+#[repr(C)]
+struct UserDrain([u32; 4], [u64; 4]);
+
+impl UserDrain {
+    /// Carries out the ioctl on the structure at `arg`.
+    fn run(context: &Context, arg: UserPtr) -> Result {
+        let size: u32 = UserSlice::new(arg, size_of::<u32>()).reader().read()?;
+        let known = size_of::<Self>();
+        if (size as usize) < known {
+            return Err(EINVAL);
+        }
+        if size as usize > PAGE_SIZE {
+            return Err(E2BIG);
+        }
+
+        let (mut reader, mut writer) = UserSlice::new(arg, size as usize).reader_writer();
+        reader.skip(size_of::<u32>())?;
+        let (flags, eventfd, reserved): (u32, i32, u32) =
+            (reader.read()?, reader.read()?, reader.read()?);
+        reader.skip(known - (size as usize - reader.len()))?;
+        while !reader.is_empty() {
+            if reader.read::<u8>()? != 0 {
+                return Err(E2BIG);
+            }
+        }
+        if flags != 0 || reserved != 0 {
+            return Err(EINVAL);
+        }
+
+        // Written before anything is set up, so that a copy that fails has changed nothing.
+        writer.write(&[size, flags, eventfd as u32, reserved])?;
+        writer.write(&[
+            Window::QUEUE.base(),
+            QUEUE_ENTRIES as u64,
+            Window::ESB.base(),
+            2 * Window::ESB.stride(),
+        ])?;
+        context.set_user_drain(EventFd::from_fd(eventfd)?)
+    }
+}
+
+/// Returns whether `cmd` is `known`, but for the size of its structure, which may grow.
+fn is_grown(cmd: u32, known: u32) -> bool {
+    const SIZE: u32 = uapi::_IOC_SIZEMASK << uapi::_IOC_SIZESHIFT;
+
+    (cmd ^ known) & !SIZE == 0
 }
 
 /// Carries out the ioctl `cmd` with the argument `arg`.
@@ -76,17 +144,12 @@ pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize>
         }
         IRQ_FREE => context.free(user.reader().read()?)?,
         IRQ_SET_FD => {
-            let irq_fd = IrqFd::read(&mut user.reader())?;
-            if irq_fd.reserved != 0 {
-                return Err(EINVAL);
-            }
-
-            let eventfd = match irq_fd.eventfd {
-                IrqFd::UNBIND => None,
-                fd => Some(EventFd::from_fd(fd)?),
-            };
-            context.bind(irq_fd.irq_offset, eventfd)?;
+            let words: [u64; 2] = user.reader().read()?;
+            let irq_fd: IrqFd = zerocopy::transmute!(words);
+            irq_fd.run(context)?;
         }
+        cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, UserPtr::from_addr(arg))?,
+        ARM => context.arm()?,
         _ => return Err(ENOTTY),
     }
     Ok(0)

@@ -5,51 +5,100 @@
 //! Pure arithmetic. Windows lie at fixed offsets, far apart, below 2^44 so that 32-bit programs
 //! reach them by `mmap2`. Offset 0 is never an interrupt, since libocxl takes it for "none".
 
+use crate::platform::{
+    QUEUE_BYTES,
+    QUEUE_ENTRIES, //
+};
+use core::ops::Range;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
 };
 
-/// The most interrupts that one context can have.
-pub(crate) const MAX_IRQS: usize = 4096;
+/// The most interrupts that one context can have: as many as its event queue has entries.
+pub(crate) const MAX_IRQS: usize = QUEUE_ENTRIES;
 
-/// Offset of the trigger pages: one per interrupt, in the order of the slots.
-const TRIGGER_BASE: u64 = 1 << 40;
+/// The number of mappable pages of the event queue.
+pub(crate) const QUEUE_PAGES: usize = QUEUE_BYTES.div_ceil(PAGE_SIZE);
 
-/// Distance of the trigger pages, whatever the page size of the kernel. A slot's page is the first
-/// of its stride; with smaller pages nothing lies behind it.
-const TRIGGER_STRIDE: u64 = 64 * 1024;
-
-/// Length of the window of trigger pages.
-const TRIGGER_LEN: u64 = MAX_IRQS as u64 * TRIGGER_STRIDE;
-
-const _: () = assert!(PAGE_SIZE as u64 <= TRIGGER_STRIDE);
-
-/// Returns the offset of the trigger page of slot `index`, if there can be such a slot.
-pub(crate) fn trigger_offset(index: usize) -> Option<u64> {
-    if index < MAX_IRQS {
-        Some(TRIGGER_BASE + index as u64 * TRIGGER_STRIDE)
-    } else {
-        None
-    }
+/// Pages at regular distances in a context file.
+///
+/// The page of an index is the first of its stride; with pages smaller than the stride nothing
+/// lies behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Window {
+    base: u64,
+    stride: u64,
+    count: usize,
 }
 
-/// Returns the slot whose trigger page is at `offset` exactly.
-pub(crate) fn trigger_index(offset: u64) -> Option<usize> {
-    let within = offset.checked_sub(TRIGGER_BASE)?;
+impl Window {
+    /// The trigger pages of the interrupts, by slot.
+    pub(crate) const TRIGGER: Self = Self::new(1 << 40, 64 * 1024, MAX_IRQS);
 
-    if within < TRIGGER_LEN && within % TRIGGER_STRIDE == 0 {
-        Some((within / TRIGGER_STRIDE) as usize)
-    } else {
-        None
+    /// The pages of the interrupts of a user-drained context: those of slot `n` at `2 * n`, the
+    /// trigger page, and `2 * n + 1`, the management page.
+    pub(crate) const ESB: Self = Self::new(2 << 40, 64 * 1024, 2 * MAX_IRQS);
+
+    /// The event queue of a user-drained context, page by page.
+    pub(crate) const QUEUE: Self = Self::new(3 << 40, PAGE_SIZE as u64, QUEUE_PAGES);
+
+    const ALL: [Self; 3] = [Self::TRIGGER, Self::ESB, Self::QUEUE];
+
+    const fn new(base: u64, stride: u64, count: usize) -> Self {
+        // All windows together lie below 2^44, so nothing overflows in the functions below.
+        assert!(base + stride * count as u64 <= 1 << 44);
+        assert!(stride >= PAGE_SIZE as u64);
+        Self {
+            base,
+            stride,
+            count,
+        }
     }
-}
 
-/// Returns whether all of the `len` bytes at `offset` lie in the window of trigger pages.
-pub(crate) fn in_trigger_window(offset: u64, len: u64) -> bool {
-    match (offset.checked_sub(TRIGGER_BASE), offset.checked_add(len)) {
-        (Some(_), Some(end)) => end <= TRIGGER_BASE + TRIGGER_LEN,
-        _ => false,
+    /// Returns the offset of the first page, in bytes.
+    pub(crate) const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Returns the distance of the pages, in bytes.
+    pub(crate) const fn stride(&self) -> u64 {
+        self.stride
+    }
+
+    const fn len(&self) -> u64 {
+        self.stride * self.count as u64
+    }
+
+    /// Returns the offset of the page of `index`, if there can be one.
+    pub(crate) fn offset(&self, index: usize) -> Option<u64> {
+        (index < self.count).then(|| self.base + index as u64 * self.stride)
+    }
+
+    /// Returns the index of the page that is at `offset` exactly.
+    pub(crate) fn index(&self, offset: u64) -> Option<usize> {
+        let within = offset.checked_sub(self.base)?;
+
+        (within < self.len() && within % self.stride == 0).then(|| (within / self.stride) as usize)
+    }
+
+    /// Returns the indices of the pages that begin at one of `offsets`.
+    pub(crate) fn indices(&self, offsets: Range<u64>) -> Range<usize> {
+        let index = |offset: u64| {
+            let within = offset.saturating_sub(self.base).min(self.len());
+            within.div_ceil(self.stride) as usize
+        };
+
+        index(offsets.start)..index(offsets.end)
+    }
+
+    /// Returns the window in which all of the `len` bytes at `offset` lie.
+    pub(crate) fn containing(offset: u64, len: u64) -> Option<Self> {
+        let end = offset.checked_add(len)?;
+
+        Self::ALL
+            .into_iter()
+            .find(|window| offset >= window.base && end <= window.base + window.len())
     }
 }
 
@@ -59,41 +108,67 @@ mod tests {
 
     #[test]
     fn offset_and_index_are_inverse() {
-        for index in 0..MAX_IRQS {
-            assert_eq!(trigger_offset(index).and_then(trigger_index), Some(index));
+        for window in Window::ALL {
+            for index in 0..window.count {
+                assert_eq!(
+                    window.offset(index).and_then(|o| window.index(o)),
+                    Some(index)
+                );
+            }
         }
     }
 
     #[test]
-    fn offset_zero_is_no_interrupt() {
-        assert!(trigger_index(0).is_none());
-        assert_ne!(trigger_offset(0), Some(0));
+    fn offset_zero_is_nothing() {
+        for window in Window::ALL {
+            assert!(window.index(0).is_none());
+        }
     }
 
     #[test]
-    fn no_slot_beyond_the_last() {
-        assert!(trigger_offset(MAX_IRQS).is_none());
-        assert!(trigger_offset(usize::MAX).is_none());
-        assert!(trigger_index(TRIGGER_BASE + TRIGGER_LEN).is_none());
-        assert!(trigger_index(u64::MAX).is_none());
+    fn windows_end() {
+        for window in Window::ALL {
+            assert!(window.offset(window.count).is_none());
+            assert!(window.offset(usize::MAX).is_none());
+            assert!(window.index(window.base + window.len()).is_none());
+            assert!(window.index(u64::MAX).is_none());
+        }
     }
 
     #[test]
     fn offsets_are_taken_whole() {
-        assert!(trigger_index(TRIGGER_BASE + 8).is_none());
-        assert!(trigger_index(TRIGGER_BASE - TRIGGER_STRIDE).is_none());
-        for bit in 48..64 {
-            assert!(trigger_index(TRIGGER_BASE | 1 << bit).is_none());
+        for window in Window::ALL {
+            assert!(window.index(window.base + 8).is_none());
+            assert!(window.index(window.base - window.stride).is_none());
+            for bit in 44..64 {
+                assert!(window.index(window.base | 1 << bit).is_none());
+            }
         }
     }
 
     #[test]
-    fn window_has_both_ends() {
-        assert!(in_trigger_window(TRIGGER_BASE, TRIGGER_LEN));
-        assert!(in_trigger_window(TRIGGER_BASE + TRIGGER_LEN - 1, 1));
-        assert!(!in_trigger_window(TRIGGER_BASE, TRIGGER_LEN + 1));
-        assert!(!in_trigger_window(TRIGGER_BASE - 1, 2));
-        assert!(!in_trigger_window(TRIGGER_BASE, u64::MAX));
-        assert!(!in_trigger_window(u64::MAX, 1));
+    fn indices_of_a_range() {
+        for window in Window::ALL {
+            let (base, stride, count) = (window.base, window.stride, window.count);
+            assert_eq!(window.indices(base..base + stride), 0..1);
+            assert_eq!(window.indices(base + 1..base + stride + 1), 1..count.min(2));
+            assert_eq!(window.indices(0..u64::MAX), 0..count);
+            assert!(window.indices(0..base).is_empty());
+            assert!(window.indices(base + window.len()..u64::MAX).is_empty());
+        }
+    }
+
+    #[test]
+    fn ranges_lie_in_one_window() {
+        for window in Window::ALL {
+            let (base, len) = (window.base, window.len());
+            assert_eq!(Window::containing(base, len), Some(window));
+            assert_eq!(Window::containing(base + len - 1, 1), Some(window));
+            assert!(Window::containing(base, len + 1).is_none());
+            assert!(Window::containing(base - 1, 2).is_none());
+            assert!(Window::containing(base, u64::MAX).is_none());
+        }
+        assert!(Window::containing(u64::MAX, 1).is_none());
+        assert!(Window::containing(0, 1).is_none());
     }
 }

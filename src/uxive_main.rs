@@ -7,7 +7,10 @@
 //! interrupt of the machine (`platform`).
 
 use crate::{
-    context::Context,
+    context::{
+        Context,
+        Shared, //
+    },
     kernel_ext::{
         file::{
             FileOperations,
@@ -22,12 +25,10 @@ use crate::{
             MiscOptions,
             MiscRegistration, //
         }, //
-    },
-    quota::Quota, //
+    }, //
 };
 use kernel::{
     fs::File,
-    page::PAGE_SIZE,
     prelude::*,
     seq_file::SeqFile,
     sync::{
@@ -42,6 +43,7 @@ mod ioctl;
 mod kernel_ext;
 mod layout;
 mod platform;
+mod queue;
 mod quota;
 mod slot;
 
@@ -53,23 +55,16 @@ module! {
     license: "GPL",
 }
 
-/// The most interrupts that all contexts together can have.
-///
-/// The Linux interrupts of a CPU share an event queue of one page with 4-byte entries. Each needs
-/// room for one event, and past that XIVE loses events without a sign. Half of the room of one
-/// CPU is safe however few CPUs are online, and leaves the other half to the rest of the kernel.
-const MAX_IRQS_TOTAL: u32 = (PAGE_SIZE / 4 / 2) as u32;
-
 /// The operations of `/dev/uxive`.
 struct ContextFile;
 
 #[vtable]
 impl FileOperations for ContextFile {
-    type Device = Arc<Quota>;
+    type Device = Arc<Shared>;
     type Data = Pin<KBox<Context>>;
 
-    fn open(total: &Arc<Quota>, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        Context::new(mapping, total.clone())
+    fn open(shared: &Arc<Shared>, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
+        Context::new(mapping, shared.clone())
     }
 
     fn ioctl(context: Pin<&Context>, cmd: u32, arg: usize) -> Result<isize> {
@@ -111,12 +106,14 @@ impl kernel::InPlaceModule for Uxive {
         };
 
         try_pin_init!(Self {
-            _: {
-                platform::probe().inspect_err(|_| {
-                    pr_info!("this machine has no XIVE under OPAL, or it is switched off\n");
+            _device <- {
+                let shared = Shared::new().inspect_err(|&error| {
+                    if error == ENODEV {
+                        pr_info!("this machine has no XIVE under OPAL, or it is switched off\n");
+                    }
                 })?;
+                MiscRegistration::new(options, shared)
             },
-            _device <- MiscRegistration::new(options, Quota::new(MAX_IRQS_TOTAL)?),
         }? Error)
     }
 }

@@ -6,5 +6,6 @@
 #include <linux/anon_inodes.h>
 #include <asm/opal-api.h>
 #include <asm/xive.h>
+#include <asm/xive-regs.h>
 
 #include "helpers.h"

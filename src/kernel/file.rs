@@ -96,7 +96,7 @@ pub(crate) trait FileOperations: Sized {
 
 /// A mapping that `mmap` is about to make.
 ///
-/// It is shared, will map device pages only, uncached, and cannot be grown.
+/// It is shared, will map page frames only, and cannot be grown.
 pub(crate) struct NewMapping<'a> {
     vma: &'a VmaNew,
 }
@@ -116,16 +116,38 @@ impl NewMapping<'_> {
         (self.vma.end() - self.vma.start()) as u64
     }
 
-    /// Makes sure that it is write-only, now and after any `mprotect`.
+    /// Makes sure that it is for writing only, now and after any `mprotect`.
     ///
     /// # Errors
     ///
     /// `EINVAL` if `mmap` was asked for anything but `PROT_WRITE`.
     pub(crate) fn require_write_only(&self) -> Result {
+        self.vma.try_clear_mayread()?;
+        self.require_writable()
+    }
+
+    /// Makes sure that it is for reading only, now and after any `mprotect`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `mmap` was asked for anything but `PROT_READ`.
+    pub(crate) fn require_read_only(&self) -> Result {
+        if !self.vma.readable() {
+            return Err(EINVAL);
+        }
+        self.vma.try_clear_maywrite()?;
+        self.vma.try_clear_mayexec()
+    }
+
+    /// Makes sure that it can be written to, and is not executable now or after any `mprotect`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `mmap` was not asked for `PROT_WRITE`, or was asked for `PROT_EXEC`.
+    pub(crate) fn require_writable(&self) -> Result {
         if !self.vma.writable() {
             return Err(EINVAL);
         }
-        self.vma.try_clear_mayread()?;
         self.vma.try_clear_mayexec()
     }
 }
@@ -253,7 +275,7 @@ impl<T: FileOperations> FileTable<T> {
         let (data, new) = unsafe { (Self::data(file), VmaNew::from_raw(vma)) };
 
         from_result(|| {
-            // A private mapping would be copy-on-write, for which device pages cannot be inserted.
+            // A private mapping would be copy-on-write, for which page frames cannot be inserted.
             if new.flags() & flags::SHARED == 0 {
                 return Err(EINVAL);
             }
@@ -262,7 +284,7 @@ impl<T: FileOperations> FileTable<T> {
             // SAFETY: The VMA is being set up. Nothing has set `VM_MIXEDMAP`, which would exclude
             // what is set here: `NewMapping` does not offer it.
             unsafe {
-                extra::uxive_vma_set_device_pages(vma);
+                extra::uxive_vma_set_pfnmap(vma);
                 (*vma).vm_ops = &Self::VM_OPERATIONS;
             }
             Ok(0)

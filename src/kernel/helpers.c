@@ -3,19 +3,55 @@
  * What the kernel offers only as an inline function or a macro, which Rust
  * cannot call.
  */
+#include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/of.h>
 
 #include "helpers.h"
 
 /*
- * Marks @vma, which is being set up by mmap(), as one of device pages without
- * a struct page: not grown by mremap(), not dumped, not cached.
+ * Marks @vma, which is being set up by mmap(), as one of page frames without
+ * reference counts: not grown by mremap() and not dumped.
  */
-void uxive_vma_set_device_pages(struct vm_area_struct *vma)
+void uxive_vma_set_pfnmap(struct vm_area_struct *vma)
 {
 	vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
-	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+}
+
+/*
+ * As vmf_insert_pfn(), uncached if the page is a @device's. The page is entered
+ * as used already: else the first store would fault once more to record it.
+ */
+u32 uxive_vmf_insert_pfn(struct vm_area_struct *vma, unsigned long addr,
+			 unsigned long pfn, bool device)
+{
+	pgprot_t prot = vma->vm_page_prot;
+
+	if (device)
+		prot = pgprot_noncached(prot);
+	prot = __pgprot(pgprot_val(prot) | _PAGE_ACCESSED);
+	if (vma->vm_flags & VM_WRITE)
+		prot = __pgprot(pgprot_val(prot) | _PAGE_DIRTY);
+
+	return (__force u32)vmf_insert_pfn_prot(vma, addr, pfn, prot);
+}
+
+/* For an address in the linear mapping. */
+u64 uxive_virt_to_phys(const void *addr)
+{
+	return virt_to_phys(addr);
+}
+
+/* Loads from a device; nothing after it starts before it is complete. */
+u64 uxive_in_be64(const void *addr)
+{
+	return in_be64((const u64 __force __iomem *)addr);
+}
+
+/* Stores to a device, after everything before it. */
+void uxive_out_be64(void *addr, u64 val)
+{
+	out_be64((u64 __force __iomem *)addr, val);
 }
 
 /* Nothing to call where device trees do not change. */

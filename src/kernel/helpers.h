@@ -2,10 +2,17 @@
 #ifndef _UXIVE_HELPERS_H
 #define _UXIVE_HELPERS_H
 
+#include <linux/types.h>
+
 struct device_node;
 struct vm_area_struct;
 
-void uxive_vma_set_device_pages(struct vm_area_struct *vma);
+void uxive_vma_set_pfnmap(struct vm_area_struct *vma);
+u32 uxive_vmf_insert_pfn(struct vm_area_struct *vma, unsigned long addr,
+			 unsigned long pfn, bool device);
+u64 uxive_virt_to_phys(const void *addr);
+u64 uxive_in_be64(const void *addr);
+void uxive_out_be64(void *addr, u64 val);
 void uxive_of_node_put(struct device_node *node);
 
 #endif /* _UXIVE_HELPERS_H */

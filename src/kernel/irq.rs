@@ -3,18 +3,36 @@
 //! Linux interrupts for hardware interrupt numbers that belong to no device.
 //!
 //! `kernel::irq::Registration` serves interrupts that a bound device has; these are made from a
-//! number that the platform handed out.
+//! number that the platform handed out. A handler bounds what it does in hard interrupt context
+//! and leaves the rest to a work item, which comes and goes with the handler. The work item is run,
+//! too, when a CPU has gone offline: an interrupt that it was about to take may have been lost.
 //!
 //! C headers: [`include/linux/irqdomain.h`](srctree/include/linux/irqdomain.h),
-//! [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h)
+//! [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h),
+//! [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
-use core::marker::PhantomPinned;
+use super::cpuhp::{
+    CpuDeadList,
+    OnCpuDead, //
+};
+use core::{
+    marker::PhantomPinned,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
+    container_of,
     error::to_result,
     ffi,
-    irq::Handler,
-    prelude::*, //
+    interrupt::{
+        local_interrupt_disable,
+        LocalInterruptDisabled, //
+    },
+    irq::IrqReturn,
+    prelude::*,
+    static_lock_class,
+    sync::Arc,
+    types::Opaque, //
 };
 
 /// The Linux interrupt of a hardware interrupt of the default domain.
@@ -69,28 +87,65 @@ impl Drop for IrqMapping {
     }
 }
 
+/// What is left to do when a handler returns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remaining {
+    /// Nothing.
+    Nothing,
+    /// Some work, for which [`BoundedHandler::run`] is to be called again, in process context.
+    Some,
+}
+
+/// A handler of an interrupt whose work comes in bounded pieces.
+pub(crate) trait BoundedHandler: Send + Sync {
+    /// Does one piece of the work.
+    ///
+    /// Called in hard interrupt context first, then from a workqueue for as long as it returns
+    /// [`Remaining::Some`]. Both may happen at the same time.
+    fn run(&self, interrupts: &LocalInterruptDisabled) -> Remaining;
+}
+
 /// A handler that is called when the interrupt of an [`IrqMapping`] fires.
 ///
 /// Freed when dropped: the handler is not running then and will not be called again. May sleep.
 ///
 /// # Invariants
 ///
-/// `handle::<H>` is registered for `mapping` with the address of this object.
+/// `handle` is registered for `mapping` with the address of this object. `work` is initialized with
+/// `run_work`, and only `handle`, `run_work` and `cpu_dead` queue it. `dead_node` is in `dead_list`.
 #[pin_data(PinnedDrop)]
-pub(crate) struct IrqHandler<H: Handler> {
+pub(crate) struct IrqHandler<H: BoundedHandler> {
+    // Dropped after `PinnedDrop::drop` has freed the handler, and before the handler itself, which
+    // may own the hardware interrupt.
+    mapping: IrqMapping,
     #[pin]
     handler: H,
-    // Dropped after `PinnedDrop::drop` has freed the handler.
-    mapping: IrqMapping,
+    #[pin]
+    work: Opaque<bindings::work_struct>,
+    #[pin]
+    dead_node: Opaque<bindings::hlist_node>,
+    dead_list: Arc<CpuDeadList<Self>>,
     #[pin]
     _pin: PhantomPinned,
 }
 
-impl<H: Handler> IrqHandler<H> {
+// SAFETY: All fields may be used and dropped on any thread; a work item and an interrupt are not
+// bound to one.
+unsafe impl<H: BoundedHandler> Send for IrqHandler<H> {}
+
+// SAFETY: A shared reference gives access to `handler` and `mapping` only, which are `Sync`; the C
+// side synchronizes what it does with `work`.
+unsafe impl<H: BoundedHandler> Sync for IrqHandler<H> {}
+
+impl<H: BoundedHandler> IrqHandler<H> {
     /// Has `handler` called when `mapping` fires; `name` appears in `/proc/interrupts`.
+    ///
+    /// The interrupt stays where it is: changing the affinity of one that is on its way may drop
+    /// it with some interrupt controllers, and the work item makes up only for CPUs that go offline.
     pub(crate) fn request<'a>(
         mapping: IrqMapping,
         name: &'static CStr,
+        dead_list: Arc<CpuDeadList<Self>>,
         handler: impl PinInit<H, Error> + 'a,
     ) -> Result<Pin<KBox<Self>>>
     where
@@ -99,6 +154,20 @@ impl<H: Handler> IrqHandler<H> {
         KBox::pin_init(
             try_pin_init!(&this in Self {
                 handler <- handler,
+                work <- Opaque::ffi_init(|work| {
+                    // SAFETY: `work` is valid for writes and pinned, and the callback fits it.
+                    unsafe {
+                        bindings::init_work_with_key(
+                            work,
+                            Some(Self::run_work),
+                            false,
+                            c"IrqHandler::work".as_char_ptr(),
+                            static_lock_class!().as_ptr(),
+                        )
+                    }
+                }),
+                dead_node <- Opaque::zeroed(),
+                dead_list,
                 mapping,
                 _pin: PhantomPinned,
                 _: {
@@ -109,11 +178,13 @@ impl<H: Handler> IrqHandler<H> {
                             mapping.virq,
                             Some(Self::handle),
                             None,
-                            0,
+                            (bindings::IRQF_NO_THREAD | bindings::IRQF_NOBALANCING) as ffi::c_ulong,
                             name.as_char_ptr(),
                             this.as_ptr().cast(),
                         )
                     })?;
+                    // SAFETY: The object is pinned and valid, and `drop` removes the node.
+                    unsafe { dead_list.add(&(*this.as_ptr()).dead_node) };
                 },
             }? Error),
             GFP_KERNEL_ACCOUNT,
@@ -125,9 +196,33 @@ impl<H: Handler> IrqHandler<H> {
         &self.handler
     }
 
-    /// Returns what the interrupt controller keeps for the interrupt, valid as long as `self`.
-    pub(crate) fn chip_data(&self) -> *mut ffi::c_void {
-        self.mapping.chip_data()
+    /// Waits until the handler has returned to the irq core, if it is running in hard interrupt
+    /// context.
+    ///
+    /// An interrupt that comes before that could be dropped as one that is being handled.
+    pub(crate) fn synchronize(&self) {
+        // SAFETY: The interrupt exists as long as the object.
+        unsafe { bindings::synchronize_hardirq(self.mapping.virq) };
+    }
+
+    /// Does one piece of the work, and has the rest done later.
+    fn run(&self, interrupts: &LocalInterruptDisabled) {
+        if self.handler.run(interrupts) == Remaining::Some {
+            self.queue_work();
+        }
+    }
+
+    /// Has the work item run.
+    fn queue_work(&self) {
+        // SAFETY: The work item is initialized, and cancelled before it goes. The workqueue exists
+        // for ever. Queueing is allowed in any context.
+        unsafe {
+            bindings::queue_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as ffi::c_int,
+                bindings::system_dfl_wq,
+                self.work.get(),
+            )
+        };
     }
 
     /// # Safety
@@ -140,18 +235,51 @@ impl<H: Handler> IrqHandler<H> {
         // SAFETY: The cookie is the object, which lives until the handler is freed.
         let this = unsafe { &*cookie.cast::<Self>() };
 
-        bindings::irqreturn_t(this.handler.handle() as ffi::c_uint)
+        // SAFETY: Hard interrupt handlers run with interrupts disabled; this one does, for it is
+        // requested with `IRQF_NO_THREAD`.
+        this.run(unsafe { LocalInterruptDisabled::assume_disabled() });
+        bindings::irqreturn_t(IrqReturn::Handled as ffi::c_uint)
+    }
+
+    /// # Safety
+    ///
+    /// To be called only with the work item with which [`Self::request`] initialized it.
+    unsafe extern "C" fn run_work(work: *mut bindings::work_struct) {
+        // SAFETY: The work item is a field of the object, which cancels it before it goes.
+        let this = unsafe { &*container_of!(Opaque::cast_from(work), Self, work) };
+
+        // The handler that queued this may not have returned yet.
+        this.synchronize();
+        this.run(&local_interrupt_disable());
+    }
+}
+
+// SAFETY: The node is embedded in the object that is returned.
+unsafe impl<H: BoundedHandler> OnCpuDead for IrqHandler<H> {
+    fn cpu_dead(&self) {
+        self.queue_work();
+    }
+
+    unsafe fn from_node<'a>(node: NonNull<bindings::hlist_node>) -> &'a Self {
+        // SAFETY: The caller promises that the node is embedded in a valid object.
+        unsafe { &*container_of!(Opaque::cast_from(node.as_ptr()), Self, dead_node) }
     }
 }
 
 #[pinned_drop]
-impl<H: Handler> PinnedDrop for IrqHandler<H> {
+impl<H: BoundedHandler> PinnedDrop for IrqHandler<H> {
     fn drop(self: Pin<&mut Self>) {
         let virq = self.mapping.virq;
-        // SAFETY: Registered with this cookie by the type invariants. The object is not moved.
+        let work = self.work.get();
+
+        // SAFETY: In the list, and registered with this cookie, by the type invariants; the object
+        // is not moved. After that only the work item itself can queue it, and cancelling waits for
+        // it and keeps it from that.
         unsafe {
+            self.dead_list.remove(&self.dead_node);
             let cookie = core::ptr::from_mut(self.get_unchecked_mut());
             bindings::free_irq(virq, cookie.cast());
+            bindings::cancel_work_sync(work);
         }
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Device pages in the user mappings of a file, which can be withdrawn.
+//! Pages of a driver in the user mappings of a file, which can be withdrawn.
 //!
 //! All opens of a character device share the inode of its node, hence one `struct address_space`:
 //! withdrawing an offset there withdraws it from every process that has the device open. A
-//! [`FileMapping`] is an address space of its own for one open file. A [`MappedPage`] is a device
-//! page that faults may place at one offset of it, and that no mapping reaches any more once the
+//! [`FileMapping`] is an address space of its own for one open file. A [`MappedPage`] is a page
+//! that faults may place at one offset of it, and that no mapping reaches any more once the
 //! `MappedPage` is dropped: its owner need not remember to withdraw it.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
@@ -14,7 +14,10 @@
 use super::bindings as extra;
 use core::{
     marker::PhantomData,
-    ops::Deref,
+    ops::{
+        Deref,
+        Range, //
+    },
     ptr::NonNull, //
 };
 use kernel::{
@@ -92,19 +95,22 @@ impl<M: ModuleMetadata> AnonOperations<M> {
     };
 }
 
-/// A page of device memory that may be shown to user space.
+/// A page that may be shown to user space.
 ///
 /// # Safety
 ///
-/// [`Self::phys`] returns the same page-aligned physical address of device memory, not of RAM,
-/// at every call, and the object owns that page until it is dropped: the device does not use it
-/// for another purpose before that.
-pub(crate) unsafe trait DevicePage {
+/// [`Self::phys`] returns the same page-aligned physical address at every call: of device memory if
+/// [`Self::DEVICE`], else of ordinary memory of the kernel. The object owns that page until it is
+/// dropped: it does not serve another purpose before that.
+pub(crate) unsafe trait UserPage {
+    /// Whether the page is device memory, which is mapped uncached.
+    const DEVICE: bool;
+
     /// Returns the physical address of the page.
     fn phys(&self) -> u64;
 }
 
-/// A device page that faults may place at one offset of a [`FileMapping`].
+/// A page that faults may place at one offset of a [`FileMapping`].
 ///
 /// Dropping it withdraws the page from all mappings first and drops the page after that. May
 /// sleep.
@@ -113,14 +119,14 @@ pub(crate) unsafe trait DevicePage {
 ///
 /// `offset` is a multiple of the page size and fits `loff_t`. No page table of a mapping of the
 /// file has the page but at that offset.
-pub(crate) struct MappedPage<P: DevicePage> {
+pub(crate) struct MappedPage<P: UserPage> {
     // Dropped after `Drop::drop` has withdrawn the page.
     page: P,
     mapping: Arc<FileMapping>,
     offset: u64,
 }
 
-impl<P: DevicePage> MappedPage<P> {
+impl<P: UserPage> MappedPage<P> {
     /// Offers `page` at `offset`, in bytes, of `mapping`.
     ///
     /// # Errors
@@ -146,7 +152,7 @@ impl<P: DevicePage> MappedPage<P> {
     }
 }
 
-impl<P: DevicePage> Deref for MappedPage<P> {
+impl<P: UserPage> Deref for MappedPage<P> {
     type Target = P;
 
     fn deref(&self) -> &P {
@@ -154,7 +160,7 @@ impl<P: DevicePage> Deref for MappedPage<P> {
     }
 }
 
-impl<P: DevicePage> Drop for MappedPage<P> {
+impl<P: UserPage> Drop for MappedPage<P> {
     fn drop(&mut self) {
         // A fault that inserts the page borrows this object, so none is under way.
         self.mapping.zap_page(self.offset);
@@ -166,7 +172,7 @@ impl<P: DevicePage> Drop for MappedPage<P> {
 /// # Invariants
 ///
 /// `vmf` is the argument of a `fault` callback that has not returned yet. Its VMA was set up by
-/// [`super::file`]: it is shared, maps device pages and belongs to a file whose address space is
+/// [`super::file`]: it is shared, maps page frames and belongs to a file whose address space is
 /// a [`FileMapping`].
 pub(crate) struct Fault<'a> {
     vmf: NonNull<bindings::vm_fault>,
@@ -194,28 +200,54 @@ impl Fault<'_> {
         (pgoff as u64) << PAGE_SHIFT
     }
 
-    /// Places `page` where the fault happened, which must be the page's own offset.
+    /// Returns the offsets in the file that the mapping covers, in bytes.
+    pub(crate) fn covered(&self) -> Range<u64> {
+        // SAFETY: `vmf` and its VMA are valid by the type invariants.
+        let (range, pgoff) = unsafe {
+            let vma = self.vmf.as_ref().__bindgen_anon_1.vma;
+            ((*vma).__bindgen_anon_1.__bindgen_anon_1, (*vma).vm_pgoff)
+        };
+        // Does not overflow: mmap() refuses ranges that end beyond `loff_t`.
+        let start = (pgoff as u64) << PAGE_SHIFT;
+
+        start..start + (range.vm_end - range.vm_start) as u64
+    }
+
+    /// Places `page` at its own offset, if the mapping covers that: the page that was touched, or
+    /// one around it that is likely to be touched next.
     ///
     /// May sleep to allocate page tables. The caller's reference to `page` keeps it from being
     /// withdrawn meanwhile; what that reference is borrowed from, a lock guard as a rule, is what
     /// freeing and faulting have to share.
-    pub(crate) fn insert<P: DevicePage>(&self, page: &MappedPage<P>) -> FaultResult {
+    pub(crate) fn insert<P: UserPage>(&self, page: &MappedPage<P>) -> FaultResult {
         // SAFETY: `vmf`, its VMA and the file of that are valid by the type invariants.
-        let (vma, address, mapping) = unsafe {
-            let info = self.vmf.as_ref().__bindgen_anon_1;
-            (info.vma, info.address, (*(*info.vma).vm_file).f_mapping)
+        let (vma, start, mapping) = unsafe {
+            let vma = self.vmf.as_ref().__bindgen_anon_1.vma;
+            (
+                vma,
+                (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
+                (*(*vma).vm_file).f_mapping,
+            )
         };
-        if mapping != page.mapping.as_raw() || self.offset() != page.offset {
+        let covered = self.covered();
+        if mapping != page.mapping.as_raw() || !covered.contains(&page.offset) {
             return FaultResult::SIGBUS;
         }
+        let address = start + (page.offset - covered.start) as usize;
 
-        // SAFETY: The VMA is valid, and by the type invariants it maps device pages and is not
-        // copy-on-write. By the contract of `DevicePage` the frame is device memory that `page`
-        // owns. It is inserted at the only offset from which dropping `page` withdraws it, in a
-        // mapping of the address space in which it does that. The VMA is in that address space
-        // already, as faults come only after mmap() returned, so withdrawing will find it.
+        // SAFETY: The VMA is valid, by the type invariants it maps page frames and is not
+        // copy-on-write, and `address` lies in it. By the contract of `UserPage` the page is owned
+        // by `page` and of the kind that is told. It is inserted at the only offset from which
+        // dropping `page` withdraws it, in a mapping of the address space in which it does that.
+        // The VMA is in that address space already, as faults come only after mmap() returned, so
+        // withdrawing will find it.
         FaultResult(unsafe {
-            bindings::vmf_insert_pfn(vma, address, (page.phys() >> PAGE_SHIFT) as usize)
+            extra::uxive_vmf_insert_pfn(
+                vma,
+                address,
+                (page.phys() >> PAGE_SHIFT) as usize,
+                P::DEVICE,
+            )
         })
     }
 }

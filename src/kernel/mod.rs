@@ -6,8 +6,10 @@
 //! `platform.rs` this is the only place with `unsafe` code.
 
 pub(crate) mod bindings;
+pub(crate) mod cpuhp;
 pub(crate) mod eventfd;
 pub(crate) mod file;
 pub(crate) mod irq;
 pub(crate) mod mapping;
 pub(crate) mod misc;
+pub(crate) mod pages;
