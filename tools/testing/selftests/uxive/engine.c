@@ -1,0 +1,674 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: the events of a context come through its one hardware queue, one
+ * entry for each, whoever drains it and from wherever they are rung; none is
+ * lost when the queue wraps, when the program blocks, when a CPU goes away or
+ * when another context storms; and one context's queue is nobody else's matter.
+ */
+#include "uxive_selftest.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <misc/uxive.h>
+
+#define ESB_STRIDE	(2 * STRIDE)
+#define ENTRIES		16384U
+
+/* How many rings show that none is lost. A kernel with lockdep takes ten times as long for each. */
+static long rings_to_send(void)
+{
+	return access("/proc/lockdep", F_OK) ? 100000 : 10000;
+}
+
+/* A context that drains its own queue. */
+struct user {
+	int fd;
+	int efd;
+	__be32 *queue;
+	void *esb;
+	unsigned int index;
+	unsigned int generation;
+	unsigned int mask;
+};
+
+static int user_drain(int fd, int efd, struct uxive_user_drain *arg)
+{
+	*arg = (struct uxive_user_drain){ .size = sizeof(*arg), .eventfd = efd };
+	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, arg);
+}
+
+static bool user_open(struct user *user, unsigned long irqs)
+{
+	struct uxive_user_drain arg;
+
+	user->fd = ux_open();
+	user->efd = event_new();
+	if (user->fd < 0 || user_drain(user->fd, user->efd, &arg) || ux_fill(user->fd, irqs))
+		return false;
+	user->queue = mmap(NULL, arg.queue_entries * 4, PROT_READ, MAP_SHARED,
+			   user->fd, arg.queue_offset);
+	user->esb = mmap(NULL, irqs * arg.esb_stride, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 user->fd, arg.esb_offset);
+	user->index = 0;
+	user->generation = 1;
+	user->mask = arg.queue_entries - 1;
+	return user->queue != MAP_FAILED && user->esb != MAP_FAILED &&
+	       arg.esb_stride == ESB_STRIDE;
+}
+
+static void user_close(struct user *user, unsigned long irqs)
+{
+	munmap(user->queue, (user->mask + 1) * 4);
+	munmap(user->esb, irqs * ESB_STRIDE);
+	close(user->fd);
+	close(user->efd);
+}
+
+static void *trigger(struct user *user, unsigned long irq)
+{
+	return user->esb + irq * ESB_STRIDE;
+}
+
+/* The next entry's interrupt, or -1 if the queue is empty. */
+static int next_entry(struct user *user)
+{
+	__u32 entry = __builtin_bswap32(__atomic_load_n(&user->queue[user->index],
+							__ATOMIC_RELAXED));
+
+	if (entry >> 31 != user->generation)
+		return -1;
+	user->index = (user->index + 1) & user->mask;
+	if (!user->index)
+		user->generation ^= 1;
+	return entry & 0x7fffffff;
+}
+
+static __u64 esb_load(struct user *user, unsigned long irq, unsigned int offset)
+{
+	__u64 *page = trigger(user, irq) + STRIDE + offset;
+
+	return __builtin_bswap64(__atomic_load_n(page, __ATOMIC_RELAXED));
+}
+
+static void end_of_interrupt(struct user *user, unsigned long irq)
+{
+	if (esb_load(user, irq, 0xc00) & 1)
+		ring(trigger(user, irq));
+}
+
+/*
+ * The next interrupt, by the protocol: look, arm, look again, block. -1 if an
+ * event does not come in time, which is a lost one. Counts how often it blocked.
+ */
+static int user_next(struct user *user, int spins, long *blocked)
+{
+	int irq = -1;
+
+	while (irq < 0) {
+		for (int i = 0; i < spins && irq < 0; i++)
+			irq = next_entry(user);
+		if (irq >= 0 || ioctl(user->fd, UXIVE_IOC_ARM))
+			break;
+		irq = next_entry(user);
+		if (irq >= 0)
+			break;
+		if (!event_wait(user->efd))
+			break;
+		++*blocked;
+	}
+	return irq;
+}
+
+/* A thread that rings in turn, each time its last ring was acknowledged. */
+struct ringer {
+	pthread_t thread;
+	unsigned int cpu;
+	unsigned long irqs;
+	void *pages;
+	size_t stride;
+	long rings;
+	atomic_long acked;
+	atomic_bool stop;
+};
+
+static void *ringer_run(void *arg)
+{
+	struct ringer *ringer = arg;
+
+	pin_to_cpu(ringer->cpu);
+	for (long n = 0; n < ringer->rings; n++) {
+		ring(ringer->pages + n % ringer->irqs * ringer->stride);
+		while (atomic_load(&ringer->acked) <= n) {
+			if (atomic_load(&ringer->stop))
+				return NULL;
+			sched_yield();
+		}
+	}
+	return NULL;
+}
+
+FIXTURE(user) {
+	struct user user;
+};
+
+FIXTURE_VARIANT(user) {
+	unsigned int ringer_cpu;
+	int spins;
+};
+
+FIXTURE_VARIANT_ADD(user, same_cpu_always_blocking) {
+	.ringer_cpu = 0,
+	.spins = 1,
+};
+
+FIXTURE_VARIANT_ADD(user, other_cpu_polling) {
+	.ringer_cpu = 1,
+	.spins = 1000,
+};
+
+FIXTURE_VARIANT_ADD(user, other_cpu_on_the_edge) {
+	.ringer_cpu = 1,
+	.spins = 3,
+};
+
+FIXTURE_SETUP(user)
+{
+	ASSERT_TRUE(user_open(&self->user, 64));
+}
+
+FIXTURE_TEARDOWN(user)
+{
+	user_close(&self->user, 64);
+}
+
+TEST_F_TIMEOUT(user, acknowledged_rings_are_neither_lost_nor_doubled, LONG_TEST)
+{
+	struct ringer ringer = {
+		.cpu = variant->ringer_cpu % sysconf(_SC_NPROCESSORS_ONLN),
+		.irqs = 64, .pages = self->user.esb, .stride = ESB_STRIDE,
+		.rings = rings_to_send(),
+	};
+	long blocked = 0, n;
+
+	pin_to_cpu(0);
+	ASSERT_EQ(0, pthread_create(&ringer.thread, NULL, ringer_run, &ringer));
+	for (n = 0; n < ringer.rings; n++) {
+		int irq = user_next(&self->user, variant->spins, &blocked);
+
+		if (irq != n % 64)
+			break;
+		end_of_interrupt(&self->user, irq);
+		atomic_fetch_add(&ringer.acked, 1);
+	}
+	atomic_store(&ringer.stop, true);
+	pthread_join(ringer.thread, NULL);
+	EXPECT_EQ(ringer.rings, n);
+	EXPECT_EQ(-1, next_entry(&self->user));
+	/* It did not only poll. */
+	EXPECT_LT(0, blocked);
+	TH_LOG("%ld rings, blocked %ld times", n, blocked);
+}
+
+/* For tests that need nothing but time. */
+FIXTURE(engine) {
+};
+
+FIXTURE_SETUP(engine)
+{
+}
+
+FIXTURE_TEARDOWN(engine)
+{
+}
+
+TEST_F_TIMEOUT(engine, kernel_drain_loses_no_acknowledged_ring, LONG_TEST)
+{
+	int fd = ux_open(), efd = event_new();
+	void *pages;
+
+	ASSERT_EQ(0, ux_fill(fd, 64));
+	for (int i = 0; i < 64; i++)
+		ASSERT_EQ(0, ux_bind(fd, slot_offset(i), efd));
+	pages = ux_map(fd, IRQ_BASE, 64 * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+
+	for (int cpu = 0; cpu < 2; cpu++) {
+		pin_to_cpu(cpu % sysconf(_SC_NPROCESSORS_ONLN));
+		for (long n = 0; n < rings_to_send() / 2; n++) {
+			ring(pages + n % 64 * STRIDE);
+			ASSERT_EQ(1, event_wait(efd))
+				TH_LOG("cpu %d, ring %ld", cpu, n);
+		}
+	}
+	munmap(pages, 64 * STRIDE);
+	close(fd);
+}
+
+TEST_F_TIMEOUT(engine, the_generation_flips_at_every_wrap, LONG_TEST)
+{
+	struct user user;
+
+	ASSERT_TRUE(user_open(&user, 2));
+	for (unsigned int n = 0; n < 8 * ENTRIES; n++) {
+		ASSERT_EQ(-1, next_entry(&user));
+		ring(trigger(&user, n % 2));
+		ASSERT_EQ((int)(n % 2), next_entry(&user))
+			TH_LOG("event %u", n);
+		end_of_interrupt(&user, n % 2);
+	}
+	user_close(&user, 2);
+}
+
+TEST_F_TIMEOUT(engine, a_full_context_sees_each_interrupt_once, LONG_TEST)
+{
+	static unsigned char seen[ENTRIES];
+	struct user user;
+	unsigned int n;
+
+	ASSERT_TRUE(user_open(&user, ENTRIES));
+	for (n = 0; n < ENTRIES; n++)
+		ring(trigger(&user, n));
+	/* All are pending at once: as many entries as there is room for. */
+	for (n = 0; n < ENTRIES; n++) {
+		int irq = next_entry(&user);
+
+		ASSERT_LE(0, irq);
+		ASSERT_GT((int)ENTRIES, irq);
+		ASSERT_EQ(0, seen[irq]);
+		seen[irq] = 1;
+	}
+	EXPECT_EQ(-1, next_entry(&user));
+	user_close(&user, ENTRIES);
+}
+
+TEST_F_TIMEOUT(engine, a_full_context_is_drained_by_the_kernel, LONG_TEST)
+{
+	int fd = ux_open(), efd = event_new();
+	unsigned long n;
+	long count = 0;
+	void *pages;
+
+	ASSERT_EQ(0, ux_fill(fd, ENTRIES));
+	for (n = 0; n < ENTRIES; n++)
+		ASSERT_EQ(0, ux_bind(fd, slot_offset(n), efd));
+	pages = ux_map(fd, IRQ_BASE, ENTRIES * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	for (n = 0; n < ENTRIES; n++)
+		ring(pages + n * STRIDE);
+	while (count < ENTRIES) {
+		long more = event_wait(efd);
+
+		ASSERT_LT(0, more);
+		count += more;
+	}
+	/* One more of each end: what comes after proves that no more was under way. */
+	ring(pages);
+	ASSERT_EQ(1, event_wait(efd));
+	EXPECT_EQ(ENTRIES, count);
+	munmap(pages, ENTRIES * STRIDE);
+	close(fd);
+}
+
+TEST_F_TIMEOUT(engine, an_overrun_queue_is_its_owners_loss_only, LONG_TEST)
+{
+	int fd = ux_open(), efd = event_new();
+	struct user user;
+	void *page;
+
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), efd));
+	page = ux_map(fd, IRQ_BASE, STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_TRUE(user_open(&user, 2));
+
+	/* Ends what it has not read, more often than there is room for. */
+	for (unsigned int n = 0; n < 3 * ENTRIES; n++) {
+		ring(trigger(&user, n % 2));
+		esb_load(&user, n % 2, 0xc00);
+		if (n % 1000 == 0) {
+			ring(page);
+			ASSERT_EQ(1, event_wait(efd));
+		}
+	}
+	for (int n = 0; n < 1000; n++) {
+		ring(page);
+		ASSERT_EQ(1, event_wait(efd));
+	}
+	user_close(&user, 2);
+	munmap(page, STRIDE);
+	close(fd);
+}
+
+static void *storm_run(void *arg)
+{
+	struct ringer *ringer = arg;
+
+	pin_to_cpu(ringer->cpu);
+	while (!atomic_load(&ringer->stop)) {
+		for (unsigned long i = 0; i < ringer->irqs; i++) {
+			ring(ringer->pages + i * ringer->stride);
+			atomic_fetch_add(&ringer->acked, 1);
+		}
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(engine, a_storm_does_not_starve_another_context, LONG_TEST)
+{
+	int storm_fd = ux_open(), fd = ux_open(), storm_efd = event_new(), efd = event_new();
+	struct ringer storm = { .cpu = 1, .irqs = 1024, .stride = STRIDE };
+	long before, stormed = 0;
+	void *page;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		storm.cpu = 0;
+	ASSERT_EQ(0, ux_fill(storm_fd, storm.irqs));
+	for (unsigned long i = 0; i < storm.irqs; i++)
+		ASSERT_EQ(0, ux_bind(storm_fd, slot_offset(i), storm_efd));
+	storm.pages = ux_map(storm_fd, IRQ_BASE, storm.irqs * STRIDE);
+	ASSERT_NE(MAP_FAILED, storm.pages);
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), efd));
+	page = ux_map(fd, IRQ_BASE, STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+
+	ASSERT_EQ(0, pthread_create(&storm.thread, NULL, storm_run, &storm));
+	for (int n = 0; n < 1000; n++) {
+		before = atomic_load(&storm.acked);
+		ring(page);
+		ASSERT_EQ(1, event_wait(efd))
+			TH_LOG("ring %d", n);
+		stormed += atomic_load(&storm.acked) != before;
+	}
+	atomic_store(&storm.stop, true);
+	pthread_join(storm.thread, NULL);
+	/* The storm went on, and got through, too. */
+	EXPECT_LT(0, stormed);
+	EXPECT_LT(0, event_read(storm_efd));
+	TH_LOG("1000 rings, %ld of them in the midst of the storm's %ld", stormed,
+	       atomic_load(&storm.acked));
+
+	munmap(storm.pages, storm.irqs * STRIDE);
+	munmap(page, STRIDE);
+	close(storm_fd);
+	close(fd);
+}
+
+#define CONTEXTS 16
+
+static bool cpu_online(int cpu, bool online)
+{
+	char path[64];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", cpu);
+	fd = open(path, O_WRONLY);
+	ret = fd < 0 ? -1 : write(fd, online ? "1" : "0", 1);
+	close(fd);
+	return ret == 1;
+}
+
+static void *hotplug_run(void *arg)
+{
+	struct ringer *state = arg;
+
+	while (!atomic_load(&state->stop) && cpu_online(1, false) && cpu_online(1, true))
+		atomic_fetch_add(&state->acked, 1);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(engine, a_cpu_that_goes_takes_no_event_with_it, LONG_TEST)
+{
+	int fd[CONTEXTS], efd[CONTEXTS];
+	struct ringer hotplug = { 0 };
+	void *page[CONTEXTS];
+	long rings = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "there is one CPU only");
+	ASSERT_EQ(0, access("/sys/devices/system/cpu/cpu1/online", W_OK));
+	/* Escalations are spread over the CPUs. */
+	for (int i = 0; i < CONTEXTS; i++) {
+		fd[i] = ux_open();
+		efd[i] = event_new();
+		ASSERT_EQ(0, ux_fill(fd[i], 1));
+		ASSERT_EQ(0, ux_bind(fd[i], slot_offset(0), efd[i]));
+		page[i] = ux_map(fd[i], IRQ_BASE, STRIDE);
+		ASSERT_NE(MAP_FAILED, page[i]);
+	}
+	ASSERT_EQ(0, pthread_create(&hotplug.thread, NULL, hotplug_run, &hotplug));
+	while (atomic_load(&hotplug.acked) < 30) {
+		for (int i = 0; i < CONTEXTS; i++) {
+			ring(page[i]);
+			ASSERT_EQ(1, event_wait(efd[i]))
+				TH_LOG("context %d, ring %ld, CPU went and came %ld times", i,
+				       rings, atomic_load(&hotplug.acked));
+			rings++;
+		}
+	}
+	atomic_store(&hotplug.stop, true);
+	pthread_join(hotplug.thread, NULL);
+	TH_LOG("%ld rings while a CPU went and came %ld times", rings,
+	       atomic_load(&hotplug.acked));
+	for (int i = 0; i < CONTEXTS; i++) {
+		munmap(page[i], STRIDE);
+		close(fd[i]);
+		close(efd[i]);
+	}
+}
+
+TEST_F_TIMEOUT(engine, contexts_go_with_rings_in_flight, LONG_TEST)
+{
+	int before = linux_irqs();
+
+	for (int n = 0; n < 1000; n++) {
+		struct user user;
+
+		if (n % 2) {
+			int fd = ux_open(), efd = event_new();
+			void *pages;
+
+			ASSERT_EQ(0, ux_fill(fd, 4));
+			ASSERT_EQ(0, ux_bind(fd, slot_offset(n % 4), efd));
+			pages = ux_map(fd, IRQ_BASE, 4 * STRIDE);
+			ASSERT_NE(MAP_FAILED, pages);
+			for (int i = 0; i < 4; i++)
+				ring(pages + i * STRIDE);
+			close(fd);
+			munmap(pages, 4 * STRIDE);
+			close(efd);
+			continue;
+		}
+		/* Never rung, pending, told and not armed again, armed again. */
+		ASSERT_TRUE(user_open(&user, 4));
+		if (n % 8)
+			ring(trigger(&user, 0));
+		if (n % 8 > 2)
+			ASSERT_EQ(1, event_wait(user.efd));
+		if (n % 8 > 4) {
+			ASSERT_EQ(0, next_entry(&user));
+			end_of_interrupt(&user, 0);
+			ASSERT_EQ(0, ux_ioctl(user.fd, UXIVE_IOC_ARM, NULL));
+			ring(trigger(&user, 1));
+		}
+		user_close(&user, 4);
+	}
+	EXPECT_TRUE(becomes(linux_irqs(), before));
+}
+
+TEST(an_index_is_free_of_its_last_owners_events)
+{
+	int fd = ux_open(), first = event_new(), second = event_new();
+	void *pages;
+
+	ASSERT_EQ(0, ux_fill(fd, 2));
+	pages = ux_map(fd, IRQ_BASE, 2 * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	for (int n = 0; n < 1000; n++) {
+		__u64 offset;
+
+		ASSERT_EQ(0, ux_bind(fd, slot_offset(0), first));
+		ring(pages);
+		ASSERT_EQ(0, ux_free(fd, slot_offset(0)));
+		ASSERT_EQ(0, ux_alloc(fd, &offset));
+		ASSERT_EQ(slot_offset(0), offset);
+		ASSERT_EQ(0, ux_bind(fd, offset, second));
+		/* Comes after all that was under way. */
+		ring(pages);
+		ASSERT_EQ(1, event_wait(second));
+	}
+	EXPECT_EQ(0, event_read(second));
+	munmap(pages, 2 * STRIDE);
+	close(fd);
+}
+
+TEST(one_linux_interrupt_per_context)
+{
+	int fd = ux_open(), before = linux_irqs();
+
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	EXPECT_EQ(before + 1, linux_irqs());
+	ASSERT_EQ(0, ux_fill(fd, 100));
+	EXPECT_EQ(before + 1, linux_irqs());
+	close(fd);
+	EXPECT_TRUE(becomes(linux_irqs(), before));
+}
+
+TEST(user_drain_is_chosen_once_and_before_the_first_interrupt)
+{
+	int fd = ux_open(), efd = event_new();
+	struct uxive_user_drain arg;
+	__u64 offset;
+
+	EXPECT_EQ(-EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_EQ(0, user_drain(fd, efd, &arg));
+	EXPECT_EQ(ENTRIES, arg.queue_entries);
+	EXPECT_EQ(-EBUSY, user_drain(fd, efd, &arg));
+	EXPECT_EQ(0, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_EQ(0, ux_alloc(fd, &offset));
+	/* Events have one way: to the program's own eyes. */
+	EXPECT_EQ(-EINVAL, ux_bind(fd, offset, efd));
+	close(fd);
+
+	fd = ux_open();
+	EXPECT_EQ(0, ux_alloc(fd, &offset));
+	EXPECT_EQ(-EBUSY, user_drain(fd, efd, &arg));
+	EXPECT_EQ(-EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	close(fd);
+}
+
+TEST(user_drain_takes_structures_that_have_grown)
+{
+	struct {
+		struct uxive_user_drain known;
+		__u64 later[2];
+	} arg = { .known.size = sizeof(arg) };
+	struct uxive_user_drain *known = &arg.known;
+	int fd = ux_open(), other = open("/dev/null", O_RDWR);
+	unsigned int grown = _IOC(_IOC_READ | _IOC_WRITE, UXIVE_MAGIC, 0x41, sizeof(arg));
+
+	known->eventfd = event_new();
+	arg.later[1] = 1;
+	EXPECT_EQ(-E2BIG, ux_ioctl(fd, grown, &arg));
+	arg.later[1] = 0;
+	known->flags = 1;
+	EXPECT_EQ(-EINVAL, ux_ioctl(fd, grown, &arg));
+	known->flags = 0;
+	known->reserved = 1;
+	EXPECT_EQ(-EINVAL, ux_ioctl(fd, grown, &arg));
+	known->reserved = 0;
+	known->size = sizeof(*known) - 1;
+	EXPECT_EQ(-EINVAL, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, known));
+	known->size = 1 << 20;
+	EXPECT_EQ(-E2BIG, ux_ioctl(fd, grown, &arg));
+	known->size = sizeof(arg);
+	EXPECT_EQ(-EFAULT, ux_ioctl(fd, grown, NULL));
+	arg.known.eventfd = 1000;
+	EXPECT_EQ(-EBADF, ux_ioctl(fd, grown, &arg));
+	arg.known.eventfd = other;
+	EXPECT_EQ(-EINVAL, ux_ioctl(fd, grown, &arg));
+	/* Nothing of that has set up a queue. */
+	arg.known.eventfd = event_new();
+	EXPECT_EQ(0, ux_ioctl(fd, grown, &arg));
+	close(fd);
+}
+
+TEST(windows_of_a_user_drained_context_have_their_uses)
+{
+	struct uxive_user_drain arg;
+	int fd = ux_open();
+	void *page;
+
+	catch_touches();
+	ASSERT_EQ(0, user_drain(fd, event_new(), &arg));
+	ASSERT_EQ(0, ux_fill(fd, 1));
+
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, STRIDE, PROT_WRITE, MAP_SHARED, fd, arg.queue_offset));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, STRIDE, PROT_READ | PROT_EXEC, MAP_SHARED, fd,
+				   arg.queue_offset));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, STRIDE, PROT_READ, MAP_PRIVATE, fd, arg.queue_offset));
+	page = mmap(NULL, STRIDE, PROT_READ, MAP_SHARED, fd, arg.queue_offset);
+	ASSERT_NE(MAP_FAILED, page);
+	EXPECT_EQ(-1, mprotect(page, STRIDE, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, __atomic_load_n((int *)page, __ATOMIC_RELAXED));
+	munmap(page, STRIDE);
+
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, STRIDE, PROT_READ, MAP_SHARED, fd, arg.esb_offset));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, STRIDE, PROT_WRITE | PROT_EXEC, MAP_SHARED, fd,
+				   arg.esb_offset));
+	page = mmap(NULL, 2 * ESB_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, arg.esb_offset);
+	ASSERT_NE(MAP_FAILED, page);
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(SIGBUS, touch(page + ESB_STRIDE));
+	/* Freed, it is gone from this window, too. */
+	ASSERT_EQ(0, ux_free(fd, slot_offset(0)));
+	EXPECT_EQ(SIGBUS, touch(page));
+	EXPECT_EQ(SIGBUS, touch(page + STRIDE));
+	munmap(page, 2 * ESB_STRIDE);
+	close(fd);
+}
+
+TEST(management_pages_are_for_user_drained_contexts)
+{
+	int fd = ux_open(), sink = event_new();
+	void *page;
+
+	catch_touches();
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	page = mmap(NULL, ESB_STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 2ULL << 40);
+	ASSERT_NE(MAP_FAILED, page);
+	EXPECT_EQ(SIGBUS, touch(page));
+	EXPECT_EQ(SIGBUS, touch(page + STRIDE));
+	munmap(page, ESB_STRIDE);
+	/* There is no queue that it could read, either. */
+	page = mmap(NULL, STRIDE, PROT_READ, MAP_SHARED, fd, 3ULL << 40);
+	ASSERT_NE(MAP_FAILED, page);
+	EXPECT_EQ(-1, write(sink, page, 8));
+	EXPECT_EQ(EFAULT, errno);
+	munmap(page, STRIDE);
+	close(sink);
+	close(fd);
+}
+
+TEST(one_touch_maps_the_allocated_neighbours)
+{
+	int fd = ux_open();
+	void *pages;
+	long before;
+
+	catch_touches();
+	ASSERT_EQ(0, ux_fill(fd, 64));
+	ASSERT_EQ(0, ux_free(fd, slot_offset(7)));
+	pages = ux_map(fd, IRQ_BASE, 64 * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	ASSERT_EQ(0, touch(pages));
+	before = faults();
+	for (int i = 0; i < 64; i++)
+		if (i != 7)
+			EXPECT_EQ(0, touch(pages + i * STRIDE));
+	EXPECT_EQ(before, faults());
+	EXPECT_EQ(SIGBUS, touch(pages + 7 * STRIDE));
+	munmap(pages, 64 * STRIDE);
+	close(fd);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: every step can fail; its errno is a documented one, it leaves what
+ * was there before, and the next try works.
+ *
+ * Each call is repeated with its first, second, third, ... allocation of memory
+ * or copy from or to the user failing, until it succeeds because it has no more
+ * of them (Documentation/fault-injection, fail-nth). For kernels that have
+ * FAULT_INJECTION_STACKTRACE_FILTER.
+ */
+#include "uxive_selftest.h"
+
+#define MAX_STEPS	500
+
+static bool write_file(const char *dir, const char *name, const char *value)
+{
+	char path[400];
+	bool done;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY);
+	done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
+	close(fd);
+	return done;
+}
+
+/* The address range of the kernel's functions from one name to the next but. */
+static bool kernel_functions(const char *first, const char *last, char *start, char *end)
+{
+	unsigned long long from = 0, to = 0, address;
+	bool in_last = false;
+	char symbol[128];
+	FILE *file = fopen("/proc/kallsyms", "r");
+
+	/* The symbols of the kernel proper come in the order of their addresses. */
+	while (file && !to && fscanf(file, "%llx %*c %127s%*[^\n]", &address, symbol) == 2) {
+		if (!strcmp(symbol, first))
+			from = address;
+		if (in_last && strcmp(symbol, last))
+			to = address;
+		in_last = in_last || !strcmp(symbol, last);
+	}
+	if (file)
+		fclose(file);
+	sprintf(start, "%llu", from);
+	sprintf(end, "%llu", to);
+	return from && from < to;
+}
+
+#define FAILSLAB	"/sys/kernel/debug/failslab"
+#define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc"
+#define FAIL_USERCOPY	"/sys/kernel/debug/fail_usercopy"
+
+static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY };
+
+/* What can be made to fail. */
+enum {
+	KMALLOC = 1,
+	MEMORY = 2,	/* all of it */
+	USER_COPY = 4,
+};
+
+static bool select_faults(int what)
+{
+	const bool on[] = { what & (KMALLOC | MEMORY), what & MEMORY, what & USER_COPY };
+	bool done = write_file(FAILSLAB, "cache-filter", what & KMALLOC ? "Y" : "N");
+
+	/* No stack lies within an empty range. */
+	for (int i = 0; i < 3; i++)
+		done = done && write_file(injectors[i], "require-start", on[i] ? "0" : "1") &&
+		       write_file(injectors[i], "require-end",
+				  on[i] ? "18446744073709551615" : "1");
+	return done;
+}
+
+/*
+ * Two functions of the kernel go on without what they could not allocate and
+ * WARN about it later: the table of irq descriptors (irq_insert_desc) and the
+ * files of /proc/irq (register_irq_proc). Neither is this driver's to mend. So
+ * the second and what it calls never fail, and where an irq is made, only
+ * kmalloc does: the table takes its memory from a cache of its own.
+ */
+static bool prepare_faults(void)
+{
+	char start[32], end[32], path[300];
+	struct dirent *entry;
+	bool done = true, kmalloc = false;
+	DIR *caches;
+
+	if (!kernel_functions("register_handler_proc", "register_irq_proc", start, end))
+		return false;
+	for (int i = 0; i < 3; i++)
+		done = done && write_file(injectors[i], "verbose", "0") &&
+		       write_file(injectors[i], "probability", "0") &&
+		       write_file(injectors[i], "stacktrace-depth", "32") &&
+		       write_file(injectors[i], "reject-start", start) &&
+		       write_file(injectors[i], "reject-end", end);
+
+	caches = opendir("/sys/kernel/slab");
+	while (caches && (entry = readdir(caches))) {
+		if (strncmp(entry->d_name, "kmalloc-", 8))
+			continue;
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s", entry->d_name);
+		kmalloc = write_file(path, "failslab", "1") || kmalloc;
+	}
+	if (caches)
+		closedir(caches);
+
+	return done && kmalloc && write_file(FAILSLAB, "ignore-gfp-wait", "N") &&
+	       write_file(FAIL_PAGE_ALLOC, "ignore-gfp-wait", "N") &&
+	       write_file(FAIL_PAGE_ALLOC, "ignore-gfp-highmem", "N") &&
+	       write_file(FAIL_PAGE_ALLOC, "min-order", "0");
+}
+
+static bool prepared;
+
+/* Lets the @nth step from here fail. */
+static void arm(int fd, int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", nth);
+
+	if (pwrite(fd, text, len, 0) != len)
+		abort();
+}
+
+/* Ends that; true if the step has failed by now. */
+static bool disarm(int fd)
+{
+	char text[16] = {};
+	/* This reading may be the one that fails: then nothing before did. */
+	bool hit = pread(fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
+
+	while (pwrite(fd, "0", 1, 0) != 1)
+		;
+	return hit;
+}
+
+/* A call that is repeated: which step is to fail, whether it did, the errors. */
+struct steps {
+	int nth;	/* /proc/thread-self/fail-nth */
+	int step;
+	bool hit;
+	int fatal, unexpected;
+};
+
+FIXTURE(faults) {
+	int fd;
+	int irqs, events;
+	struct steps steps;
+};
+
+FIXTURE_SETUP(faults)
+{
+	catch_touches();
+	ASSERT_TRUE(prepared) {
+		TH_LOG("the kernel has no fault injection, or debugfs is not mounted");
+	}
+	ASSERT_TRUE(select_faults(MEMORY | USER_COPY));
+	self->irqs = linux_irqs();
+	self->events = events_in_use();
+	self->steps.nth = open("/proc/thread-self/fail-nth", O_RDWR);
+	ASSERT_LE(0, self->steps.nth);
+	self->fd = ux_open();
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(faults)
+{
+	close(self->steps.nth);
+	close(self->fd);
+	select_faults(0);
+	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	EXPECT_TRUE(becomes(events_in_use(), self->events));
+}
+
+/* Before the call: its next step is to fail; false once it has no more. */
+static bool next_fault(struct steps *steps)
+{
+	if ((steps->step && !steps->hit) || steps->step == MAX_STEPS)
+		return false;
+	arm(steps->nth, ++steps->step);
+	return true;
+}
+
+/* Right after it. */
+static void end_fault(struct steps *steps, int ret)
+{
+	steps->hit = disarm(steps->nth);
+	steps->fatal += ret < 0;
+	/* Without a fault it must succeed, and with one it is one of these. */
+	if (ret < 0 && (!steps->hit || (ret != -ENOMEM && ret != -EFAULT)))
+		steps->unexpected = ret;
+}
+
+/* All steps have been tried, some were fatal, and all as documented. */
+#define EXPECT_FAULTS_HANDLED() do {					\
+	TH_LOG("%d steps, of which %d are fatal",			\
+	       self->steps.step - 1, self->steps.fatal);		\
+	EXPECT_FALSE(self->steps.hit);					\
+	EXPECT_LT(0, self->steps.fatal);				\
+	EXPECT_EQ(0, self->steps.unexpected);				\
+} while (0)
+
+TEST_F(faults, open_fails_clean)
+{
+	while (next_fault(&self->steps)) {
+		int fd = ux_open();
+
+		end_fault(&self->steps, fd);
+		if (fd < 0)
+			continue;
+		EXPECT_EQ(0, ux_fill(fd, 1));
+		close(fd);
+	}
+	EXPECT_FAULTS_HANDLED();
+}
+
+TEST_F(faults, alloc_leaves_nothing_behind)
+{
+	__u64 offset;
+
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY));
+	for (;;) {
+		/* The first interrupt of a context, which sets up the queue. */
+		int fd = ux_open(), ret;
+
+		ASSERT_LE(0, fd);
+		if (!next_fault(&self->steps)) {
+			close(fd);
+			break;
+		}
+		ret = ux_alloc(fd, &offset);
+		end_fault(&self->steps, ret);
+		ASSERT_EQ(ret ? 0 : 1, ux_count(fd));
+		if (ret)
+			ASSERT_EQ(0, ux_alloc(fd, &offset));
+		EXPECT_EQ(IRQ_BASE, offset);
+		close(fd);
+		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	}
+	EXPECT_FAULTS_HANDLED();
+}
+
+TEST_F(faults, further_allocs_leave_nothing_behind)
+{
+	__u64 offset;
+
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY));
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	while (next_fault(&self->steps)) {
+		int ret = ux_alloc(self->fd, &offset);
+
+		end_fault(&self->steps, ret);
+		ASSERT_EQ(ret ? 1 : 2, ux_count(self->fd));
+		if (ret)
+			ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+		EXPECT_EQ(slot_offset(1), offset);
+		ASSERT_EQ(0, ux_free(self->fd, offset));
+	}
+	EXPECT_FAULTS_HANDLED();
+}
+
+TEST_F(faults, set_fd_keeps_the_old_eventfd)
+{
+	int old = event_new(), new = event_new();
+	void *page;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	page = ux_map(self->fd, IRQ_BASE, STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, old));
+	while (next_fault(&self->steps)) {
+		int ret = ux_bind(self->fd, IRQ_BASE, new);
+
+		end_fault(&self->steps, ret);
+		ring(page);
+		EXPECT_EQ(1, event_wait(ret ? old : new));
+		EXPECT_EQ(0, event_read(ret ? new : old));
+		ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, old));
+	}
+	EXPECT_FAULTS_HANDLED();
+	munmap(page, STRIDE);
+	close(old);
+	close(new);
+}
+
+TEST_F(faults, free_needs_no_memory)
+{
+	/* How the kernel takes a descriptor out of its table is not asked. */
+	ASSERT_TRUE(select_faults(USER_COPY));
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	while (next_fault(&self->steps)) {
+		int ret = ux_free(self->fd, IRQ_BASE);
+
+		end_fault(&self->steps, ret);
+		ASSERT_EQ(ret ? 1 : 0, ux_count(self->fd));
+		ASSERT_EQ(0, ret ? 0 : ux_fill(self->fd, 1));
+	}
+	EXPECT_FAULTS_HANDLED();
+}
+
+TEST_F(faults, mmap_is_enomem)
+{
+	int efd = event_new();
+
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, efd));
+	while (next_fault(&self->steps)) {
+		void *window = ux_map(self->fd, IRQ_BASE, WINDOW);
+
+		end_fault(&self->steps, window == MAP_FAILED ? -errno : 0);
+		if (window == MAP_FAILED)
+			continue;
+		EXPECT_EQ(0, touch(window));
+		EXPECT_EQ(1, event_wait(efd));
+		munmap(window, WINDOW);
+	}
+	EXPECT_FAULTS_HANDLED();
+	close(efd);
+}
+
+TEST_F(faults, a_touch_is_sigbus_or_comes_through)
+{
+	int efd = event_new(), failed = 0;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, efd));
+	for (unsigned long n = 1; n == 1 || self->steps.hit; n++) {
+		void *window;
+		int sig;
+
+		/* Where nothing is, so that there are page tables to be made. */
+		window = mmap((void *)(n << 40), WINDOW, PROT_WRITE,
+			      MAP_SHARED | MAP_FIXED_NOREPLACE, self->fd, IRQ_BASE);
+		ASSERT_NE(MAP_FAILED, window);
+		ASSERT_TRUE(next_fault(&self->steps));
+		sig = touch(window);
+		end_fault(&self->steps, 0);
+		failed += self->steps.hit;
+		EXPECT_TRUE(!sig || (self->steps.hit && sig == SIGBUS))
+			TH_LOG("step %lu: signal %d", n, sig);
+		/* Whatever it was, it has passed. */
+		if (sig)
+			sig = touch(window);
+		EXPECT_EQ(0, sig);
+		EXPECT_EQ(1, event_wait(efd));
+		munmap(window, WINDOW);
+	}
+	TH_LOG("%d steps", failed);
+	EXPECT_LT(0, failed);
+	close(efd);
+}
+
+int main(int argc, char **argv)
+{
+	prepared = prepare_faults();
+	return test_harness_run(argc, argv);
+}

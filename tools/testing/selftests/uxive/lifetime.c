@@ -1,0 +1,579 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: whatever a program does, and however it ends, everything it took
+ * comes back: slots, limits, LISNs, Linux interrupts, eventfds; and nothing
+ * comes back twice or too early.
+ *
+ * What is in use shows from outside as: the ids that new eventfds get (see
+ * events_in_use), /sys/kernel/irq, and the LISNs that a new context gets. That
+ * the limits are whole again is shown by the suite `limits`, which runs last.
+ */
+#include "uxive_selftest.h"
+#include <pthread.h>
+#include <sys/timerfd.h>
+
+#define IRQS	16
+
+/* What is in use, by all signs that a program can see. */
+struct use {
+	int events;
+	int irqs;
+	__u64 top_lisn;
+};
+
+static struct use use_now(void)
+{
+	struct use use = { .events = events_in_use(), .irqs = linux_irqs() };
+	struct ux_irq irqs[IRQS];
+	int fd = ux_open();
+
+	if (fd >= 0 && !ux_fill(fd, IRQS) && ux_irqs(fd, irqs, IRQS) == IRQS)
+		for (int i = 0; i < IRQS; i++)
+			if (irqs[i].lisn > use.top_lisn)
+				use.top_lisn = irqs[i].lisn;
+	close(fd);
+	return use;
+}
+
+FIXTURE(lifetime) {
+	struct use before;
+};
+
+FIXTURE_SETUP(lifetime)
+{
+	catch_touches();
+	self->before = use_now();
+	ASSERT_NE(0ULL, self->before.top_lisn);
+}
+
+FIXTURE_TEARDOWN(lifetime)
+{
+}
+
+/* All is as it was before the test. LISNs: one batch more would be a leak. */
+#define EXPECT_ALL_RETURNED() do {					\
+	struct use __now;						\
+									\
+	EXPECT_TRUE(becomes(events_in_use(), self->before.events))	\
+		TH_LOG("an eventfd is still held");			\
+	EXPECT_TRUE(becomes(linux_irqs(), self->before.irqs))		\
+		TH_LOG("a Linux interrupt is still held");		\
+	__now = use_now();						\
+	EXPECT_GT(self->before.top_lisn + IRQS, __now.top_lisn)		\
+		TH_LOG("LISNs are still held");				\
+} while (0)
+
+/* A context with everything in it, and nothing that would clean it up. */
+static int make_use(int irqs)
+{
+	int fd = ux_open(), efd;
+	void *window;
+
+	if (fd < 0 || ux_fill(fd, irqs))
+		return -1;
+	window = ux_map(fd, IRQ_BASE, WINDOW);
+	if (window == MAP_FAILED)
+		return -1;
+	for (int i = 0; i < irqs; i++) {
+		efd = event_new();
+		if (ux_bind(fd, slot_offset(i), efd) || touch(window + i * STRIDE) ||
+		    event_wait(efd) != 1)
+			return -1;
+	}
+	return fd;
+}
+
+TEST_F(lifetime, close_returns_all)
+{
+	int efd = event_new();
+	int fd = ux_open();
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ux_fill(fd, IRQS));
+	for (int i = 0; i < IRQS; i++) {
+		ASSERT_EQ(0, ux_bind(fd, slot_offset(i), efd))
+			TH_LOG("slot %d", i);
+	}
+	close(efd);
+	close(fd);
+	EXPECT_ALL_RETURNED();
+}
+
+TEST_F(lifetime, set_fd_releases_the_eventfd_it_replaces)
+{
+	int fd = ux_open();
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	for (int n = 0; n < 100; n++) {
+		int efd = event_new();
+
+		ASSERT_EQ(0, ux_bind(fd, IRQ_BASE, efd));
+		/* A refused binding must not hold it either. */
+		ASSERT_EQ(-EINVAL, ux_bind(fd, slot_offset(1), efd));
+		close(efd);
+	}
+	EXPECT_NE(self->before.events, events_in_use());
+	ASSERT_EQ(0, ux_bind(fd, IRQ_BASE, -1));
+	EXPECT_TRUE(becomes(events_in_use(), self->before.events));
+
+	/* And so does freeing. */
+	for (int n = 0; n < 100; n++) {
+		int efd = event_new();
+
+		ASSERT_EQ(0, ux_bind(fd, IRQ_BASE, efd));
+		close(efd);
+		ASSERT_EQ(0, ux_free(fd, IRQ_BASE));
+		ASSERT_EQ(0, ux_fill(fd, 1));
+	}
+	EXPECT_TRUE(becomes(events_in_use(), self->before.events));
+	close(fd);
+	EXPECT_ALL_RETURNED();
+}
+
+TEST_F(lifetime, a_mapping_holds_the_context)
+{
+	int fd = ux_open(), efd = event_new();
+	void *page;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	ASSERT_EQ(0, ux_bind(fd, IRQ_BASE, efd));
+	page = ux_map(fd, IRQ_BASE, 2 * STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+
+	/* Closed, not touched before, and half of it unmapped: still good. */
+	close(fd);
+	ASSERT_EQ(0, munmap(page + STRIDE, STRIDE));
+	for (int n = 0; n < 10; n++) {
+		ring(page);
+		ASSERT_EQ(1, event_wait(efd));
+	}
+	close(efd);
+	EXPECT_NE(self->before.events, events_in_use());
+	ASSERT_EQ(0, munmap(page, STRIDE));
+	EXPECT_ALL_RETURNED();
+}
+
+TEST_F(lifetime, a_duplicate_holds_the_context)
+{
+	int fd = make_use(1), copy = dup(fd);
+
+	ASSERT_LE(0, copy);
+	close(fd);
+	EXPECT_EQ(1, ux_count(copy));
+	EXPECT_EQ(0, ux_free(copy, IRQ_BASE));
+	close(copy);
+}
+
+TEST_F_TIMEOUT(lifetime, exit_returns_all_fifty_times, LONG_TEST)
+{
+	for (int n = 0; n < 50; n++) {
+		pid_t pid = fork();
+
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(make_use(8) < 0);
+		ASSERT_EQ(0, child_status(pid)) TH_LOG("cycle %d", n);
+	}
+	EXPECT_ALL_RETURNED();
+}
+
+TEST_F(lifetime, kill_returns_all)
+{
+	for (int n = 0; n < 5; n++) {
+		int pipes[2];
+		char byte;
+		pid_t pid;
+
+		ASSERT_EQ(0, pipe(pipes));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			byte = make_use(IRQS) < 0;
+			if (write(pipes[1], &byte, 1) == 1)
+				for (;;)
+					pause();
+			_exit(1);
+		}
+		ASSERT_EQ(1, read(pipes[0], &byte, 1));
+		ASSERT_EQ(0, byte);
+		EXPECT_NE(self->before.events, events_in_use());
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(-SIGKILL, child_status(pid));
+		close(pipes[0]);
+		close(pipes[1]);
+	}
+	EXPECT_ALL_RETURNED();
+}
+
+/* What exec leads to: says that it is there, and stays until told to go. */
+static int stay(void)
+{
+	char byte = 0;
+
+	return write(STDOUT_FILENO, &byte, 1) != 1 || read(STDIN_FILENO, &byte, 1) < 0;
+}
+
+TEST_F(lifetime, exec_returns_all)
+{
+	int up[2], down[2];
+	char byte;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe2(up, O_CLOEXEC));
+	ASSERT_EQ(0, pipe2(down, O_CLOEXEC));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (make_use(IRQS) < 0 || dup2(up[1], STDOUT_FILENO) < 0 ||
+		    dup2(down[0], STDIN_FILENO) < 0)
+			_exit(2);
+		execl("/proc/self/exe", "lifetime", "stay", NULL);
+		_exit(3);
+	}
+	close(up[1]);
+	ASSERT_EQ(1, read(up[0], &byte, 1));
+	/* The process lives on, and has nothing any more. */
+	EXPECT_ALL_RETURNED();
+	close(down[1]);
+	EXPECT_EQ(0, child_status(pid));
+}
+
+/*
+ * Races against IRQ_FREE. A driver that looks something up, lets go of its lock
+ * and then uses it is wrong only if a free comes in between, which left to
+ * chance happens once in thousands of rounds. So chance is helped: a thread on
+ * one CPU is interrupted somewhere in its call by a timer, whose real-time
+ * waiter holds it there while the owner, on another CPU, frees. The hold ends a
+ * millisecond later at the latest: a correct driver may make the free wait for
+ * the call. The timer closes in on the moment that decides who wins.
+ */
+#define RACE_ROUNDS	240
+#define RACE_HOLD_NS	1000000L
+#define RACE_STEP_NS	128L
+#define RACE_MAX_NS	5000000L
+
+struct race {
+	int fd;
+	void *page;
+	/* What is interrupted, its result (0 or not), and how far it is. */
+	int (*call)(struct race *race);
+	int ret;
+	enum { BEFORE, WITHIN, AFTER } phase;
+	/* When to interrupt, and the way this is going to change. */
+	long delay, step;
+	unsigned int seed;
+	/* The order of a round: eventfds, the timer in between, ... */
+	int go, timer, held, done;
+	/* ... and the number of frees begun and ended. */
+	int freeing, freed;
+	int caught, errors;
+	pthread_t caller, holder;
+};
+
+static long clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000L + now.tv_nsec;
+}
+
+static void *race_caller(void *arg)
+{
+	struct race *race = arg;
+
+	pin_to_cpu(1);
+	for (int n = 0; n < RACE_ROUNDS; n++) {
+		struct itimerspec when = {};
+
+		race->errors += event_read(race->go) != 1;
+		when.it_value.tv_nsec = race->delay;
+		race->errors += !!timerfd_settime(race->timer, 0, &when, NULL);
+		__atomic_store_n(&race->phase, WITHIN, __ATOMIC_SEQ_CST);
+		race->ret = race->call(race);
+		__atomic_store_n(&race->phase, AFTER, __ATOMIC_SEQ_CST);
+		event_add(race->done, 1);
+	}
+	return NULL;
+}
+
+static void *race_holder(void *arg)
+{
+	struct sched_param param = { .sched_priority = 1 };
+	struct race *race = arg;
+
+	pin_to_cpu(1);
+	race->errors += !!pthread_setschedparam(pthread_self(), SCHED_FIFO, &param);
+	for (int n = 0; n < RACE_ROUNDS; n++) {
+		long end;
+
+		race->errors += event_read(race->timer) < 1;
+		race->caught += __atomic_load_n(&race->phase, __ATOMIC_SEQ_CST) == WITHIN;
+		event_add(race->held, 1);
+		while (__atomic_load_n(&race->freeing, __ATOMIC_SEQ_CST) <= n)
+			;
+		end = clock_ns() + RACE_HOLD_NS;
+		while (__atomic_load_n(&race->freed, __ATOMIC_SEQ_CST) <= n && clock_ns() < end)
+			;
+	}
+	return NULL;
+}
+
+static int race_start(struct race *race, int (*call)(struct race *race))
+{
+	race->call = call;
+	race->seed = 1;
+	race->delay = 10000;
+	race->go = eventfd(0, EFD_CLOEXEC);
+	race->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	race->held = eventfd(0, EFD_CLOEXEC);
+	race->done = eventfd(0, EFD_CLOEXEC);
+	race->fd = ux_open();
+	race->page = ux_map(race->fd, IRQ_BASE, STRIDE);
+	if (race->timer < 0 || race->fd < 0 || race->page == MAP_FAILED)
+		return -1;
+	pin_to_cpu(0);
+	return pthread_create(&race->holder, NULL, race_holder, race) ||
+	       pthread_create(&race->caller, NULL, race_caller, race);
+}
+
+/* The call won: interrupt it earlier. It lost: later. Again: in larger steps. */
+static void race_aim(struct race *race)
+{
+	long jitter = rand_r(&race->seed) % RACE_STEP_NS;
+
+	if (!race->ret)
+		race->step = race->step < 0 ? 2 * race->step : -jitter;
+	else
+		race->step = race->step > 0 ? 2 * race->step : jitter;
+	race->delay += race->step;
+	if (race->delay < 1 || race->delay > RACE_MAX_NS) {
+		race->delay = 1 + rand_r(&race->seed) % 10000;
+		race->step = 0;
+	}
+}
+
+/* One round: allocates, then frees within the call; what IRQ_FREE said. */
+static int race_round(struct race *race)
+{
+	int ret;
+
+	race->errors += !!ux_fill(race->fd, 1);
+	race->phase = BEFORE;
+	event_add(race->go, 1);
+	race->errors += event_read(race->held) != 1;
+	__atomic_add_fetch(&race->freeing, 1, __ATOMIC_SEQ_CST);
+	ret = ux_free(race->fd, IRQ_BASE);
+	__atomic_add_fetch(&race->freed, 1, __ATOMIC_SEQ_CST);
+	race->errors += event_read(race->done) != 1;
+	race_aim(race);
+	return ret;
+}
+
+static void race_end(struct race *race)
+{
+	pthread_join(race->holder, NULL);
+	pthread_join(race->caller, NULL);
+	munmap(race->page, STRIDE);
+	close(race->go);
+	close(race->timer);
+	close(race->held);
+	close(race->done);
+	close(race->fd);
+}
+
+static int race_touch(struct race *race)
+{
+	return touch(race->page);
+}
+
+TEST_F_TIMEOUT(lifetime, no_touch_succeeds_after_free_returned, LONG_TEST)
+{
+	static struct race race;
+	int rang = 0, bus = 0, stale = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	ASSERT_EQ(0, race_start(&race, race_touch));
+	for (int n = 0; n < RACE_ROUNDS; n++) {
+		race.errors += !!race_round(&race);
+		rang += race.ret == 0;
+		bus += race.ret == SIGBUS;
+		/* Freed, and the touch is over: is there a page left? */
+		stale += touch(race.page) != SIGBUS;
+	}
+	race_end(&race);
+	TH_LOG("%d touches rang, %d took SIGBUS, %d were caught half-way; after the free %d rang",
+	       rang, bus, race.caught, stale);
+	EXPECT_EQ(0, race.errors);
+	EXPECT_EQ(0, stale);
+	/* All of it is void unless the free came before, within and after. */
+	EXPECT_LT(0, rang);
+	EXPECT_LT(0, bus);
+	EXPECT_LT(0, race.caught);
+	EXPECT_ALL_RETURNED();
+}
+
+static int race_free(struct race *race)
+{
+	return ux_free(race->fd, IRQ_BASE);
+}
+
+TEST_F_TIMEOUT(lifetime, of_two_frees_exactly_one_wins, LONG_TEST)
+{
+	static struct race race;
+	int first = 0, second = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	ASSERT_EQ(0, race_start(&race, race_free));
+	for (int n = 0; n < RACE_ROUNDS; n++) {
+		int ret = race_round(&race);
+
+		first += !race.ret && ret == -EINVAL;
+		second += race.ret == -EINVAL && !ret;
+	}
+	race_end(&race);
+	TH_LOG("%d won by the one, %d by the other, %d were caught half-way",
+	       first, second, race.caught);
+	EXPECT_EQ(0, race.errors);
+	EXPECT_EQ(RACE_ROUNDS, first + second);
+	EXPECT_LT(0, first);
+	EXPECT_LT(0, second);
+	EXPECT_LT(0, race.caught);
+	EXPECT_ALL_RETURNED();
+}
+
+static int race_bind(struct race *race)
+{
+	int efd = event_new();
+	int ret = ux_bind(race->fd, IRQ_BASE, efd);
+
+	close(efd);
+	return ret;
+}
+
+TEST_F_TIMEOUT(lifetime, a_free_during_set_fd_leaks_no_eventfd, LONG_TEST)
+{
+	static struct race race;
+	int bound = 0, refused = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	ASSERT_EQ(0, race_start(&race, race_bind));
+	for (int n = 0; n < RACE_ROUNDS; n++) {
+		race.errors += !!race_round(&race);
+		bound += !race.ret;
+		refused += race.ret == -EINVAL;
+	}
+	race_end(&race);
+	TH_LOG("%d were bound, %d refused, %d were caught half-way",
+	       bound, refused, race.caught);
+	EXPECT_EQ(0, race.errors);
+	EXPECT_EQ(RACE_ROUNDS, bound + refused);
+	EXPECT_LT(0, bound);
+	EXPECT_LT(0, refused);
+	EXPECT_LT(0, race.caught);
+	EXPECT_ALL_RETURNED();
+}
+
+/* Four threads that do anything, on one context. */
+#define CHAOS_THREADS	4
+#define CHAOS_STEPS	1000
+#define CHAOS_SLOTS	16
+
+struct chaos {
+	int fd;
+	int efd;
+	unsigned int seed;
+	int unexpected;
+	long done[6];
+};
+
+static void *chaos_run(void *arg)
+{
+	struct chaos *me = arg;
+	void *window = MAP_FAILED;
+
+	for (int n = 0; n < CHAOS_STEPS; n++) {
+		unsigned int step = rand_r(&me->seed) % 6U;
+		unsigned int slot = rand_r(&me->seed) % CHAOS_SLOTS;
+		__u64 offset = slot_offset(slot);
+		int ret = 0;
+
+		switch (step) {
+		case 0:
+			/* More frees than room: slots stay few, and busy. */
+			ret = ux_alloc(me->fd, &offset);
+			if (!ret && offset >= slot_offset(CHAOS_SLOTS))
+				ret = ux_free(me->fd, offset);
+			break;
+		case 1:
+			ret = ux_free(me->fd, offset);
+			break;
+		case 2:
+			ret = ux_bind(me->fd, offset, me->efd);
+			break;
+		case 3:
+			ret = ux_bind(me->fd, offset, -1);
+			break;
+		case 4:
+			if (window != MAP_FAILED)
+				munmap(window, CHAOS_SLOTS * STRIDE);
+			window = ux_map(me->fd, IRQ_BASE, CHAOS_SLOTS * STRIDE);
+			ret = window == MAP_FAILED ? -errno : 0;
+			break;
+		case 5:
+			if (window != MAP_FAILED)
+				ret = touch(window + slot * STRIDE);
+			if (ret == SIGBUS)
+				ret = -EINVAL;
+			break;
+		}
+		me->done[step] += !ret;
+		/* Another thread may have freed the slot, or all may be taken. */
+		if (ret && ret != -EINVAL)
+			me->unexpected = ret;
+	}
+	if (window != MAP_FAILED)
+		munmap(window, CHAOS_SLOTS * STRIDE);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(lifetime, racing_threads_leave_nothing, LONG_TEST)
+{
+	struct chaos chaos[CHAOS_THREADS] = {};
+	pthread_t threads[CHAOS_THREADS];
+	int fd = ux_open(), efd = event_new();
+
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < CHAOS_THREADS; i++) {
+		chaos[i] = (struct chaos){ .fd = fd, .efd = efd, .seed = i + 1 };
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, chaos_run, &chaos[i]));
+	}
+	for (int i = 0; i < CHAOS_THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, chaos[i].unexpected) TH_LOG("thread %d", i);
+		for (int step = 0; step < 6; step++) {
+			EXPECT_LT(0, chaos[i].done[step])
+				TH_LOG("thread %d never did step %d", i, step);
+		}
+	}
+
+	/* After all that the context is as good as new. */
+	for (int i = 0; i < CHAOS_SLOTS; i++)
+		ux_free(fd, slot_offset(i));
+	EXPECT_EQ(0, ux_count(fd));
+	close(fd);
+	close(efd);
+	EXPECT_ALL_RETURNED();
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "stay"))
+		return stay();
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: a mapping of the trigger window reaches the trigger pages of this
+ * context's live interrupts, for stores only, and nothing else: an empty slot
+ * is SIGBUS (EFAULT in a system call), and no page outlives its interrupt.
+ *
+ * Care: the kernel copies to user memory in pieces of any width, which a
+ * trigger page does not take. Only empty slots are given to system calls.
+ */
+#include "uxive_selftest.h"
+
+FIXTURE(mapping) {
+	int fd;
+	int efd;
+};
+
+/* A context with one interrupt, in slot 0. */
+FIXTURE_SETUP(mapping)
+{
+	catch_touches();
+	self->fd = ux_open();
+	ASSERT_LE(0, self->fd);
+	self->efd = event_new();
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_bind(self->fd, slot_offset(0), self->efd));
+}
+
+FIXTURE_TEARDOWN(mapping)
+{
+	close(self->fd);
+}
+
+/* Maps and unmaps; 0 or the errno of the refusal. */
+static int try_map(int fd, __u64 offset, size_t length, int prot, int flags)
+{
+	void *page = mmap(NULL, length, prot, flags, fd, offset);
+
+	if (page == MAP_FAILED)
+		return -errno;
+	munmap(page, length);
+	return 0;
+}
+
+TEST_F(mapping, only_shared_and_only_for_writing)
+{
+	const struct {
+		int prot, flags, ret;
+	} cases[] = {
+		{ PROT_WRITE, MAP_SHARED, 0 },
+		{ PROT_WRITE, MAP_SHARED_VALIDATE, 0 },
+		{ PROT_WRITE, MAP_PRIVATE, -EINVAL },
+		{ PROT_READ, MAP_PRIVATE, -EINVAL },
+		{ PROT_NONE, MAP_PRIVATE, -EINVAL },
+		{ PROT_READ, MAP_SHARED, -EINVAL },
+		{ PROT_READ | PROT_WRITE, MAP_SHARED, -EINVAL },
+		{ PROT_EXEC, MAP_SHARED, -EINVAL },
+		{ PROT_WRITE | PROT_EXEC, MAP_SHARED, -EINVAL },
+		{ PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED, -EINVAL },
+		{ PROT_NONE, MAP_SHARED, -EINVAL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		EXPECT_EQ(cases[i].ret, try_map(self->fd, IRQ_BASE, STRIDE,
+						cases[i].prot, cases[i].flags))
+			TH_LOG("case %zu", i);
+	}
+}
+
+TEST_F(mapping, only_within_the_window)
+{
+	const size_t page = sysconf(_SC_PAGESIZE);
+	const struct {
+		__u64 offset;
+		size_t length;
+		int ret;
+	} cases[] = {
+		{ IRQ_BASE, page, 0 },
+		{ IRQ_BASE, WINDOW, 0 },
+		{ slot_offset(SLOTS - 1), STRIDE, 0 },
+		{ slot_offset(7), 100 * STRIDE, 0 },
+		{ 0, STRIDE, -EINVAL },
+		{ IRQ_BASE - STRIDE, STRIDE, -EINVAL },
+		{ IRQ_BASE - STRIDE, 2 * STRIDE, -EINVAL },
+		{ IRQ_BASE, WINDOW + page, -EINVAL },
+		{ slot_offset(1), WINDOW, -EINVAL },
+		{ slot_offset(SLOTS - 1), 2 * STRIDE, -EINVAL },
+		{ slot_offset(SLOTS), STRIDE, -EINVAL },
+		{ IRQ_BASE + page / 2, STRIDE, -EINVAL },
+		{ IRQ_BASE | 1ULL << 48, STRIDE, -EINVAL },
+		{ IRQ_BASE | 1ULL << 62, STRIDE, -EINVAL },
+		{ IRQ_BASE, 0, -EINVAL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		EXPECT_EQ(cases[i].ret,
+			  try_map(self->fd, cases[i].offset, cases[i].length,
+				  PROT_WRITE, MAP_SHARED))
+			TH_LOG("case %zu", i);
+	}
+}
+
+TEST_F(mapping, a_descriptor_without_write_access_cannot_map)
+{
+	int fd = open(UXIVE_DEV, O_RDONLY);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EACCES, try_map(fd, IRQ_BASE, STRIDE, PROT_WRITE, MAP_SHARED));
+	close(fd);
+}
+
+TEST_F(mapping, mprotect_cannot_add_read_or_exec)
+{
+	const int refused[] = {
+		PROT_READ, PROT_READ | PROT_WRITE, PROT_EXEC,
+		PROT_WRITE | PROT_EXEC, PROT_READ | PROT_WRITE | PROT_EXEC,
+	};
+	void *page = ux_map(self->fd, IRQ_BASE, STRIDE);
+
+	ASSERT_NE(MAP_FAILED, page);
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		errno = 0;
+		EXPECT_EQ(-1, mprotect(page, STRIDE, refused[i]));
+		EXPECT_EQ(EACCES, errno) TH_LOG("case %zu", i);
+	}
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd));
+
+	EXPECT_EQ(0, mprotect(page, STRIDE, PROT_NONE));
+	EXPECT_EQ(SIGSEGV, touch(page));
+	EXPECT_EQ(0, mprotect(page, STRIDE, PROT_WRITE));
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd));
+}
+
+TEST_F(mapping, the_whole_window_is_populated_as_it_is_touched)
+{
+	const int irqs = 256;
+	void *window = ux_map(self->fd, IRQ_BASE, WINDOW);
+	long before, first, second;
+
+	/* Mapped first and filled later: the mapping follows. */
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, ux_fill(self->fd, irqs - 1));
+	for (int i = 1; i < irqs; i++) {
+		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(i), self->efd))
+			TH_LOG("slot %d", i);
+	}
+
+	before = faults();
+	for (int i = 0; i < irqs; i++) {
+		ASSERT_EQ(0, touch(window + i * STRIDE)) TH_LOG("slot %d", i);
+		ASSERT_EQ(1, event_wait(self->efd)) TH_LOG("slot %d", i);
+	}
+	first = faults() - before;
+	before = faults();
+	for (int i = 0; i < irqs; i++) {
+		ASSERT_EQ(0, touch(window + i * STRIDE)) TH_LOG("slot %d", i);
+		ASSERT_EQ(1, event_wait(self->efd)) TH_LOG("slot %d", i);
+	}
+	second = faults() - before;
+	/* A fault brings the 64 pages around, as far as they are allocated. */
+	EXPECT_LE(irqs / 64, first);
+	EXPECT_GT(irqs / 4, first);
+	EXPECT_GT(10, second);
+
+	EXPECT_EQ(SIGBUS, touch(window + irqs * STRIDE));
+	EXPECT_EQ(SIGBUS, touch(window + WINDOW - STRIDE));
+	EXPECT_EQ(SIGBUS, touch(window + WINDOW - 8));
+	EXPECT_EQ(0, event_read(self->efd));
+}
+
+TEST_F(mapping, a_slot_rings_its_own_interrupt)
+{
+	/* Slots 0 to 7, mapped in one, in parts, and each alone. */
+	void *all = ux_map(self->fd, IRQ_BASE, 8 * STRIDE);
+	void *tail = ux_map(self->fd, slot_offset(5), 3 * STRIDE);
+	int efd[8];
+
+	ASSERT_NE(MAP_FAILED, all);
+	ASSERT_NE(MAP_FAILED, tail);
+	ASSERT_EQ(0, ux_fill(self->fd, 7));
+	for (int i = 0; i < 8; i++) {
+		efd[i] = event_new();
+		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(i), efd[i]));
+	}
+	for (int i = 0; i < 8; i++) {
+		void *alone = ux_map(self->fd, slot_offset(i), STRIDE);
+
+		ASSERT_NE(MAP_FAILED, alone);
+		EXPECT_EQ(0, touch(alone));
+		EXPECT_EQ(1, event_wait(efd[i])) TH_LOG("alone, slot %d", i);
+		EXPECT_EQ(0, touch(all + i * STRIDE));
+		EXPECT_EQ(1, event_wait(efd[i])) TH_LOG("all, slot %d", i);
+		if (i >= 5) {
+			EXPECT_EQ(0, touch(tail + (i - 5) * STRIDE));
+			EXPECT_EQ(1, event_wait(efd[i])) TH_LOG("tail, slot %d", i);
+		}
+	}
+}
+
+TEST_F(mapping, an_empty_slot_is_efault_in_a_system_call)
+{
+	void *empty = ux_map(self->fd, slot_offset(SLOTS - 1), STRIDE);
+	int zero = open("/dev/zero", O_RDONLY), pipes[2];
+	struct ocxl_ioctl_irq_fd *arg = empty;
+
+	ASSERT_NE(MAP_FAILED, empty);
+	ASSERT_EQ(0, pipe(pipes));
+	EXPECT_EQ(-1, read(zero, empty, 8));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, write(pipes[1], empty, 8));
+	EXPECT_EQ(EFAULT, errno);
+
+	/*
+	 * The driver's own copies come here too, and the fault handler takes
+	 * its lock: a copy under that lock would never return.
+	 */
+	EXPECT_EQ(-EFAULT, ux_ioctl(self->fd, OCXL_IOCTL_IRQ_ALLOC, empty));
+	EXPECT_EQ(-EFAULT, ux_ioctl(self->fd, OCXL_IOCTL_IRQ_FREE, empty));
+	EXPECT_EQ(-EFAULT, ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, arg));
+	EXPECT_EQ(1, ux_count(self->fd));
+}
+
+TEST_F(mapping, a_freed_slot_is_sigbus_until_it_is_allocated_again)
+{
+	void *page = ux_map(self->fd, IRQ_BASE, STRIDE);
+	__u64 offset;
+
+	ASSERT_NE(MAP_FAILED, page);
+	for (int n = 0; n < 50; n++) {
+		ASSERT_EQ(0, touch(page)) TH_LOG("round %d", n);
+		ASSERT_EQ(1, event_wait(self->efd)) TH_LOG("round %d", n);
+		ASSERT_EQ(0, ux_free(self->fd, IRQ_BASE));
+		ASSERT_EQ(SIGBUS, touch(page)) TH_LOG("round %d", n);
+		ASSERT_EQ(SIGBUS, touch(page)) TH_LOG("round %d", n);
+		ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+		ASSERT_EQ(IRQ_BASE, offset);
+		ASSERT_EQ(0, ux_bind(self->fd, offset, self->efd));
+	}
+}
+
+TEST_F(mapping, sigbus_uncaught_ends_the_process)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		void *window = ux_map(self->fd, IRQ_BASE, 4 * STRIDE);
+
+		signal(SIGBUS, SIG_DFL);
+		ring(window);
+		ring(window + 2 * STRIDE);
+		_exit(0);
+	}
+	EXPECT_EQ(-SIGBUS, child_status(pid));
+	EXPECT_EQ(1, event_wait(self->efd));
+}
+
+TEST_F(mapping, every_mapping_loses_a_freed_page)
+{
+	void *one = ux_map(self->fd, IRQ_BASE, STRIDE);
+	void *two = ux_map(self->fd, IRQ_BASE, WINDOW);
+	int socks[2];
+	char byte;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, one);
+	ASSERT_NE(MAP_FAILED, two);
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		void *page = ux_map(fd_receive(socks[1]), IRQ_BASE, STRIDE);
+
+		if (page == MAP_FAILED || touch(page))
+			_exit(1);
+		/* Mapped and populated here too; now the parent frees. */
+		if (write(socks[1], "m", 1) != 1 || read(socks[1], &byte, 1) != 1)
+			_exit(2);
+		_exit(touch(page) == SIGBUS ? 0 : 3);
+	}
+	ASSERT_TRUE(fd_send(socks[0], self->fd));
+	ASSERT_EQ(1, read(socks[0], &byte, 1));
+	EXPECT_EQ(1, event_wait(self->efd));
+	EXPECT_EQ(0, touch(one));
+	EXPECT_EQ(1, event_wait(self->efd));
+	EXPECT_EQ(0, touch(two));
+	EXPECT_EQ(1, event_wait(self->efd));
+
+	ASSERT_EQ(0, ux_free(self->fd, IRQ_BASE));
+	EXPECT_EQ(SIGBUS, touch(one));
+	EXPECT_EQ(SIGBUS, touch(two));
+	ASSERT_EQ(1, write(socks[0], "f", 1));
+	EXPECT_EQ(0, child_status(pid));
+}
+
+TEST_F(mapping, freeing_touches_no_other_page)
+{
+	int other = ux_open(), efd = event_new();
+	void *mine, *neighbour, *theirs;
+	long before;
+
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_bind(self->fd, slot_offset(1), self->efd));
+	ASSERT_EQ(0, ux_fill(other, 1));
+	ASSERT_EQ(0, ux_bind(other, IRQ_BASE, efd));
+	mine = ux_map(self->fd, IRQ_BASE, 2 * STRIDE);
+	theirs = ux_map(other, IRQ_BASE, STRIDE);
+	ASSERT_NE(MAP_FAILED, mine);
+	ASSERT_NE(MAP_FAILED, theirs);
+	neighbour = mine + STRIDE;
+	ASSERT_EQ(0, touch(neighbour));
+	ASSERT_EQ(1, event_wait(self->efd));
+	ASSERT_EQ(0, touch(theirs));
+	ASSERT_EQ(1, event_wait(efd));
+
+	/*
+	 * The same offset in another context has a page table of its own to be
+	 * zapped from: neither page needs to fault in again.
+	 */
+	faults();
+	ASSERT_EQ(0, ux_free(self->fd, IRQ_BASE));
+	before = faults();
+	ring(neighbour);
+	ring(theirs);
+	EXPECT_EQ(before, faults());
+	EXPECT_EQ(1, event_wait(self->efd));
+	EXPECT_EQ(1, event_wait(efd));
+	close(other);
+}
+
+TEST_F(mapping, a_part_can_be_unmapped)
+{
+	void *window = ux_map(self->fd, IRQ_BASE, 8 * STRIDE);
+
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, ux_fill(self->fd, 7));
+	for (int i = 0; i < 8; i++) {
+		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(i), self->efd));
+		ASSERT_EQ(0, touch(window + i * STRIDE));
+		ASSERT_EQ(1, event_wait(self->efd));
+	}
+	ASSERT_EQ(0, munmap(window + 2 * STRIDE, 3 * STRIDE));
+	for (int i = 0; i < 8; i++) {
+		bool gone = i >= 2 && i < 5;
+
+		EXPECT_EQ(gone ? SIGSEGV : 0, touch(window + i * STRIDE))
+			TH_LOG("slot %d", i);
+		if (!gone)
+			EXPECT_EQ(1, event_wait(self->efd)) TH_LOG("slot %d", i);
+	}
+	/* What is left still belongs to the slots it was mapped for. */
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(6)));
+	EXPECT_EQ(SIGBUS, touch(window + 6 * STRIDE));
+	EXPECT_EQ(0, touch(window + 7 * STRIDE));
+	EXPECT_EQ(1, event_wait(self->efd));
+}
+
+TEST_F(mapping, a_mapping_can_move_but_not_grow)
+{
+	void *old = ux_map(self->fd, IRQ_BASE, STRIDE);
+	void *room = mmap(NULL, 2 * STRIDE, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *new;
+
+	ASSERT_NE(MAP_FAILED, old);
+	ASSERT_NE(MAP_FAILED, room);
+	ASSERT_EQ(0, touch(old));
+	ASSERT_EQ(1, event_wait(self->efd));
+
+	EXPECT_EQ(MAP_FAILED, mremap(old, STRIDE, 2 * STRIDE, MREMAP_MAYMOVE));
+	EXPECT_EQ(EFAULT, errno);
+	/* Old size 0 would be a second mapping of a shared page. */
+	EXPECT_EQ(MAP_FAILED, mremap(old, 0, STRIDE, MREMAP_MAYMOVE));
+
+	new = mremap(old, STRIDE, STRIDE, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+	ASSERT_EQ(room, new);
+	EXPECT_EQ(SIGSEGV, touch(old));
+	EXPECT_EQ(0, touch(new));
+	EXPECT_EQ(1, event_wait(self->efd));
+	ASSERT_EQ(0, ux_free(self->fd, IRQ_BASE));
+	EXPECT_EQ(SIGBUS, touch(new)) TH_LOG("stale where it moved to");
+}
+
+TEST_F(mapping, a_child_inherits_the_mapping_and_loses_pages_alike)
+{
+	void *window = ux_map(self->fd, IRQ_BASE, 2 * STRIDE);
+	int socks[2];
+	long rang = 0;
+	char byte;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, window);
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_bind(self->fd, slot_offset(1), self->efd));
+	ASSERT_EQ(0, touch(window));
+	ASSERT_EQ(1, event_wait(self->efd));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* One page that the parent has touched, and one that it has not. */
+		if (touch(window) || touch(window + STRIDE))
+			_exit(1);
+		if (write(socks[1], "t", 1) != 1 || read(socks[1], &byte, 1) != 1)
+			_exit(2);
+		if (touch(window) != SIGBUS || touch(window + STRIDE))
+			_exit(3);
+		_exit(0);
+	}
+	ASSERT_EQ(1, read(socks[0], &byte, 1));
+	while (rang < 2) {
+		long count = event_wait(self->efd);
+
+		ASSERT_LT(0, count);
+		rang += count;
+	}
+	EXPECT_EQ(2, rang);
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(0)));
+	ASSERT_EQ(1, write(socks[0], "f", 1));
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_EQ(1, event_wait(self->efd));
+}
+
+TEST_HARNESS_MAIN

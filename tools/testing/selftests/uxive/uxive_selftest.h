@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What every uxive selftest needs: the numbers of the file's layout, the
+ * ioctls as functions that return 0 or a negative errno, a trigger store that
+ * survives SIGBUS, and waiting that cannot hang.
+ *
+ * No test decides by timing. A ring is acknowledged when its eventfd counts;
+ * WATCHDOG_MS only turns a lost event into a failure instead of a hang. That
+ * an event went nowhere is shown by ringing the same interrupt again: the
+ * kernel handles one source in order, so the second event proves that the
+ * first one has been handled.
+ */
+#ifndef UXIVE_SELFTEST_H
+#define UXIVE_SELFTEST_H
+
+#define _GNU_SOURCE
+/* One stream, so that a test's messages stand next to its result. */
+#define TH_LOG_STREAM stdout
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <misc/ocxl.h>
+#include "kselftest_harness.h"
+
+#define UXIVE_DEV	"/dev/uxive"
+#define UXIVE_MODULE	"/modules/uxive.ko"
+
+/* The trigger window of a context: slot k lies at IRQ_BASE + k * STRIDE. */
+#define IRQ_BASE	0x10000000000ULL
+#define STRIDE		(64UL << 10)
+#define SLOTS		16384UL
+#define WINDOW		(SLOTS * STRIDE)
+/* The limit over all contexts. */
+#define TOTAL		65536UL
+
+#define WATCHDOG_MS	10000
+/* For tests that do much: the debug kernel on a busy host is slow. */
+#define LONG_TEST	240
+
+static inline __u64 slot_offset(unsigned long slot)
+{
+	return IRQ_BASE + slot * STRIDE;
+}
+
+/* The ioctls: 0 or a negative errno. */
+
+static inline int ux_open(void)
+{
+	int fd = open(UXIVE_DEV, O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static inline int ux_ioctl(int fd, unsigned int cmd, void *arg)
+{
+	int ret = ioctl(fd, cmd, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static inline int ux_alloc(int fd, __u64 *offset)
+{
+	return ux_ioctl(fd, OCXL_IOCTL_IRQ_ALLOC, offset);
+}
+
+/* Allocates @count interrupts; returns 0 or the first errno. */
+static inline int ux_fill(int fd, unsigned long count)
+{
+	__u64 offset;
+	int ret = 0;
+
+	while (!ret && count--)
+		ret = ux_alloc(fd, &offset);
+	return ret;
+}
+
+static inline int ux_free(int fd, __u64 offset)
+{
+	return ux_ioctl(fd, OCXL_IOCTL_IRQ_FREE, &offset);
+}
+
+static inline int ux_bind(int fd, __u64 offset, int efd)
+{
+	struct ocxl_ioctl_irq_fd arg = { .irq_offset = offset, .eventfd = efd };
+
+	return ux_ioctl(fd, OCXL_IOCTL_IRQ_SET_FD, &arg);
+}
+
+static inline void *ux_map(int fd, __u64 offset, size_t length)
+{
+	return mmap(NULL, length, PROT_WRITE, MAP_SHARED, fd, offset);
+}
+
+/* What the kernel says of a context in fdinfo. */
+
+struct ux_irq {
+	__u64 offset;
+	__u64 lisn;
+};
+
+/*
+ * Returns the number of interrupts, -1 if fdinfo does not have the promised
+ * form, and fills the first @max of @irqs.
+ */
+static inline int ux_irqs(int fd, struct ux_irq *irqs, int max)
+{
+	char path[64], line[256], tail;
+	unsigned long long offset, lisn;
+	int count = -1, listed = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	if (!file)
+		return -1;
+
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "uxive-irqs:\t%d%c", &count, &tail) == 2)
+			continue;
+		if (strncmp(line, "uxive-irq:", 10))
+			continue;
+		if (sscanf(line, "uxive-irq:\toffset:%llx lisn:%llx%c",
+			   &offset, &lisn, &tail) != 3 || tail != '\n') {
+			count = -1;
+			break;
+		}
+		if (listed < max)
+			irqs[listed] = (struct ux_irq){ offset, lisn };
+		listed++;
+	}
+	fclose(file);
+	return count == listed ? count : -1;
+}
+
+static inline int ux_count(int fd)
+{
+	return ux_irqs(fd, NULL, 0);
+}
+
+/* Eventfds. */
+
+static inline int event_new(void)
+{
+	return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+/* What the eventfd counts now; -1 if it is full. */
+static inline long event_read(int efd)
+{
+	long count;
+
+	return read(efd, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
+/*
+ * What the eventfd counts at its next event; 0 if nothing woke us. poll() looks
+ * once more when its time is up, so an event that counted without waking anyone
+ * shows as an expired clock.
+ */
+static inline long event_wait(int efd)
+{
+	struct pollfd pfd = { .fd = efd, .events = POLLIN };
+	struct timespec start, end;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	if (poll(&pfd, 1, WATCHDOG_MS) != 1)
+		return 0;
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	if ((end.tv_sec - start.tv_sec) * 1000 +
+	    (end.tv_nsec - start.tv_nsec) / 1000000 >= WATCHDOG_MS)
+		return 0;
+	return event_read(efd);
+}
+
+static inline void event_add(int efd, __u64 count)
+{
+	if (write(efd, &count, sizeof(count)) != sizeof(count))
+		abort();
+}
+
+/*
+ * The kernel numbers live eventfds with the lowest free ids. So the highest id
+ * of a batch of new ones tells how many older ones are still held, be it only
+ * by a driver.
+ */
+static inline int events_in_use(void)
+{
+	char path[64], line[256];
+	int efd[16], id, top = -1;
+	FILE *file;
+
+	for (size_t i = 0; i < ARRAY_SIZE(efd); i++) {
+		efd[i] = event_new();
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", efd[i]);
+		file = fopen(path, "r");
+		while (file && fgets(line, sizeof(line), file))
+			if (sscanf(line, "eventfd-id: %d", &id) == 1 && id > top)
+				top = id;
+		if (file)
+			fclose(file);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(efd); i++)
+		close(efd[i]);
+	return top;
+}
+
+/* Waits until @now is @wanted; false if that does not happen. */
+#define becomes(now, wanted) ({						\
+	int __left = WATCHDOG_MS;					\
+	bool __is;							\
+									\
+	while (!(__is = (now) == (wanted)) && __left-- > 0)		\
+		usleep(1000);						\
+	__is;								\
+})
+
+/* Triggers. */
+
+/* One 8-byte store: the only access that a trigger page takes. */
+static inline void ring(void *page)
+{
+	asm volatile("std %1,0(%0)" : : "b"(page), "r"(0UL) : "memory");
+}
+
+static __maybe_unused __thread sigjmp_buf touch_env;
+static __maybe_unused __thread sig_atomic_t touching;
+
+static inline void touch_caught(int sig)
+{
+	if (__atomic_load_n(&touching, __ATOMIC_RELAXED))
+		siglongjmp(touch_env, sig);
+	/* Not ours: let it kill. */
+	signal(sig, SIG_DFL);
+}
+
+static inline void catch_touches(void)
+{
+	/* SA_NODEFER: leaving by siglongjmp need not restore the mask. */
+	struct sigaction act = {
+		.sa_handler = touch_caught,
+		.sa_flags = SA_NODEFER,
+	};
+
+	if (sigaction(SIGBUS, &act, NULL) || sigaction(SIGSEGV, &act, NULL))
+		abort();
+}
+
+/* Rings; returns 0 or the signal that the store raised. */
+static __maybe_unused int touch(void *page)
+{
+	int sig = sigsetjmp(touch_env, 0);
+
+	if (!sig) {
+		__atomic_store_n(&touching, 1, __ATOMIC_RELAXED);
+		ring(page);
+	}
+	__atomic_store_n(&touching, 0, __ATOMIC_RELAXED);
+	return sig;
+}
+
+/* Page faults of this thread that needed no disk. */
+static inline long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_minflt;
+}
+
+/* Processes. */
+
+static inline bool fd_send(int sock, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control = {};
+	char byte = 0;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	return sendmsg(sock, &msg, 0) == 1;
+}
+
+static inline int fd_receive(int sock)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control = {};
+	char byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	struct cmsghdr *cmsg;
+	int fd = -1;
+
+	if (recvmsg(sock, &msg, 0) != 1)
+		return -1;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (cmsg && cmsg->cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
+	return fd;
+}
+
+/* The exit status of a child, or minus the signal that killed it. */
+static inline int child_status(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+/* Linux interrupts that exist, with a handler or without. */
+static inline int linux_irqs(void)
+{
+	DIR *dir = opendir("/sys/kernel/irq");
+	int count = 0;
+
+	while (dir && readdir(dir))
+		count++;
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+static inline void pin_to_cpu(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+#endif /* UXIVE_SELFTEST_H */
