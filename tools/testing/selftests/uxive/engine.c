@@ -533,6 +533,16 @@ TEST(one_linux_interrupt_per_context)
 	EXPECT_TRUE(becomes(linux_irqs(), before));
 }
 
+TEST(structures_have_the_documented_layout)
+{
+	EXPECT_EQ(0xc030ca41, UXIVE_IOC_USER_DRAIN);
+	EXPECT_EQ(0x2000ca42, UXIVE_IOC_ARM);
+	EXPECT_EQ(48, sizeof(struct uxive_user_drain));
+	EXPECT_EQ(8, offsetof(struct uxive_user_drain, eventfd));
+	EXPECT_EQ(16, offsetof(struct uxive_user_drain, queue_offset));
+	EXPECT_EQ(40, offsetof(struct uxive_user_drain, esb_stride));
+}
+
 TEST(user_drain_is_chosen_once_and_before_the_first_interrupt)
 {
 	int fd = ux_open(), efd = event_new();
