@@ -52,6 +52,10 @@ help:
 	@echo 'or as an ordinary user; the kernel is kept in UXIVE_CACHE, ~/.cache/uxive):'
 	@echo '  make demo             two processes ring each other through eight interrupts'
 	@echo '  make test [T=suite]   all tests, or one suite; results also in build/test.json'
+	@echo '  make bench            what operations cost, in instructions, beside ocxl'"'"'s C'
+	@echo '                        code and others; also build/bench.json and bench.svg;'
+	@echo '                        a missed target is shown, and is no failure'
+	@echo '  make bench PROFILE=op the functions that one operation spends them in'
 	@echo '  make run PROG=./prog [ARGS="..."]'
 	@echo '                        a ppc64le program, static or with Debian'"'"'s libraries;'
 	@echo '                        make turns any failure into its own status 2, while'
@@ -73,8 +77,9 @@ export UXIVE_ARGS = $(value ARGS)
 export UXIVE_KERNEL = $(KERNEL)
 export UXIVE_CPUS = $(CPUS)
 export UXIVE_MACHINE = $(MACHINE)
+export UXIVE_PROFILE = $(PROFILE)
 
-build demo shell lint distclean:
+bench build demo shell lint distclean:
 	@$(testbed) $@
 
 test:
@@ -86,7 +91,7 @@ run:
 clean:
 	rm -rf build
 
-.PHONY: build demo lint run shell test
+.PHONY: bench build demo lint run shell test
 endif
 
 .PHONY: clean distclean help modules modules_install

@@ -14,7 +14,7 @@ from console import complaints
 from driver import InTree, Programs, out_of_tree, test_modules
 from guest import Hung, Machine, initramfs, job, new_token, program_files
 from kernel import FRAGMENTS, Kernel, Source
-from steps import BUILD, Failed, made, say, shown
+from steps import BUILD, Failed, REPO, made, say, shown
 
 
 def setting(name):
@@ -105,7 +105,13 @@ def shell():
     return machine.interactive()
 
 
-COMMANDS = {"build": build, "test": testing.test, "demo": demo, "run": run, "shell": shell, "lint": lint.lint}
+def bench():
+    sys.path.append(str(REPO / "tools/bench"))
+    from bench import bench as measure  # only here: the other commands need nothing of it
+    return measure()
+
+
+COMMANDS = {"bench": bench, "build": build, "test": testing.test, "demo": demo, "run": run, "shell": shell, "lint": lint.lint}
 
 
 def main():

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make bench: what uxive's operations cost, beside ocxl's C code and others, in instructions.
+
+The machine is emulated with -icount: its time is a count of instructions, whatever the host does, so a run repeats to
+the instruction. Three boots measure: with mitigations=off, the same again (which must agree), and with mitigations. A
+fourth weighs memory. tools/bench/*.c is the program that runs in the machine, and says what an operation is.
+
+It ends with status 1 if something could not be measured, or not twice the same. A target that is missed is a result
+like others, and is only shown.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from statistics import median
+
+import chart
+from console import complaints
+from driver import CROSS, Made, Module, files, out_of_tree
+from functions import Functions, profile
+from guest import Hung, Machine, initramfs, job, new_token
+from kernel import Kernel, Source
+from steps import BUILD, Failed, LOGS, REPO, made, say, shown
+
+HERE = REPO / "tools/bench"
+# One instruction takes 2 ns of the machine's time, and the timebase runs at 512 MHz.
+ICOUNT = ["-icount", "shift=1,sleep=off", "-seed", "42", "-rtc", "base=2026-01-01,clock=vm"]
+TICKS_PER_INSTRUCTION = 1.024
+AGREE = 0.01
+# Too long for any of the boots, which take well under a minute each, or some minutes with the profiler.
+TOTAL = 1200
+TOP = 50
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of the program: what it measures, for each of these drivers."""
+    name: str
+    drivers: tuple
+    operations: tuple
+
+
+def part(name, drivers, operations):
+    return Part(name, tuple(drivers.split()), tuple(operations.split()))
+
+
+PARTS = [
+    part("interrupts", "ocxl uxive", "alloc bind mmap first_touch ring_read ring_blocked_read ring_blocked_poll free "
+                                     "alloc_again alloc_bind first_ring"),
+    part("ready", "ocxl uxive", "ready64 touch64"),
+    part("open_close", "ocxl uxive", "open_close open_close_with_one"),
+    part("vfio", "vfio", "alloc_bind free ring_read ring_blocked_read ring_blocked_poll"),
+    part("scale", "eventfd pipe", "ring_read ring_blocked_read ring_blocked_poll"),
+    part("scale", "futex", "ring_blocked_read"),
+    part("drain", "uxive", "ring_user_drain arm arm_block_wake"),
+    part("many", "uxive", "alloc_at_16384 first_touch_at_16384 ring_read_at_16384 free_at_16384"),
+]
+MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]
+
+# The most that an operation may cost, as a multiple of another.
+TARGETS = {
+    "alloc": (1 / 12, "ocxl"),
+    "free": (1 / 10, "ocxl"),
+    "bind": (1, "ocxl"),
+    "first_touch": (1, "ocxl"),
+    "ready64": (1 / 10, "ocxl"),
+    "ring_read": (1, "ocxl"),
+    "ring_blocked_read": (1, "ocxl"),
+    "ring_blocked_poll": (1, "ocxl"),
+    "alloc_at_16384": (1.2, "alloc"),
+    "free_at_16384": (1.2, "free"),
+    "first_touch_at_16384": (1.2, "first_touch"),
+    "ring_read_at_16384": (1.2, "ring_read"),
+}
+# Or as instructions.
+LIMITS = {"ring_user_drain": 30}
+
+
+class Tools(Made):
+    """The program for the machine, and the plugin for QEMU."""
+
+    def __init__(self, kernel):
+        names = [path.name for path in HERE.glob("*.[ch]")]
+        super().__init__(BUILD / "bench-tools", "building the measuring program", "bench-tools.log",
+                         files(HERE, [*names, "plugin"]) | files(REPO, ["include"]), kernel.source.key, *CROSS)
+        self.kernel = kernel
+        self.program = self.path / "bench"
+        self.plugin = self.path / "profile.so"
+
+    def steps(self):
+        return self.kernel.steps() + super().steps()
+
+    def make(self, step):
+        step.run([*CROSS, "-isystem", self.kernel.path / "usr/include", "-I", REPO / "include/uapi",
+                  *sorted(HERE.glob("*.c")), "-o", self.program])
+        step.run(["gcc", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-Wall", "-Wextra", "-Werror",
+                  HERE / "plugin/profile.c", "-o", self.plugin])
+
+
+@dataclass(frozen=True)
+class Result:
+    n: int
+    median: int
+    min: int
+    unit: str
+
+
+class Bench:
+    def __init__(self):
+        self.kernel = Kernel(Source(), "bench")
+        self.modules = [out_of_tree(self.kernel), Module(self.kernel, "ocxlpeer", HERE / "peer", ["."])]
+        self.tools = Tools(self.kernel)
+        self.failures = []
+        with made(*self.modules, self.tools):
+            pass
+
+    def boot(self, name, append, parts, marked="", extra=()):
+        """Boots the machine and runs the parts. Returns what each job printed, empty for those that failed."""
+        name = f"bench-{name}"
+        files = {f"/modules/{module.ko.name}": module.ko for module in self.modules}
+        files["/bin/bench"] = self.tools.program
+        jobs = [f"insmod /modules/{module.ko.name}" for module in self.modules]
+        jobs += [f"bench {each.name} {driver} {marked}" for each in parts for driver in each.drivers]
+        jobs += ["grep ']$' /proc/kallsyms"]
+        token = new_token()
+        image = initramfs(self.kernel.path, name, files, "".join(map(job, range(len(jobs)), jobs)), token)
+        machine = Machine(name, self.kernel.path / "vmlinux", image, append, cpus=1)
+        machine.command += [*ICOUNT, "-device", "edu,bus=pcie.0", *extra]
+        say(f"booting {name}, output {shown(machine.output_log)}")
+        outputs = [""] * len(jobs)
+        try:
+            for event in machine.run(token, total=TOTAL):
+                if event[0] == "begin":
+                    output = b""
+                elif event[0] == "output":
+                    output += event[1]
+                elif event[0] == "end" and event[2]:
+                    last = (output.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+                    self.failures.append(f"{name}: {jobs[event[1]].strip()}: status {event[2]}: {last}")
+                elif event[0] == "end":
+                    outputs[event[1]] = output.decode(errors="replace")
+        except Hung as hung:
+            self.failures.append(f"{name}: {hung}")
+        found = complaints(machine.console_log.read_text(errors="replace"))
+        if found:
+            self.failures.append(f"{name}: the kernel complained, see {shown(machine.console_log)}:\n{found[0]}")
+        return outputs
+
+    def measure(self, name, append, parts=PARTS):
+        """(operation, driver) → Result, from one boot."""
+        results = {}
+        for line in "".join(self.boot(name, append, parts)).splitlines():
+            words = line.split()
+            if words[2:3] in (["ticks"], ["bytes"]):
+                unit = TICKS_PER_INSTRUCTION if words[2] == "ticks" else 1
+                samples = [int(word) / unit for word in words[3:]]
+                results[words[0], words[1]] = Result(len(samples), round(median(samples)), round(min(samples)),
+                                                     "instructions" if words[2] == "ticks" else "bytes")
+        for each in parts:
+            for key in ((operation, driver) for driver in each.drivers for operation in each.operations):
+                if key not in results:
+                    self.failures.append(f"bench-{name}: {key[0]} of {key[1]} was not measured")
+        return results
+
+    def compare(self, first, second):
+        """The boot that was repeated must agree. A tick is as exact as it gets."""
+        for key in (key for key in first if key in second):
+            one, two = first[key].median, second[key].median
+            if abs(one - two) > max(AGREE * one, 1):
+                self.failures.append(f"not reproducible: {key[0]} of {key[1]} took {one} instructions, then {two}")
+
+
+def verdict(results, operation):
+    """(how much it is as a multiple, of what, the most it may be, met or MISSED) of uxive's operation."""
+    cost = results.get((operation, "uxive"))
+    if operation in LIMITS:
+        limit = LIMITS[operation]
+        return "", f"≤ {limit}", ("met" if cost.median <= limit else "MISSED") if cost else "?"
+    factor, of = TARGETS.get(operation, (None, "ocxl"))
+    other = results.get((operation, "ocxl") if of == "ocxl" else (of, "uxive"))
+    if not cost or not other:
+        return "", "", "?" if factor else ""
+    ratio = cost.median / max(other.median, 1)
+    if not factor:
+        return f"{ratio:.3f} × {of}", "", ""
+    return f"{ratio:.3f} × {of}", f"≤ {factor:.3f}", "met" if ratio <= factor else "MISSED"
+
+
+def table(heading, rows, names=0):
+    """Rows of texts, all to the right but the column of names."""
+    widths = [max(len(row[column]) for row in [heading, *rows]) for column in range(len(heading))]
+    print()
+    for row in [heading, *rows]:
+        print("  ".join(text.ljust(width) if column == names else text.rjust(width)
+                        for column, (text, width) in enumerate(zip(row, widths))).rstrip(), flush=True)
+
+
+def show(off, on, memory):
+    def cost(results, operation, driver):
+        result = results.get((operation, driver))
+        return f"{result.median:,} ({result.min:,})" if result else "–"
+
+    def only_median(results, operation, driver):
+        result = results.get((operation, driver))
+        return f"{result.median:,}" if result else "–"
+
+    operations = [name for each in PARTS if "uxive" in each.drivers for name in each.operations]
+    print(f"\nInstructions, median (minimum) of n={min(result.n for result in off.values()) if off else 0}; "
+          "the last three columns with mitigations on")
+    table(["", "ocxl", "uxive", "ratio", "target", "", "ocxl", "uxive", "ratio"],
+          [[name, cost(off, name, "ocxl"), cost(off, name, "uxive"), *verdict(off, name),
+            only_median(on, name, "ocxl"), only_median(on, name, "uxive"), verdict(on, name)[0].split(" ")[0]]
+           for name in operations])
+    others = ["vfio", "eventfd", "pipe", "futex"]
+    names = [name for name in operations if any((name, driver) in off for driver in others)]
+    print("\nFor scale, mitigations off")
+    table(["", "uxive", "ocxl", *others],
+          [[name, *(cost(off, name, driver) for driver in ["uxive", "ocxl", *others])] for name in names])
+    print("\nMemory of the kernel, bytes")
+    table(["", "ocxl", "uxive"], [[name, only_median(memory, name, "ocxl"), only_median(memory, name, "uxive")]
+                                  for name in MEMORY[0].operations])
+
+
+def write(path, results):
+    rows = [{"op": operation, "driver": driver, "n": result.n, "median": result.median, "min": result.min,
+             "unit": result.unit} for (operation, driver), result in results.items()]
+    path.write_text("[\n" + ",\n".join(f" {json.dumps(row)}" for row in rows) + "\n]\n")
+
+
+def measure_all():
+    bench = Bench()
+    for name in ("bench.json", "bench-mitigations.json", "bench.svg"):
+        (BUILD / name).unlink(missing_ok=True)
+    off = bench.measure("off", "mitigations=off")
+    bench.compare(off, bench.measure("off-again", "mitigations=off"))
+    on = bench.measure("on", "mitigations=auto")
+    memory = bench.measure("memory", "mitigations=off", MEMORY)
+
+    show(off, on, memory)
+    write(BUILD / "bench.json", off | memory)
+    write(BUILD / "bench-mitigations.json", on)
+    (BUILD / "bench.svg").write_text(chart.draw(off))
+    print(f"\nmitigations off: {shown(BUILD / 'bench.json')}, chart {shown(BUILD / 'bench.svg')}; "
+          f"on: {shown(BUILD / 'bench-mitigations.json')}", flush=True)
+    for failure in bench.failures:
+        say(f"FAILED {failure}")
+    return 1 if bench.failures else 0
+
+
+def profile_all(operation):
+    """The functions that an operation spends its instructions in, for each driver that has it, side by side."""
+    having = [(each, driver) for each in PARTS for driver in each.drivers if operation in each.operations]
+    if not having:
+        names = sorted({name for each in PARTS for name in each.operations})
+        raise Failed(f"PROFILE={operation}: there are {', '.join(names)}")
+    bench = Bench()
+    profiles = {}
+    for each, driver in having:
+        name = f"profile-{driver}"
+        regions = LOGS / f"bench-{name}.regions"
+        regions.unlink(missing_ok=True)
+        outputs = bench.boot(name, "mitigations=off", [Part(each.name, (driver,), (operation,))], operation,
+                             ["-plugin", f"{bench.tools.plugin},out={regions}"])
+        text = regions.read_text() if regions.exists() else ""
+        profiles[driver] = profile(text, Functions(bench.kernel.path / "vmlinux", outputs[-1]))
+        if not profiles[driver]:
+            bench.failures.append(f"{operation} of {driver} left no profile")
+
+    # Ours first, for that is what can be changed.
+    drivers = sorted(profiles, key=lambda driver: driver != "uxive")
+    names = sorted(set().union(*profiles.values()), reverse=True,
+                   key=lambda name: [profiles[driver].get(name, 0) for driver in drivers])
+    print(f"\n{operation}: instructions by function, mean of the runs within 1 % of the median one")
+    rows = [[*(f"{profiles[driver][name]:,.0f}" if name in profiles[driver] else "–" for driver in drivers), name]
+            for name in names[:TOP]]
+    rest = [sum(profiles[driver].get(name, 0) for name in names[TOP:]) for driver in drivers]
+    rows += [[*(f"{count:,.0f}" for count in rest), f"in {len(names[TOP:])} more"],
+             [*(f"{sum(profiles[driver].values()):,.0f}" for driver in drivers), "in all"]]
+    table([*drivers, ""], rows, names=len(drivers))
+    for failure in bench.failures:
+        say(f"FAILED {failure}")
+    return 1 if bench.failures else 0
+
+
+def bench():
+    operation = os.environ.get("UXIVE_PROFILE")
+    return profile_all(operation) if operation else measure_all()

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Memory that contexts and interrupts take, as the fall of the machine's free memory. */
+#include "bench.h"
+
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define CONTEXTS 512
+
+/*
+ * What was freed before stays with the allocators for a while. So as many
+ * objects as ever lived before are made first, and those after them count.
+ */
+#define BEFORE (2 * CONTEXTS)
+
+/* All of it, with the pages that lie ready for a CPU, which /proc/meminfo leaves out. */
+static __u64 free_memory(void)
+{
+	__u64 pages = 0;
+	char line[200];
+	FILE *file;
+
+	/* The kernel frees some things late. */
+	sleep(1);
+	file = fopen("/proc/zoneinfo", "r");
+	if (!file)
+		die("/proc/zoneinfo: %m");
+	while (fgets(line, sizeof(line), file)) {
+		unsigned long n;
+
+		if (sscanf(line, " nr_free_pages %lu", &n) == 1 ||
+		    sscanf(line, " count: %lu", &n) == 1)
+			pages += n;
+	}
+	fclose(file);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+static void memory_of_contexts(const char *name, bool with_interrupt, unsigned int before)
+{
+	static int fds[BEFORE + CONTEXTS];
+	__u64 free = 0;
+
+	for (unsigned int i = 0; i < before + CONTEXTS; i++) {
+		if (i == before)
+			free = free_memory();
+		fds[i] = open_driver();
+		if (with_interrupt)
+			allocate(fds[i]);
+	}
+	record_bytes(name, (free - free_memory()) / CONTEXTS);
+	for (unsigned int i = 0; i < before + CONTEXTS; i++)
+		close(fds[i]);
+}
+
+static void memory_of_interrupts(const char *name)
+{
+	/* ocxl has 2000 interrupts in all; of uxive's small ones it takes many to see. */
+	unsigned int count = strcmp(driver, "ocxl") ? 28 * CONTEXTS : 448;
+	int fd = open_driver();
+	__u64 free;
+
+	for (unsigned int i = 0; i < BEFORE + CONTEXTS; i++)
+		allocate(fd);
+	free = free_memory();
+	for (unsigned int i = 0; i < count; i++)
+		allocate(fd);
+	record_bytes(name, (free - free_memory()) / count);
+	close(fd);
+}
+
+void bench_memory(void)
+{
+	struct rlimit limit = { BEFORE + CONTEXTS + 16, BEFORE + CONTEXTS + 16 };
+
+	must(setrlimit(RLIMIT_NOFILE, &limit));
+	memory_of_contexts("memory_context", false, CONTEXTS);
+	memory_of_contexts("memory_context_with_one", true, BEFORE);
+	memory_of_interrupts("memory_interrupt");
+}
