@@ -416,6 +416,12 @@ static void *hotplug_run(void *arg)
 	return NULL;
 }
 
+/*
+ * While a CPU is taken down all others are stopped, so stores of programs come
+ * before or after. That only a device's store can hit the moment in between,
+ * for which the driver looks at every queue when a CPU has gone, means that
+ * this test does not show that to be needed.
+ */
 TEST_F_TIMEOUT(engine, a_cpu_that_goes_takes_no_event_with_it, LONG_TEST)
 {
 	int fd[CONTEXTS], efd[CONTEXTS];
