@@ -10,16 +10,20 @@
 //! From the outermost to the innermost:
 //!
 //! 1. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler.
-//! 2. [`Context::setup`], a mutex: guards that the context gets one queue only. Held while that is set up;
-//!    never taken by a fault, so that what setting up takes is not below 1.
+//! 2. [`Context::setup`], a mutex: guards that the context gets one queue only. Held while that is
+//!    set up; never taken by a fault, so that what setting up takes is not below 1.
 //! 3. [`Context::slots`], a mutex: guards the table of slots. Look-up and insertion of a page by a
 //!    fault happen under it, and freeing takes it too, so that a page is never inserted after its
 //!    slot has left the table. It may be held while memory is allocated, but not while user memory
 //!    is copied, which may need 1.
 //! 4. `i_mmap_rwsem` of the context's own mapping: taken by the kernel when a page is withdrawn
-//!    from user mappings. Nothing of this driver is held then.
+//!    from user mappings. Of this driver at most 2 is held then.
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and which slot signals which eventfd. The lock of the eventfd nests in it.
+//!
+//! The two mutexes of [`Platform`], for spare sources and for mapped ESBs, are taken with neither 3
+//! nor 5 held, and nothing of this driver is taken under them. The CPU hotplug lock is taken under 2,
+//! and what is called under it only queues work.
 
 use crate::{
     kernel_ext::{

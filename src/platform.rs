@@ -125,10 +125,10 @@ impl Reserve {
 /// The machine, of which this driver has interrupts.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Platform {
-    /// Guards the reserves; nothing but `windows` is taken under it.
+    /// Guards the reserves; innermost, see `context.rs`.
     #[pin]
     reserves: Mutex<KVec<Reserve>>,
-    /// Guards the list of mapped ESBs; innermost, as it is held for nothing else.
+    /// Guards the list of mapped ESBs; innermost, likewise.
     #[pin]
     windows: Mutex<KVec<EsbWindow>>,
 }
