@@ -21,9 +21,9 @@
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and which slot signals which eventfd. The lock of the eventfd nests in it.
 //!
-//! The two mutexes of [`Platform`], for spare sources and for mapped ESBs, are taken with neither 3
-//! nor 5 held, and nothing of this driver is taken under them. The CPU hotplug lock is taken under 2,
-//! and what is called under it only queues work.
+//! The mutex of [`Platform`] for the sources that it has is taken with neither 3 nor 5 held, and
+//! nothing of this driver is taken under it. The CPU hotplug lock is taken under 2, and what is
+//! called under it only queues work.
 
 use crate::{
     kernel_ext::{
@@ -33,23 +33,22 @@ use crate::{
             Fault,
             FaultResult,
             FileMapping,
-            MappedPage, //
+            MappedPages, //
         }, //
     },
     layout::{
         Window,
-        MAX_IRQS,
-        QUEUE_PAGES, //
+        MAX_IRQS, //
     },
     platform::{
+        ChipId,
         Platform,
-        QueuePage, //
+        QueueMemory, //
     },
     queue::{
         Queue,
         QueueList, //
     },
-    quota::Quota,
     slot::Slot, //
 };
 use kernel::{
@@ -65,15 +64,10 @@ use kernel::{
     }, //
 };
 
-/// The most interrupts that all contexts together can have: a small part of the million that each
-/// chip of a machine has.
-const MAX_IRQS_TOTAL: u32 = 65536;
-
 /// What all contexts share.
 pub(crate) struct Shared {
     platform: Arc<Platform>,
     queues: QueueList,
-    irqs: Arc<Quota>,
 }
 
 impl Shared {
@@ -86,7 +80,6 @@ impl Shared {
         let shared = Self {
             platform: Platform::new()?,
             queues: QueueList::new()?,
-            irqs: Quota::new(MAX_IRQS_TOTAL)?,
         };
 
         Ok(Arc::new(shared, GFP_KERNEL)?)
@@ -107,22 +100,18 @@ struct SlotTable {
     /// The slots by index; the table grows as far as it is used.
     entries: KVVec<Option<Slot>>,
     /// The queue's memory, if the program drains it.
-    queue_pages: KVec<MappedPage<QueuePage>>,
+    queue_memory: Option<MappedPages<QueueMemory, 1>>,
 }
 
 impl SlotTable {
-    /// Returns the slot at `offset` of the file.
-    fn get(&mut self, offset: u64) -> Option<&mut Option<Slot>> {
-        let entry = self.entries.get_mut(Window::TRIGGER.index(offset)?)?;
-
-        entry.is_some().then_some(entry)
-    }
-
     /// Takes the lowest free index into use, and makes sure that there is an entry for it.
     fn reserve(&mut self) -> Result<usize> {
         let id = self.ids.find_unused_id(self.first_free).ok_or(ENOSPC)?;
         let index = id.as_usize();
 
+        if index >= self.entries.capacity() {
+            self.entries.reserve(FAULT_AROUND, GFP_KERNEL_ACCOUNT)?;
+        }
         while self.entries.len() <= index {
             self.entries.push(None, GFP_KERNEL_ACCOUNT)?;
         }
@@ -161,7 +150,7 @@ impl Context {
             ids: IdPool::with_capacity(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
             first_free: 0,
             entries: KVVec::new(),
-            queue_pages: KVec::new(),
+            queue_memory: None,
         };
 
         KBox::pin_init(
@@ -183,36 +172,40 @@ impl Context {
         }
         let _setup = self.setup.lock();
         if self.queue.as_ref().is_none() {
-            self.queue.populate(Queue::new(&self.shared.queues)?);
+            self.queue
+                .populate(Queue::new(&self.shared.platform, &self.shared.queues)?);
         }
         self.queue.as_ref().ok_or(ENOMEM)
     }
 
-    /// Allocates an interrupt, which nobody finds until [`NewSlot::publish`] is called.
+    /// Allocates an interrupt of `chip`, or by default of the caller's chip if that has any left, and
+    /// has `tell` tell the program its offset, in bytes. If that fails the interrupt is freed.
     ///
     /// # Errors
     ///
-    /// - `ENOSPC`: the context, the driver or the machine has no more.
-    /// - `ENOMEM`, `EIO`, `ENXIO`: see [`Slot::new`] and, for the first interrupt, [`Queue::new`].
-    pub(crate) fn allocate(&self) -> Result<NewSlot<'_>> {
-        let charge = self.shared.irqs.charge()?;
+    /// - `ENOSPC`: the context, the driver, the machine or the chip has no more.
+    /// - `ENODEV`, `ENOMEM`, `EIO`, `ENXIO`: see [`Slot::new`] and, for the first interrupt,
+    ///   [`Queue::new`].
+    /// - Those of `tell`.
+    pub(crate) fn allocate(
+        &self,
+        chip: Option<ChipId>,
+        tell: impl FnOnce(u64) -> Result,
+    ) -> Result {
         let queue = self.queue()?;
-        let index = self.slots.lock().reserve()?;
-        let reserved = ReservedIndex {
-            context: self,
-            index,
-        };
+        let reserved = ReservedIndex::new(self)?;
+        let slot = Slot::new(
+            &self.shared.platform,
+            chip,
+            queue.clone(),
+            reserved.index,
+            self.mapping.clone(),
+        )?;
 
-        Ok(NewSlot {
-            slot: Slot::new(
-                &self.shared.platform,
-                queue.clone(),
-                index,
-                self.mapping.clone(),
-                charge,
-            )?,
-            reserved,
-        })
+        // Before others can find it, so that nobody frees it if this fails.
+        tell(Window::TRIGGER.offset(reserved.index).ok_or(ENOSPC)?)?;
+        reserved.fill(slot);
+        Ok(())
     }
 
     /// Frees the interrupt at `offset`. May sleep.
@@ -223,13 +216,14 @@ impl Context {
     ///
     /// `EINVAL` if there is none.
     pub(crate) fn free(&self, offset: u64) -> Result {
+        let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
         let slot = self
             .slots
             .lock()
-            .get(offset)
+            .entries
+            .get_mut(index)
             .and_then(Option::take)
             .ok_or(EINVAL)?;
-        let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
 
         // Given back only after the slot is torn down.
         let _reserved = ReservedIndex {
@@ -246,13 +240,11 @@ impl Context {
     ///
     /// `EINVAL` if there is no such interrupt, or the program drains the queue by itself.
     pub(crate) fn bind(&self, offset: u64, eventfd: Option<EventFd>) -> Result {
-        let old = match self.slots.lock().get(offset) {
-            Some(Some(slot)) => slot.bind(eventfd)?,
-            _ => return Err(EINVAL),
-        };
+        let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
+        let queue = self.queue.as_ref().ok_or(EINVAL)?;
 
-        // May free it, which is not to be done under a lock.
-        drop(old);
+        // The queue knows which slots there are. The old eventfd may be freed, outside its lock.
+        drop(queue.bind(index, eventfd)?);
         Ok(())
     }
 
@@ -269,18 +261,10 @@ impl Context {
             return Err(EBUSY);
         }
 
-        let queue = Queue::new_user_drained(&self.shared.queues, eventfd)?;
-        let mut pages = KVec::with_capacity(QUEUE_PAGES, GFP_KERNEL_ACCOUNT)?;
-        for index in 0..QUEUE_PAGES {
-            let page = queue.page(index).ok_or(EINVAL)?;
-            let offset = Window::QUEUE.offset(index).ok_or(EINVAL)?;
-            pages.push(
-                MappedPage::new(page, self.mapping.clone(), offset)?,
-                GFP_KERNEL_ACCOUNT,
-            )?;
-        }
+        let queue = Queue::new_user_drained(&self.shared.platform, &self.shared.queues, eventfd)?;
+        let memory = MappedPages::new(queue.memory(), self.mapping.clone(), [Window::QUEUE.all()])?;
 
-        self.slots.lock().queue_pages = pages;
+        self.slots.lock().queue_memory = Some(memory);
         self.queue.populate(queue);
         Ok(())
     }
@@ -314,10 +298,8 @@ impl Context {
                 None => FaultResult::SIGBUS,
             }
         } else {
-            let index = Window::QUEUE.index(touched);
-
-            match index.and_then(|index| slots.queue_pages.get(index)) {
-                Some(page) => fault.insert(page),
+            match &slots.queue_memory {
+                Some(memory) => fault.insert(memory, touched),
                 None => FaultResult::SIGBUS,
             }
         }
@@ -340,14 +322,20 @@ impl Context {
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
     pub(crate) fn show(&self, m: &SeqFile) {
         let slots = self.slots.lock();
-        let live = || slots.entries.iter().flatten();
+        let live = || {
+            let slots = slots.entries.iter().enumerate();
+            slots.filter_map(|(index, slot)| Some((Window::TRIGGER.offset(index)?, slot.as_ref()?)))
+        };
 
         seq_print!(m, "uxive-irqs:\t{}\n", live().count());
-        for slot in live() {
+        if let Some(queue) = self.queue.as_ref() {
+            seq_print!(m, "uxive-deferred:\t{}\n", queue.deferred());
+        }
+        for (offset, slot) in live() {
             seq_print!(
                 m,
                 "uxive-irq:\toffset:{:x} lisn:{:x}\n",
-                slot.offset(),
+                offset,
                 slot.lisn()
             );
         }
@@ -369,39 +357,26 @@ struct ReservedIndex<'a> {
     index: usize,
 }
 
+impl<'a> ReservedIndex<'a> {
+    /// Takes the lowest free index of `context` into use.
+    fn new(context: &'a Context) -> Result<Self> {
+        let index = context.slots.lock().reserve()?;
+
+        Ok(Self { context, index })
+    }
+
+    /// Enters the slot. Does not fail: `reserve` has made the entry.
+    fn fill(self, slot: Slot) {
+        if let Some(entry) = self.context.slots.lock().entries.get_mut(self.index) {
+            *entry = Some(slot);
+        }
+        // The index belongs to the entry from now on.
+        core::mem::forget(self);
+    }
+}
+
 impl Drop for ReservedIndex<'_> {
     fn drop(&mut self) {
         self.context.slots.lock().release(self.index);
-    }
-}
-
-/// An interrupt that is allocated but not in the table. Freed when dropped.
-pub(crate) struct NewSlot<'a> {
-    // Dropped before the index is given back.
-    slot: Slot,
-    reserved: ReservedIndex<'a>,
-}
-
-impl NewSlot<'_> {
-    /// Returns the offset of its trigger page in the context file, in bytes.
-    pub(crate) fn offset(&self) -> u64 {
-        self.slot.offset()
-    }
-
-    /// Puts it into the table. Does not fail: `reserve` has made the entry.
-    pub(crate) fn publish(self) {
-        let Self { slot, reserved } = self;
-
-        if let Some(entry) = reserved
-            .context
-            .slots
-            .lock()
-            .entries
-            .get_mut(reserved.index)
-        {
-            *entry = Some(slot);
-            // The index belongs to the entry from now on.
-            core::mem::forget(reserved);
-        }
     }
 }

@@ -19,7 +19,7 @@ use kernel::{
 pub(crate) const MAX_IRQS: usize = QUEUE_ENTRIES;
 
 /// The number of mappable pages of the event queue.
-pub(crate) const QUEUE_PAGES: usize = QUEUE_BYTES.div_ceil(PAGE_SIZE);
+const QUEUE_PAGES: usize = QUEUE_BYTES.div_ceil(PAGE_SIZE);
 
 /// Pages at regular distances in a context file.
 ///
@@ -70,9 +70,21 @@ impl Window {
         self.stride * self.count as u64
     }
 
+    /// Returns the offsets of all bytes.
+    pub(crate) const fn all(&self) -> Range<u64> {
+        self.base..self.base + self.len()
+    }
+
     /// Returns the offset of the page of `index`, if there can be one.
     pub(crate) fn offset(&self, index: usize) -> Option<u64> {
         (index < self.count).then(|| self.base + index as u64 * self.stride)
+    }
+
+    /// Returns the offsets of the bytes of the page of `index`, if there can be one.
+    pub(crate) fn page(&self, index: usize) -> Option<Range<u64>> {
+        let offset = self.offset(index)?;
+
+        Some(offset..offset + PAGE_SIZE as u64)
     }
 
     /// Returns the index of the page that is at `offset` exactly.

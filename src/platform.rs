@@ -28,13 +28,20 @@ use crate::kernel_ext::{
         IrqHandler,
         IrqMapping, //
     },
-    mapping::UserPage,
-    pages::ContiguousPages, //
+    mapping::UserPages,
+    pages::ContiguousPages,
+    work::{
+        Work,
+        Worker, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
     bindings,
-    cpu::CpuId,
+    cpu::{
+        nr_cpu_ids,
+        CpuId, //
+    },
     error::to_result,
     ffi,
     new_mutex,
@@ -66,81 +73,230 @@ pub(crate) const QUEUE_ENTRIES: usize = QUEUE_BYTES / size_of::<u32>();
 /// Distance of the ESBs of consecutive LISNs of a chip, as a power of two: two pages of 64 KiB.
 const ESB_SHIFT: u32 = 17;
 
-/// Offset of the management page in an ESB.
-const ESB_MANAGEMENT: usize = 0x10000;
+/// Size of each of the two pages of an ESB: offset of the management page.
+const ESB_PAGE: usize = 0x10000;
 
 /// How many ESBs the kernel maps at a time, as a power of two: 1 GiB of them.
 const ESB_WINDOW_SHIFT: u32 = 13;
 
-/// The most sources that are kept for new interrupts instead of being given back to OPAL.
+/// The most sources that are taken from OPAL: a small part of the million that each chip has.
+pub(crate) const MAX_SOURCES: usize = 65536;
+
+/// The most sources of a chip that are kept for new interrupts instead of being given back to OPAL.
 ///
 /// OPAL looks for a free LISN from the first on, which takes the longer the more are in use.
-const RESERVE_PER_CHIP: usize = 256;
+const SPARES_PER_CHIP: usize = 256;
 
-/// A chip of the machine, as OPAL numbers them, or "any".
+/// With fewer spare sources than this a chip gets more, up to [`SPARES_FILLED`].
+const SPARES_LOW: usize = SPARES_PER_CHIP / 2;
+
+/// How many spare sources a chip is given, with room left for some that come back.
+const SPARES_FILLED: usize = SPARES_PER_CHIP / 4 * 3;
+
+/// A chip of the machine, as OPAL numbers them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct ChipId(u32);
+pub(crate) struct ChipId(pub(crate) u32);
 
 impl ChipId {
-    const ANY: Self = Self(extra::OPAL_XIVE_ANY_CHIP);
+    /// Returns the chip that the caller runs on, or did a moment ago, if firmware tells.
+    fn current() -> Option<Self> {
+        Self::of_cpu(CpuId::current().as_u32())
+    }
 
-    /// Returns the chip that the caller runs on, or did a moment ago.
-    fn current() -> Self {
-        let cpu = CpuId::current().as_u32();
+    fn of_cpu(cpu: u32) -> Option<Self> {
+        // SAFETY: Any number below `nr_cpu_ids` may be asked for.
+        let chip = unsafe { bindings::cpu_to_chip_id(cpu as ffi::c_int) };
 
-        // SAFETY: Any CPU number may be asked for.
-        match u32::try_from(unsafe { bindings::cpu_to_chip_id(cpu as ffi::c_int) }) {
-            Ok(chip) => Self(chip),
-            Err(_) => Self::ANY,
-        }
+        u32::try_from(chip).ok().map(Self)
     }
 }
 
-/// A source that is allocated and not in use: off and quiet.
+/// A source that is allocated and in nobody's hands: off and quiet.
 ///
 /// # Invariants
 ///
 /// OPAL has allocated `lisn` to us, nothing else refers to it, and `esb` is its ESB.
 struct SpareSource {
     lisn: u32,
+    chip: ChipId,
     esb: Esb,
 }
 
-/// Sources of a chip that are not in use and not given back to OPAL.
-struct Reserve {
-    chip: ChipId,
-    // Never more than the capacity that it is made with.
+/// A chip that has CPUs.
+struct Chip {
+    id: ChipId,
+    // Never more than the capacity that it is made with, `SPARES_PER_CHIP`.
     spares: KVec<SpareSource>,
 }
 
-impl Reserve {
-    fn new(chip: ChipId) -> Result<Self> {
-        Ok(Self {
-            chip,
-            spares: KVec::with_capacity(RESERVE_PER_CHIP, GFP_KERNEL)?,
-        })
+impl Chip {
+    /// Finds the chips of the machine.
+    fn all() -> Result<KVec<Self>> {
+        let mut chips: KVec<Self> = KVec::new();
+
+        for id in (0..nr_cpu_ids()).filter_map(ChipId::of_cpu) {
+            if chips.iter().all(|chip| chip.id != id) {
+                let spares = KVec::with_capacity(SPARES_PER_CHIP, GFP_KERNEL)?;
+                chips.push(Self { id, spares }, GFP_KERNEL)?;
+            }
+        }
+        Ok(chips)
+    }
+}
+
+/// The sources that OPAL has allocated to us.
+struct Pool {
+    chips: KVec<Chip>,
+    windows: KVec<EsbWindow>,
+    /// How many there are, spares included. At most [`MAX_SOURCES`].
+    held: usize,
+}
+
+impl Pool {
+    fn chip(&mut self, id: ChipId) -> Option<&mut Chip> {
+        self.chips.iter_mut().find(|chip| chip.id == id)
+    }
+
+    /// Takes a spare source of any chip.
+    fn take_any_spare(&mut self) -> Option<SpareSource> {
+        self.chips.iter_mut().find_map(|chip| chip.spares.pop())
+    }
+
+    /// Takes a spare source of `chip`, or else one from OPAL.
+    fn take(&mut self, chip: ChipId) -> Result<SpareSource> {
+        match self.chip(chip).ok_or(ENODEV)?.spares.pop() {
+            Some(spare) => Ok(spare),
+            None => self.allocate(chip.0),
+        }
+    }
+
+    /// Allocates a source of `chip`, as OPAL numbers them or "any", from OPAL.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when we have as many as we may, or the chip has none left; those of
+    /// [`EsbWindow::new`].
+    fn allocate(&mut self, chip: u32) -> Result<SpareSource> {
+        if self.held >= MAX_SOURCES {
+            let other = self.take_any_spare().ok_or(ENOSPC)?;
+            self.release(other);
+        }
+
+        // SAFETY: `Platform::new` has shown that OPAL and XIVE are there.
+        let lisn = unsafe { extra::xive_native_alloc_irq_on_chip(chip) };
+
+        // Every failure is reported as 0.
+        if lisn == 0 {
+            return Err(ENOSPC);
+        }
+        match self.esb(lisn) {
+            Ok((chip, esb)) => {
+                self.held += 1;
+                // INVARIANT: OPAL gave it to us just now.
+                Ok(SpareSource { lisn, chip, esb })
+            }
+            Err(error) => {
+                // SAFETY: As above.
+                unsafe { extra::xive_native_free_irq(lisn) };
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a source back to OPAL.
+    fn release(&mut self, spare: SpareSource) {
+        // SAFETY: It is ours, and nothing refers to it.
+        unsafe { extra::xive_native_free_irq(spare.lisn) };
+        self.held -= 1;
+    }
+
+    /// Keeps a source for a new interrupt, or gives it back to OPAL if there are enough of its chip.
+    fn put(&mut self, spare: SpareSource) {
+        match self.chip(spare.chip) {
+            Some(chip) if chip.spares.len() < SPARES_PER_CHIP => {
+                // Does not fail: there is room, and nothing is allocated.
+                let _ = chip.spares.push_within_capacity(spare);
+            }
+            _ => self.release(spare),
+        }
+    }
+
+    /// Returns the ESB of `lisn`, and the chip that has it.
+    fn esb(&mut self, lisn: u32) -> Result<(ChipId, Esb)> {
+        let window = match self.windows.iter().position(|window| window.covers(lisn)) {
+            Some(at) => self.windows.get(at),
+            None => {
+                self.windows.push(EsbWindow::new(lisn)?, GFP_KERNEL)?;
+                self.windows.last()
+            }
+        }
+        .ok_or(EIO)?;
+
+        Ok((window.chip, window.esb(lisn)?))
+    }
+}
+
+/// Where sources are taken from and put back to.
+#[pin_data(PinnedDrop)]
+struct Sources {
+    /// Innermost but for what OPAL takes, see `context.rs`.
+    #[pin]
+    pool: Mutex<Pool>,
+}
+
+impl Sources {
+    /// Adds a spare source of the `index`-th chip, unless it has enough. Returns whether it did.
+    fn add_spare(&self, index: usize) -> bool {
+        let pool = &mut *self.pool.lock();
+        let wanting = |chip: &&Chip| chip.spares.len() < SPARES_FILLED;
+
+        // Spares are not worth giving up others for.
+        if pool.held >= MAX_SOURCES {
+            return false;
+        }
+        let Some(chip) = pool.chips.get(index).filter(wanting).map(|chip| chip.id) else {
+            return false;
+        };
+        let Ok(spare) = pool.allocate(chip.0) else {
+            return false;
+        };
+        pool.put(spare);
+        true
+    }
+
+    /// Brings the spare sources of each chip to their number, as far as OPAL has any.
+    fn fill(&self) {
+        let chips = self.pool.lock().chips.len();
+
+        for index in 0..chips {
+            while self.add_spare(index) {}
+        }
+    }
+}
+
+impl Work for Sources {
+    fn run(worker: &Worker<Self>) {
+        worker.fill();
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Sources {
+    fn drop(self: Pin<&mut Self>) {
+        let mut pool = self.pool.lock();
+
+        while let Some(spare) = pool.take_any_spare() {
+            pool.release(spare);
+        }
     }
 }
 
 /// The machine, of which this driver has interrupts.
-#[pin_data(PinnedDrop)]
+#[pin_data]
 pub(crate) struct Platform {
-    /// Guards the reserves; innermost, see `context.rs`.
+    /// Its work is to fill up the spare sources.
     #[pin]
-    reserves: Mutex<KVec<Reserve>>,
-    /// Guards the list of mapped ESBs; innermost, likewise.
-    #[pin]
-    windows: Mutex<KVec<EsbWindow>>,
-}
-
-#[pinned_drop]
-impl PinnedDrop for Platform {
-    fn drop(self: Pin<&mut Self>) {
-        for spare in self.reserves.lock().iter().flat_map(|r| r.spares.iter()) {
-            // SAFETY: OPAL gave it to us, and nothing refers to it.
-            unsafe { extra::xive_native_free_irq(spare.lisn) };
-        }
-    }
+    sources: Worker<Sources>,
 }
 
 impl Platform {
@@ -175,96 +331,44 @@ impl Platform {
             return Err(ENODEV);
         }
 
+        let pool = Pool {
+            chips: Chip::all()?,
+            windows: KVec::new(),
+            held: 0,
+        };
         let platform = Arc::pin_init(
-            pin_init!(Self {
-                windows <- new_mutex!(KVec::new(), "uxive_windows"),
-                reserves <- new_mutex!(KVec::new(), "uxive_reserves"),
-            }),
+            try_pin_init!(Self {
+                sources <- Worker::new(try_pin_init!(Sources {
+                    pool <- new_mutex!(pool, "uxive_pool"),
+                }? Error)),
+            }? Error),
             GFP_KERNEL,
         )?;
-        platform.add_reserve(ChipId::current())?;
+        platform.sources.fill();
         Ok(platform)
     }
 
-    /// Makes and fills the reserve of `chip`, as far as OPAL has LISNs.
-    fn add_reserve(&self, chip: ChipId) -> Result {
-        let mut reserve = Reserve::new(chip)?;
+    /// Takes a source of `chip`, or by default of the caller's chip or any other.
+    fn take(&self, chip: Option<ChipId>) -> Result<SpareSource> {
+        let pool = &mut *self.sources.pool.lock();
+        let Some(own) = chip.or_else(ChipId::current) else {
+            return pool.allocate(extra::OPAL_XIVE_ANY_CHIP);
+        };
 
-        while reserve.spares.len() < RESERVE_PER_CHIP {
-            let Ok(spare) = self.allocate(chip) else {
-                break;
-            };
-            reserve.spares.push_within_capacity(spare)?;
+        let taken = pool.take(own);
+        if pool
+            .chip(own)
+            .is_some_and(|own| own.spares.len() < SPARES_LOW)
+        {
+            self.sources.queue();
         }
-        Ok(self.reserves.lock().push(reserve, GFP_KERNEL)?)
-    }
-
-    /// Allocates a source of `chip` from OPAL.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` when the chip has none left; those of [`EsbWindow::new`].
-    fn allocate(&self, chip: ChipId) -> Result<SpareSource> {
-        // SAFETY: `new` has shown that OPAL and XIVE are there.
-        let lisn = unsafe { extra::xive_native_alloc_irq_on_chip(chip.0) };
-
-        // Every failure is reported as 0.
-        if lisn == 0 {
-            return Err(ENOSPC);
+        match taken {
+            Err(_) if chip.is_none() => match pool.take_any_spare() {
+                Some(spare) => Ok(spare),
+                None => pool.allocate(extra::OPAL_XIVE_ANY_CHIP),
+            },
+            taken => taken,
         }
-        match self.esb(lisn) {
-            // INVARIANT: OPAL gave it to us just now.
-            Ok(esb) => Ok(SpareSource { lisn, esb }),
-            Err(error) => {
-                // SAFETY: As above.
-                unsafe { extra::xive_native_free_irq(lisn) };
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes a source from the reserve of `chip`.
-    fn take_spare(&self, chip: ChipId) -> Option<SpareSource> {
-        self.reserves
-            .lock()
-            .iter_mut()
-            .find(|reserve| reserve.chip == chip)?
-            .spares
-            .pop()
-    }
-
-    /// Puts a source into the reserve of `chip`, or gives it back to OPAL if that is full.
-    fn put_spare(&self, chip: ChipId, spare: SpareSource) {
-        let lisn = spare.lisn;
-
-        if self.try_put_spare(chip, spare).is_err() {
-            // SAFETY: It is ours, and nothing refers to it. This masks it, too.
-            unsafe { extra::xive_native_free_irq(lisn) };
-        }
-    }
-
-    fn try_put_spare(&self, chip: ChipId, spare: SpareSource) -> Result {
-        let mut reserves = self.reserves.lock();
-
-        if let Some(reserve) = reserves.iter_mut().find(|reserve| reserve.chip == chip) {
-            return Ok(reserve.spares.push_within_capacity(spare)?);
-        }
-        let mut reserve = Reserve::new(chip)?;
-        reserve.spares.push_within_capacity(spare)?;
-        Ok(reserves.push(reserve, GFP_KERNEL)?)
-    }
-
-    /// Returns the ESB of `lisn`.
-    fn esb(&self, lisn: u32) -> Result<Esb> {
-        let mut windows = self.windows.lock();
-
-        if let Some(window) = windows.iter().find(|window| window.covers(lisn)) {
-            return window.esb(lisn);
-        }
-        let window = EsbWindow::new(lisn)?;
-        let esb = window.esb(lisn)?;
-        windows.push(window, GFP_KERNEL)?;
-        Ok(esb)
     }
 }
 
@@ -280,6 +384,7 @@ impl Platform {
 /// `phys` their physical address.
 struct EsbWindow {
     number: u32,
+    chip: ChipId,
     phys: u64,
     virt: NonNull<u8>,
     store_eoi: bool,
@@ -305,13 +410,14 @@ impl EsbWindow {
         let (trigger, management) = (data.trig_page, data.eoi_page);
         let fit = data.esb_shift == ESB_SHIFT
             && trigger % (1 << ESB_SHIFT) == 0
-            && management == trigger + ESB_MANAGEMENT as u64;
+            && management == trigger + ESB_PAGE as u64;
         let store_eoi = data.flags & u64::from(extra::XIVE_IRQ_FLAG_STORE_EOI) != 0;
         // SAFETY: `data` was filled above.
         unsafe { extra::xive_cleanup_irq_data(&mut data) };
         if !fit {
             return Err(EIO);
         }
+        let chip = ChipId(u32::try_from(data.src_chip).map_err(|_| EIO)?);
 
         let first = lisn >> ESB_WINDOW_SHIFT << ESB_WINDOW_SHIFT;
         let phys = trigger - (u64::from(lisn - first) << ESB_SHIFT);
@@ -322,6 +428,7 @@ impl EsbWindow {
         // INVARIANT: Just mapped.
         Ok(Self {
             number: lisn >> ESB_WINDOW_SHIFT,
+            chip,
             phys,
             virt: NonNull::new(virt.cast()).ok_or(ENOMEM)?,
             store_eoi,
@@ -343,7 +450,7 @@ impl EsbWindow {
         Ok(Esb {
             phys: self.phys + offset as u64,
             // SAFETY: As above.
-            virt: unsafe { self.virt.add(offset) },
+            management: unsafe { self.virt.add(offset + ESB_PAGE) },
             store_eoi: self.store_eoi,
         })
     }
@@ -360,12 +467,12 @@ impl Drop for EsbWindow {
 ///
 /// # Invariants
 ///
-/// `virt` is where the two pages are mapped as long as the `Platform` lives, which the owner of the
-/// object keeps.
+/// `management` is where the management page is mapped, right after the trigger page, as long as the
+/// `Platform` lives, which the owner of the object keeps. `phys` is the address of the trigger page.
 #[derive(Clone, Copy)]
 struct Esb {
     phys: u64,
-    virt: NonNull<u8>,
+    management: NonNull<u8>,
     store_eoi: bool,
 }
 
@@ -373,28 +480,31 @@ struct Esb {
 unsafe impl Send for Esb {}
 
 impl Esb {
+    fn management(&self, offset: u32) -> *mut ffi::c_void {
+        self.management
+            .as_ptr()
+            .wrapping_add(offset as usize)
+            .cast()
+    }
+
     /// Loads from the management page, which sets P and Q as `offset` says. Returns their old
     /// values.
+    #[inline]
     fn load(&self, offset: u32) -> u64 {
         // SAFETY: Mapped by the type invariants; all offsets lie within a page of 4 KiB.
         unsafe { extra::uxive_in_be64(self.management(offset)) }
     }
 
-    fn management(&self, offset: u32) -> *mut ffi::c_void {
-        self.virt
-            .as_ptr()
-            .wrapping_add(ESB_MANAGEMENT + offset as usize)
-            .cast()
-    }
-
     /// Ends the interrupt: one that came meanwhile is sent now.
+    #[inline]
     fn eoi(&self) {
         if self.store_eoi {
             // SAFETY: Mapped by the type invariants, and the hardware has this store.
             unsafe { extra::uxive_out_be64(self.management(extra::XIVE_ESB_STORE_EOI), 0) };
         } else if self.load(extra::XIVE_ESB_SET_PQ_00) & u64::from(extra::XIVE_ESB_VAL_Q) != 0 {
-            // SAFETY: The trigger page is the first of the two that are mapped.
-            unsafe { extra::uxive_out_be64(self.virt.as_ptr().cast(), 0) };
+            let trigger = self.management.as_ptr().wrapping_sub(ESB_PAGE);
+            // SAFETY: The trigger page lies before the other, by the type invariants.
+            unsafe { extra::uxive_out_be64(trigger.cast(), 0) };
         }
     }
 }
@@ -406,8 +516,8 @@ impl Esb {
 /// OPAL has allocated `lisn` to us, nothing else refers to it, and `esb` is its ESB.
 pub(crate) struct Source {
     lisn: u32,
-    esb: Esb,
     chip: ChipId,
+    esb: Esb,
     // Keeps the ESBs mapped.
     platform: Arc<Platform>,
 }
@@ -420,29 +530,23 @@ unsafe impl Send for Source {}
 unsafe impl Sync for Source {}
 
 impl Source {
-    /// Allocates a source of the caller's chip, or of any if that has none left.
+    /// Allocates a source of `chip`, or by default of the caller's chip, or of any other if that has
+    /// none left.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` when the machine has none left; those of [`EsbWindow::new`].
-    pub(crate) fn new(platform: &Arc<Platform>) -> Result<Arc<Self>> {
-        let own = ChipId::current();
-        let (chip, spare) = match platform.take_spare(own) {
-            Some(spare) => (own, spare),
-            None => match platform.allocate(own) {
-                Ok(spare) => (own, spare),
-                Err(_) => (ChipId::ANY, platform.allocate(ChipId::ANY)?),
-            },
-        };
+    /// `ENODEV` if there is no such chip, `ENOSPC` when it, or the machine, has none left, or
+    /// [`MAX_SOURCES`] are in use; those of [`EsbWindow::new`].
+    pub(crate) fn new(platform: &Arc<Platform>, chip: Option<ChipId>) -> Result<Self> {
+        let SpareSource { lisn, chip, esb } = platform.take(chip)?;
 
         // INVARIANT: Those of `SpareSource`.
-        let source = Self {
-            lisn: spare.lisn,
-            esb: spare.esb,
+        Ok(Self {
+            lisn,
             chip,
+            esb,
             platform: platform.clone(),
-        };
-        Ok(Arc::new(source, GFP_KERNEL_ACCOUNT)?)
+        })
     }
 
     /// Returns the LISN.
@@ -461,11 +565,6 @@ impl Source {
         // SAFETY: The LISN is ours.
         unsafe { extra::xive_native_sync_source(self.lisn) };
     }
-
-    /// Ends the interrupt, so that the next event is routed.
-    pub(crate) fn eoi(&self) {
-        self.esb.eoi();
-    }
 }
 
 impl Drop for Source {
@@ -473,35 +572,113 @@ impl Drop for Source {
         // INVARIANT: Nothing refers to the source any more.
         let spare = SpareSource {
             lisn: self.lisn,
+            chip: self.chip,
             esb: self.esb,
         };
-        self.platform.put_spare(self.chip, spare);
+        self.platform.sources.pool.lock().put(spare);
     }
 }
 
-/// The trigger page of a source, for a program.
-pub(crate) struct TriggerPage(pub(crate) Arc<Source>);
-
-// SAFETY: The address is that of device memory which serves nothing but our LISN until that is
-// freed, when the last reference to the source is dropped.
-unsafe impl UserPage for TriggerPage {
+// SAFETY: The address is that of the ESB, two pages of device memory which serve nothing but our
+// LISN until that is given back, when the source is dropped.
+//
+// The first is the trigger page, for any program. The second, the management page, is for one that
+// drains the queue that the source is routed to: it can overrun that queue, and no other.
+unsafe impl UserPages for Source {
     const DEVICE: bool = true;
 
     fn phys(&self) -> u64 {
-        self.0.esb.phys
+        self.esb.phys
+    }
+
+    fn len(&self) -> u64 {
+        1 << ESB_SHIFT
     }
 }
 
-/// The management page of a source, for a program that drains the queue that the source is routed
-/// to. Such a program can overrun that queue, and no other.
-pub(crate) struct ManagementPage(pub(crate) Arc<Source>);
+/// The sources that are routed to an event queue, by EISN, each with a `T`.
+///
+/// Has their ESBs only: a source is to be removed before it is dropped, for what is done here to
+/// one that is no longer ours would be done to another's.
+pub(crate) struct Routes<T> {
+    // Not longer than the capacity that it is made with.
+    entries: KVVec<Option<(Esb, T)>>,
+    // Keeps the ESBs mapped.
+    platform: Arc<Platform>,
+}
 
-// SAFETY: As for `TriggerPage`.
-unsafe impl UserPage for ManagementPage {
-    const DEVICE: bool = true;
+impl<T> Routes<T> {
+    /// Makes an empty table with room for EISNs below `capacity`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn new(platform: &Arc<Platform>, capacity: usize) -> Result<Self> {
+        Ok(Self {
+            entries: KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?,
+            platform: platform.clone(),
+        })
+    }
 
-    fn phys(&self) -> u64 {
-        self.0.esb.phys + ESB_MANAGEMENT as u64
+    /// Returns below which number EISNs have room.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.capacity()
+    }
+
+    /// Changes places with `larger`, which is empty, and keeps what it has. Neither allocates nor
+    /// frees memory.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `larger` is not.
+    pub(crate) fn grow(&mut self, larger: &mut Self) -> Result {
+        if larger.capacity() < self.capacity() || !larger.entries.is_empty() {
+            return Err(EINVAL);
+        }
+        core::mem::swap(self, larger);
+        for entry in larger.entries.drain_all() {
+            self.entries.push_within_capacity(entry)?;
+        }
+        Ok(())
+    }
+
+    /// Enters `source` as `eisn`, together with `with`. Neither allocates nor frees memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no room, `EINVAL` if the source is another machine's.
+    pub(crate) fn insert(&mut self, eisn: usize, source: &Source, with: T) -> Result {
+        if !Arc::ptr_eq(&source.platform, &self.platform) {
+            return Err(EINVAL);
+        }
+        if eisn >= self.capacity() {
+            return Err(ENOMEM);
+        }
+        while self.entries.len() <= eisn {
+            self.entries.push_within_capacity(None)?;
+        }
+        *self.entries.get_mut(eisn).ok_or(ENOMEM)? = Some((source.esb, with));
+        Ok(())
+    }
+
+    /// Takes out what is entered as `eisn`.
+    pub(crate) fn remove(&mut self, eisn: usize) -> Option<T> {
+        self.entries.get_mut(eisn)?.take().map(|(_, with)| with)
+    }
+
+    /// Returns what the source `eisn` goes together with.
+    pub(crate) fn get_mut(&mut self, eisn: usize) -> Option<&mut T> {
+        self.entries.get_mut(eisn)?.as_mut().map(|(_, with)| with)
+    }
+
+    /// Ends the interrupt of the source `eisn`, so that its next event is routed, and returns what
+    /// it goes together with. `None` if no source has that EISN now.
+    #[inline]
+    pub(crate) fn end_interrupt(&self, eisn: usize) -> Option<&T> {
+        let (esb, with) = self.entries.get(eisn)?.as_ref()?;
+
+        esb.eoi();
+        Some(with)
     }
 }
 
@@ -697,27 +874,19 @@ impl EventQueue {
     }
 }
 
-/// A page of the memory of an event queue, for a program that reads it.
-pub(crate) struct QueuePage {
-    queue: Arc<EventQueue>,
-    offset: usize,
-}
+/// The memory of an event queue, for a program that reads it.
+pub(crate) struct QueueMemory(pub(crate) Arc<EventQueue>);
 
-impl QueuePage {
-    /// Returns the `index`-th page of `queue`, if it has that many.
-    pub(crate) fn new(queue: Arc<EventQueue>, index: usize) -> Option<Self> {
-        let offset = index.checked_mul(PAGE_SIZE)?;
-
-        (offset < QUEUE_BYTES).then_some(Self { queue, offset })
-    }
-}
-
-// SAFETY: The offset lies within the memory, which is the queue's as long as that is referred to.
-unsafe impl UserPage for QueuePage {
+// SAFETY: The memory is the queue's as long as that is referred to.
+unsafe impl UserPages for QueueMemory {
     const DEVICE: bool = false;
 
     fn phys(&self) -> u64 {
-        self.queue.queue.memory.phys() + self.offset as u64
+        self.0.queue.memory.phys()
+    }
+
+    fn len(&self) -> u64 {
+        QUEUE_BYTES.max(PAGE_SIZE) as u64
     }
 }
 

@@ -27,24 +27,23 @@ use crate::{
             BoundedHandler,
             IrqHandler,
             Remaining, //
-        }, //
+        },
+        lock::SpinLockIrqSave, //
     },
     platform::{
         EscalationHandler,
         EventQueue,
-        QueuePage,
+        Platform,
+        QueueMemory,
+        Routes,
         Source,
         QUEUE_ENTRIES, //
     }, //
 };
 use kernel::{
-    interrupt::LocalInterruptDisabled,
-    new_spinlock_irq,
     prelude::*,
-    sync::{
-        Arc,
-        SpinLockIrq, //
-    },
+    static_lock_class,
+    sync::Arc,
     time::{
         delay::fsleep,
         Delta, //
@@ -60,55 +59,101 @@ const QUIESCE_TRIES: usize = 1000;
 /// A reader's place in an event queue.
 struct Cursor {
     index: usize,
-    /// The generation that entries of the present pass have.
+    /// The generation that entries of the present pass have, in bit 31.
     generation: u32,
 }
 
 impl Cursor {
+    const GENERATION: u32 = 1 << 31;
+
     fn new() -> Self {
         Self {
             index: 0,
-            generation: 1,
+            generation: Self::GENERATION,
         }
     }
 
     /// Takes the next entry, which `read` gets by its index, and returns its EISN. `None` if
     /// hardware has not written it yet.
+    #[inline]
     fn next(&mut self, read: impl FnOnce(usize) -> u32) -> Option<usize> {
         let entry = read(self.index);
 
-        if entry >> 31 != self.generation {
+        if (entry ^ self.generation) & Self::GENERATION != 0 {
             return None;
         }
-        self.index += 1;
-        if self.index == QUEUE_ENTRIES {
-            self.index = 0;
-            self.generation ^= 1;
+        self.index = self.index.wrapping_add(1) % QUEUE_ENTRIES;
+        if self.index == 0 {
+            self.generation ^= Self::GENERATION;
         }
-        Some((entry & 0x7fff_ffff) as usize)
+        Some((entry & !Self::GENERATION) as usize)
     }
 }
 
-/// What an event of a source means.
-struct Route {
-    source: Arc<Source>,
-    eventfd: Option<EventFd>,
+/// A piece of kernel drain: handles up to [`BUDGET`] entries, which `next` takes from the queue.
+///
+/// To be called when the escalation has fired, which masks it. When the queue is empty `unmask` is
+/// called, and the queue looked at once more, before [`Remaining::Nothing`] is returned.
+#[inline]
+fn drain(
+    mut next: impl FnMut() -> Option<usize>,
+    mut handle: impl FnMut(usize),
+    unmask: impl FnOnce(),
+) -> Remaining {
+    let mut unmask = Some(unmask);
+
+    for _ in 0..BUDGET {
+        match (next(), unmask.take()) {
+            (Some(eisn), unused) => {
+                unmask = unused;
+                handle(eisn);
+            }
+            (None, Some(unmask)) => unmask(),
+            (None, None) => return Remaining::Nothing,
+        }
+    }
+    Remaining::Some
+}
+
+/// Whether the program that drains a queue is to be told of the next event.
+struct Arming {
+    armed: bool,
+}
+
+impl Arming {
+    /// Armed, as the escalation of a new queue is unmasked.
+    fn new() -> Self {
+        Self { armed: true }
+    }
+
+    /// The escalation has fired, which masks it. Returns whether to tell the program.
+    fn fired(&mut self) -> bool {
+        core::mem::take(&mut self.armed)
+    }
+
+    /// The program is about to block. Returns whether to unmask the escalation: else it is.
+    fn arm(&mut self) -> bool {
+        !core::mem::replace(&mut self.armed, true)
+    }
 }
 
 /// Who reads the queue.
 enum Consumer {
     /// The kernel, from here on.
     Kernel(Cursor),
-    /// The program. Its eventfd is signalled when `armed` and there is an event.
-    User { eventfd: EventFd, armed: bool },
+    /// The program, which is told by its eventfd.
+    User { eventfd: EventFd, arming: Arming },
 }
 
 struct DrainState {
     consumer: Consumer,
-    /// By EISN, which is the index of the slot.
-    routes: KVVec<Option<Route>>,
+    /// What the events of the sources signal, if the kernel drains the queue. The EISN is the index
+    /// of the slot.
+    routes: Routes<Option<EventFd>>,
     /// The escalation is to stay masked.
     closing: bool,
+    /// How often a run of the handler has left some work.
+    deferred: u64,
 }
 
 /// The handler of a queue's escalation.
@@ -117,74 +162,80 @@ struct Drain {
     queue: Arc<EventQueue>,
     /// Innermost lock of the driver, taken in hard interrupt context; see `context.rs`.
     #[pin]
-    state: SpinLockIrq<DrainState>,
+    state: SpinLockIrqSave<DrainState>,
+}
+
+/// Ends the interrupt of an entry, and signals its eventfd.
+#[inline]
+fn deliver(routes: &Routes<Option<EventFd>>, eisn: usize) {
+    // No route if the slot was freed since the event.
+    if let Some(Some(eventfd)) = routes.end_interrupt(eisn) {
+        eventfd.signal();
+    }
 }
 
 impl Drain {
-    /// Handles up to [`BUDGET`] entries.
-    fn drain(&self, cursor: &mut Cursor, routes: &[Option<Route>]) -> Remaining {
-        for _ in 0..BUDGET {
-            let Some(eisn) = cursor.next(|index| self.queue.entry(index)) else {
-                return Remaining::Nothing;
-            };
-            // None if the slot was freed since the event.
-            if let Some(Some(route)) = routes.get(eisn) {
-                route.source.eoi();
-                if let Some(eventfd) = &route.eventfd {
-                    eventfd.signal();
-                }
-            }
-        }
-        Remaining::Some
-    }
-
     /// Handles all entries that are in the queue now, so that none is left of a source that is off.
     fn flush(&self) {
         // Others may keep ringing, but no more entries than there is room for are older than this.
         for _ in 0..QUEUE_ENTRIES / BUDGET {
-            let state = &mut *self.state.lock();
-
-            let Consumer::Kernel(cursor) = &mut state.consumer else {
-                break;
-            };
-            if self.drain(cursor, &state.routes) == Remaining::Nothing {
+            if self.flush_some(&mut self.state.lock()) == Remaining::Nothing {
                 break;
             }
         }
     }
 
+    /// Handles up to [`BUDGET`] entries if the kernel drains the queue. Leaves the escalation alone.
+    fn flush_some(&self, state: &mut DrainState) -> Remaining {
+        if let Consumer::Kernel(cursor) = &mut state.consumer {
+            for _ in 0..BUDGET {
+                match cursor.next(|index| self.queue.entry(index)) {
+                    Some(eisn) => deliver(&state.routes, eisn),
+                    None => return Remaining::Nothing,
+                }
+            }
+            return Remaining::Some;
+        }
+        Remaining::Nothing
+    }
+
     /// Returns whether the handler is yet to be called for an escalation.
     fn in_flight(&self) -> bool {
-        let armed = match self.state.lock().consumer {
+        let unmasked = match &self.state.lock().consumer {
             Consumer::Kernel(_) => true,
-            Consumer::User { armed, .. } => armed,
+            Consumer::User { arming, .. } => arming.armed,
         };
 
-        armed && self.queue.escalation_pending()
+        unmasked && self.queue.escalation_pending()
     }
 }
 
 impl BoundedHandler for Drain {
-    fn run(&self, interrupts: &LocalInterruptDisabled) -> Remaining {
-        let state = &mut *self.state.lock_with(interrupts);
+    #[inline]
+    fn run(&self) -> Remaining {
+        let state = &mut *self.state.lock();
 
         match &mut state.consumer {
-            Consumer::User { eventfd, armed } => {
-                if core::mem::take(armed) {
+            Consumer::Kernel(cursor) => {
+                let remaining = drain(
+                    || cursor.next(|index| self.queue.entry(index)),
+                    |eisn| deliver(&state.routes, eisn),
+                    || {
+                        if !state.closing {
+                            self.queue.unmask_escalation();
+                        }
+                    },
+                );
+                if remaining == Remaining::Some {
+                    state.deferred = state.deferred.wrapping_add(1);
+                }
+                remaining
+            }
+            Consumer::User { eventfd, arming } => {
+                if arming.fired() {
                     eventfd.signal();
                 }
                 Remaining::Nothing
-            }
-            Consumer::Kernel(cursor) => {
-                // The escalation has fired, which masks it: it stays so until the queue is empty.
-                if self.drain(cursor, &state.routes) == Remaining::Some {
-                    return Remaining::Some;
-                }
-                if state.closing {
-                    return Remaining::Nothing;
-                }
-                self.queue.unmask_escalation();
-                self.drain(cursor, &state.routes)
             }
         }
     }
@@ -207,6 +258,7 @@ impl QueueList {
 /// The event queue of a context, with who is to be told of which event.
 pub(crate) struct Queue {
     escalation: EscalationHandler<Drain>,
+    platform: Arc<Platform>,
     user_drained: bool,
 }
 
@@ -216,8 +268,8 @@ impl Queue {
     /// # Errors
     ///
     /// Those of [`EventQueue::new`] and [`EscalationHandler::new`].
-    pub(crate) fn new(all: &QueueList) -> Result<Arc<Self>> {
-        Self::with_consumer(all, Consumer::Kernel(Cursor::new()))
+    pub(crate) fn new(platform: &Arc<Platform>, all: &QueueList) -> Result<Arc<Self>> {
+        Self::with_consumer(platform, all, Consumer::Kernel(Cursor::new()))
     }
 
     /// Sets up an empty queue that the program drains, armed: the first event signals `eventfd`.
@@ -225,29 +277,38 @@ impl Queue {
     /// # Errors
     ///
     /// As [`Self::new`].
-    pub(crate) fn new_user_drained(all: &QueueList, eventfd: EventFd) -> Result<Arc<Self>> {
-        let armed = true;
-        Self::with_consumer(all, Consumer::User { eventfd, armed })
+    pub(crate) fn new_user_drained(
+        platform: &Arc<Platform>,
+        all: &QueueList,
+        eventfd: EventFd,
+    ) -> Result<Arc<Self>> {
+        let arming = Arming::new();
+
+        Self::with_consumer(platform, all, Consumer::User { eventfd, arming })
     }
 
-    fn with_consumer(all: &QueueList, consumer: Consumer) -> Result<Arc<Self>> {
+    fn with_consumer(
+        platform: &Arc<Platform>,
+        all: &QueueList,
+        consumer: Consumer,
+    ) -> Result<Arc<Self>> {
         let user_drained = matches!(consumer, Consumer::User { .. });
+        let state = DrainState {
+            consumer,
+            routes: Routes::new(platform, BUDGET)?,
+            closing: false,
+            deferred: 0,
+        };
         let escalation = EscalationHandler::new(EventQueue::new()?, all.0.clone(), |queue| {
             try_pin_init!(Drain {
                 queue,
-                state <- new_spinlock_irq!(
-                    DrainState {
-                        consumer,
-                        routes: KVVec::new(),
-                        closing: false,
-                    },
-                    "uxive_drain"
-                ),
+                state <- SpinLockIrqSave::new(state, c"uxive_drain", static_lock_class!()),
             }? Error)
         })?;
 
         let queue = Self {
             escalation,
+            platform: platform.clone(),
             user_drained,
         };
         Ok(Arc::new(queue, GFP_KERNEL_ACCOUNT)?)
@@ -259,45 +320,40 @@ impl Queue {
     ///
     /// `ENOMEM` if there is no memory, `ENOSPC` if `index` is beyond the queue, those of
     /// [`EventQueue::route`].
-    pub(crate) fn attach(&self, index: usize, source: Arc<Source>) -> Result {
+    pub(crate) fn attach(&self, index: usize, source: &Source) -> Result {
         let drain = self.escalation.handler();
 
         if index >= QUEUE_ENTRIES {
             return Err(ENOSPC);
         }
-        drain.queue.route(&source, index as u32)?;
+        drain.queue.route(source, index as u32)?;
+        if self.user_drained {
+            source.switch_on();
+            return Ok(());
+        }
 
         // The table grows by doubling. Memory is neither allocated nor freed under the lock.
-        let mut larger: Option<KVVec<Option<Route>>> = None;
+        let mut larger: Option<Routes<_>> = None;
         loop {
             {
                 let routes = &mut drain.state.lock().routes;
 
                 if let Some(larger) = &mut larger {
+                    // Another may have been faster.
                     if larger.capacity() > routes.capacity() {
-                        core::mem::swap(larger, routes);
-                        for route in larger.drain_all() {
-                            routes.push_within_capacity(route)?;
-                        }
+                        routes.grow(larger)?;
                     }
                 }
                 if index < routes.capacity() {
-                    while routes.len() <= index {
-                        routes.push_within_capacity(None)?;
-                    }
-                    if let Some(route) = routes.get_mut(index) {
-                        source.switch_on();
-                        *route = Some(Route {
-                            source,
-                            eventfd: None,
-                        });
-                        return Ok(());
-                    }
+                    routes.insert(index, source, None)?;
+                    break;
                 }
             }
-            let capacity = (index + 1).next_power_of_two().max(BUDGET);
-            larger = Some(KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?);
+            let capacity = (index + 1).next_power_of_two();
+            larger = Some(Routes::new(&self.platform, capacity)?);
         }
+        source.switch_on();
+        Ok(())
     }
 
     /// Returns whether the program drains the queue.
@@ -305,9 +361,14 @@ impl Queue {
         self.user_drained
     }
 
-    /// Returns the `index`-th page of the queue's memory.
-    pub(crate) fn page(&self, index: usize) -> Option<QueuePage> {
-        QueuePage::new(self.escalation.handler().queue.clone(), index)
+    /// Returns the queue's memory.
+    pub(crate) fn memory(&self) -> QueueMemory {
+        QueueMemory(self.escalation.handler().queue.clone())
+    }
+
+    /// Returns how often the kernel's drain had more to do than it may in hard interrupt context.
+    pub(crate) fn deferred(&self) -> u64 {
+        self.escalation.handler().state.lock().deferred
     }
 
     /// Has the next event signal the eventfd, unless that is so already.
@@ -315,6 +376,7 @@ impl Queue {
     /// # Errors
     ///
     /// `EINVAL` if the kernel drains the queue.
+    #[inline(never)]
     pub(crate) fn arm(&self) -> Result {
         let drain = self.escalation.handler();
 
@@ -323,43 +385,35 @@ impl Queue {
 
         match &mut drain.state.lock().consumer {
             Consumer::Kernel(_) => return Err(EINVAL),
-            Consumer::User { armed: true, .. } => (),
-            Consumer::User { armed, .. } => {
-                *armed = true;
-                drain.queue.unmask_escalation();
+            Consumer::User { arming, .. } => {
+                if arming.arm() {
+                    drain.queue.unmask_escalation();
+                }
             }
         }
         Ok(())
     }
 
-    /// Switches the source of slot `index` off and forgets it. May sleep.
+    /// Switches `source`, which is that of slot `index`, off and forgets it. May sleep.
     ///
     /// When this returns its eventfd is signalled no more, and no entry of it is in the queue unless
     /// the program drains that.
-    pub(crate) fn detach(&self, index: usize) {
+    pub(crate) fn detach(&self, index: usize, source: &Source) {
         let drain = self.escalation.handler();
-        let mut remaining = Remaining::Nothing;
-        let route = {
-            let DrainState {
-                consumer, routes, ..
-            } = &mut *drain.state.lock();
-            let route = routes.get_mut(index).and_then(Option::take);
+        let (eventfd, remaining) = {
+            let state = &mut *drain.state.lock();
+            let eventfd = state.routes.remove(index);
 
             // Only now, as handling an entry of a source that is off would switch it on.
-            if let Some(route) = &route {
-                route.source.switch_off();
-            }
-            if let Consumer::Kernel(cursor) = consumer {
-                remaining = drain.drain(cursor, routes);
-            }
-            route
+            source.switch_off();
+            (eventfd, drain.flush_some(state))
         };
 
         if remaining == Remaining::Some {
             drain.flush();
         }
         // Freed outside the lock.
-        drop(route);
+        drop(eventfd);
     }
 
     /// Has events of slot `index` signal `eventfd` from now on, or nothing. Returns the one before.
@@ -370,16 +424,10 @@ impl Queue {
     ///
     /// `EINVAL` if there is no such slot, or the program drains the queue.
     pub(crate) fn bind(&self, index: usize, eventfd: Option<EventFd>) -> Result<Option<EventFd>> {
-        let DrainState {
-            consumer, routes, ..
-        } = &mut *self.escalation.handler().state.lock();
+        let state = &mut *self.escalation.handler().state.lock();
+        let bound = state.routes.get_mut(index).ok_or(EINVAL)?;
 
-        match (consumer, routes.get_mut(index)) {
-            (Consumer::Kernel(_), Some(Some(route))) => {
-                Ok(core::mem::replace(&mut route.eventfd, eventfd))
-            }
-            _ => Err(EINVAL),
-        }
+        Ok(core::mem::replace(bound, eventfd))
     }
 }
 
@@ -408,6 +456,7 @@ impl Drop for Queue {
 #[kunit_tests(uxive_queue)]
 mod tests {
     use super::*;
+    use core::cell::Cell;
 
     fn entry(generation: u32, eisn: u32) -> u32 {
         generation << 31 | eisn
@@ -442,5 +491,157 @@ mod tests {
                 assert_eq!(cursor.next(|at| entry(generation, at as u32)), Some(index));
             }
         }
+    }
+
+    /// A queue and its escalation, as hardware and the irq core keep them. An event comes by itself
+    /// at a step that the test chooses.
+    struct Machine {
+        entries: Cell<usize>,
+        masked: Cell<bool>,
+        /// The escalation has fired, and the handler is yet to be called.
+        fired: Cell<bool>,
+        steps_to_event: Cell<usize>,
+    }
+
+    impl Machine {
+        fn new(masked: bool, steps_to_event: usize) -> Self {
+            Self {
+                entries: Cell::new(0),
+                masked: Cell::new(masked),
+                fired: Cell::new(false),
+                steps_to_event: Cell::new(steps_to_event),
+            }
+        }
+
+        fn event(&self) {
+            self.entries.set(self.entries.get() + 1);
+            if !self.masked.replace(true) {
+                self.fired.set(true);
+            }
+        }
+
+        fn step(&self) {
+            let left = self.steps_to_event.get();
+            if left == 1 {
+                self.event();
+            }
+            self.steps_to_event.set(left.saturating_sub(1));
+        }
+
+        fn take(&self) -> Option<usize> {
+            self.step();
+            let entries = self.entries.get();
+            self.entries.set(entries.saturating_sub(1));
+            (entries > 0).then_some(0)
+        }
+
+        fn unmask(&self) {
+            self.step();
+            self.masked.set(false);
+        }
+    }
+
+    #[test]
+    fn no_event_is_left_whenever_it_comes() {
+        for before in 0..BUDGET + 2 {
+            for step in 0..BUDGET + 4 {
+                let machine = Machine::new(true, step);
+                machine.entries.set(before);
+                let handled = Cell::new(0);
+                let remaining = drain(
+                    || machine.take(),
+                    |_| handled.set(handled.get() + 1),
+                    || machine.unmask(),
+                );
+
+                assert!(handled.get() <= BUDGET);
+                // Those that are left are another run's, in hard interrupt context or outside.
+                if machine.entries.get() > 0 {
+                    assert!(remaining == Remaining::Some || machine.fired.get());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_queue_is_unmasked_once() {
+        let unmasked = Cell::new(0);
+        let remaining = drain(|| None, |_| (), || unmasked.set(unmasked.get() + 1));
+
+        assert!(remaining == Remaining::Nothing);
+        assert_eq!(unmasked.get(), 1);
+    }
+
+    #[test]
+    fn a_storm_uses_up_the_budget_and_stays_masked() {
+        let (handled, unmasked) = (Cell::new(0), Cell::new(false));
+        let remaining = drain(
+            || Some(0),
+            |_| handled.set(handled.get() + 1),
+            || unmasked.set(true),
+        );
+
+        assert!(remaining == Remaining::Some);
+        assert_eq!(handled.get(), BUDGET);
+        assert!(!unmasked.get());
+    }
+
+    /// The program looks, arms, looks again and blocks, while the handler is called `delay` steps
+    /// after the escalation has fired.
+    fn program_gets_event(arming: &mut Arming, machine: &Machine, delay: usize) -> bool {
+        let mut signalled = false;
+        let mut waited = 0;
+        let mut pass = |arming: &mut Arming| {
+            if machine.fired.get() {
+                waited += 1;
+                if waited > delay {
+                    machine.fired.set(false);
+                    signalled |= arming.fired();
+                }
+            }
+        };
+
+        pass(arming);
+        let mut seen = machine.take().is_some();
+        pass(arming);
+        if arming.arm() {
+            machine.unmask();
+        }
+        pass(arming);
+        seen |= machine.take().is_some();
+        // Blocked: whatever is to come comes now.
+        while machine.steps_to_event.get() > 0 {
+            machine.step();
+        }
+        for _ in 0..=delay {
+            pass(arming);
+        }
+        seen || signalled
+    }
+
+    #[test]
+    fn no_event_leaves_the_program_blocked() {
+        for masked in [false, true] {
+            for step in 1..6 {
+                for delay in 0..6 {
+                    let machine = Machine::new(masked, step);
+                    let mut arming = Arming { armed: !masked };
+
+                    assert!(program_gets_event(&mut arming, &machine, delay));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_is_told_once_for_each_arming() {
+        let mut arming = Arming::new();
+
+        assert!(!arming.arm());
+        assert!(arming.fired());
+        assert!(!arming.fired());
+        assert!(arming.arm());
+        assert!(!arming.arm());
+        assert!(arming.fired());
     }
 }

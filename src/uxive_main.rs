@@ -44,7 +44,6 @@ mod kernel_ext;
 mod layout;
 mod platform;
 mod queue;
-mod quota;
 mod slot;
 
 module! {
@@ -67,6 +66,7 @@ impl FileOperations for ContextFile {
         Context::new(mapping, shared.clone())
     }
 
+    #[inline]
     fn ioctl(context: Pin<&Context>, cmd: u32, arg: usize) -> Result<isize> {
         ioctl::dispatch(&context, cmd, arg)
     }

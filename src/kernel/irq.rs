@@ -11,9 +11,15 @@
 //! [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h),
 //! [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
-use super::cpuhp::{
-    CpuDeadList,
-    OnCpuDead, //
+use super::{
+    cpuhp::{
+        CpuDeadList,
+        OnCpuDead, //
+    },
+    work::{
+        Work,
+        Worker, //
+    }, //
 };
 use core::{
     marker::PhantomPinned,
@@ -24,13 +30,8 @@ use kernel::{
     container_of,
     error::to_result,
     ffi,
-    interrupt::{
-        local_interrupt_disable,
-        LocalInterruptDisabled, //
-    },
     irq::IrqReturn,
     prelude::*,
-    static_lock_class,
     sync::Arc,
     types::Opaque, //
 };
@@ -80,6 +81,14 @@ impl IrqMapping {
     }
 }
 
+impl IrqMapping {
+    /// Waits until no handler of the interrupt is running in hard interrupt context.
+    fn synchronize(&self) {
+        // SAFETY: The interrupt exists as long as the object.
+        unsafe { bindings::synchronize_hardirq(self.virq) };
+    }
+}
+
 impl Drop for IrqMapping {
     fn drop(&mut self) {
         // SAFETY: The mapping is ours by the type invariants.
@@ -102,7 +111,34 @@ pub(crate) trait BoundedHandler: Send + Sync {
     ///
     /// Called in hard interrupt context first, then from a workqueue for as long as it returns
     /// [`Remaining::Some`]. Both may happen at the same time.
-    fn run(&self, interrupts: &LocalInterruptDisabled) -> Remaining;
+    fn run(&self) -> Remaining;
+}
+
+/// A handler with its interrupt, to which a work item leads back.
+#[pin_data]
+struct Bounded<H> {
+    // Dropped before the handler, which may own the hardware interrupt.
+    mapping: IrqMapping,
+    #[pin]
+    handler: H,
+}
+
+impl<H: BoundedHandler> Bounded<H> {
+    /// Does one piece of the work, and has the rest done later.
+    #[inline]
+    fn step(worker: &Worker<Self>) {
+        if worker.handler.run() == Remaining::Some {
+            worker.queue();
+        }
+    }
+}
+
+impl<H: BoundedHandler> Work for Bounded<H> {
+    fn run(worker: &Worker<Self>) {
+        // The handler that queued this may not have returned yet.
+        worker.mapping.synchronize();
+        Self::step(worker);
+    }
 }
 
 /// A handler that is called when the interrupt of an [`IrqMapping`] fires.
@@ -111,17 +147,13 @@ pub(crate) trait BoundedHandler: Send + Sync {
 ///
 /// # Invariants
 ///
-/// `handle` is registered for `mapping` with the address of this object. `work` is initialized with
-/// `run_work`, and only `handle`, `run_work` and `cpu_dead` queue it. `dead_node` is in `dead_list`.
+/// `handle` is registered for the mapping with the address of `worker`, which only `handle`,
+/// `cpu_dead` and its own work queue. `dead_node` is in `dead_list`.
 #[pin_data(PinnedDrop)]
 pub(crate) struct IrqHandler<H: BoundedHandler> {
-    // Dropped after `PinnedDrop::drop` has freed the handler, and before the handler itself, which
-    // may own the hardware interrupt.
-    mapping: IrqMapping,
+    // Dropped after `PinnedDrop::drop` has freed the handler.
     #[pin]
-    handler: H,
-    #[pin]
-    work: Opaque<bindings::work_struct>,
+    worker: Worker<Bounded<H>>,
     #[pin]
     dead_node: Opaque<bindings::hlist_node>,
     dead_list: Arc<CpuDeadList<Self>>,
@@ -129,12 +161,10 @@ pub(crate) struct IrqHandler<H: BoundedHandler> {
     _pin: PhantomPinned,
 }
 
-// SAFETY: All fields may be used and dropped on any thread; a work item and an interrupt are not
-// bound to one.
+// SAFETY: All fields may be used and dropped on any thread; an interrupt is not bound to one.
 unsafe impl<H: BoundedHandler> Send for IrqHandler<H> {}
 
-// SAFETY: A shared reference gives access to `handler` and `mapping` only, which are `Sync`; the C
-// side synchronizes what it does with `work`.
+// SAFETY: A shared reference gives access to `worker` only, which is `Sync`.
 unsafe impl<H: BoundedHandler> Sync for IrqHandler<H> {}
 
 impl<H: BoundedHandler> IrqHandler<H> {
@@ -151,36 +181,31 @@ impl<H: BoundedHandler> IrqHandler<H> {
     where
         H: 'a,
     {
+        let virq = mapping.virq;
+
         KBox::pin_init(
             try_pin_init!(&this in Self {
-                handler <- handler,
-                work <- Opaque::ffi_init(|work| {
-                    // SAFETY: `work` is valid for writes and pinned, and the callback fits it.
-                    unsafe {
-                        bindings::init_work_with_key(
-                            work,
-                            Some(Self::run_work),
-                            false,
-                            c"IrqHandler::work".as_char_ptr(),
-                            static_lock_class!().as_ptr(),
-                        )
-                    }
-                }),
+                worker <- Worker::new(try_pin_init!(Bounded {
+                    handler <- handler,
+                    mapping,
+                }? Error)),
                 dead_node <- Opaque::zeroed(),
                 dead_list,
-                mapping,
                 _pin: PhantomPinned,
                 _: {
+                    // SAFETY: The object is pinned and valid.
+                    let worker = unsafe { &raw mut (*this.as_ptr()).worker };
+
                     // SAFETY: The callback matches the cookie, which is pinned and lives until the
                     // handler is freed. All fields are initialized, so it may be called at once.
                     to_result(unsafe {
                         bindings::request_threaded_irq(
-                            mapping.virq,
+                            virq,
                             Some(Self::handle),
                             None,
                             (bindings::IRQF_NO_THREAD | bindings::IRQF_NOBALANCING) as ffi::c_ulong,
                             name.as_char_ptr(),
-                            this.as_ptr().cast(),
+                            worker.cast(),
                         )
                     })?;
                     // SAFETY: The object is pinned and valid, and `drop` removes the node.
@@ -193,7 +218,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
 
     /// Returns the handler.
     pub(crate) fn handler(&self) -> &H {
-        &self.handler
+        &self.worker.handler
     }
 
     /// Waits until the handler has returned to the irq core, if it is running in hard interrupt
@@ -201,28 +226,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
     ///
     /// An interrupt that comes before that could be dropped as one that is being handled.
     pub(crate) fn synchronize(&self) {
-        // SAFETY: The interrupt exists as long as the object.
-        unsafe { bindings::synchronize_hardirq(self.mapping.virq) };
-    }
-
-    /// Does one piece of the work, and has the rest done later.
-    fn run(&self, interrupts: &LocalInterruptDisabled) {
-        if self.handler.run(interrupts) == Remaining::Some {
-            self.queue_work();
-        }
-    }
-
-    /// Has the work item run.
-    fn queue_work(&self) {
-        // SAFETY: The work item is initialized, and cancelled before it goes. The workqueue exists
-        // for ever. Queueing is allowed in any context.
-        unsafe {
-            bindings::queue_work_on(
-                bindings::wq_misc_consts_WORK_CPU_UNBOUND as ffi::c_int,
-                bindings::system_dfl_wq,
-                self.work.get(),
-            )
-        };
+        self.worker.mapping.synchronize();
     }
 
     /// # Safety
@@ -232,32 +236,18 @@ impl<H: BoundedHandler> IrqHandler<H> {
         _irq: ffi::c_int,
         cookie: *mut ffi::c_void,
     ) -> bindings::irqreturn_t {
-        // SAFETY: The cookie is the object, which lives until the handler is freed.
-        let this = unsafe { &*cookie.cast::<Self>() };
+        // SAFETY: The cookie is the worker, which lives until the handler is freed.
+        let worker = unsafe { &*cookie.cast::<Worker<Bounded<H>>>() };
 
-        // SAFETY: Hard interrupt handlers run with interrupts disabled; this one does, for it is
-        // requested with `IRQF_NO_THREAD`.
-        this.run(unsafe { LocalInterruptDisabled::assume_disabled() });
+        Bounded::step(worker);
         bindings::irqreturn_t(IrqReturn::Handled as ffi::c_uint)
-    }
-
-    /// # Safety
-    ///
-    /// To be called only with the work item with which [`Self::request`] initialized it.
-    unsafe extern "C" fn run_work(work: *mut bindings::work_struct) {
-        // SAFETY: The work item is a field of the object, which cancels it before it goes.
-        let this = unsafe { &*container_of!(Opaque::cast_from(work), Self, work) };
-
-        // The handler that queued this may not have returned yet.
-        this.synchronize();
-        this.run(&local_interrupt_disable());
     }
 }
 
 // SAFETY: The node is embedded in the object that is returned.
 unsafe impl<H: BoundedHandler> OnCpuDead for IrqHandler<H> {
     fn cpu_dead(&self) {
-        self.queue_work();
+        self.worker.queue();
     }
 
     unsafe fn from_node<'a>(node: NonNull<bindings::hlist_node>) -> &'a Self {
@@ -269,17 +259,14 @@ unsafe impl<H: BoundedHandler> OnCpuDead for IrqHandler<H> {
 #[pinned_drop]
 impl<H: BoundedHandler> PinnedDrop for IrqHandler<H> {
     fn drop(self: Pin<&mut Self>) {
-        let virq = self.mapping.virq;
-        let work = self.work.get();
+        let cookie = core::ptr::from_ref(&self.worker);
 
         // SAFETY: In the list, and registered with this cookie, by the type invariants; the object
-        // is not moved. After that only the work item itself can queue it, and cancelling waits for
-        // it and keeps it from that.
+        // is not moved. After that only the work item itself can queue it, and dropping `worker`
+        // cancels that.
         unsafe {
             self.dead_list.remove(&self.dead_node);
-            let cookie = core::ptr::from_mut(self.get_unchecked_mut());
-            bindings::free_irq(virq, cookie.cast());
-            bindings::cancel_work_sync(work);
+            bindings::free_irq(self.worker.mapping.virq, cookie.cast_mut().cast());
         }
     }
 }

@@ -4,9 +4,9 @@
 //!
 //! All opens of a character device share the inode of its node, hence one `struct address_space`:
 //! withdrawing an offset there withdraws it from every process that has the device open. A
-//! [`FileMapping`] is an address space of its own for one open file. A [`MappedPage`] is a page
-//! that faults may place at one offset of it, and that no mapping reaches any more once the
-//! `MappedPage` is dropped: its owner need not remember to withdraw it.
+//! [`FileMapping`] is an address space of its own for one open file. [`MappedPages`] are pages that
+//! faults may place in certain ranges of it, and that no mapping reaches any more once they are
+//! withdrawn or dropped: their owner need not remember to.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h)
@@ -75,13 +75,15 @@ impl FileMapping {
         unsafe { (*self.anon.as_ptr()).f_mapping }
     }
 
-    /// Removes the page at `offset` from every mapping of the file, in every process.
+    /// Removes the pages in `range`, which is not empty and fits `loff_t`, from every mapping of the
+    /// file, in every process.
     ///
-    /// When this returns, no CPU reaches the page through such a mapping. May sleep.
-    fn zap_page(&self, offset: u64) {
-        // SAFETY: The address space is valid. The cast is exact: `MappedPage` admits only offsets
-        // that fit `loff_t`.
-        unsafe { bindings::unmap_mapping_range(self.as_raw(), offset as i64, PAGE_SIZE as i64, 1) };
+    /// When this returns, no CPU reaches them through such a mapping. May sleep.
+    fn zap(&self, range: Range<u64>) {
+        let (start, len) = (range.start as i64, (range.end - range.start) as i64);
+
+        // SAFETY: The address space is valid. The function copes with any range.
+        unsafe { bindings::unmap_mapping_range(self.as_raw(), start, len, 1) };
     }
 }
 
@@ -95,75 +97,104 @@ impl<M: ModuleMetadata> AnonOperations<M> {
     };
 }
 
-/// A page that may be shown to user space.
+/// Contiguous pages that may be shown to user space.
 ///
 /// # Safety
 ///
-/// [`Self::phys`] returns the same page-aligned physical address at every call: of device memory if
-/// [`Self::DEVICE`], else of ordinary memory of the kernel. The object owns that page until it is
-/// dropped: it does not serve another purpose before that.
-pub(crate) unsafe trait UserPage {
-    /// Whether the page is device memory, which is mapped uncached.
+/// [`Self::phys`] and [`Self::len`] return the same at every call: the page-aligned physical address
+/// and the size in bytes of device memory if [`Self::DEVICE`], else of ordinary memory of the
+/// kernel. The object owns that memory until it is dropped: it does not serve another purpose before
+/// that.
+pub(crate) unsafe trait UserPages {
+    /// Whether the pages are device memory, which is mapped uncached.
     const DEVICE: bool;
 
-    /// Returns the physical address of the page.
+    /// Returns the physical address of the first page.
     fn phys(&self) -> u64;
+
+    /// Returns the size in bytes, a multiple of the page size.
+    fn len(&self) -> u64;
 }
 
-/// A page that faults may place at one offset of a [`FileMapping`].
+/// Pages that faults may place in certain ranges of a [`FileMapping`].
 ///
-/// Dropping it withdraws the page from all mappings first and drops the page after that. May
-/// sleep.
+/// Each range shows them from the first one on, as far as it goes. Dropping the object withdraws
+/// them from all mappings, and drops them after that. May sleep.
 ///
 /// # Invariants
 ///
-/// `offset` is a multiple of the page size and fits `loff_t`. No page table of a mapping of the
-/// file has the page but at that offset.
-pub(crate) struct MappedPage<P: UserPage> {
-    // Dropped after `Drop::drop` has withdrawn the page.
-    page: P,
+/// The ranges have the bounds that [`Self::new`] checks. No page table of a mapping of the file has
+/// one of the pages but in a range, at its place there.
+pub(crate) struct MappedPages<P: UserPages, const N: usize> {
+    // Dropped after `Drop::drop` has withdrawn them.
+    pages: P,
     mapping: Arc<FileMapping>,
-    offset: u64,
+    ranges: [Range<u64>; N],
 }
 
-impl<P: UserPage> MappedPage<P> {
-    /// Offers `page` at `offset`, in bytes, of `mapping`.
+impl<P: UserPages, const N: usize> MappedPages<P, N> {
+    /// Offers `pages` in `ranges`, in bytes, of `mapping`. A range may be empty.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `offset` is not a multiple of the page size or beyond the range of `loff_t`.
-    pub(crate) fn new(page: P, mapping: Arc<FileMapping>, offset: u64) -> Result<Self> {
-        if offset % PAGE_SIZE as u64 != 0 || i64::try_from(offset).is_err() {
-            return Err(EINVAL);
+    /// `EINVAL` if a range is larger than the pages, its bounds are not multiples of the page size,
+    /// or it lies beyond the range of `loff_t`.
+    pub(crate) fn new(
+        pages: P,
+        mapping: Arc<FileMapping>,
+        ranges: [Range<u64>; N],
+    ) -> Result<Self> {
+        for Range { start, end } in &ranges {
+            let aligned = (start | end) % PAGE_SIZE as u64 == 0;
+            let fits = end
+                .checked_sub(*start)
+                .is_some_and(|len| len <= pages.len());
+            if !aligned || !fits || i64::try_from(*end).is_err() {
+                return Err(EINVAL);
+            }
         }
 
-        // INVARIANT: `offset` was checked. The page has not been inserted anywhere, since that
-        // takes a `MappedPage`, which owns the page.
+        // INVARIANT: The ranges were checked. No page has been inserted anywhere, since that takes
+        // a `MappedPages`, which owns the page.
         Ok(Self {
-            page,
+            pages,
             mapping,
-            offset,
+            ranges,
         })
     }
 
-    /// Returns the offset in the file, in bytes.
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
+    /// Removes the pages from every mapping of the file, in every process, for good.
+    ///
+    /// When this returns, no CPU reaches them through such a mapping, and faults insert them no
+    /// more. May sleep.
+    pub(crate) fn withdraw(&mut self) {
+        // A fault that inserts a page borrows this object, so none is under way.
+        for range in &mut self.ranges {
+            if !range.is_empty() {
+                self.mapping.zap(core::mem::take(range));
+            }
+        }
+    }
+
+    /// Returns the physical address of the page at `offset`, if that lies in a range.
+    fn phys_at(&self, offset: u64) -> Option<u64> {
+        let range = self.ranges.iter().find(|range| range.contains(&offset))?;
+
+        Some(self.pages.phys() + (offset - range.start))
     }
 }
 
-impl<P: UserPage> Deref for MappedPage<P> {
+impl<P: UserPages, const N: usize> Deref for MappedPages<P, N> {
     type Target = P;
 
     fn deref(&self) -> &P {
-        &self.page
+        &self.pages
     }
 }
 
-impl<P: UserPage> Drop for MappedPage<P> {
+impl<P: UserPages, const N: usize> Drop for MappedPages<P, N> {
     fn drop(&mut self) {
-        // A fault that inserts the page borrows this object, so none is under way.
-        self.mapping.zap_page(self.offset);
+        self.withdraw();
     }
 }
 
@@ -213,13 +244,17 @@ impl Fault<'_> {
         start..start + (range.vm_end - range.vm_start) as u64
     }
 
-    /// Places `page` at its own offset, if the mapping covers that: the page that was touched, or
-    /// one around it that is likely to be touched next.
+    /// Places the page of `pages` that belongs at `offset` there, if the mapping covers that: the
+    /// page that was touched, or one around it that is likely to be touched next.
     ///
-    /// May sleep to allocate page tables. The caller's reference to `page` keeps it from being
+    /// May sleep to allocate page tables. The caller's reference to `pages` keeps them from being
     /// withdrawn meanwhile; what that reference is borrowed from, a lock guard as a rule, is what
     /// freeing and faulting have to share.
-    pub(crate) fn insert<P: UserPage>(&self, page: &MappedPage<P>) -> FaultResult {
+    pub(crate) fn insert<P: UserPages, const N: usize>(
+        &self,
+        pages: &MappedPages<P, N>,
+        offset: u64,
+    ) -> FaultResult {
         // SAFETY: `vmf`, its VMA and the file of that are valid by the type invariants.
         let (vma, start, mapping) = unsafe {
             let vma = self.vmf.as_ref().__bindgen_anon_1.vma;
@@ -230,24 +265,20 @@ impl Fault<'_> {
             )
         };
         let covered = self.covered();
-        if mapping != page.mapping.as_raw() || !covered.contains(&page.offset) {
-            return FaultResult::SIGBUS;
-        }
-        let address = start + (page.offset - covered.start) as usize;
+        let phys = match pages.phys_at(offset) {
+            Some(phys) if mapping == pages.mapping.as_raw() && covered.contains(&offset) => phys,
+            _ => return FaultResult::SIGBUS,
+        };
+        let address = start + (offset - covered.start) as usize;
 
         // SAFETY: The VMA is valid, by the type invariants it maps page frames and is not
-        // copy-on-write, and `address` lies in it. By the contract of `UserPage` the page is owned
-        // by `page` and of the kind that is told. It is inserted at the only offset from which
-        // dropping `page` withdraws it, in a mapping of the address space in which it does that.
-        // The VMA is in that address space already, as faults come only after mmap() returned, so
-        // withdrawing will find it.
+        // copy-on-write, and `address` lies in it. By the contract of `UserPages` the page is owned
+        // by `pages` and of the kind that is told. It is inserted in a range of `pages`, at the one
+        // place there from which withdrawing removes it, in a mapping of the address space in which
+        // that is done. The VMA is in that address space already, as faults come only after mmap()
+        // returned, so withdrawing will find it.
         FaultResult(unsafe {
-            extra::uxive_vmf_insert_pfn(
-                vma,
-                address,
-                (page.phys() >> PAGE_SHIFT) as usize,
-                P::DEVICE,
-            )
+            extra::uxive_vmf_insert_pfn(vma, address, (phys >> PAGE_SHIFT) as usize, P::DEVICE)
         })
     }
 }

@@ -10,6 +10,8 @@ pub(crate) mod cpuhp;
 pub(crate) mod eventfd;
 pub(crate) mod file;
 pub(crate) mod irq;
+pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod misc;
 pub(crate) mod pages;
+pub(crate) mod work;

@@ -19,9 +19,6 @@
 
 #define MAX_OPS 32
 
-/* Long enough for a thread to get to where it blocks. */
-#define SETTLE_US 10000
-
 const char *driver;
 static const char *marked;
 static struct op ops[MAX_OPS];

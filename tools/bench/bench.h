@@ -101,6 +101,9 @@ static inline void mark_end(const struct op *op)
 		record(op_, end_ - begin_); \
 	} while (0)
 
+/* Long enough for everything that others do on the machine's only CPU to be done. */
+#define SETTLE_US 10000
+
 /* Of the driver that this run measures. */
 extern const char *driver;
 

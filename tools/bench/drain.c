@@ -10,8 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SETTLE_US 10000
-
 /*
  * A load from this offset of a management page ends the interrupt, and tells P
  * and Q as they were, big-endian.

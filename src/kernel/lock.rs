@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A spinlock for data that hard interrupt handlers share with others.
+//!
+//! As `kernel::sync::SpinLockIrq`, but it saves and restores whether interrupts are disabled, where
+//! that one counts how often they were: it takes half the instructions.
+//!
+//! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
+
+use kernel::{
+    bindings,
+    ffi,
+    prelude::*,
+    sync::lock::{
+        Backend,
+        Lock, //
+    }, //
+};
+
+/// A spinlock that keeps interrupts disabled while it is held, as `spin_lock_irqsave()` does.
+///
+/// Guards of several such locks are to be dropped in the reverse order, or the last one would be
+/// held with interrupts enabled.
+pub(crate) type SpinLockIrqSave<T> = Lock<T, IrqSave>;
+
+/// The backend of [`SpinLockIrqSave`].
+///
+/// Calls what the macros of C come to with `CONFIG_SMP`, which the driver depends on, since calling
+/// them in C would add as much as the lock itself takes.
+pub(crate) struct IrqSave;
+
+impl IrqSave {
+    /// Returns the inner lock, which is the first part of both variants of the outer one.
+    #[inline]
+    fn raw(lock: *mut bindings::spinlock_t) -> *mut bindings::raw_spinlock_t {
+        lock.cast()
+    }
+}
+
+// SAFETY: The spinlock ensures mutual exclusion. `relock` is the default, which calls `lock`.
+unsafe impl Backend for IrqSave {
+    type State = bindings::spinlock_t;
+    type GuardState = ffi::c_ulong;
+
+    #[inline]
+    unsafe fn init(
+        ptr: *mut Self::State,
+        name: *const ffi::c_char,
+        key: *mut bindings::lock_class_key,
+    ) {
+        // SAFETY: The caller vouches for the pointers.
+        unsafe { bindings::__spin_lock_init(ptr, name, key) }
+    }
+
+    #[inline]
+    unsafe fn lock(ptr: *mut Self::State) -> ffi::c_ulong {
+        // SAFETY: The caller promises that the lock is initialized.
+        unsafe { bindings::_raw_spin_lock_irqsave(Self::raw(ptr)) }
+    }
+
+    #[inline]
+    unsafe fn unlock(ptr: *mut Self::State, &flags: &ffi::c_ulong) {
+        // SAFETY: The caller owns the lock, and `flags` comes from acquiring it.
+        unsafe { bindings::_raw_spin_unlock_irqrestore(Self::raw(ptr), flags) }
+    }
+
+    #[inline(always)]
+    unsafe fn try_lock(_ptr: *mut Self::State) -> Option<ffi::c_ulong> {
+        build_error!("nobody has needed to try a SpinLockIrqSave so far")
+    }
+
+    #[inline]
+    unsafe fn assert_is_held(ptr: *mut Self::State) {
+        if cfg!(CONFIG_LOCKDEP) {
+            // SAFETY: The caller promises that the lock is initialized.
+            unsafe { bindings::spin_assert_is_held(ptr) }
+        }
+    }
+}
