@@ -28,7 +28,10 @@
 use crate::{
     kernel_ext::{
         eventfd::EventFd,
-        file::NewMapping,
+        file::{
+            NewMapping,
+            PollEvents, //
+        },
         mapping::{
             Fault,
             FaultResult,
@@ -52,12 +55,14 @@ use crate::{
     slot::Slot, //
 };
 use kernel::{
+    fs::File,
     id_pool::IdPool,
     new_mutex,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
     sync::{
+        poll::PollTable,
         Arc,
         Mutex,
         SetOnce, //
@@ -248,14 +253,14 @@ impl Context {
         Ok(())
     }
 
-    /// Has the program drain the queue by itself; `eventfd` is signalled when the queue is armed
-    /// and there is an event. It is armed to begin with.
+    /// Has the program drain the queue by itself; `eventfd` is signalled, if there is one, when the
+    /// queue is armed and there is an event. It is armed to begin with.
     ///
     /// # Errors
     ///
     /// - `EBUSY` if there is a queue already: an interrupt was allocated, or this was called before.
     /// - Those of [`Queue::new_user_drained`].
-    pub(crate) fn set_user_drain(&self, eventfd: EventFd) -> Result {
+    pub(crate) fn set_user_drain(&self, eventfd: Option<EventFd>) -> Result {
         let _setup = self.setup.lock();
         if self.queue.as_ref().is_some() {
             return Err(EBUSY);
@@ -276,6 +281,14 @@ impl Context {
     /// `EINVAL` if the program does not drain the queue.
     pub(crate) fn arm(&self) -> Result {
         self.queue.as_ref().ok_or(EINVAL)?.arm()
+    }
+
+    /// Returns the events that `file`, which is that of the context, is ready for.
+    pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
+        match self.queue.as_ref() {
+            Some(queue) => queue.poll(file, table),
+            None => PollEvents::NONE,
+        }
     }
 
     /// Handles a page fault in a mapping of the file.

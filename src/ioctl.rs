@@ -113,7 +113,10 @@ impl UserDrain {
             Window::ESB.base(),
             2 * Window::ESB.stride(),
         ])?;
-        context.set_user_drain(EventFd::from_fd(eventfd)?)
+        context.set_user_drain(match eventfd {
+            IrqFd::UNBIND => None,
+            fd => Some(EventFd::from_fd(fd)?),
+        })
     }
 }
 

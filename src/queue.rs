@@ -23,6 +23,7 @@ use crate::{
     kernel_ext::{
         cpuhp::CpuDeadList,
         eventfd::EventFd,
+        file::PollEvents,
         irq::{
             BoundedHandler,
             IrqHandler,
@@ -41,9 +42,16 @@ use crate::{
     }, //
 };
 use kernel::{
+    fs::File,
     prelude::*,
     static_lock_class,
-    sync::Arc,
+    sync::{
+        poll::{
+            PollCondVarBox,
+            PollTable, //
+        },
+        Arc, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -141,8 +149,12 @@ impl Arming {
 enum Consumer {
     /// The kernel, from here on.
     Kernel(Cursor),
-    /// The program, which is told by its eventfd.
-    User { eventfd: EventFd, arming: Arming },
+    /// The program, which is told by its eventfd, if it has one, and by `poll`.
+    User {
+        eventfd: Option<EventFd>,
+        pollers: Arc<PollCondVarBox>,
+        arming: Arming,
+    },
 }
 
 struct DrainState {
@@ -231,9 +243,16 @@ impl BoundedHandler for Drain {
                 }
                 remaining
             }
-            Consumer::User { eventfd, arming } => {
+            Consumer::User {
+                eventfd,
+                pollers,
+                arming,
+            } => {
                 if arming.fired() {
-                    eventfd.signal();
+                    if let Some(eventfd) = eventfd {
+                        eventfd.signal();
+                    }
+                    pollers.notify_all();
                 }
                 Remaining::Nothing
             }
@@ -259,7 +278,8 @@ impl QueueList {
 pub(crate) struct Queue {
     escalation: EscalationHandler<Drain>,
     platform: Arc<Platform>,
-    user_drained: bool,
+    /// Who polls for events, if the program drains the queue.
+    pollers: Option<Arc<PollCondVarBox>>,
 }
 
 impl Queue {
@@ -269,10 +289,11 @@ impl Queue {
     ///
     /// Those of [`EventQueue::new`] and [`EscalationHandler::new`].
     pub(crate) fn new(platform: &Arc<Platform>, all: &QueueList) -> Result<Arc<Self>> {
-        Self::with_consumer(platform, all, Consumer::Kernel(Cursor::new()))
+        Self::with_consumer(platform, all, Consumer::Kernel(Cursor::new()), None)
     }
 
-    /// Sets up an empty queue that the program drains, armed: the first event signals `eventfd`.
+    /// Sets up an empty queue that the program drains, armed: the first event is told to who polls,
+    /// and signals `eventfd`.
     ///
     /// # Errors
     ///
@@ -280,19 +301,25 @@ impl Queue {
     pub(crate) fn new_user_drained(
         platform: &Arc<Platform>,
         all: &QueueList,
-        eventfd: EventFd,
+        eventfd: Option<EventFd>,
     ) -> Result<Arc<Self>> {
-        let arming = Arming::new();
+        let pollers = PollCondVarBox::new(c"uxive_pollers", static_lock_class!())?;
+        let pollers = Arc::new(pollers, GFP_KERNEL_ACCOUNT)?;
+        let consumer = Consumer::User {
+            eventfd,
+            pollers: pollers.clone(),
+            arming: Arming::new(),
+        };
 
-        Self::with_consumer(platform, all, Consumer::User { eventfd, arming })
+        Self::with_consumer(platform, all, consumer, Some(pollers))
     }
 
     fn with_consumer(
         platform: &Arc<Platform>,
         all: &QueueList,
         consumer: Consumer,
+        pollers: Option<Arc<PollCondVarBox>>,
     ) -> Result<Arc<Self>> {
-        let user_drained = matches!(consumer, Consumer::User { .. });
         let state = DrainState {
             consumer,
             routes: Routes::new(platform, BUDGET)?,
@@ -309,7 +336,7 @@ impl Queue {
         let queue = Self {
             escalation,
             platform: platform.clone(),
-            user_drained,
+            pollers,
         };
         Ok(Arc::new(queue, GFP_KERNEL_ACCOUNT)?)
     }
@@ -327,7 +354,7 @@ impl Queue {
             return Err(ENOSPC);
         }
         drain.queue.route(source, index as u32)?;
-        if self.user_drained {
+        if self.is_user_drained() {
             source.switch_on();
             return Ok(());
         }
@@ -358,7 +385,22 @@ impl Queue {
 
     /// Returns whether the program drains the queue.
     pub(crate) fn is_user_drained(&self) -> bool {
-        self.user_drained
+        self.pollers.is_some()
+    }
+
+    /// Returns [`PollEvents::PRIORITY`] if the program drains the queue, and there was an event since
+    /// it was armed last; else has who polls `file` woken at the next.
+    pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
+        let Some(pollers) = &self.pollers else {
+            return PollEvents::NONE;
+        };
+
+        // Before looking, or an event in between would wake nobody.
+        table.register_wait(file, pollers);
+        match &self.escalation.handler().state.lock().consumer {
+            Consumer::User { arming, .. } if !arming.armed => PollEvents::PRIORITY,
+            _ => PollEvents::NONE,
+        }
     }
 
     /// Returns the queue's memory.

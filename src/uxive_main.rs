@@ -14,7 +14,8 @@ use crate::{
     kernel_ext::{
         file::{
             FileOperations,
-            NewMapping, //
+            NewMapping,
+            PollEvents, //
         },
         mapping::{
             Fault,
@@ -71,9 +72,8 @@ impl FileOperations for ContextFile {
         ioctl::dispatch(&context, cmd, arg)
     }
 
-    // There are no events to read from a context yet, so it never becomes ready.
-    fn poll(_context: Pin<&Context>, _file: &File, _table: PollTable<'_>) -> u32 {
-        0
+    fn poll(context: Pin<&Context>, file: &File, table: PollTable<'_>) -> PollEvents {
+        context.poll(file, &table)
     }
 
     fn mmap(context: Pin<&Context>, area: &NewMapping<'_>) -> Result {

@@ -64,12 +64,12 @@ pub(crate) trait FileOperations: Sized {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called by `poll`, returns the events that are pending (`EPOLLIN` and so on).
+    /// Called by `poll`, returns the events that are pending.
     fn poll(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _file: &File,
         _table: PollTable<'_>,
-    ) -> u32 {
+    ) -> PollEvents {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -92,6 +92,17 @@ pub(crate) trait FileOperations: Sized {
     fn show_fdinfo(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>, _m: &SeqFile) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
+}
+
+/// What a file is ready for.
+pub(crate) struct PollEvents(bindings::__poll_t);
+
+impl PollEvents {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// `EPOLLPRI`: there is something that is not read from the file.
+    pub(crate) const PRIORITY: Self = Self(bindings::POLLPRI);
 }
 
 /// A mapping that `mmap` is about to make.
@@ -261,7 +272,7 @@ impl<T: FileOperations> FileTable<T> {
             )
         };
 
-        T::poll(data, file, table)
+        T::poll(data, file, table).0
     }
 
     /// # Safety
