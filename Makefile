@@ -14,7 +14,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
       cmd_uxive_bindgen = $(BINDGEN) $< --rust-target 1.85 --use-core \
 		--ctypes-prefix ffi --no-layout-tests --no-debug '.*' \
 		--no-doc-comments --blocklist-type '(file|inode)(_operations)?' \
-		--blocklist-type '(device_node|vm_area_struct)' \
+		--blocklist-type '(dentry|device_node|vm_area_struct)' \
 		--allowlist-function anon_inode_create_getfile \
 		--allowlist-function 'xive_(native_.*|cleanup_irq_data)' \
 		--allowlist-function 'uxive_.*' \

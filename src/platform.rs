@@ -23,6 +23,7 @@
 use crate::kernel_ext::{
     bindings as extra,
     cpuhp::CpuDeadList,
+    fault::may_fail,
     irq::{
         BoundedHandler,
         IrqHandler,
@@ -182,6 +183,7 @@ impl Pool {
             self.release(other);
         }
 
+        may_fail(ENOSPC)?;
         // SAFETY: `Platform::new` has shown that OPAL and XIVE are there.
         let lisn = unsafe { extra::xive_native_alloc_irq_on_chip(chip) };
 
@@ -405,6 +407,7 @@ impl EsbWindow {
     fn new(lisn: u32) -> Result<Self> {
         let mut data = extra::xive_irq_data::default();
 
+        may_fail(EIO)?;
         // SAFETY: `data` is valid for writes, and the function asks firmware about any LISN.
         to_result(unsafe { extra::xive_native_populate_irq_data(lisn, &mut data) })?;
         let (trigger, management) = (data.trig_page, data.eoi_page);
@@ -421,6 +424,7 @@ impl EsbWindow {
 
         let first = lisn >> ESB_WINDOW_SHIFT << ESB_WINDOW_SHIFT;
         let phys = trigger - (u64::from(lisn - first) << ESB_SHIFT);
+        may_fail(ENOMEM)?;
         // SAFETY: The range holds ESBs only: firmware lays out those of a chip one after another,
         // and a chip has a multiple of this many.
         let virt = unsafe { bindings::ioremap(phys, Self::LEN) };
@@ -694,6 +698,7 @@ impl VpBlock {
     ///
     /// `ENOSPC` when the machine has none left.
     fn new() -> Result<Self> {
+        may_fail(ENOSPC)?;
         // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
         match unsafe { extra::xive_native_alloc_vp_block(1) } {
             extra::XIVE_INVALID_VP => Err(ENOSPC),
@@ -723,6 +728,7 @@ impl EscalationEsb {
     fn new(lisn: u32) -> Result<Self> {
         let mut data = extra::xive_irq_data::default();
 
+        may_fail(EIO)?;
         // SAFETY: `data` is valid for writes, and the function asks firmware about any LISN.
         to_result(unsafe { extra::xive_native_populate_irq_data(lisn, &mut data) })?;
 
@@ -760,6 +766,7 @@ impl VpQueue {
         let memory = ContiguousPages::new(QUEUE_ORDER)?;
         let vp = VpBlock::new()?;
 
+        may_fail(EIO)?;
         // Before the queue: this decides which interrupt the queue will escalate to.
         //
         // SAFETY: The VP is ours.
@@ -771,6 +778,7 @@ impl VpQueue {
             vp,
             memory,
         };
+        may_fail(EIO)?;
         // SAFETY: The VP is ours and enabled. The memory is zeroed, aligned and of the size that
         // is told, and lives until the queue is disabled.
         to_result(unsafe {
@@ -849,6 +857,7 @@ impl EventQueue {
     ///
     /// `ENXIO` if firmware refuses.
     pub(crate) fn route(&self, source: &Source, eisn: u32) -> Result {
+        may_fail(ENXIO)?;
         // SAFETY: The LISN and the VP are ours, and the VP has a queue at this priority.
         to_result(unsafe {
             extra::xive_native_configure_irq(source.lisn, self.queue.vp.0, PRIORITY, eisn)

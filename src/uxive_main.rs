@@ -12,6 +12,7 @@ use crate::{
         Shared, //
     },
     kernel_ext::{
+        fault::FaultControl,
         file::{
             FileOperations,
             NewMapping,
@@ -93,6 +94,7 @@ impl FileOperations for ContextFile {
 struct Uxive {
     #[pin]
     _device: MiscRegistration<ContextFile>,
+    _faults: FaultControl,
 }
 
 impl kernel::InPlaceModule for Uxive {
@@ -114,6 +116,7 @@ impl kernel::InPlaceModule for Uxive {
                 })?;
                 MiscRegistration::new(options, shared)
             },
+            _faults: FaultControl::new(c"fail_uxive"),
         }? Error)
     }
 }

@@ -21,6 +21,7 @@
 
 use kernel::{
     bindings::{
+        dentry,
         device_node,
         file,
         file_operations,

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/cpuhotplug.h`](srctree/include/linux/cpuhotplug.h)
 
+use super::fault::may_fail;
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -51,6 +52,7 @@ impl<T: OnCpuDead> CpuDeadList<T> {
     ///
     /// `ENOSPC` if there are too many such lists in the kernel.
     pub(crate) fn new(name: &'static CStr) -> Result<Arc<Self>> {
+        may_fail(ENOSPC)?;
         // SAFETY: With `multi_instance` the callback is called with a node; its C type leaves that
         // out, as the C macro for this does, too.
         let state = unsafe {

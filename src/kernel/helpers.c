@@ -3,6 +3,7 @@
  * What the kernel offers only as an inline function or a macro, which Rust
  * cannot call.
  */
+#include <linux/fault-inject.h>
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/of.h>
@@ -58,4 +59,17 @@ void uxive_out_be64(void *addr, u64 val)
 void uxive_of_node_put(struct device_node *node)
 {
 	of_node_put(node);
+}
+
+/* The initializer is a macro, and what it initializes is empty if not configured. */
+static DECLARE_FAULT_ATTR(uxive_fault_attr);
+
+bool uxive_should_fail(void)
+{
+	return should_fail(&uxive_fault_attr, 1);
+}
+
+struct dentry *uxive_create_fault_attr(const char *name)
+{
+	return fault_create_debugfs_attr(name, NULL, &uxive_fault_attr);
 }

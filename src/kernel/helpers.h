@@ -4,6 +4,7 @@
 
 #include <linux/types.h>
 
+struct dentry;
 struct device_node;
 struct vm_area_struct;
 
@@ -14,5 +15,7 @@ u64 uxive_virt_to_phys(const void *addr);
 u64 uxive_in_be64(const void *addr);
 void uxive_out_be64(void *addr, u64 val);
 void uxive_of_node_put(struct device_node *node);
+bool uxive_should_fail(void);
+struct dentry *uxive_create_fault_attr(const char *name);
 
 #endif /* _UXIVE_HELPERS_H */

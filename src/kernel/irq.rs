@@ -16,6 +16,7 @@ use super::{
         CpuDeadList,
         OnCpuDead, //
     },
+    fault::may_fail,
     work::{
         Work,
         Worker, //
@@ -57,6 +58,7 @@ impl IrqMapping {
     /// The caller must own `hwirq`, keep it until the object is dropped, and have no other mapping
     /// of it.
     pub(crate) unsafe fn new(hwirq: u32) -> Result<Self> {
+        may_fail(ENOMEM)?;
         // SAFETY: A null domain is the default one, a null affinity is none. The caller owns
         // `hwirq`.
         let virq = unsafe {
@@ -79,9 +81,7 @@ impl IrqMapping {
         // SAFETY: The interrupt exists, so it has an `irq_data`.
         unsafe { (*bindings::irq_get_irq_data(self.virq)).chip_data }
     }
-}
 
-impl IrqMapping {
     /// Waits until no handler of the interrupt is running in hard interrupt context.
     fn synchronize(&self) {
         // SAFETY: The interrupt exists as long as the object.
@@ -196,6 +196,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
                     // SAFETY: The object is pinned and valid.
                     let worker = unsafe { &raw mut (*this.as_ptr()).worker };
 
+                    may_fail(ENOMEM)?;
                     // SAFETY: The callback matches the cookie, which is pinned and lives until the
                     // handler is freed. All fields are initialized, so it may be called at once.
                     to_result(unsafe {

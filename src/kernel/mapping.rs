@@ -11,7 +11,10 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h)
 
-use super::bindings as extra;
+use super::{
+    bindings as extra,
+    fault::may_fail, //
+};
 use core::{
     marker::PhantomData,
     ops::{
@@ -48,6 +51,7 @@ pub(crate) struct FileMapping {
 impl FileMapping {
     /// Creates an address space with no pages in it, on behalf of module `M`.
     pub(crate) fn new<M: ModuleMetadata>() -> Result<Arc<Self>> {
+        may_fail(ENFILE)?;
         // SAFETY: The name is NUL-terminated, and the operations live as long as their owner `M`,
         // on which `anon_inode_create_getfile` takes a reference until the file is gone.
         let anon = from_err_ptr(unsafe {

@@ -8,6 +8,7 @@
 pub(crate) mod bindings;
 pub(crate) mod cpuhp;
 pub(crate) mod eventfd;
+pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod irq;
 pub(crate) mod lock;

@@ -3,12 +3,13 @@
  * Promise: every step can fail; its errno is a documented one, it leaves what
  * was there before, and the next try works.
  *
- * Each call is repeated with its first, second, third, ... allocation of memory
- * or copy from or to the user failing, until it succeeds because it has no more
- * of them (Documentation/fault-injection, fail-nth). For kernels that have
- * FAULT_INJECTION_STACKTRACE_FILTER.
+ * Each call is repeated with its first, second, third, ... allocation of memory,
+ * copy from or to the user, or call of firmware or of the irq core failing, until
+ * it succeeds because it has no more of them (Documentation/fault-injection,
+ * fail-nth). For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
 #include "uxive_selftest.h"
+#include <misc/uxive.h>
 
 #define MAX_STEPS	500
 
@@ -51,23 +52,28 @@ static bool kernel_functions(const char *first, const char *last, char *start, c
 #define FAILSLAB	"/sys/kernel/debug/failslab"
 #define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc"
 #define FAIL_USERCOPY	"/sys/kernel/debug/fail_usercopy"
+#define FAIL_UXIVE	"/sys/kernel/debug/fail_uxive"
 
-static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY };
+static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY, FAIL_UXIVE };
+
+#define INJECTORS	(sizeof(injectors) / sizeof(injectors[0]))
 
 /* What can be made to fail. */
 enum {
 	KMALLOC = 1,
 	MEMORY = 2,	/* all of it */
 	USER_COPY = 4,
+	DRIVER = 8,	/* what the driver asks of firmware and of the irq core */
 };
 
 static bool select_faults(int what)
 {
-	const bool on[] = { what & (KMALLOC | MEMORY), what & MEMORY, what & USER_COPY };
+	const bool on[] = { what & (KMALLOC | MEMORY), what & MEMORY, what & USER_COPY,
+			    what & DRIVER };
 	bool done = write_file(FAILSLAB, "cache-filter", what & KMALLOC ? "Y" : "N");
 
 	/* No stack lies within an empty range. */
-	for (int i = 0; i < 3; i++)
+	for (unsigned int i = 0; i < INJECTORS; i++)
 		done = done && write_file(injectors[i], "require-start", on[i] ? "0" : "1") &&
 		       write_file(injectors[i], "require-end",
 				  on[i] ? "18446744073709551615" : "1");
@@ -90,7 +96,7 @@ static bool prepare_faults(void)
 
 	if (!kernel_functions("register_handler_proc", "register_irq_proc", start, end))
 		return false;
-	for (int i = 0; i < 3; i++)
+	for (unsigned int i = 0; i < INJECTORS; i++)
 		done = done && write_file(injectors[i], "verbose", "0") &&
 		       write_file(injectors[i], "probability", "0") &&
 		       write_file(injectors[i], "stacktrace-depth", "32") &&
@@ -143,6 +149,8 @@ struct steps {
 	int step;
 	bool hit;
 	int fatal, unexpected;
+	/* By error. */
+	bool seen[128];
 };
 
 FIXTURE(faults) {
@@ -157,7 +165,7 @@ FIXTURE_SETUP(faults)
 	ASSERT_TRUE(prepared) {
 		TH_LOG("the kernel has no fault injection, or debugfs is not mounted");
 	}
-	ASSERT_TRUE(select_faults(MEMORY | USER_COPY));
+	ASSERT_TRUE(select_faults(MEMORY | USER_COPY | DRIVER));
 	self->irqs = linux_irqs();
 	self->events = events_in_use();
 	self->steps.nth = open("/proc/thread-self/fail-nth", O_RDWR);
@@ -188,19 +196,33 @@ static bool next_fault(struct steps *steps)
 static void end_fault(struct steps *steps, int ret)
 {
 	steps->hit = disarm(steps->nth);
-	steps->fatal += ret < 0;
-	/* Without a fault it must succeed, and with one it is one of these. */
-	if (ret < 0 && (!steps->hit || (ret != -ENOMEM && ret != -EFAULT)))
+	if (ret >= 0)
+		return;
+	steps->fatal++;
+	/* Without a fault it must succeed. */
+	if (steps->hit && ret > -128)
+		steps->seen[-ret] = true;
+	else
 		steps->unexpected = ret;
 }
 
-/* All steps have been tried, some were fatal, and all as documented. */
-#define EXPECT_FAULTS_HANDLED() do {					\
+/* All steps have been tried, and they failed with each of these errors and no other. */
+#define EXPECT_FAULTS(...) do {						\
+	const int errors[] = { __VA_ARGS__ };				\
+									\
 	TH_LOG("%d steps, of which %d are fatal",			\
 	       self->steps.step - 1, self->steps.fatal);		\
 	EXPECT_FALSE(self->steps.hit);					\
-	EXPECT_LT(0, self->steps.fatal);				\
 	EXPECT_EQ(0, self->steps.unexpected);				\
+	for (unsigned int i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) { \
+		EXPECT_TRUE(self->steps.seen[errors[i]])		\
+			TH_LOG("%s did not come", strerror(errors[i]));	\
+		self->steps.seen[errors[i]] = false;			\
+	}								\
+	for (int error = 0; error < 128; error++) {			\
+		EXPECT_FALSE(self->steps.seen[error])			\
+			TH_LOG("%s came", strerror(error));		\
+	}								\
 } while (0)
 
 TEST_F(faults, open_fails_clean)
@@ -214,14 +236,14 @@ TEST_F(faults, open_fails_clean)
 		EXPECT_EQ(0, ux_fill(fd, 1));
 		close(fd);
 	}
-	EXPECT_FAULTS_HANDLED();
+	EXPECT_FAULTS(ENOMEM, EFAULT, ENFILE);
 }
 
 TEST_F(faults, alloc_leaves_nothing_behind)
 {
 	__u64 offset;
 
-	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY));
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
 	for (;;) {
 		/* The first interrupt of a context, which sets up the queue. */
 		int fd = ux_open(), ret;
@@ -240,14 +262,14 @@ TEST_F(faults, alloc_leaves_nothing_behind)
 		close(fd);
 		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
 	}
-	EXPECT_FAULTS_HANDLED();
+	EXPECT_FAULTS(ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
 }
 
 TEST_F(faults, further_allocs_leave_nothing_behind)
 {
 	__u64 offset;
 
-	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY));
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
 	ASSERT_EQ(0, ux_fill(self->fd, 1));
 	while (next_fault(&self->steps)) {
 		int ret = ux_alloc(self->fd, &offset);
@@ -259,7 +281,34 @@ TEST_F(faults, further_allocs_leave_nothing_behind)
 		EXPECT_EQ(slot_offset(1), offset);
 		ASSERT_EQ(0, ux_free(self->fd, offset));
 	}
-	EXPECT_FAULTS_HANDLED();
+	EXPECT_FAULTS(EFAULT, ENXIO);
+}
+
+TEST_F(faults, user_drain_leaves_nothing_behind)
+{
+	int efd = event_new();
+
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
+	for (;;) {
+		struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = efd };
+		int fd = ux_open(), ret;
+
+		ASSERT_LE(0, fd);
+		if (!next_fault(&self->steps)) {
+			close(fd);
+			break;
+		}
+		ret = ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
+		end_fault(&self->steps, ret);
+		arg = (struct uxive_user_drain){ .size = sizeof(arg), .eventfd = efd };
+		if (ret)
+			ASSERT_EQ(0, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg));
+		EXPECT_EQ(0, ux_fill(fd, 1));
+		close(fd);
+		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	}
+	EXPECT_FAULTS(ENOMEM, EFAULT, ENOSPC, EIO);
+	close(efd);
 }
 
 TEST_F(faults, set_fd_keeps_the_old_eventfd)
@@ -280,7 +329,7 @@ TEST_F(faults, set_fd_keeps_the_old_eventfd)
 		EXPECT_EQ(0, event_read(ret ? new : old));
 		ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, old));
 	}
-	EXPECT_FAULTS_HANDLED();
+	EXPECT_FAULTS(EFAULT);
 	munmap(page, STRIDE);
 	close(old);
 	close(new);
@@ -289,7 +338,7 @@ TEST_F(faults, set_fd_keeps_the_old_eventfd)
 TEST_F(faults, free_needs_no_memory)
 {
 	/* How the kernel takes a descriptor out of its table is not asked. */
-	ASSERT_TRUE(select_faults(USER_COPY));
+	ASSERT_TRUE(select_faults(USER_COPY | DRIVER));
 	ASSERT_EQ(0, ux_fill(self->fd, 1));
 	while (next_fault(&self->steps)) {
 		int ret = ux_free(self->fd, IRQ_BASE);
@@ -298,7 +347,7 @@ TEST_F(faults, free_needs_no_memory)
 		ASSERT_EQ(ret ? 1 : 0, ux_count(self->fd));
 		ASSERT_EQ(0, ret ? 0 : ux_fill(self->fd, 1));
 	}
-	EXPECT_FAULTS_HANDLED();
+	EXPECT_FAULTS(EFAULT);
 }
 
 TEST_F(faults, mmap_is_enomem)
@@ -317,7 +366,7 @@ TEST_F(faults, mmap_is_enomem)
 		EXPECT_EQ(1, event_wait(efd));
 		munmap(window, WINDOW);
 	}
-	EXPECT_FAULTS_HANDLED();
+	EXPECT_FAULTS(ENOMEM);
 	close(efd);
 }
 

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls that can be made to fail, so that tests see what is done about it.
+//!
+//! With `CONFIG_FAULT_INJECTION` only. Memory that cannot be had and user memory that cannot be
+//! copied are the kernel's to inject; this is for what else can fail. See
+//! `Documentation/fault-injection/fault-injection.rst`.
+//!
+//! C header: [`include/linux/fault-inject.h`](srctree/include/linux/fault-inject.h)
+
+use super::bindings as extra;
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+/// Fails with `error` if a fault is to be injected here: to be called where the call of the kernel
+/// or of firmware that comes next may return that.
+#[inline]
+pub(crate) fn may_fail(error: Error) -> Result {
+    // SAFETY: The function has no requirements.
+    if cfg!(CONFIG_FAULT_INJECTION) && unsafe { extra::uxive_should_fail() } {
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// The directory in debugfs by which faults are set up. Removed when dropped.
+///
+/// # Invariants
+///
+/// `dentry` is what creating the directory returned, an error included.
+pub(crate) struct FaultControl {
+    dentry: *mut bindings::dentry,
+}
+
+// SAFETY: A directory is not bound to a thread.
+unsafe impl Send for FaultControl {}
+
+// SAFETY: There is nothing to do with a shared reference.
+unsafe impl Sync for FaultControl {}
+
+impl FaultControl {
+    /// Makes the directory `name`, if the kernel is configured so.
+    pub(crate) fn new(name: &'static CStr) -> Self {
+        Self {
+            // SAFETY: The name is NUL-terminated. There is one module, which does this once.
+            dentry: unsafe { extra::uxive_create_fault_attr(name.as_char_ptr()) },
+        }
+    }
+}
+
+impl Drop for FaultControl {
+    fn drop(&mut self) {
+        // SAFETY: Ours by the type invariants; the function ignores errors.
+        unsafe { bindings::debugfs_remove(self.dentry) };
+    }
+}
