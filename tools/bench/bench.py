@@ -16,7 +16,7 @@ from statistics import median
 
 import chart
 from console import complaints
-from driver import CROSS, Made, Module, files, out_of_tree
+from driver import CROSS, HEADERS, Made, Module, files, out_of_tree
 from functions import Functions, profile
 from guest import Hung, Machine, initramfs, job, new_token
 from kernel import Kernel, Source
@@ -82,7 +82,7 @@ class Tools(Made):
     def __init__(self, kernel):
         names = [path.name for path in HERE.glob("*.[ch]")]
         super().__init__(BUILD / "bench-tools", "building the measuring program", "bench-tools.log",
-                         files(HERE, [*names, "plugin"]) | files(REPO, ["include"]), kernel.source.key, *CROSS)
+                         files(HERE, [*names, "plugin"]) | files(REPO, HEADERS), kernel.source.key, *CROSS)
         self.kernel = kernel
         self.program = self.path / "bench"
         self.plugin = self.path / "profile.so"
@@ -91,8 +91,8 @@ class Tools(Made):
         return self.kernel.steps() + super().steps()
 
     def make(self, step):
-        step.run([*CROSS, "-isystem", self.kernel.path / "usr/include", "-I", REPO / "include/uapi",
-                  *sorted(HERE.glob("*.c")), "-o", self.program])
+        step.run([*CROSS, "-isystem", self.kernel.path / "usr/include",
+                  *(f"-I{REPO / name}" for name in HEADERS), *sorted(HERE.glob("*.c")), "-o", self.program])
         step.run(["gcc", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-Wall", "-Wextra", "-Werror",
                   HERE / "plugin/profile.c", "-o", self.plugin])
 

@@ -2,130 +2,53 @@
 /* User drain: the program reads the event queue by itself. */
 #include "bench.h"
 
-#include <errno.h>
-#include <misc/uxive.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
+#include <uxive_drain.h>
 
-/*
- * A load from this offset of a management page ends the interrupt, and tells P
- * and Q as they were, big-endian.
- */
-#define ESB_SET_PQ_00 0xc00
-#define ESB_Q 0x0100000000000000UL
-
-#define GENERATION 0x80000000u
-
-struct queue {
-	int fd;
-	int eventfd;
-	__u32 *entries;
-	__u32 mask;
-	__u32 next;
-	/* As the entry that comes next will have it, in bit 31. */
-	__u32 generation;
-	/* Of slot 0; the pages of the others follow at this distance. */
-	char *trigger;
-	char *management;
-	__u64 stride;
-};
-
-static void set_up(struct queue *queue)
+static void set_up(struct uxive_drain *drain)
 {
-	struct uxive_user_drain arg = { .size = sizeof(arg) };
-	size_t length;
+	int fd = open_driver();
 
-	queue->fd = open_driver();
-	queue->eventfd = must(eventfd(0, EFD_CLOEXEC));
-	arg.eventfd = queue->eventfd;
-	must(ioctl(queue->fd, UXIVE_IOC_USER_DRAIN, &arg));
-
-	queue->mask = arg.queue_entries - 1;
-	queue->generation = GENERATION;
-	length = arg.queue_entries * sizeof(*queue->entries);
-	if (length < DEVICE_PAGE)
-		length = DEVICE_PAGE;
-	queue->entries = must(mmap(NULL, length, PROT_READ, MAP_SHARED, queue->fd,
-				   arg.queue_offset));
-	queue->stride = arg.esb_stride;
+	must(uxive_drain_open(drain, fd, must(eventfd(0, EFD_CLOEXEC)), N));
 	for (int i = 0; i < N; i++)
-		allocate(queue->fd);
-	queue->trigger = must(mmap(NULL, N * queue->stride, PROT_READ | PROT_WRITE, MAP_SHARED,
-				   queue->fd, arg.esb_offset));
-	queue->management = queue->trigger + queue->stride / 2;
+		allocate(fd);
 }
 
-static inline __u32 next_entry(const struct queue *queue)
+static inline int poll_and_take(struct uxive_drain *drain)
 {
-	__u32 entry;
+	int slot;
 
-	asm volatile("lwbrx %0,0,%1"
-		     : "=r"(entry) : "r"(&queue->entries[queue->next]) : "memory");
-	return entry;
-}
-
-/* Hardware has written it: the generation flips with each pass through the queue. */
-static inline bool is_new(const struct queue *queue, __u32 entry)
-{
-	return !((entry ^ queue->generation) & GENERATION);
-}
-
-/* Takes the new entry and ends its interrupt. Returns its slot. */
-static inline __u32 take(struct queue *queue, __u32 entry)
-{
-	__u32 slot = entry & ~GENERATION;
-	__u64 offset = slot * queue->stride;
-
-	/* What the ringer wrote before it rang is to be read after the entry. */
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	queue->next = (queue->next + 1) & queue->mask;
-	if (!queue->next)
-		queue->generation ^= GENERATION;
-	if (load64(queue->management + offset + ESB_SET_PQ_00) & ESB_Q)
-		store64(queue->trigger + offset, 0);
+	do
+		slot = uxive_drain_try_next(drain);
+	while (slot < 0);
+	uxive_drain_eoi(drain, slot);
 	return slot;
 }
 
-static inline __u32 wait_and_take(struct queue *queue)
-{
-	__u32 entry;
-
-	do
-		entry = next_entry(queue);
-	while (!is_new(queue, entry));
-	return take(queue, entry);
-}
-
-static void *trigger_page(const struct queue *queue, __u32 slot)
-{
-	return queue->trigger + slot * queue->stride;
-}
-
 /* From the ring until the entry has been seen in memory and the interrupt ended. */
-static void measure_poll(struct queue *queue)
+static void measure_poll(struct uxive_drain *drain)
 {
 	struct op *op = new_op("ring_user_drain");
-	__u32 slot;
+	int slot;
 
 	/* Once before, for the pages to be there. */
 	for (int i = 0; i < N; i++) {
-		store64(trigger_page(queue, i), 0);
-		wait_and_take(queue);
+		store64(uxive_drain_trigger(drain, i), 0);
+		poll_and_take(drain);
 	}
 	for (int i = 0; i < N; i++) {
-		void *trigger = trigger_page(queue, i);
+		void *trigger = uxive_drain_trigger(drain, i);
 
-		MEASURE(op, store64(trigger, 0); slot = wait_and_take(queue));
-		if (slot != (__u32)i)
-			die("rang slot %d, got slot %u", i, slot);
+		MEASURE(op, store64(trigger, 0); slot = poll_and_take(drain));
+		if (slot != i)
+			die("rang slot %d, got slot %d", i, slot);
 	}
 }
 
 struct waiter {
-	struct queue *queue;
+	struct uxive_drain *drain;
 	struct op *arm;
 	struct op *wake;
 	int done;
@@ -135,20 +58,21 @@ struct waiter {
 static void *wait_armed(void *argument)
 {
 	struct waiter *waiter = argument;
-	struct queue *queue = waiter->queue;
+	struct uxive_drain *drain = waiter->drain;
 
 	for (int i = 0; i < N; i++) {
 		__u64 value;
 		int result;
 
-		MEASURE(waiter->arm, result = ioctl(queue->fd, UXIVE_IOC_ARM));
+		MEASURE(waiter->arm, result = uxive_drain_arm(drain));
 		must(result);
-		if (is_new(queue, next_entry(queue)))
+		if (uxive_drain_try_next(drain) >= 0)
 			die("an event without a ring");
-		must(read(queue->eventfd, &value, sizeof(value)));
-		if (!is_new(queue, next_entry(queue)))
+		must(read(drain->eventfd, &value, sizeof(value)));
+		result = uxive_drain_try_next(drain);
+		if (result < 0)
 			die("woken without an event");
-		take(queue, next_entry(queue));
+		uxive_drain_eoi(drain, result);
 		waiter->woken = timebase();
 		mark_end(waiter->wake);
 		value = 1;
@@ -161,10 +85,10 @@ static void *wait_armed(void *argument)
  * Arming, and from the ring until the thread that was blocked has taken the
  * entry and ended the interrupt. The profiler's marks are around the latter.
  */
-static void measure_armed(struct queue *queue)
+static void measure_armed(struct uxive_drain *drain)
 {
 	struct waiter waiter = {
-		.queue = queue,
+		.drain = drain,
 		.arm = new_op("arm"),
 		.wake = new_op("arm_block_wake"),
 		.done = must(eventfd(0, EFD_CLOEXEC)),
@@ -173,8 +97,8 @@ static void measure_armed(struct queue *queue)
 	__u64 value = 1;
 
 	/* An event from before the first arming may have signalled the eventfd. */
-	must(write(queue->eventfd, &value, sizeof(value)));
-	must(read(queue->eventfd, &value, sizeof(value)));
+	must(write(drain->eventfd, &value, sizeof(value)));
+	must(read(drain->eventfd, &value, sizeof(value)));
 	if (pthread_create(&thread, NULL, wait_armed, &waiter))
 		die("no thread");
 	yield_to_woken(true);
@@ -184,7 +108,7 @@ static void measure_armed(struct queue *queue)
 		usleep(SETTLE_US);
 		mark_begin(waiter.wake);
 		begin = timebase();
-		store64(trigger_page(queue, 0), 0);
+		store64(uxive_drain_trigger(drain, 0), 0);
 		must(read(waiter.done, &value, sizeof(value)));
 		record(waiter.wake, waiter.arm->samples[i] + waiter.woken - begin);
 	}
@@ -194,10 +118,10 @@ static void measure_armed(struct queue *queue)
 
 void bench_drain(void)
 {
-	static struct queue queue;
+	static struct uxive_drain drain;
 
-	set_up(&queue);
-	measure_poll(&queue);
-	measure_armed(&queue);
-	close(queue.fd);
+	set_up(&drain);
+	measure_poll(&drain);
+	measure_armed(&drain);
+	close(drain.fd);
 }

@@ -18,6 +18,8 @@ SOURCES = {"", ".c", ".h", ".rs"}
 TESTS = REPO / "tools/testing/selftests/uxive"
 DEMO = REPO / "tools/demo"
 MODULES = REPO / "tools/testing/modules"
+# Of the driver and of the library, for programs.
+HEADERS = ["include/uapi", "tools/uxive/include"]
 CROSS = ["powerpc64le-linux-gnu-gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -161,7 +163,7 @@ class Programs(Made):
     def __init__(self, kernel):
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
-                         | files(REPO, ["include"]), kernel.source.key, *CROSS)
+                         | files(REPO, HEADERS), kernel.source.key, *CROSS)
         self.kernel = kernel
         self.tests = {path.stem: self.path / path.stem for path in sorted(TESTS.glob("*.c"))}
         self.demo = {f"demo-{path.stem}": self.path / f"demo-{path.stem}" for path in sorted(DEMO.glob("*.c"))}
@@ -171,7 +173,7 @@ class Programs(Made):
 
     def make(self, step):
         include = ["-isystem", self.kernel.path / "usr/include", "-isystem",
-                   self.kernel.source.path / "tools/testing/selftests", "-I", REPO / "include/uapi"]
+                   self.kernel.source.path / "tools/testing/selftests", *(f"-I{REPO / name}" for name in HEADERS)]
         for path in [*TESTS.glob("*.c"), *DEMO.glob("*.c")]:
             name = path.stem if path.parent == TESTS else f"demo-{path.stem}"
             step.run([*CROSS, *include, path, "-o", self.path / name])

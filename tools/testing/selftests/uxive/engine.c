@@ -8,7 +8,7 @@
 #include "uxive_selftest.h"
 #include <pthread.h>
 #include <stdatomic.h>
-#include <misc/uxive.h>
+#include <uxive_drain.h>
 
 #define ESB_STRIDE	(2 * STRIDE)
 #define ENTRIES		16384U
@@ -19,99 +19,45 @@ static long rings_to_send(void)
 	return access("/proc/lockdep", F_OK) ? 100000 : 10000;
 }
 
-/* A context that drains its own queue. */
-struct user {
-	int fd;
-	int efd;
-	__be32 *queue;
-	void *esb;
-	unsigned int index;
-	unsigned int generation;
-	unsigned int mask;
-};
-
 static int user_drain(int fd, int efd, struct uxive_user_drain *arg)
 {
 	*arg = (struct uxive_user_drain){ .size = sizeof(*arg), .eventfd = efd };
 	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, arg);
 }
 
-static bool user_open(struct user *user, unsigned long irqs)
+/* A context that drains its own queue, with interrupts in the slots from 0 on. */
+static bool user_open(struct uxive_drain *user, unsigned long irqs)
 {
-	struct uxive_user_drain arg;
+	int fd = ux_open();
 
-	user->fd = ux_open();
-	user->efd = event_new();
-	if (user->fd < 0 || user_drain(user->fd, user->efd, &arg) || ux_fill(user->fd, irqs))
-		return false;
-	user->queue = mmap(NULL, arg.queue_entries * 4, PROT_READ, MAP_SHARED,
-			   user->fd, arg.queue_offset);
-	user->esb = mmap(NULL, irqs * arg.esb_stride, PROT_READ | PROT_WRITE, MAP_SHARED,
-			 user->fd, arg.esb_offset);
-	user->index = 0;
-	user->generation = 1;
-	user->mask = arg.queue_entries - 1;
-	return user->queue != MAP_FAILED && user->esb != MAP_FAILED &&
-	       arg.esb_stride == ESB_STRIDE;
+	return fd >= 0 && !uxive_drain_open(user, fd, event_new(), irqs) &&
+	       !ux_fill(fd, irqs) && user->esb_stride == ESB_STRIDE;
 }
 
-static void user_close(struct user *user, unsigned long irqs)
+static void user_close(struct uxive_drain *user)
 {
-	munmap(user->queue, (user->mask + 1) * 4);
-	munmap(user->esb, irqs * ESB_STRIDE);
+	uxive_drain_close(user);
 	close(user->fd);
-	close(user->efd);
-}
-
-static void *trigger(struct user *user, unsigned long irq)
-{
-	return user->esb + irq * ESB_STRIDE;
-}
-
-/* The next entry's interrupt, or -1 if the queue is empty. */
-static int next_entry(struct user *user)
-{
-	__u32 entry = __builtin_bswap32(__atomic_load_n(&user->queue[user->index],
-							__ATOMIC_RELAXED));
-
-	if (entry >> 31 != user->generation)
-		return -1;
-	user->index = (user->index + 1) & user->mask;
-	if (!user->index)
-		user->generation ^= 1;
-	return entry & 0x7fffffff;
-}
-
-static __u64 esb_load(struct user *user, unsigned long irq, unsigned int offset)
-{
-	__u64 *page = trigger(user, irq) + STRIDE + offset;
-
-	return __builtin_bswap64(__atomic_load_n(page, __ATOMIC_RELAXED));
-}
-
-static void end_of_interrupt(struct user *user, unsigned long irq)
-{
-	if (esb_load(user, irq, 0xc00) & 1)
-		ring(trigger(user, irq));
+	close(user->eventfd);
 }
 
 /*
  * The next interrupt, by the protocol: look, arm, look again, block. -1 if an
  * event does not come in time, which is a lost one. Counts how often it blocked.
  */
-static int user_next(struct user *user, int spins, long *blocked)
+static int user_next(struct uxive_drain *user, int spins, long *blocked)
 {
 	int irq = -1;
 
 	while (irq < 0) {
 		for (int i = 0; i < spins && irq < 0; i++)
-			irq = next_entry(user);
-		if (irq >= 0 || ioctl(user->fd, UXIVE_IOC_ARM))
-			break;
-		irq = next_entry(user);
+			irq = uxive_drain_try_next(user);
 		if (irq >= 0)
 			break;
-		if (!event_wait(user->efd))
+		irq = uxive_drain_arm_and_look(user);
+		if (irq >= 0 || errno != EAGAIN)
+			break;
+		if (!event_wait(user->eventfd))
 			break;
 		++*blocked;
 	}
@@ -147,7 +93,7 @@ static void *ringer_run(void *arg)
 }
 
 FIXTURE(user) {
-	struct user user;
+	struct uxive_drain user;
 };
 
 FIXTURE_VARIANT(user) {
@@ -177,7 +123,7 @@ FIXTURE_SETUP(user)
 
 FIXTURE_TEARDOWN(user)
 {
-	user_close(&self->user, 64);
+	user_close(&self->user);
 }
 
 TEST_F_TIMEOUT(user, acknowledged_rings_are_neither_lost_nor_doubled, LONG_TEST)
@@ -196,13 +142,13 @@ TEST_F_TIMEOUT(user, acknowledged_rings_are_neither_lost_nor_doubled, LONG_TEST)
 
 		if (irq != n % 64)
 			break;
-		end_of_interrupt(&self->user, irq);
+		uxive_drain_eoi(&self->user, irq);
 		atomic_fetch_add(&ringer.acked, 1);
 	}
 	atomic_store(&ringer.stop, true);
 	pthread_join(ringer.thread, NULL);
 	EXPECT_EQ(ringer.rings, n);
-	EXPECT_EQ(-1, next_entry(&self->user));
+	EXPECT_EQ(-1, uxive_drain_try_next(&self->user));
 	/* It did not only poll. */
 	EXPECT_LT(0, blocked);
 	TH_LOG("%ld rings, blocked %ld times", n, blocked);
@@ -243,41 +189,70 @@ TEST_F_TIMEOUT(engine, kernel_drain_loses_no_acknowledged_ring, LONG_TEST)
 	close(fd);
 }
 
+TEST_F_TIMEOUT(engine, waiting_takes_each_acknowledged_ring, LONG_TEST)
+{
+	struct uxive_drain user;
+	struct ringer ringer = {
+		.cpu = 1 % sysconf(_SC_NPROCESSORS_ONLN), .irqs = 4, .stride = ESB_STRIDE,
+		.rings = rings_to_send() / 10,
+	};
+	long n;
+
+	ASSERT_TRUE(user_open(&user, 4));
+	EXPECT_EQ(-1, uxive_drain_wait(&user, 1));
+	EXPECT_EQ(ETIMEDOUT, errno);
+	ringer.pages = user.esb;
+	ASSERT_EQ(0, pthread_create(&ringer.thread, NULL, ringer_run, &ringer));
+	for (n = 0; n < ringer.rings; n++) {
+		int irq = uxive_drain_wait(&user, WATCHDOG_MS);
+
+		if (irq != n % 4)
+			break;
+		uxive_drain_eoi(&user, irq);
+		atomic_fetch_add(&ringer.acked, 1);
+	}
+	atomic_store(&ringer.stop, true);
+	pthread_join(ringer.thread, NULL);
+	EXPECT_EQ(ringer.rings, n);
+	EXPECT_EQ(-1, uxive_drain_try_next(&user));
+	user_close(&user);
+}
+
 TEST_F_TIMEOUT(engine, the_generation_flips_at_every_wrap, LONG_TEST)
 {
-	struct user user;
+	struct uxive_drain user;
 
 	ASSERT_TRUE(user_open(&user, 2));
 	for (unsigned int n = 0; n < 8 * ENTRIES; n++) {
-		ASSERT_EQ(-1, next_entry(&user));
-		ring(trigger(&user, n % 2));
-		ASSERT_EQ((int)(n % 2), next_entry(&user))
+		ASSERT_EQ(-1, uxive_drain_try_next(&user));
+		ring(uxive_drain_trigger(&user, n % 2));
+		ASSERT_EQ((int)(n % 2), uxive_drain_try_next(&user))
 			TH_LOG("event %u", n);
-		end_of_interrupt(&user, n % 2);
+		uxive_drain_eoi(&user, n % 2);
 	}
-	user_close(&user, 2);
+	user_close(&user);
 }
 
 TEST_F_TIMEOUT(engine, a_full_context_sees_each_interrupt_once, LONG_TEST)
 {
 	static unsigned char seen[ENTRIES];
-	struct user user;
+	struct uxive_drain user;
 	unsigned int n;
 
 	ASSERT_TRUE(user_open(&user, ENTRIES));
 	for (n = 0; n < ENTRIES; n++)
-		ring(trigger(&user, n));
+		ring(uxive_drain_trigger(&user, n));
 	/* All are pending at once: as many entries as there is room for. */
 	for (n = 0; n < ENTRIES; n++) {
-		int irq = next_entry(&user);
+		int irq = uxive_drain_try_next(&user);
 
 		ASSERT_LE(0, irq);
 		ASSERT_GT((int)ENTRIES, irq);
 		ASSERT_EQ(0, seen[irq]);
 		seen[irq] = 1;
 	}
-	EXPECT_EQ(-1, next_entry(&user));
-	user_close(&user, ENTRIES);
+	EXPECT_EQ(-1, uxive_drain_try_next(&user));
+	user_close(&user);
 }
 
 TEST_F_TIMEOUT(engine, a_full_context_is_drained_by_the_kernel, LONG_TEST)
@@ -311,7 +286,7 @@ TEST_F_TIMEOUT(engine, a_full_context_is_drained_by_the_kernel, LONG_TEST)
 TEST_F_TIMEOUT(engine, an_overrun_queue_is_its_owners_loss_only, LONG_TEST)
 {
 	int fd = ux_open(), efd = event_new();
-	struct user user;
+	struct uxive_drain user;
 	void *page;
 
 	ASSERT_EQ(0, ux_fill(fd, 1));
@@ -322,8 +297,8 @@ TEST_F_TIMEOUT(engine, an_overrun_queue_is_its_owners_loss_only, LONG_TEST)
 
 	/* Ends what it has not read, more often than there is room for. */
 	for (unsigned int n = 0; n < 3 * ENTRIES; n++) {
-		ring(trigger(&user, n % 2));
-		esb_load(&user, n % 2, 0xc00);
+		ring(uxive_drain_trigger(&user, n % 2));
+		uxive_drain_eoi(&user, n % 2);
 		if (n % 1000 == 0) {
 			ring(page);
 			ASSERT_EQ(1, event_wait(efd));
@@ -333,7 +308,7 @@ TEST_F_TIMEOUT(engine, an_overrun_queue_is_its_owners_loss_only, LONG_TEST)
 		ring(page);
 		ASSERT_EQ(1, event_wait(efd));
 	}
-	user_close(&user, 2);
+	user_close(&user);
 	munmap(page, STRIDE);
 	close(fd);
 }
@@ -467,7 +442,7 @@ TEST_F_TIMEOUT(engine, contexts_go_with_rings_in_flight, LONG_TEST)
 	int before = linux_irqs();
 
 	for (int n = 0; n < 1000; n++) {
-		struct user user;
+		struct uxive_drain user;
 
 		if (n % 2) {
 			int fd = ux_open(), efd = event_new();
@@ -487,16 +462,16 @@ TEST_F_TIMEOUT(engine, contexts_go_with_rings_in_flight, LONG_TEST)
 		/* Never rung, pending, told and not armed again, armed again. */
 		ASSERT_TRUE(user_open(&user, 4));
 		if (n % 8)
-			ring(trigger(&user, 0));
+			ring(uxive_drain_trigger(&user, 0));
 		if (n % 8 > 2)
-			ASSERT_EQ(1, event_wait(user.efd));
+			ASSERT_EQ(1, event_wait(user.eventfd));
 		if (n % 8 > 4) {
-			ASSERT_EQ(0, next_entry(&user));
-			end_of_interrupt(&user, 0);
-			ASSERT_EQ(0, ux_ioctl(user.fd, UXIVE_IOC_ARM, NULL));
-			ring(trigger(&user, 1));
+			ASSERT_EQ(0, uxive_drain_try_next(&user));
+			uxive_drain_eoi(&user, 0);
+			ASSERT_EQ(0, uxive_drain_arm(&user));
+			ring(uxive_drain_trigger(&user, 1));
 		}
-		user_close(&user, 4);
+		user_close(&user);
 	}
 	EXPECT_TRUE(becomes(linux_irqs(), before));
 }
