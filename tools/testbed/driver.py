@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is built from this tree: the driver (out of tree, and as drivers/misc/uxive), test modules, programs.
+"""What is built from this tree: the driver (out of tree, and as drivers/misc/uxive), test modules, the library, programs.
 
 Sources are copied to where they are built, by content: a fresh clone of the same content builds nothing again, and a
 file with an older date but other content is seen. A directory that is built in has two marks: `.made` holds the hash
@@ -18,6 +18,9 @@ SOURCES = {"", ".c", ".h", ".rs"}
 TESTS = REPO / "tools/testing/selftests/uxive"
 DEMO = REPO / "tools/demo"
 MODULES = REPO / "tools/testing/modules"
+LIBRARY = REPO / "tools/uxive/src/lib.rs"
+LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
+RUST = ["--edition=2021", "-O", "-Dwarnings"]
 # Of the driver and of the library, for programs.
 HEADERS = ["include/uapi", "tools/uxive/include"]
 CROSS = ["powerpc64le-linux-gnu-gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror"]
@@ -177,3 +180,22 @@ class Programs(Made):
         for path in [*TESTS.glob("*.c"), *DEMO.glob("*.c")]:
             name = path.stem if path.parent == TESTS else f"demo-{path.stem}"
             step.run([*CROSS, *include, path, "-o", self.path / name])
+
+
+class LibraryTests(Made):
+    """The unit tests of the library, for this machine, and the library itself for the examples in its documentation."""
+
+    def __init__(self):
+        super().__init__(BUILD / "library-tests", "building the library's tests", "library-tests.log",
+                         files(REPO, ["tools/uxive/src"]), *RUST, *LIBRARY_OPTIONS)
+        self.library = self.path / "libuxive.rlib"
+        self.program = self.path / "tests"
+
+    def make(self, step):
+        for kind, out in (["--crate-type=rlib"], self.library), (["--test"], self.program):
+            step.run(["rustc", *RUST, *LIBRARY_OPTIONS, *kind, LIBRARY, "-o", out])
+
+    def commands(self):
+        """What runs them."""
+        return [[self.program, "--test-threads=1"],
+                ["rustdoc", "--test", "--edition=2021", *LIBRARY_OPTIONS, f"--extern=uxive={self.library}", LIBRARY]]

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 
-from driver import Programs, out_of_tree, test_modules
+from driver import LIBRARY, LIBRARY_OPTIONS, RUST, Programs, out_of_tree, test_modules
 from kernel import Kernel, Source
 from steps import Failed, REPO, in_mounts, made
 
@@ -66,6 +66,18 @@ def rustdoc(module):
     return tool(in_mounts(mounts, command), cwd=module.path)
 
 
+def clippy():
+    """The library, with all of it and with what needs no std, and its tests."""
+    library = [["--crate-name=uxive", "--crate-type=rlib"], [*LIBRARY_OPTIONS, "--crate-type=rlib"], [*LIBRARY_OPTIONS, "--test"]]
+    return "\n".join(filter(None, (
+        tool(["clippy-driver", *RUST, "-Dclippy::undocumented_unsafe_blocks", "--emit=metadata", "--out-dir=/tmp/clippy", *each,
+              LIBRARY]) for each in library)))
+
+
+def rustdoc_library():
+    return tool(["rustdoc", "--edition=2021", *LIBRARY_OPTIONS, "-Dwarnings", "--output=/tmp/rustdoc-library", LIBRARY])
+
+
 def lint():
     debug = Kernel(Source(), "debug")
     # Anew, so that every warning is in the log.
@@ -76,10 +88,10 @@ def lint():
         pass
     source = debug.source.path
     checks = {
-        "compiler and clippy": lambda: "\n".join(filter(None, map(warnings, modules))),
+        "compiler and clippy": lambda: "\n".join(filter(None, [*map(warnings, modules), clippy()])),
         "rustfmt": lambda: tool(["rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml",
-                                 *tree("src/**/*.rs")]),
-        "rustdoc": lambda: rustdoc(modules[0]),
+                                 *tree("src/**/*.rs", "tools/**/*.rs")]),
+        "rustdoc": lambda: "\n".join(filter(None, [rustdoc(modules[0]), rustdoc_library()])),
         "checkpatch": lambda: checkpatch(source, tree(*C_FILES), "-f"),
         "checkpatch of patches": lambda: checkpatch(source, tree("tools/testbed/patches/*.patch")),
         "shellcheck": lambda: tool(["shellcheck", *shell_files()]),

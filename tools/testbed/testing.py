@@ -6,6 +6,7 @@ list, and its console is searched for complaints. Whatever is expected and gives
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import ktap
 from console import complaints
-from driver import InTree, Programs, out_of_tree, test_modules
+from driver import InTree, LibraryTests, Programs, out_of_tree, test_modules
 from guest import GUEST, Hung, Machine, initramfs, job, new_token
 from kernel import HERE, Kernel, Source
 from ktap import FAILED, PASSED
@@ -151,6 +152,19 @@ def unit_tests():
     return results.results
 
 
+def library_tests(tests):
+    """The library's own tests, and the examples in its documentation."""
+    found = []
+    for command in tests.commands():
+        done = subprocess.run(command, capture_output=True, text=True)
+        results = re.findall(r"^test (.+?)(?: - should panic| - compile)? \.\.\. (ok|FAILED|ignored)", done.stdout, re.MULTILINE)
+        found += [(name, {"ok": PASSED, "ignored": ktap.SKIPPED}.get(result, FAILED)) for name, result in results]
+        if done.returncode or not results:
+            print(done.stdout + done.stderr)
+            found.append((f"{command[0]}: status {done.returncode}, {len(results)} results", FAILED))
+    return found
+
+
 def boot(configuration, suites, programs, modules, whole, results):
     """One boot: the suites' jobs in the list's order, then the console."""
     name = f"test-{configuration.name}"
@@ -248,11 +262,14 @@ def test(only=None):
     programs = Programs(wanted[0].kernel if wanted else base)
     modules = test_modules(debug) if any(each.kernel is debug for each in wanted) else []
     in_tree = InTree(base, "m")
+    library = LibraryTests()
     needed = list(wanted)
     if wanted:
         needed += [programs, *modules]
     if any(suite.kind == "build" for suite in suites):
         needed += [configurations["debug"], configurations["debug-builtin"], in_tree]
+    if any(suite.kind == "rusttest" for suite in suites):
+        needed.append(library)
 
     (BUILD / "test.json").unlink(missing_ok=True)
     results = Results()
@@ -264,6 +281,8 @@ def test(only=None):
                 heading(suite.name, HOST)
                 if suite.kind == "build":
                     found = build_suite(configurations["debug"].module, configurations["debug-builtin"].builtin, in_tree)
+                elif suite.kind == "rusttest":
+                    found = library_tests(library)
                 else:
                     found = unit_tests()
                 show(found)

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! A context whose program drains the event queue by itself.
+
+use crate::{
+    context::{
+        Context,
+        Doorbell, //
+    },
+    esb::Esbs,
+    event::Event,
+    queue::Queue,
+    sys::{
+        self,
+        Access,
+        Mapping, //
+    }, //
+};
+use core::sync::atomic::AtomicU32;
+use std::{
+    io,
+    os::fd::{
+        AsFd,
+        AsRawFd, //
+    },
+    sync::Arc,
+    time::Duration, //
+};
+
+/// The mapped event queue.
+///
+/// # Invariants
+///
+/// `entries` entries are mapped readable at the beginning of `mapping`.
+#[derive(Debug)]
+struct Entries {
+    mapping: Mapping,
+    entries: usize,
+}
+
+impl AsRef<[AtomicU32]> for Entries {
+    #[inline]
+    fn as_ref(&self) -> &[AtomicU32] {
+        // SAFETY: By the type invariants the memory is mapped while `self` is borrowed, page-aligned
+        // and thus aligned, and as all of it are valid entries. Only hardware writes it, a whole
+        // entry at once, as atomics may change. Loads of this size need not write.
+        unsafe { core::slice::from_raw_parts(self.mapping.address().cast().as_ptr(), self.entries) }
+    }
+}
+
+/// A context that drains its own event queue, with interrupts in the slots from 0 on.
+///
+/// A program that waits for other descriptors, too, has [`Drain::arm_and_look`] return nothing
+/// before it blocks, and waits for [`Drain::event`] among them.
+#[derive(Debug)]
+pub struct Drain {
+    context: Context,
+    event: Event,
+    queue: Queue<Entries>,
+    esbs: Esbs,
+    // What `esbs` refers to.
+    pages: Arc<Mapping>,
+}
+
+impl Drain {
+    pub(crate) fn new(context: Context, irqs: u32) -> io::Result<Self> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+        let event = Event::new()?;
+        let mut argument = sys::UserDrain {
+            size: size_of::<sys::UserDrain>() as u32,
+            eventfd: event.as_fd().as_raw_fd(),
+            ..Default::default()
+        };
+
+        sys::USER_DRAIN.call(context.file(), &mut argument)?;
+        let sys::UserDrain {
+            queue_offset,
+            queue_entries,
+            esb_offset,
+            esb_stride,
+            ..
+        } = argument;
+        let window = |offset: u64, count: u64, stride: u64| {
+            let length = count.checked_mul(stride).ok_or_else(invalid)?;
+            Ok::<_, io::Error>(offset..offset.checked_add(length).ok_or_else(invalid)?)
+        };
+
+        let offsets = window(queue_offset, queue_entries, size_of::<AtomicU32>() as u64)?;
+        // INVARIANT: The mapping is as long as that many entries.
+        let entries = Entries {
+            mapping: Mapping::new(context.file(), Access::Read, offsets)?,
+            entries: usize::try_from(queue_entries).map_err(|_| invalid())?,
+        };
+        let queue = Queue::new(entries).ok_or_else(invalid)?;
+
+        let offsets = window(esb_offset, irqs.into(), esb_stride)?;
+        let pages = Arc::new(Mapping::new(context.file(), Access::ReadWrite, offsets)?);
+        let stride = usize::try_from(esb_stride).map_err(|_| invalid())?;
+        // SAFETY: This is a mapping of the window from its beginning, of this length and with this
+        // stride, as the driver told. It lives as long as the object beside it.
+        let esbs = unsafe { Esbs::new(pages.address(), stride, irqs) };
+
+        // The lowest free one is allocated, so these are those in the slots from 0 on.
+        for _ in 0..irqs {
+            context.allocate()?;
+        }
+        Ok(Self {
+            context,
+            event,
+            queue,
+            esbs,
+            pages,
+        })
+    }
+
+    /// Takes the next event and returns the slot of its interrupt, if there is one.
+    ///
+    /// The interrupt can be sent again once [`Drain::eoi`] has ended it. What the ringer wrote
+    /// before it rang is visible afterwards.
+    #[inline]
+    pub fn try_next(&mut self) -> Option<u32> {
+        self.queue.try_next()
+    }
+
+    /// Ends the interrupt of a slot, of which an event was taken.
+    ///
+    /// If it was rung again since it was sent, that is an event of its own now.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    #[inline]
+    pub fn eoi(&self, slot: u32) {
+        self.esbs.eoi(slot);
+    }
+
+    /// Rings the interrupt of a slot.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    #[inline]
+    pub fn ring(&self, slot: u32) {
+        self.esbs.ring(slot);
+    }
+
+    /// Returns what rings the interrupt of a slot from other threads.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    pub fn doorbell(&self, slot: u32) -> Doorbell {
+        // SAFETY: The trigger page of each slot lies in that mapping, which is for writing, too.
+        unsafe { Doorbell::new(self.esbs.trigger(slot), self.pages.clone()) }
+    }
+
+    /// Has the next event signal [`Drain::event`], once.
+    ///
+    /// Events that are in the queue when this returns may not have signalled it.
+    pub fn arm(&self) -> io::Result<()> {
+        sys::ARM.call(self.context.file(), &mut ())
+    }
+
+    /// Arms the queue and takes the next event. If there is none, the next one signals.
+    pub fn arm_and_look(&mut self) -> io::Result<Option<u32>> {
+        self.arm()?;
+        Ok(self.try_next())
+    }
+
+    /// Takes the next event, and blocks until there is one.
+    ///
+    /// Returns `None` when the time is up, which begins anew if the eventfd was signalled without an
+    /// event. Fails with [`io::ErrorKind::Interrupted`] when a signal was handled.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<u32>> {
+        let mut slot = self.try_next();
+
+        while slot.is_none() {
+            slot = self.arm_and_look()?;
+            if slot.is_some() {
+                break;
+            }
+            if self.event.wait(timeout)?.is_none() {
+                break;
+            }
+            slot = self.try_next();
+        }
+        Ok(slot)
+    }
+
+    /// Returns what an armed queue signals.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// Returns the context.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+}
