@@ -10,6 +10,7 @@ build was killed, and the directory is made from nothing.
 import hashlib
 import shutil
 
+import rust
 from kernel import MAKE, check_config
 from steps import BUILD, Failed, REPO, Step
 
@@ -161,18 +162,21 @@ class InTree(Made):
 
 
 class Programs(Made):
-    """Static ppc64le programs: the tests, and the demonstration as demo-<name>."""
+    """Static ppc64le programs: the tests, in C and in Rust, and the demonstration as demo-<name>."""
 
     def __init__(self, kernel):
+        self.std = rust.Std()
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
-                         | files(REPO, HEADERS), kernel.source.key, *CROSS)
+                         | files(REPO, [*HEADERS, "tools/uxive/src"]), kernel.source.key, self.std.path.name,
+                         *CROSS, *RUST, *LIBRARY_OPTIONS)
         self.kernel = kernel
-        self.tests = {path.stem: self.path / path.stem for path in sorted(TESTS.glob("*.c"))}
+        self.library = self.path / "libuxive.rlib"
+        self.tests = {path.stem: self.path / path.stem for path in sorted([*TESTS.glob("*.c"), *TESTS.glob("*.rs")])}
         self.demo = {f"demo-{path.stem}": self.path / f"demo-{path.stem}" for path in sorted(DEMO.glob("*.c"))}
 
     def steps(self):
-        return self.kernel.steps() + super().steps()
+        return self.kernel.steps() + self.std.steps() + super().steps()
 
     def make(self, step):
         include = ["-isystem", self.kernel.path / "usr/include", "-isystem",
@@ -180,6 +184,10 @@ class Programs(Made):
         for path in [*TESTS.glob("*.c"), *DEMO.glob("*.c")]:
             name = path.stem if path.parent == TESTS else f"demo-{path.stem}"
             step.run([*CROSS, *include, path, "-o", self.path / name])
+        rustc = [*self.std.rustc(), *RUST]
+        step.run([*rustc, *LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY, "-o", self.library])
+        for path in TESTS.glob("*.rs"):
+            step.run([*rustc, f"--extern=uxive={self.library}", path, "-o", self.path / path.stem])
 
 
 class LibraryTests(Made):
@@ -187,7 +195,7 @@ class LibraryTests(Made):
 
     def __init__(self):
         super().__init__(BUILD / "library-tests", "building the library's tests", "library-tests.log",
-                         files(REPO, ["tools/uxive/src"]), *RUST, *LIBRARY_OPTIONS)
+                         files(REPO, ["tools/uxive/src"]), rust.version(), *RUST, *LIBRARY_OPTIONS)
         self.library = self.path / "libuxive.rlib"
         self.program = self.path / "tests"
 

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 
-from driver import LIBRARY, LIBRARY_OPTIONS, RUST, Programs, out_of_tree, test_modules
+from driver import LIBRARY, LIBRARY_OPTIONS, RUST, TESTS, Programs, out_of_tree, test_modules
 from kernel import Kernel, Source
 from steps import Failed, REPO, in_mounts, made
 
@@ -66,12 +66,14 @@ def rustdoc(module):
     return tool(in_mounts(mounts, command), cwd=module.path)
 
 
-def clippy():
-    """The library, with all of it and with what needs no std, and its tests."""
-    library = [["--crate-name=uxive", "--crate-type=rlib"], [*LIBRARY_OPTIONS, "--crate-type=rlib"], [*LIBRARY_OPTIONS, "--test"]]
+def clippy(programs):
+    """The library, with all of it and with what needs no std, its tests, and the programs that use it."""
+    library = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], [*LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY],
+               [*LIBRARY_OPTIONS, "--test", LIBRARY]]
+    tests = [[*programs.std.rustc()[1:], f"--extern=uxive={programs.library}", path] for path in sorted(TESTS.glob("*.rs"))]
     return "\n".join(filter(None, (
-        tool(["clippy-driver", *RUST, "-Dclippy::undocumented_unsafe_blocks", "--emit=metadata", "--out-dir=/tmp/clippy", *each,
-              LIBRARY]) for each in library)))
+        tool(["clippy-driver", *RUST, "-Dclippy::undocumented_unsafe_blocks", "--emit=metadata", "--out-dir=/tmp/clippy", *each])
+        for each in library + tests)))
 
 
 def rustdoc_library():
@@ -84,11 +86,12 @@ def lint():
     modules = [out_of_tree(debug, ("CLIPPY=1",), "-clippy"), *test_modules(debug)]
     for module in modules:
         shutil.rmtree(module.path, ignore_errors=True)
-    with made(*modules, Programs(debug)):
+    programs = Programs(debug)
+    with made(*modules, programs):
         pass
     source = debug.source.path
     checks = {
-        "compiler and clippy": lambda: "\n".join(filter(None, [*map(warnings, modules), clippy()])),
+        "compiler and clippy": lambda: "\n".join(filter(None, [*map(warnings, modules), clippy(programs)])),
         "rustfmt": lambda: tool(["rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml",
                                  *tree("src/**/*.rs", "tools/**/*.rs")]),
         "rustdoc": lambda: "\n".join(filter(None, [rustdoc(modules[0]), rustdoc_library()])),

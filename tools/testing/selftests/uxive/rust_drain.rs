@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Promise: the Rust library keeps the driver's promises. Acknowledged rings are neither lost nor
+//! doubled, whether the program drains the queue by itself or is told by eventfds.
+
+mod ktap;
+
+use std::{
+    ffi::c_int,
+    path::Path,
+    process::ExitCode,
+    sync::atomic::{
+        AtomicBool,
+        AtomicUsize,
+        Ordering, //
+    },
+    thread,
+    time::Duration, //
+};
+use uxive::{
+    Context,
+    Doorbell,
+    Drain,
+    Event, //
+};
+
+const IRQS: u32 = 64;
+
+/// Turns a lost event into a failure instead of a hang.
+const WATCHDOG: Option<Duration> = Some(Duration::from_secs(10));
+
+/// How many rings show that none is lost. A kernel with lockdep takes ten times as long for each.
+fn rings_to_send() -> usize {
+    if Path::new("/proc/lockdep").exists() {
+        10_000
+    } else {
+        100_000
+    }
+}
+
+/// Has the thread run on one CPU, the last if there are fewer.
+fn pin_to_cpu(cpu: usize) {
+    extern "C" {
+        fn sched_setaffinity(pid: c_int, size: usize, set: *const u64) -> c_int;
+    }
+    let set = 1u64 << cpu;
+
+    // SAFETY: The set is valid for its size during the call.
+    if unsafe { sched_setaffinity(0, size_of_val(&set), &set) } != 0 {
+        assert_ne!(cpu, 0, "cannot run on CPU 0");
+        pin_to_cpu(cpu - 1);
+    }
+}
+
+/// Sets the flag when it is dropped, so that no thread outlives a test that has failed.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Rings in turn from a thread on `cpu`, each time the last ring was acknowledged. `next` takes the
+/// event, which is to be that of the doorbell of the number that it is given.
+fn ring_and_acknowledge(cpu: usize, doorbells: &[Doorbell], mut next: impl FnMut(usize)) {
+    let rings = rings_to_send();
+    let acknowledged = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+
+    pin_to_cpu(0);
+    thread::scope(|scope| {
+        let _stop = Stop(&stop);
+
+        scope.spawn(|| {
+            pin_to_cpu(cpu);
+            for (n, doorbell) in (0..rings).zip(doorbells.iter().cycle()) {
+                doorbell.ring();
+                while acknowledged.load(Ordering::Acquire) <= n {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    thread::yield_now();
+                }
+            }
+        });
+        for n in 0..rings {
+            next(n % doorbells.len());
+            acknowledged.store(n + 1, Ordering::Release);
+        }
+    });
+}
+
+fn drain_acknowledged(cpu: usize, spins: usize) {
+    let mut drain = Context::open().unwrap().drain(IRQS).unwrap();
+    let doorbells: Vec<_> = (0..IRQS).map(|slot| drain.doorbell(slot)).collect();
+    let mut waited = 0;
+
+    ring_and_acknowledge(cpu, &doorbells, |expected| {
+        let mut slot = (0..spins).find_map(|_| drain.try_next());
+
+        if slot.is_none() {
+            waited += 1;
+            slot = drain.wait(WATCHDOG).unwrap();
+        }
+        assert_eq!(slot, Some(expected as u32));
+        drain.eoi(expected as u32);
+    });
+    assert_eq!(drain.try_next(), None);
+    ktap::log(&format!("{} rings, waited {waited} times", rings_to_send()));
+}
+
+fn a_drain_on_the_ringers_cpu_blocks_and_loses_nothing() {
+    drain_acknowledged(0, 0);
+}
+
+fn a_drain_on_another_cpu_polls_and_loses_nothing() {
+    drain_acknowledged(1, 1_000_000);
+}
+
+fn drain(irqs: u32) -> Drain {
+    Context::open().unwrap().drain(irqs).unwrap()
+}
+
+fn a_ring_before_the_eoi_is_one_more_event_after_it() {
+    let mut drain = drain(2);
+
+    for _ in 0..3 {
+        drain.ring(1);
+    }
+    assert_eq!(drain.try_next(), Some(1));
+    assert_eq!(drain.try_next(), None);
+    drain.eoi(1);
+    assert_eq!(drain.wait(WATCHDOG).unwrap(), Some(1));
+    drain.eoi(1);
+    assert_eq!(drain.try_next(), None);
+}
+
+fn the_generation_flips_at_every_wrap() {
+    let mut drain = drain(2);
+
+    for n in 0..4 * 16384 {
+        assert_eq!(drain.try_next(), None);
+        drain.ring(n % 2);
+        assert_eq!(drain.try_next(), Some(n % 2), "event {n}");
+        drain.eoi(n % 2);
+    }
+}
+
+fn waiting_ends_with_the_time() {
+    let mut drain = drain(1);
+
+    assert_eq!(drain.wait(Some(Duration::from_millis(1))).unwrap(), None);
+    // Looked at and armed, it tells of the next event.
+    assert_eq!(drain.arm_and_look().unwrap(), None);
+    drain.ring(0);
+    assert_eq!(drain.event().wait(WATCHDOG).unwrap(), Some(1));
+    assert_eq!(drain.try_next(), Some(0));
+}
+
+fn eventfds_count_each_acknowledged_ring() {
+    let context = Context::open().unwrap();
+    let (irqs, events): (Vec<_>, Vec<_>) = (0..IRQS)
+        .map(|_| (context.allocate().unwrap(), Event::new().unwrap()))
+        .unzip();
+    let doorbells: Vec<_> = irqs
+        .iter()
+        .zip(&events)
+        .map(|(&irq, event)| {
+            context.bind(irq, event).unwrap();
+            context.doorbell(irq).unwrap()
+        })
+        .collect();
+
+    ring_and_acknowledge(1, &doorbells, |expected| {
+        assert_eq!(events[expected].wait(WATCHDOG).unwrap(), Some(1));
+    });
+    for (irq, event) in irqs.into_iter().zip(&events) {
+        context.free(irq).unwrap();
+        assert_eq!(event.wait(Some(Duration::ZERO)).unwrap(), None);
+    }
+}
+
+fn a_bound_eventfd_gives_way_to_the_next() {
+    let context = Context::open().unwrap();
+    let (first, second) = (Event::new().unwrap(), Event::new().unwrap());
+    let irq = context.allocate().unwrap();
+    let doorbell = context.doorbell(irq).unwrap();
+
+    context.bind(irq, &first).unwrap();
+    doorbell.ring();
+    assert_eq!(first.wait(WATCHDOG).unwrap(), Some(1));
+    context.unbind(irq).unwrap();
+    doorbell.ring();
+    context.bind(irq, &second).unwrap();
+    // Comes after what was rung before, which may have met either.
+    doorbell.ring();
+    assert!(second.wait(WATCHDOG).unwrap().is_some());
+    assert_eq!(first.wait(Some(Duration::ZERO)).unwrap(), None);
+}
+
+fn errors_are_the_drivers() {
+    const EINVAL: i32 = 22;
+    const EBUSY: i32 = 16;
+    let context = Context::open().unwrap();
+    let irq = context.allocate().unwrap();
+
+    context.free(irq).unwrap();
+    assert_eq!(context.free(irq).unwrap_err().raw_os_error(), Some(EINVAL));
+    assert_eq!(context.drain(1).unwrap_err().raw_os_error(), Some(EBUSY));
+}
+
+fn main() -> ExitCode {
+    macro_rules! tests {
+        ($($test:ident),* $(,)?) => {
+            ktap::run(&[$((stringify!($test), $test as fn())),*])
+        };
+    }
+
+    tests![
+        a_drain_on_the_ringers_cpu_blocks_and_loses_nothing,
+        a_drain_on_another_cpu_polls_and_loses_nothing,
+        a_ring_before_the_eoi_is_one_more_event_after_it,
+        the_generation_flips_at_every_wrap,
+        waiting_ends_with_the_time,
+        eventfds_count_each_acknowledged_ring,
+        a_bound_eventfd_gives_way_to_the_next,
+        errors_are_the_drivers,
+    ]
+}
