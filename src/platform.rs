@@ -310,26 +310,13 @@ impl Platform {
     ///   has no single escalation, without which firmware for POWER10 misroutes escalations.
     /// - `ENOMEM` if there is no memory.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        // SAFETY: The variable is set at boot and not changed later.
-        if !unsafe { extra::__xive_enabled } {
+        if !Self::has_xive() {
+            pr_info!("this machine has no XIVE under OPAL, or it is switched off\n");
             return Err(ENODEV);
         }
-
-        // `__xive_enabled` is set in pseries guests too, where there is no OPAL to ask.
-        //
-        // SAFETY: Null pointers mean the whole tree and any type. The string is NUL-terminated.
-        let node = unsafe {
-            bindings::of_find_compatible_node(
-                core::ptr::null_mut(),
-                core::ptr::null(),
-                OPAL_XIVE_COMPATIBLE.as_char_ptr(),
-            )
-        };
-        // SAFETY: The node is null, which is allowed, or the search took a reference to it.
-        unsafe { extra::uxive_of_node_put(node) };
-
-        // SAFETY: The function has no requirements.
-        if node.is_null() || !unsafe { extra::xive_native_has_single_escalation() } {
+        // SAFETY: XIVE is there.
+        if !unsafe { extra::xive_native_has_single_escalation() } {
+            pr_info!("this machine's firmware has no single escalation for XIVE\n");
             return Err(ENODEV);
         }
 
@@ -348,6 +335,29 @@ impl Platform {
         )?;
         platform.sources.fill();
         Ok(platform)
+    }
+
+    /// Returns whether the kernel drives XIVE through OPAL.
+    fn has_xive() -> bool {
+        // SAFETY: The variable is set at boot and not changed later.
+        if !unsafe { extra::__xive_enabled } {
+            return false;
+        }
+
+        // `__xive_enabled` is set in pseries guests too, where there is no OPAL to ask.
+        //
+        // SAFETY: Null pointers mean the whole tree and any type. The string is NUL-terminated.
+        let node = unsafe {
+            bindings::of_find_compatible_node(
+                core::ptr::null_mut(),
+                core::ptr::null(),
+                OPAL_XIVE_COMPATIBLE.as_char_ptr(),
+            )
+        };
+        // SAFETY: The node is null, which is allowed, or the search took a reference to it.
+        unsafe { extra::uxive_of_node_put(node) };
+
+        !node.is_null()
     }
 
     /// Takes a source of `chip`, or by default of the caller's chip or any other.

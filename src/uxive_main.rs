@@ -108,14 +108,7 @@ impl kernel::InPlaceModule for Uxive {
         };
 
         try_pin_init!(Self {
-            _device <- {
-                let shared = Shared::new().inspect_err(|&error| {
-                    if error == ENODEV {
-                        pr_info!("this machine has no XIVE under OPAL, or it is switched off\n");
-                    }
-                })?;
-                MiscRegistration::new(options, shared)
-            },
+            _device <- MiscRegistration::new(options, Shared::new()?),
             _faults: FaultControl::new(c"fail_uxive"),
         }? Error)
     }
