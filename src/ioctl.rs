@@ -23,7 +23,8 @@ use kernel::{
     prelude::*,
     uaccess::{
         UserPtr,
-        UserSlice, //
+        UserSlice,
+        UserSliceWriter, //
     },
     uapi, //
 };
@@ -42,7 +43,7 @@ const IRQ_SET_FD: u32 = _IOW::<IrqFd>(MAGIC, 0x13);
 
 /// `struct ocxl_ioctl_irq_fd`
 #[repr(C)]
-#[derive(FromBytes)]
+#[derive(FromBytes, IntoBytes)]
 struct IrqFd {
     irq_offset: u64,
     eventfd: i32,
@@ -50,19 +51,23 @@ struct IrqFd {
 }
 
 impl IrqFd {
-    /// Value of `eventfd` that unbinds.
-    const UNBIND: i32 = -1;
-
     fn run(self, context: &Context) -> Result {
         if self.reserved != 0 {
             return Err(EINVAL);
         }
-        let eventfd = match self.eventfd {
-            Self::UNBIND => None,
-            fd => Some(EventFd::from_fd(fd)?),
-        };
+        context.bind(self.irq_offset, optional_eventfd(self.eventfd)?)
+    }
+}
 
-        context.bind(self.irq_offset, eventfd)
+/// Returns the eventfd that is the descriptor `fd`, or none for -1.
+///
+/// # Errors
+///
+/// Those of [`EventFd::from_fd`].
+fn optional_eventfd(fd: i32) -> Result<Option<EventFd>> {
+    match fd {
+        -1 => Ok(None),
+        fd => EventFd::from_fd(fd).map(Some),
     }
 }
 
@@ -72,52 +77,124 @@ const USER_DRAIN: u32 = _IOWR::<UserDrain>(MAGIC, 0x41);
 /// `UXIVE_IOC_ARM`: has the next event signal the eventfd of a user-drained queue.
 const ARM: u32 = _IO(MAGIC, 0x42);
 
-/// `struct uxive_user_drain`
-///
-/// `size`, `flags`, `eventfd` and `reserved`, then what is written back.
-#[repr(C)]
-struct UserDrain([u32; 4], [u64; 4]);
+/// A structure of `<misc/uxive.h>`. It begins with its size, as the program knows it, and flags;
+/// later versions have more fields at the end.
+trait Extensible: FromBytes + IntoBytes {
+    /// The size of the first version that was published.
+    const FIRST_SIZE: usize;
 
-impl UserDrain {
-    /// Carries out the ioctl on the structure at `arg`.
-    #[inline(never)]
-    fn run(context: &Context, arg: UserPtr) -> Result {
-        let size: u32 = UserSlice::new(arg, size_of::<u32>()).reader().read()?;
-        let known = size_of::<Self>();
-        if (size as usize) < known {
+    /// The flags that there are.
+    const FLAGS: u32;
+
+    /// Returns the flags that are set.
+    fn flags(&self) -> u32;
+}
+
+/// An [`Extensible`] structure that the argument of an ioctl points to.
+struct Argument<T> {
+    value: T,
+    origin: UserSliceWriter,
+}
+
+impl<T: Extensible> Argument<T> {
+    /// Reads the structure at `user`. Fields that the program does not know are 0.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if its size is less than that of the first version, or it has unknown flags.
+    /// - `E2BIG` if it is larger than the structure here and has anything but zeros beyond, for
+    ///   which the program expects something that this driver does not do; or than a page.
+    /// - `EFAULT` if it does not lie in accessible memory.
+    fn read(user: UserPtr) -> Result<Self> {
+        let size = UserSlice::new(user, size_of::<u32>())
+            .reader()
+            .read::<u32>()? as usize;
+        if size < T::FIRST_SIZE {
             return Err(EINVAL);
         }
-        if size as usize > PAGE_SIZE {
+        if size > PAGE_SIZE {
             return Err(E2BIG);
         }
 
-        let (mut reader, mut writer) = UserSlice::new(arg, size as usize).reader_writer();
-        reader.skip(size_of::<u32>())?;
-        let (flags, eventfd, reserved): (u32, i32, u32) =
-            (reader.read()?, reader.read()?, reader.read()?);
-        reader.skip(known - (size as usize - reader.len()))?;
+        // Comes with the structure once more. Another thread may have changed it: the first counts.
+        let (mut reader, origin) = UserSlice::new(user, size).reader_writer();
+        let mut value = T::new_zeroed();
+        reader.read_slice_partial(value.as_mut_bytes(), 0)?;
+        let mut beyond = [0; 64];
         while !reader.is_empty() {
-            if reader.read::<u8>()? != 0 {
+            let len = reader.read_slice_partial(&mut beyond, 0)?;
+            if beyond.iter().take(len).any(|&byte| byte != 0) {
                 return Err(E2BIG);
             }
         }
-        if flags != 0 || reserved != 0 {
+        if value.flags() & !T::FLAGS != 0 {
             return Err(EINVAL);
         }
+        Ok(Self { value, origin })
+    }
+
+    /// Writes the structure back, as far as the program knows it.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if it does not lie in writable memory.
+    fn write(mut self) -> Result {
+        let bytes = self.value.as_mut_bytes();
+
+        self.origin.write_slice_partial(bytes, 0).map(drop)
+    }
+}
+
+/// `struct uxive_user_drain`
+#[repr(C)]
+#[derive(FromBytes, IntoBytes)]
+struct UserDrain {
+    size: u32,
+    flags: u32,
+    eventfd: i32,
+    reserved: u32,
+    queue_offset: u64,
+    queue_entries: u64,
+    esb_offset: u64,
+    esb_stride: u64,
+}
+
+impl Extensible for UserDrain {
+    const FIRST_SIZE: usize = 48;
+    const FLAGS: u32 = 0;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl UserDrain {
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let mut argument = Argument::<Self>::read(user)?;
+        let drain = &mut argument.value;
+        if drain.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let eventfd = drain.eventfd;
+
+        drain.queue_offset = Window::QUEUE.base();
+        drain.queue_entries = QUEUE_ENTRIES as u64;
+        drain.esb_offset = Window::ESB.base();
+        drain.esb_stride = 2 * Window::ESB.stride();
 
         // Written before anything is set up, so that a copy that fails has changed nothing.
-        writer.write(&[size, flags, eventfd as u32, reserved])?;
-        writer.write(&[
-            Window::QUEUE.base(),
-            QUEUE_ENTRIES as u64,
-            Window::ESB.base(),
-            2 * Window::ESB.stride(),
-        ])?;
-        context.set_user_drain(match eventfd {
-            IrqFd::UNBIND => None,
-            fd => Some(EventFd::from_fd(fd)?),
-        })
+        argument.write()?;
+        context.set_user_drain(optional_eventfd(eventfd)?)
     }
+}
+
+/// Reads a structure that does not grow.
+fn read<T: FromBytes + IntoBytes>(user: UserSlice) -> Result<T> {
+    let mut value = T::new_zeroed();
+
+    user.reader().read_slice(value.as_mut_bytes())?;
+    Ok(value)
 }
 
 /// Returns whether `cmd` is `known`, but for the size of its structure, which may grow.
@@ -142,18 +219,17 @@ fn irq_free(context: &Context, arg: UserSlice) -> Result {
 
 #[inline(never)]
 fn irq_set_fd(context: &Context, arg: UserSlice) -> Result {
-    let words: [u64; 2] = arg.reader().read()?;
-    let irq_fd: IrqFd = zerocopy::transmute!(words);
-    irq_fd.run(context)
+    read::<IrqFd>(arg)?.run(context)
 }
 
 /// Carries out the ioctl `cmd` with the argument `arg`.
 ///
 /// # Errors
 ///
-/// `ENOTTY` if there is no such ioctl, `EFAULT` if `arg` does not point to accessible memory, and
-/// those of [`Context::allocate`], [`Context::free`], [`Context::bind`] and [`EventFd::from_fd`].
-/// `IRQ_SET_FD` returns `EINVAL` if the reserved field is not zero.
+/// - `ENOTTY` if there is no such ioctl.
+/// - `EFAULT` if `arg` does not point to accessible memory.
+/// - `EINVAL` if a reserved field is not zero.
+/// - Those of [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl does: [`Context`].
 #[inline]
 pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize> {
     let user = UserSlice::new(UserPtr::from_addr(arg), _IOC_SIZE(cmd));
