@@ -332,6 +332,16 @@ impl Context {
         }
     }
 
+    /// Returns how many interrupts the context has.
+    pub(crate) fn irqs(&self) -> usize {
+        self.slots.lock().entries.iter().flatten().count()
+    }
+
+    /// Returns how many interrupts all contexts together have.
+    pub(crate) fn irqs_total(&self) -> usize {
+        self.shared.platform.sources_in_use()
+    }
+
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
     pub(crate) fn show(&self, m: &SeqFile) {
         let slots = self.slots.lock();

@@ -8,8 +8,14 @@
 use crate::{
     context::Context,
     kernel_ext::eventfd::EventFd,
-    layout::Window,
-    platform::QUEUE_ENTRIES, //
+    layout::{
+        Window,
+        MAX_IRQS, //
+    },
+    platform::{
+        MAX_SOURCES,
+        QUEUE_ENTRIES, //
+    }, //
 };
 use kernel::{
     ioctl::{
@@ -31,6 +37,12 @@ use kernel::{
 
 /// `OCXL_MAGIC`
 const MAGIC: u32 = 0xca;
+
+/// `UXIVE_VERSION`
+const VERSION: u32 = 1;
+
+/// Distance of the pairs of pages of consecutive interrupts in the window of ESBs.
+const ESB_STRIDE: u64 = 2 * Window::ESB.stride();
 
 /// `OCXL_IOCTL_IRQ_ALLOC`: allocates an interrupt, returns the offset of its trigger page.
 const IRQ_ALLOC: u32 = _IOR::<u64>(MAGIC, 0x11);
@@ -70,6 +82,9 @@ fn optional_eventfd(fd: i32) -> Result<Option<EventFd>> {
         fd => EventFd::from_fd(fd).map(Some),
     }
 }
+
+/// `UXIVE_IOC_INFO`: tells about the interface, its limits and present use.
+const INFO: u32 = _IOWR::<Info>(MAGIC, 0x40);
 
 /// `UXIVE_IOC_USER_DRAIN`: has the program drain the event queue.
 const USER_DRAIN: u32 = _IOWR::<UserDrain>(MAGIC, 0x41);
@@ -145,6 +160,78 @@ impl<T: Extensible> Argument<T> {
     }
 }
 
+/// `struct uxive_window`
+#[repr(C)]
+#[derive(FromBytes, IntoBytes)]
+struct WindowInfo {
+    offset: u64,
+    length: u64,
+    stride: u64,
+}
+
+impl WindowInfo {
+    fn new(window: Window, stride: u64) -> Self {
+        Self {
+            offset: window.base(),
+            length: window.len(),
+            stride,
+        }
+    }
+}
+
+/// `struct uxive_info`
+#[repr(C)]
+#[derive(FromBytes, IntoBytes)]
+struct Info {
+    size: u32,
+    flags: u32,
+    version: u32,
+    page_size: u32,
+    esb_page_size: u32,
+    max_irqs: u32,
+    max_irqs_total: u32,
+    irqs: u32,
+    irqs_total: u32,
+    reserved: u32,
+    trigger: WindowInfo,
+    esb: WindowInfo,
+    queue: WindowInfo,
+}
+
+impl Extensible for Info {
+    const FIRST_SIZE: usize = 112;
+    const FLAGS: u32 = 0;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl Info {
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let mut argument = Argument::<Self>::read(user)?;
+        let Self { size, flags, .. } = argument.value;
+
+        argument.value = Self {
+            size,
+            flags,
+            version: VERSION,
+            page_size: PAGE_SIZE as u32,
+            esb_page_size: Window::ESB.stride() as u32,
+            max_irqs: MAX_IRQS as u32,
+            max_irqs_total: MAX_SOURCES as u32,
+            irqs: context.irqs() as u32,
+            irqs_total: context.irqs_total() as u32,
+            reserved: 0,
+            trigger: WindowInfo::new(Window::TRIGGER, Window::TRIGGER.stride()),
+            esb: WindowInfo::new(Window::ESB, ESB_STRIDE),
+            queue: WindowInfo::new(Window::QUEUE, size_of::<u32>() as u64),
+        };
+        argument.write()
+    }
+}
+
 /// `struct uxive_user_drain`
 #[repr(C)]
 #[derive(FromBytes, IntoBytes)]
@@ -181,7 +268,7 @@ impl UserDrain {
         drain.queue_offset = Window::QUEUE.base();
         drain.queue_entries = QUEUE_ENTRIES as u64;
         drain.esb_offset = Window::ESB.base();
-        drain.esb_stride = 2 * Window::ESB.stride();
+        drain.esb_stride = ESB_STRIDE;
 
         // Written before anything is set up, so that a copy that fails has changed nothing.
         argument.write()?;
@@ -238,6 +325,7 @@ pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize>
         IRQ_ALLOC => irq_alloc(context, user)?,
         IRQ_FREE => irq_free(context, user)?,
         IRQ_SET_FD => irq_set_fd(context, user)?,
+        cmd if is_grown(cmd, INFO) => Info::run(context, UserPtr::from_addr(arg))?,
         cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, UserPtr::from_addr(arg))?,
         ARM => context.arm()?,
         _ => return Err(ENOTTY),

@@ -66,7 +66,8 @@ impl Window {
         self.stride
     }
 
-    const fn len(&self) -> u64 {
+    /// Returns the distance from the first page to the end of the last one's stride, in bytes.
+    pub(crate) const fn len(&self) -> u64 {
         self.stride * self.count as u64
     }
 

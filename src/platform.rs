@@ -360,6 +360,14 @@ impl Platform {
         !node.is_null()
     }
 
+    /// Returns how many sources are in somebody's hands, of [`MAX_SOURCES`].
+    pub(crate) fn sources_in_use(&self) -> usize {
+        let pool = self.sources.pool.lock();
+        let spares: usize = pool.chips.iter().map(|chip| chip.spares.len()).sum();
+
+        pool.held - spares
+    }
+
     /// Takes a source of `chip`, or by default of the caller's chip or any other.
     fn take(&self, chip: Option<ChipId>) -> Result<SpareSource> {
         let pool = &mut *self.sources.pool.lock();

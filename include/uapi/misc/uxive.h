@@ -12,11 +12,72 @@
 /* ocxl has 0x10 to 0x2f of this type, uxive 0x40 to 0x7f. */
 #define UXIVE_MAGIC 0xCA
 
+/*
+ * Structures begin with their size, and grow at their end. A program sets @size
+ * to that of its own structure and may, if that is larger than the kernel's,
+ * set only what the kernel knows: other bytes must be 0. What is written back
+ * ends where the smaller of both does.
+ */
+
+/* Of the interface that this header describes, see struct uxive_info. */
+#define UXIVE_VERSION 1
+
+/**
+ * struct uxive_window - offsets of a context file that can be mapped
+ * @offset: Where the window begins, in bytes.
+ * @length: How long it is, in bytes.
+ * @stride: Distance of its consecutive items in bytes: trigger pages, pairs of
+ *	trigger page and management page, or entries of the event queue.
+ */
+struct uxive_window {
+	__u64 offset;
+	__u64 length;
+	__u64 stride;
+};
+
+/**
+ * struct uxive_info - argument of UXIVE_IOC_INFO
+ * @size: In: size of the structure.
+ * @flags: In: none defined, must be 0.
+ * @version: Out: UXIVE_VERSION of the kernel. It is raised when something is
+ *	added to the interface; what was there before stays.
+ * @page_size: Out: page size of the kernel in bytes, the unit of mappings.
+ * @esb_page_size: Out: size of a trigger page and of a management page in bytes.
+ *	Where @page_size is less, only the first @page_size bytes can be mapped.
+ * @max_irqs: Out: the most interrupts that a context can have.
+ * @max_irqs_total: Out: the most that all contexts together can have.
+ * @irqs: Out: interrupts that this context has.
+ * @irqs_total: Out: interrupts that all contexts have, with those that are
+ *	being allocated or freed at this moment.
+ * @reserved: Out: 0.
+ * @trigger: Out: trigger pages of the interrupts. The offset in a call that
+ *	allocates or names an interrupt is that of its page in this window.
+ * @esb: Out: for each interrupt its trigger page and, half of the stride
+ *	behind, its management page. Empty unless the program drains the queue.
+ * @queue: Out: the event queue. Empty unless the program drains it.
+ */
+struct uxive_info {
+	__u32 size;
+	__u32 flags;
+	__u32 version;
+	__u32 page_size;
+	__u32 esb_page_size;
+	__u32 max_irqs;
+	__u32 max_irqs_total;
+	__u32 irqs;
+	__u32 irqs_total;
+	__u32 reserved;
+	struct uxive_window trigger;
+	struct uxive_window esb;
+	struct uxive_window queue;
+};
+
+/* Tells about the interface, its limits and their present use. */
+#define UXIVE_IOC_INFO		_IOWR(UXIVE_MAGIC, 0x40, struct uxive_info)
+
 /**
  * struct uxive_user_drain - argument of UXIVE_IOC_USER_DRAIN
- * @size: In: size of the structure. A program built with a later header, whose
- *	structure is larger, may set only what lies within the size that the
- *	kernel knows; other bytes must be 0.
+ * @size: In: size of the structure.
  * @flags: In: none defined, must be 0.
  * @eventfd: In: eventfd to signal when the armed queue has an entry.
  * @reserved: In: must be 0.

@@ -1,9 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: /dev/uxive answers ocxl's interrupt ioctls, bit for bit, and every
- * refusal is the documented errno and leaves what was there before.
+ * Promise: /dev/uxive answers ocxl's interrupt ioctls, bit for bit, and its own,
+ * whose structures can grow; every refusal is the documented errno and leaves
+ * what was there before.
  */
 #include "uxive_selftest.h"
+#include <assert.h>
+
+/*
+ * Fields follow each other without holes, at multiples of their size. So the
+ * layout is the same whatever an ABI aligns them to, that of 32-bit programs too.
+ */
+#define LAYOUT(type, field, at)							\
+	static_assert(offsetof(struct type, field) == (at), #type "." #field)
+
+static_assert(sizeof(struct ocxl_ioctl_irq_fd) == 16, "size");
+LAYOUT(ocxl_ioctl_irq_fd, irq_offset, 0);
+LAYOUT(ocxl_ioctl_irq_fd, eventfd, 8);
+LAYOUT(ocxl_ioctl_irq_fd, reserved, 12);
+
+static_assert(sizeof(struct uxive_window) == 24, "size");
+LAYOUT(uxive_window, offset, 0);
+LAYOUT(uxive_window, length, 8);
+LAYOUT(uxive_window, stride, 16);
+
+static_assert(sizeof(struct uxive_info) == 112, "size");
+LAYOUT(uxive_info, size, 0);
+LAYOUT(uxive_info, flags, 4);
+LAYOUT(uxive_info, version, 8);
+LAYOUT(uxive_info, page_size, 12);
+LAYOUT(uxive_info, esb_page_size, 16);
+LAYOUT(uxive_info, max_irqs, 20);
+LAYOUT(uxive_info, max_irqs_total, 24);
+LAYOUT(uxive_info, irqs, 28);
+LAYOUT(uxive_info, irqs_total, 32);
+LAYOUT(uxive_info, reserved, 36);
+LAYOUT(uxive_info, trigger, 40);
+LAYOUT(uxive_info, esb, 64);
+LAYOUT(uxive_info, queue, 88);
+
+static_assert(sizeof(struct uxive_user_drain) == 48, "size");
+LAYOUT(uxive_user_drain, size, 0);
+LAYOUT(uxive_user_drain, flags, 4);
+LAYOUT(uxive_user_drain, eventfd, 8);
+LAYOUT(uxive_user_drain, reserved, 12);
+LAYOUT(uxive_user_drain, queue_offset, 16);
+LAYOUT(uxive_user_drain, queue_entries, 24);
+LAYOUT(uxive_user_drain, esb_offset, 32);
+LAYOUT(uxive_user_drain, esb_stride, 40);
 
 FIXTURE(abi) {
 	int fd;
@@ -42,15 +86,14 @@ FIXTURE_TEARDOWN(abi)
 	close(self->fd);
 }
 
-TEST(numbers_and_layout_are_those_of_ocxl)
+TEST(ioctls_have_the_published_numbers)
 {
 	EXPECT_EQ(0x4008ca11U, OCXL_IOCTL_IRQ_ALLOC);
 	EXPECT_EQ(0x8008ca12U, OCXL_IOCTL_IRQ_FREE);
 	EXPECT_EQ(0x8010ca13U, OCXL_IOCTL_IRQ_SET_FD);
-	EXPECT_EQ(16UL, sizeof(struct ocxl_ioctl_irq_fd));
-	EXPECT_EQ(0UL, offsetof(struct ocxl_ioctl_irq_fd, irq_offset));
-	EXPECT_EQ(8UL, offsetof(struct ocxl_ioctl_irq_fd, eventfd));
-	EXPECT_EQ(12UL, offsetof(struct ocxl_ioctl_irq_fd, reserved));
+	EXPECT_EQ(0xc070ca40U, UXIVE_IOC_INFO);
+	EXPECT_EQ(0xc030ca41U, UXIVE_IOC_USER_DRAIN);
+	EXPECT_EQ(0x2000ca42U, UXIVE_IOC_ARM);
 }
 
 TEST(the_node_is_a_misc_device_for_root_only)
@@ -297,6 +340,296 @@ TEST_F(abi, a_context_has_nothing_to_read)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, write(self->fd, &byte, 1));
 	EXPECT_EQ(EINVAL, errno);
+}
+
+/* What info says of the use, in a context or in all. */
+static long irqs_of(int fd, bool total)
+{
+	struct uxive_info info;
+
+	if (ux_info(fd, &info))
+		return -1;
+	return total ? info.irqs_total : info.irqs;
+}
+
+static bool is_window(const struct uxive_window *window, __u64 offset, __u64 length,
+		      __u64 stride)
+{
+	return window->offset == offset && window->length == length &&
+	       window->stride == stride;
+}
+
+TEST_F(abi, info_tells_of_the_interface)
+{
+	struct uxive_info info;
+
+	ASSERT_EQ(0, ux_info(self->fd, &info));
+	EXPECT_EQ(sizeof(info), info.size);
+	EXPECT_EQ(0, info.flags);
+	EXPECT_EQ(UXIVE_VERSION, info.version);
+	EXPECT_EQ(sysconf(_SC_PAGESIZE), info.page_size);
+	EXPECT_EQ(STRIDE, info.esb_page_size);
+	EXPECT_EQ(SLOTS, info.max_irqs);
+	EXPECT_EQ(TOTAL, info.max_irqs_total);
+	EXPECT_EQ(0, info.irqs);
+	EXPECT_EQ(0, info.reserved);
+	EXPECT_TRUE(is_window(&info.trigger, IRQ_BASE, WINDOW, STRIDE));
+	EXPECT_TRUE(is_window(&info.esb, 2 * IRQ_BASE, 2 * WINDOW, 2 * STRIDE));
+	EXPECT_TRUE(is_window(&info.queue, 3 * IRQ_BASE, 4 * SLOTS, 4));
+}
+
+TEST_F(abi, info_tells_windows_that_can_be_mapped_whole_and_no_further)
+{
+	struct uxive_info info;
+
+	ASSERT_EQ(0, ux_info(self->fd, &info));
+	const struct {
+		const struct uxive_window *window;
+		int prot;
+	} cases[] = {
+		{ &info.trigger, PROT_WRITE },
+		{ &info.esb, PROT_READ | PROT_WRITE },
+		{ &info.queue, PROT_READ },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		__u64 offset = cases[i].window->offset, length = cases[i].window->length;
+		void *window = mmap(NULL, length, cases[i].prot, MAP_SHARED, self->fd, offset);
+
+		EXPECT_NE(MAP_FAILED, window) TH_LOG("window %zu", i);
+		munmap(window, length);
+		EXPECT_EQ(MAP_FAILED, mmap(NULL, length + info.page_size, cases[i].prot,
+					   MAP_SHARED, self->fd, offset)) TH_LOG("window %zu", i);
+	}
+}
+
+TEST_F(abi, info_counts_what_is_in_use)
+{
+	int other = ux_open();
+	/* Contexts of tests before may still be on their way out. */
+	long before = irqs_of(self->fd, true);
+
+	while (!becomes(irqs_of(self->fd, true), before))
+		before = irqs_of(self->fd, true);
+	EXPECT_EQ(0, irqs_of(other, false));
+	ASSERT_EQ(0, ux_fill(self->fd, 3));
+	ASSERT_EQ(0, ux_fill(other, 2));
+	EXPECT_EQ(3, irqs_of(self->fd, false));
+	EXPECT_EQ(2, irqs_of(other, false));
+	EXPECT_EQ(before + 5, irqs_of(self->fd, true));
+	EXPECT_EQ(before + 5, irqs_of(other, true));
+
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(1)));
+	EXPECT_EQ(2, irqs_of(self->fd, false));
+	EXPECT_EQ(before + 4, irqs_of(other, true));
+	/* A call that fails uses nothing. */
+	EXPECT_EQ(-EFAULT, ux_alloc(self->fd, self->readonly));
+	EXPECT_EQ(2, irqs_of(self->fd, false));
+	EXPECT_EQ(before + 4, irqs_of(self->fd, true));
+
+	close(other);
+	EXPECT_TRUE(becomes(irqs_of(self->fd, true), before + 2));
+	EXPECT_EQ(2, irqs_of(self->fd, false));
+}
+
+/*
+ * Structures that grow. A call is tried with each of a kind of malformed
+ * structures, in a context of its own; the outcome is that of all of them, or
+ * the first that differs.
+ */
+
+/* Pages that end where nothing is mapped. */
+#define ROOM	(2UL << 16)
+
+struct growing {
+	unsigned int cmd;
+	const void *good;	/* The structure, well-formed but for its size. */
+	__u32 known;		/* Its size. */
+	__u32 flags;		/* Those that there are. */
+	void *end;		/* Of the pages. */
+};
+
+static void *pages_before_a_hole(void)
+{
+	void *pages = mmap(NULL, 2 * ROOM, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (pages == MAP_FAILED || munmap(pages + ROOM, ROOM))
+		abort();
+	return pages + ROOM;
+}
+
+/* The structure, as if it were @size bytes, with @room for it. */
+static void *place(const struct growing *call, __u32 size, size_t room)
+{
+	void *arg = call->end - room;
+
+	memset(call->end - ROOM, 0, ROOM);
+	memcpy(arg, call->good, room < call->known ? room : call->known);
+	memcpy(arg, &size, room < sizeof(size) ? room : sizeof(size));
+	return arg;
+}
+
+static int try_once(const struct growing *call, void *arg)
+{
+	int fd = ux_open(), ret = ux_ioctl(fd, call->cmd, arg);
+
+	/* What fails has left nothing. */
+	if (ret && ux_count(fd))
+		ret = -1000;
+	close(fd);
+	return ret;
+}
+
+static int first_other(int all, int ret, int wanted)
+{
+	return all == wanted ? ret : all;
+}
+
+static int try_too_small(const struct growing *call)
+{
+	const __u32 sizes[] = { 0, 1, 4, 8, call->known - 8, call->known - 1 };
+	int all = -EINVAL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		all = first_other(all, try_once(call, place(call, sizes[i], ROOM)), -EINVAL);
+	return all;
+}
+
+static int try_unknown_flags(const struct growing *call)
+{
+	int all = -EINVAL;
+
+	for (int bit = 0; bit < 32; bit++) {
+		__u32 *arg = place(call, call->known, ROOM);
+
+		arg[1] |= 1U << bit;
+		if (!(call->flags & 1U << bit))
+			all = first_other(all, try_once(call, arg), -EINVAL);
+	}
+	return all;
+}
+
+/* Larger by up to some hundred bytes, of which one is not 0. */
+static int try_unknown_fields(const struct growing *call)
+{
+	const __u32 larger[] = { 1, 8, 63, 64, 65, 300 };
+	int all = -E2BIG;
+
+	for (size_t i = 0; i < ARRAY_SIZE(larger); i++) {
+		for (__u32 at = 0; at < larger[i]; at++) {
+			char *arg = place(call, call->known + larger[i], ROOM);
+
+			arg[call->known + at] = 1;
+			all = first_other(all, try_once(call, arg), -E2BIG);
+		}
+	}
+	return all;
+}
+
+static int try_too_large(const struct growing *call)
+{
+	const __u32 page = sysconf(_SC_PAGESIZE);
+	const __u32 sizes[] = { page + 1, page + 8, 1U << 31, ~0U };
+	int all = -E2BIG;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		all = first_other(all, try_once(call, place(call, sizes[i], ROOM)), -E2BIG);
+	return all;
+}
+
+/* In no memory, in memory that ends within it, in memory that cannot be written. */
+static int try_bad_pointers(const struct growing *call)
+{
+	void *const pointers[] = { NULL, call->end, (void *)(1UL << 62) };
+	const size_t rooms[] = { 2, 4, 8, 12, call->known - 8, call->known - 1 };
+	int all = -EFAULT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(pointers); i++)
+		all = first_other(all, try_once(call, pointers[i]), -EFAULT);
+	for (size_t i = 0; i < ARRAY_SIZE(rooms); i++)
+		all = first_other(all, try_once(call, place(call, call->known, rooms[i])),
+				  -EFAULT);
+	/* What is known has room, but not the zeros beyond. */
+	all = first_other(all, try_once(call, place(call, call->known + 64, call->known + 8)),
+			  -EFAULT);
+
+	place(call, call->known, ROOM);
+	mprotect(call->end - ROOM, ROOM, PROT_READ);
+	all = first_other(all, try_once(call, call->end - ROOM), -EFAULT);
+	mprotect(call->end - ROOM, ROOM, PROT_READ | PROT_WRITE);
+	return all;
+}
+
+/* Of the kernel's size, right before the hole, and larger, with zeros beyond. */
+static int try_good_sizes(const struct growing *call)
+{
+	const __u32 page = sysconf(_SC_PAGESIZE);
+	const __u32 sizes[] = { call->known, call->known + 1, call->known + 64, page };
+	int all = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		char *arg = place(call, sizes[i], sizes[i]);
+
+		all = first_other(all, try_once(call, arg), 0);
+		/* Nothing is written beyond. */
+		for (__u32 at = call->known; at < sizes[i]; at++)
+			all = first_other(all, arg[at], 0);
+		/* Whatever the ioctl's number says of the size. */
+		all = first_other(all, try_once(&(struct growing){
+			.cmd = _IOC(_IOC_READ | _IOC_WRITE, UXIVE_MAGIC, _IOC_NR(call->cmd),
+				    (sizes[i] & _IOC_SIZEMASK)),
+		}, place(call, sizes[i], sizes[i])), 0);
+	}
+	return all;
+}
+
+TEST_F(abi, info_takes_structures_that_have_grown)
+{
+	const struct uxive_info info = {};
+	const struct growing call = {
+		.cmd = UXIVE_IOC_INFO, .good = &info, .known = sizeof(info),
+		.end = pages_before_a_hole(),
+	};
+
+	EXPECT_EQ(0, try_good_sizes(&call));
+	EXPECT_EQ(-EINVAL, try_too_small(&call));
+	EXPECT_EQ(-EINVAL, try_unknown_flags(&call));
+	EXPECT_EQ(-E2BIG, try_unknown_fields(&call));
+	EXPECT_EQ(-E2BIG, try_too_large(&call));
+	EXPECT_EQ(-EFAULT, try_bad_pointers(&call));
+}
+
+TEST_F(abi, user_drain_takes_structures_that_have_grown)
+{
+	struct uxive_user_drain drain = { .eventfd = event_new() };
+	const struct growing call = {
+		.cmd = UXIVE_IOC_USER_DRAIN, .good = &drain, .known = sizeof(drain),
+		.end = pages_before_a_hole(),
+	};
+	int other = open("/dev/null", O_RDWR), closed = dup(other);
+
+	close(closed);
+	EXPECT_EQ(0, try_good_sizes(&call));
+	EXPECT_EQ(-EINVAL, try_too_small(&call));
+	EXPECT_EQ(-EINVAL, try_unknown_flags(&call));
+	EXPECT_EQ(-E2BIG, try_unknown_fields(&call));
+	EXPECT_EQ(-E2BIG, try_too_large(&call));
+	EXPECT_EQ(-EFAULT, try_bad_pointers(&call));
+
+	drain.size = sizeof(drain);
+	drain.reserved = 1;
+	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	drain.reserved = 0;
+	drain.eventfd = closed;
+	EXPECT_EQ(-EBADF, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	drain.eventfd = -2;
+	EXPECT_EQ(-EBADF, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	drain.eventfd = other;
+	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	/* Nothing of that has set up a queue. */
+	drain.eventfd = event_new();
+	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 }
 
 TEST_HARNESS_MAIN

@@ -514,16 +514,6 @@ TEST(one_linux_interrupt_per_context)
 	EXPECT_TRUE(becomes(linux_irqs(), before));
 }
 
-TEST(structures_have_the_documented_layout)
-{
-	EXPECT_EQ(0xc030ca41, UXIVE_IOC_USER_DRAIN);
-	EXPECT_EQ(0x2000ca42, UXIVE_IOC_ARM);
-	EXPECT_EQ(48, sizeof(struct uxive_user_drain));
-	EXPECT_EQ(8, offsetof(struct uxive_user_drain, eventfd));
-	EXPECT_EQ(16, offsetof(struct uxive_user_drain, queue_offset));
-	EXPECT_EQ(40, offsetof(struct uxive_user_drain, esb_stride));
-}
-
 TEST(user_drain_is_chosen_once_and_before_the_first_interrupt)
 {
 	int fd = ux_open(), efd = event_new();
@@ -544,42 +534,6 @@ TEST(user_drain_is_chosen_once_and_before_the_first_interrupt)
 	EXPECT_EQ(0, ux_alloc(fd, &offset));
 	EXPECT_EQ(-EBUSY, user_drain(fd, efd, &arg));
 	EXPECT_EQ(-EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
-	close(fd);
-}
-
-TEST(user_drain_takes_structures_that_have_grown)
-{
-	struct {
-		struct uxive_user_drain known;
-		__u64 later[2];
-	} arg = { .known.size = sizeof(arg) };
-	struct uxive_user_drain *known = &arg.known;
-	int fd = ux_open(), other = open("/dev/null", O_RDWR);
-	unsigned int grown = _IOC(_IOC_READ | _IOC_WRITE, UXIVE_MAGIC, 0x41, sizeof(arg));
-
-	known->eventfd = event_new();
-	arg.later[1] = 1;
-	EXPECT_EQ(-E2BIG, ux_ioctl(fd, grown, &arg));
-	arg.later[1] = 0;
-	known->flags = 1;
-	EXPECT_EQ(-EINVAL, ux_ioctl(fd, grown, &arg));
-	known->flags = 0;
-	known->reserved = 1;
-	EXPECT_EQ(-EINVAL, ux_ioctl(fd, grown, &arg));
-	known->reserved = 0;
-	known->size = sizeof(*known) - 1;
-	EXPECT_EQ(-EINVAL, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, known));
-	known->size = 1 << 20;
-	EXPECT_EQ(-E2BIG, ux_ioctl(fd, grown, &arg));
-	known->size = sizeof(arg);
-	EXPECT_EQ(-EFAULT, ux_ioctl(fd, grown, NULL));
-	arg.known.eventfd = 1000;
-	EXPECT_EQ(-EBADF, ux_ioctl(fd, grown, &arg));
-	arg.known.eventfd = other;
-	EXPECT_EQ(-EINVAL, ux_ioctl(fd, grown, &arg));
-	/* Nothing of that has set up a queue. */
-	arg.known.eventfd = event_new();
-	EXPECT_EQ(0, ux_ioctl(fd, grown, &arg));
 	close(fd);
 }
 

@@ -35,6 +35,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <misc/ocxl.h>
+#include <misc/uxive.h>
 #include "kselftest_harness.h"
 
 #define UXIVE_DEV	"/dev/uxive"
@@ -99,6 +100,12 @@ static inline int ux_bind(int fd, __u64 offset, int efd)
 	struct ocxl_ioctl_irq_fd arg = { .irq_offset = offset, .eventfd = efd };
 
 	return ux_ioctl(fd, OCXL_IOCTL_IRQ_SET_FD, &arg);
+}
+
+static inline int ux_info(int fd, struct uxive_info *info)
+{
+	*info = (struct uxive_info){ .size = sizeof(*info) };
+	return ux_ioctl(fd, UXIVE_IOC_INFO, info);
 }
 
 static inline void *ux_map(int fd, __u64 offset, size_t length)
