@@ -83,6 +83,15 @@ fn optional_eventfd(fd: i32) -> Result<Option<EventFd>> {
     }
 }
 
+/// `OCXL_IOCTL_GET_FEATURES`: tells which of ocxl's optional features there are.
+const GET_FEATURES: u32 = _IOR::<Features>(MAGIC, 0x16);
+
+/// `struct ocxl_ioctl_features`: words of flags.
+type Features = [u64; 4];
+
+/// One feature is defined, P9_WAIT, by which an AFU wakes a thread. No AFU is behind a context.
+const NO_FEATURES: Features = [0; 4];
+
 /// `UXIVE_IOC_INFO`: tells about the interface, its limits and present use.
 const INFO: u32 = _IOWR::<Info>(MAGIC, 0x40);
 
@@ -309,6 +318,11 @@ fn irq_set_fd(context: &Context, arg: UserSlice) -> Result {
     read::<IrqFd>(arg)?.run(context)
 }
 
+#[inline(never)]
+fn get_features(arg: UserSlice) -> Result {
+    arg.writer().write(&NO_FEATURES)
+}
+
 /// Carries out the ioctl `cmd` with the argument `arg`.
 ///
 /// # Errors
@@ -325,6 +339,7 @@ pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize>
         IRQ_ALLOC => irq_alloc(context, user)?,
         IRQ_FREE => irq_free(context, user)?,
         IRQ_SET_FD => irq_set_fd(context, user)?,
+        GET_FEATURES => get_features(user)?,
         cmd if is_grown(cmd, INFO) => Info::run(context, UserPtr::from_addr(arg))?,
         cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, UserPtr::from_addr(arg))?,
         ARM => context.arm()?,

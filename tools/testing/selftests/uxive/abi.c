@@ -19,6 +19,9 @@ LAYOUT(ocxl_ioctl_irq_fd, irq_offset, 0);
 LAYOUT(ocxl_ioctl_irq_fd, eventfd, 8);
 LAYOUT(ocxl_ioctl_irq_fd, reserved, 12);
 
+static_assert(sizeof(struct ocxl_ioctl_features) == 32, "size");
+LAYOUT(ocxl_ioctl_features, flags, 0);
+
 static_assert(sizeof(struct uxive_window) == 24, "size");
 LAYOUT(uxive_window, offset, 0);
 LAYOUT(uxive_window, length, 8);
@@ -91,6 +94,7 @@ TEST(ioctls_have_the_published_numbers)
 	EXPECT_EQ(0x4008ca11U, OCXL_IOCTL_IRQ_ALLOC);
 	EXPECT_EQ(0x8008ca12U, OCXL_IOCTL_IRQ_FREE);
 	EXPECT_EQ(0x8010ca13U, OCXL_IOCTL_IRQ_SET_FD);
+	EXPECT_EQ(0x4020ca16U, OCXL_IOCTL_GET_FEATURES);
 	EXPECT_EQ(0xc070ca40U, UXIVE_IOC_INFO);
 	EXPECT_EQ(0xc030ca41U, UXIVE_IOC_USER_DRAIN);
 	EXPECT_EQ(0x2000ca42U, UXIVE_IOC_ARM);
@@ -317,6 +321,11 @@ TEST_F(abi, unknown_ioctls_are_enotty)
 		{ "unassigned", _IO(OCXL_MAGIC, 0x2f) },
 		{ "ATTACH, without an AFU", OCXL_IOCTL_ATTACH },
 		{ "GET_METADATA, without an AFU", OCXL_IOCTL_GET_METADATA },
+		{ "ENABLE_P9_WAIT, without an AFU", OCXL_IOCTL_ENABLE_P9_WAIT },
+		{ "GET_FEATURES, short", _IOR(OCXL_MAGIC, 0x16, __u64) },
+		{ "ARM, with an argument", _IOW(UXIVE_MAGIC, 0x42, __u32) },
+		{ "INFO, in one direction", _IOR(UXIVE_MAGIC, 0x40, struct uxive_info) },
+		{ "unassigned", _IOWR(UXIVE_MAGIC, 0x7f, struct uxive_info) },
 	};
 	char arg[256] = {};
 
@@ -328,6 +337,25 @@ TEST_F(abi, unknown_ioctls_are_enotty)
 			TH_LOG("%s, NULL", unknown[i].what);
 	}
 	EXPECT_EQ(0, ux_count(self->fd));
+}
+
+TEST_F(abi, ocxl_features_are_not_offered)
+{
+	void *bad[] = {
+		NULL, self->unmapped, self->readonly, self->half, self->beyond,
+	};
+	struct ocxl_ioctl_features features;
+
+	memset(&features, 0xff, sizeof(features));
+	EXPECT_EQ(0, ux_ioctl(self->fd, OCXL_IOCTL_GET_FEATURES, &features));
+	for (size_t i = 0; i < ARRAY_SIZE(features.flags); i++) {
+		EXPECT_EQ(0, features.flags[i])
+			TH_LOG("word %zu", i);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-EFAULT, ux_ioctl(self->fd, OCXL_IOCTL_GET_FEATURES, bad[i]))
+			TH_LOG("pointer %zu", i);
+	}
 }
 
 TEST_F(abi, a_context_has_nothing_to_read)
