@@ -183,6 +183,15 @@ impl Context {
         self.queue.as_ref().ok_or(ENOMEM)
     }
 
+    /// Returns the chip of the number `id`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is none.
+    pub(crate) fn chip(&self, id: u32) -> Result<ChipId> {
+        self.shared.platform.chip(id)
+    }
+
     /// Allocates an interrupt of `chip`, or by default of the caller's chip if that has any left, and
     /// has `tell` tell the program its offset, in bytes. If that fails the interrupt is freed.
     ///

@@ -101,6 +101,9 @@ const USER_DRAIN: u32 = _IOWR::<UserDrain>(MAGIC, 0x41);
 /// `UXIVE_IOC_ARM`: has the next event signal the eventfd of a user-drained queue.
 const ARM: u32 = _IO(MAGIC, 0x42);
 
+/// `UXIVE_IOC_IRQ_ALLOC`: allocates an interrupt, of a given chip if the program wants that.
+const IRQ_ALLOC_FROM: u32 = _IOWR::<IrqAlloc>(MAGIC, 0x43);
+
 /// A structure of `<misc/uxive.h>`. It begins with its size, as the program knows it, and flags;
 /// later versions have more fields at the end.
 trait Extensible: FromBytes + IntoBytes {
@@ -285,6 +288,50 @@ impl UserDrain {
     }
 }
 
+/// `struct uxive_irq_alloc`
+#[repr(C)]
+#[derive(FromBytes, IntoBytes)]
+struct IrqAlloc {
+    size: u32,
+    flags: u32,
+    chip: u32,
+    reserved: u32,
+    offset: u64,
+}
+
+impl Extensible for IrqAlloc {
+    const FIRST_SIZE: usize = 24;
+    const FLAGS: u32 = Self::CHIP;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl IrqAlloc {
+    /// `UXIVE_ALLOC_CHIP`
+    const CHIP: u32 = 1 << 0;
+
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let mut argument = Argument::<Self>::read(user)?;
+        let alloc = &argument.value;
+        let chip = match (alloc.flags & Self::CHIP != 0, alloc.chip) {
+            (true, id) => Some(context.chip(id)?),
+            (false, 0) => None,
+            (false, _) => return Err(EINVAL),
+        };
+        if alloc.reserved != 0 {
+            return Err(EINVAL);
+        }
+
+        context.allocate(chip, |offset| {
+            argument.value.offset = offset;
+            argument.write()
+        })
+    }
+}
+
 /// Reads a structure that does not grow.
 fn read<T: FromBytes + IntoBytes>(user: UserSlice) -> Result<T> {
     let mut value = T::new_zeroed();
@@ -342,6 +389,7 @@ pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize>
         GET_FEATURES => get_features(user)?,
         cmd if is_grown(cmd, INFO) => Info::run(context, UserPtr::from_addr(arg))?,
         cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, UserPtr::from_addr(arg))?,
+        cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, UserPtr::from_addr(arg))?,
         ARM => context.arm()?,
         _ => return Err(ENOTTY),
     }

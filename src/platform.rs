@@ -96,7 +96,7 @@ const SPARES_FILLED: usize = SPARES_PER_CHIP / 4 * 3;
 
 /// A chip of the machine, as OPAL numbers them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ChipId(pub(crate) u32);
+pub(crate) struct ChipId(u32);
 
 impl ChipId {
     /// Returns the chip that the caller runs on, or did a moment ago, if firmware tells.
@@ -358,6 +358,17 @@ impl Platform {
         unsafe { extra::uxive_of_node_put(node) };
 
         !node.is_null()
+    }
+
+    /// Returns the chip of the number `id`, which is the `physical_package_id` of its CPUs in sysfs.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if no CPU of the machine is on such a chip.
+    pub(crate) fn chip(&self, id: u32) -> Result<ChipId> {
+        let mut pool = self.sources.pool.lock();
+
+        Ok(pool.chip(ChipId(id)).ok_or(ENODEV)?.id)
     }
 
     /// Returns how many sources are in somebody's hands, of [`MAX_SOURCES`].

@@ -104,4 +104,27 @@ struct uxive_user_drain {
 /* Has the next entry in a user-drained queue signal the eventfd, once. */
 #define UXIVE_IOC_ARM		_IO(UXIVE_MAGIC, 0x42)
 
+/* The interrupt is to come from @chip, and from no other. */
+#define UXIVE_ALLOC_CHIP	0x1
+
+/**
+ * struct uxive_irq_alloc - argument of UXIVE_IOC_IRQ_ALLOC
+ * @size: In: size of the structure.
+ * @flags: In: UXIVE_ALLOC_CHIP or 0.
+ * @chip: In: with UXIVE_ALLOC_CHIP the chip, as physical_package_id numbers it
+ *	in the topology of its CPUs in sysfs; without it 0.
+ * @reserved: In: must be 0.
+ * @offset: Out: offset of the trigger page.
+ */
+struct uxive_irq_alloc {
+	__u32 size;
+	__u32 flags;
+	__u32 chip;
+	__u32 reserved;
+	__u64 offset;
+};
+
+/* Allocates an interrupt, as OCXL_IOCTL_IRQ_ALLOC does. */
+#define UXIVE_IOC_IRQ_ALLOC	_IOWR(UXIVE_MAGIC, 0x43, struct uxive_irq_alloc)
+
 #endif /* _UAPI_MISC_UXIVE_H */

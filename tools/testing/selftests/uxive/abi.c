@@ -52,6 +52,13 @@ LAYOUT(uxive_user_drain, queue_entries, 24);
 LAYOUT(uxive_user_drain, esb_offset, 32);
 LAYOUT(uxive_user_drain, esb_stride, 40);
 
+static_assert(sizeof(struct uxive_irq_alloc) == 24, "size");
+LAYOUT(uxive_irq_alloc, size, 0);
+LAYOUT(uxive_irq_alloc, flags, 4);
+LAYOUT(uxive_irq_alloc, chip, 8);
+LAYOUT(uxive_irq_alloc, reserved, 12);
+LAYOUT(uxive_irq_alloc, offset, 16);
+
 FIXTURE(abi) {
 	int fd;
 	void *readonly;
@@ -98,6 +105,7 @@ TEST(ioctls_have_the_published_numbers)
 	EXPECT_EQ(0xc070ca40U, UXIVE_IOC_INFO);
 	EXPECT_EQ(0xc030ca41U, UXIVE_IOC_USER_DRAIN);
 	EXPECT_EQ(0x2000ca42U, UXIVE_IOC_ARM);
+	EXPECT_EQ(0xc018ca43U, UXIVE_IOC_IRQ_ALLOC);
 }
 
 TEST(the_node_is_a_misc_device_for_root_only)
@@ -657,6 +665,126 @@ TEST_F(abi, user_drain_takes_structures_that_have_grown)
 	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 	/* Nothing of that has set up a queue. */
 	drain.eventfd = event_new();
+	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+}
+
+TEST_F(abi, alloc_takes_structures_that_have_grown)
+{
+	struct uxive_irq_alloc alloc = { .flags = UXIVE_ALLOC_CHIP };
+	struct growing call = {
+		.cmd = UXIVE_IOC_IRQ_ALLOC, .good = &alloc, .known = sizeof(alloc),
+		.flags = UXIVE_ALLOC_CHIP, .end = pages_before_a_hole(),
+	};
+
+	for (int plain = 0; plain < 2; plain++) {
+		EXPECT_EQ(0, try_good_sizes(&call));
+		EXPECT_EQ(-EINVAL, try_too_small(&call));
+		EXPECT_EQ(-EINVAL, try_unknown_flags(&call));
+		EXPECT_EQ(-E2BIG, try_unknown_fields(&call));
+		EXPECT_EQ(-E2BIG, try_too_large(&call));
+		EXPECT_EQ(-EFAULT, try_bad_pointers(&call));
+		alloc.flags = 0;
+	}
+}
+
+/* The CPUs of the machine: the chip of each, or -1. */
+#define CPUS	64
+
+static int read_chips(int *chips)
+{
+	int count = 0;
+
+	for (int cpu = 0; cpu < CPUS; cpu++) {
+		char path[96];
+		FILE *file;
+
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/cpu/cpu%d/topology/physical_package_id", cpu);
+		file = fopen(path, "r");
+		chips[cpu] = -1;
+		if (file && fscanf(file, "%d", &chips[cpu]) == 1)
+			count++;
+		if (file)
+			fclose(file);
+	}
+	return count;
+}
+
+/* Which chip the last allocated interrupt is of: LISNs have its number in their upper bits. */
+static long lisn_chip(int fd)
+{
+	struct ux_irq irqs[16];
+	int count = ux_irqs(fd, irqs, ARRAY_SIZE(irqs));
+
+	return count < 1 || count > 16 ? -1 : (long)(irqs[count - 1].lisn >> 20);
+}
+
+TEST_F(abi, alloc_takes_from_the_chip_that_is_asked_for)
+{
+	int chips[CPUS], others = 0;
+	long of_chip[CPUS];
+	__u64 offset;
+
+	ASSERT_LT(0, read_chips(chips));
+	for (int cpu = 0; cpu < CPUS; cpu++) {
+		int fd = ux_open();
+
+		/* Wherever the caller runs, and for more than one. */
+		for (int from = 0; chips[cpu] >= 0 && from < 4; from++) {
+			pin_to_cpu(from);
+			ASSERT_EQ(0, ux_alloc_on(fd, chips[cpu], &offset));
+			EXPECT_EQ(slot_offset(from), offset);
+			of_chip[cpu] = from ? of_chip[cpu] : lisn_chip(fd);
+			EXPECT_EQ(of_chip[cpu], lisn_chip(fd)) TH_LOG("chip %d", chips[cpu]);
+		}
+		close(fd);
+	}
+	for (int cpu = 0; cpu < CPUS && chips[cpu] >= 0; cpu++) {
+		EXPECT_EQ(chips[cpu] == chips[0], of_chip[cpu] == of_chip[0]);
+		others += chips[cpu] != chips[0];
+	}
+	TH_LOG("%d CPUs are on another chip than the first", others);
+
+	/* Unless it is asked for, the caller's own is preferred. */
+	for (int cpu = 0; cpu < CPUS && chips[cpu] >= 0; cpu++) {
+		int fd = ux_open();
+
+		pin_to_cpu(cpu);
+		ASSERT_EQ(0, ux_alloc_on(fd, -1, &offset));
+		EXPECT_EQ(slot_offset(0), offset);
+		EXPECT_EQ(of_chip[cpu], lisn_chip(fd)) TH_LOG("CPU %d", cpu);
+		ASSERT_EQ(0, ux_alloc(fd, &offset));
+		EXPECT_EQ(of_chip[cpu], lisn_chip(fd)) TH_LOG("CPU %d", cpu);
+		close(fd);
+	}
+}
+
+TEST_F(abi, alloc_from_no_chip_allocates_nothing)
+{
+	struct uxive_irq_alloc alloc = { .size = sizeof(alloc), .chip = 1 };
+	int chips[CPUS], last = 0;
+	__u64 offset;
+
+	ASSERT_LT(0, read_chips(chips));
+	for (int cpu = 0; cpu < CPUS; cpu++)
+		last = chips[cpu] > last ? chips[cpu] : last;
+
+	const __u32 absent[] = { last + 1, last + 256, 1U << 31, INT32_MAX, ~0U };
+
+	for (size_t i = 0; i < ARRAY_SIZE(absent); i++) {
+		EXPECT_EQ(-ENODEV, ux_alloc_on(self->fd, absent[i], &offset))
+			TH_LOG("chip %u", absent[i]);
+	}
+	/* The number of a chip without the flag that says so. */
+	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &alloc));
+	alloc = (struct uxive_irq_alloc){ .size = sizeof(alloc), .reserved = 1 };
+	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &alloc));
+	EXPECT_EQ(0, ux_count(self->fd));
+	EXPECT_EQ(0, irqs_of(self->fd, false));
+
+	/* And leaves it open who drains the queue. */
+	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = event_new() };
+
 	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 }
 

@@ -79,6 +79,20 @@ static inline int ux_alloc(int fd, __u64 *offset)
 	return ux_ioctl(fd, OCXL_IOCTL_IRQ_ALLOC, offset);
 }
 
+/* From @chip, or from wherever the kernel likes if that is negative. */
+static inline int ux_alloc_on(int fd, long chip, __u64 *offset)
+{
+	struct uxive_irq_alloc arg = {
+		.size = sizeof(arg),
+		.flags = chip < 0 ? 0 : UXIVE_ALLOC_CHIP,
+		.chip = chip < 0 ? 0 : chip,
+	};
+	int ret = ux_ioctl(fd, UXIVE_IOC_IRQ_ALLOC, &arg);
+
+	*offset = arg.offset;
+	return ret;
+}
+
 /* Allocates @count interrupts; returns 0 or the first errno. */
 static inline int ux_fill(int fd, unsigned long count)
 {
