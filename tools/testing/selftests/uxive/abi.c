@@ -148,7 +148,7 @@ TEST_F(abi, contexts_have_slots_of_their_own)
 	ASSERT_EQ(0, ux_alloc(other, &offset));
 	EXPECT_EQ(slot_offset(0), offset);
 	ASSERT_EQ(0, ux_alloc(other, &offset));
-	EXPECT_EQ(-EINVAL, ux_free(self->fd, offset));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_FREE, EINVAL, ux_free(self->fd, offset));
 	EXPECT_EQ(1, ux_count(self->fd));
 	EXPECT_EQ(2, ux_count(other));
 	close(other);
@@ -182,7 +182,7 @@ TEST_F(abi, alloc_to_a_bad_pointer_allocates_nothing)
 	__u64 offset;
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		EXPECT_EQ(-EFAULT, ux_alloc(self->fd, bad[i]))
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EFAULT, ux_alloc(self->fd, bad[i]))
 			TH_LOG("pointer %zu", i);
 		EXPECT_EQ(0, ux_count(self->fd)) TH_LOG("pointer %zu", i);
 	}
@@ -200,9 +200,11 @@ TEST_F(abi, free_and_set_fd_of_a_bad_pointer_change_nothing)
 	ASSERT_EQ(0, ux_alloc(self->fd, &offset));
 	ASSERT_EQ(0, ux_bind(self->fd, offset, efd));
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		EXPECT_EQ(-EFAULT, ux_ioctl(self->fd, OCXL_IOCTL_IRQ_FREE, bad[i]))
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_FREE, EFAULT,
+			     ux_ioctl(self->fd, OCXL_IOCTL_IRQ_FREE, bad[i]))
 			TH_LOG("pointer %zu", i);
-		EXPECT_EQ(-EFAULT, ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, bad[i]))
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EFAULT,
+			     ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, bad[i]))
 			TH_LOG("pointer %zu", i);
 	}
 	EXPECT_EQ(1, ux_count(self->fd));
@@ -245,11 +247,12 @@ TEST_F(abi, an_offset_is_checked_whole)
 	ASSERT_EQ(0, ux_bind(self->fd, slot_offset(1), efd));
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		EXPECT_EQ(-EINVAL, ux_free(self->fd, bad[i].offset))
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_FREE, EINVAL, ux_free(self->fd, bad[i].offset))
 			TH_LOG("IRQ_FREE: %s", bad[i].what);
-		EXPECT_EQ(-EINVAL, ux_bind(self->fd, bad[i].offset, other))
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL,
+			     ux_bind(self->fd, bad[i].offset, other))
 			TH_LOG("IRQ_SET_FD: %s", bad[i].what);
-		EXPECT_EQ(-EINVAL, ux_bind(self->fd, bad[i].offset, -1))
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL, ux_bind(self->fd, bad[i].offset, -1))
 			TH_LOG("IRQ_SET_FD, unbind: %s", bad[i].what);
 		ASSERT_EQ(2, ux_count(self->fd)) TH_LOG("%s", bad[i].what);
 	}
@@ -275,20 +278,23 @@ TEST_F(abi, set_fd_refuses_what_is_no_eventfd_and_keeps_the_old_one)
 	ASSERT_EQ(0, ux_alloc(self->fd, &offset));
 	ASSERT_EQ(0, ux_bind(self->fd, offset, efd));
 
-	EXPECT_EQ(-EBADF, ux_bind(self->fd, offset, closed));
-	EXPECT_EQ(-EBADF, ux_bind(self->fd, offset, -2));
-	EXPECT_EQ(-EBADF, ux_bind(self->fd, offset, INT32_MIN));
-	EXPECT_EQ(-EBADF, ux_bind(self->fd, offset, INT32_MAX));
-	EXPECT_EQ(-EINVAL, ux_bind(self->fd, offset, pipes[0]));
-	EXPECT_EQ(-EINVAL, ux_bind(self->fd, offset, self->fd));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EBADF, ux_bind(self->fd, offset, closed));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EBADF, ux_bind(self->fd, offset, -2));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EBADF, ux_bind(self->fd, offset, INT32_MIN));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EBADF, ux_bind(self->fd, offset, INT32_MAX));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL, ux_bind(self->fd, offset, pipes[0]));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL, ux_bind(self->fd, offset, self->fd));
 
 	arg.irq_offset = offset;
 	arg.eventfd = other;
-	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, &arg));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL,
+		     ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, &arg));
 	arg.reserved = 1U << 31;
-	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, &arg));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL,
+		     ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, &arg));
 	arg.eventfd = -1;
-	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, &arg));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL,
+		     ux_ioctl(self->fd, OCXL_IOCTL_IRQ_SET_FD, &arg));
 
 	page = ux_map(self->fd, offset, STRIDE);
 	ASSERT_NE(MAP_FAILED, page);
@@ -338,10 +344,10 @@ TEST_F(abi, unknown_ioctls_are_enotty)
 	char arg[256] = {};
 
 	for (size_t i = 0; i < ARRAY_SIZE(unknown); i++) {
-		EXPECT_EQ(-ENOTTY, ux_ioctl(self->fd, unknown[i].cmd, arg))
+		EXPECT_ERRNO(ioctl, ENOTTY, ux_ioctl(self->fd, unknown[i].cmd, arg))
 			TH_LOG("%s", unknown[i].what);
 		/* Known or not is decided before the argument is looked at. */
-		EXPECT_EQ(-ENOTTY, ux_ioctl(self->fd, unknown[i].cmd, NULL))
+		EXPECT_ERRNO(ioctl, ENOTTY, ux_ioctl(self->fd, unknown[i].cmd, NULL))
 			TH_LOG("%s, NULL", unknown[i].what);
 	}
 	EXPECT_EQ(0, ux_count(self->fd));
@@ -361,7 +367,8 @@ TEST_F(abi, ocxl_features_are_not_offered)
 			TH_LOG("word %zu", i);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		EXPECT_EQ(-EFAULT, ux_ioctl(self->fd, OCXL_IOCTL_GET_FEATURES, bad[i]))
+		EXPECT_ERRNO(OCXL_IOCTL_GET_FEATURES, EFAULT,
+			     ux_ioctl(self->fd, OCXL_IOCTL_GET_FEATURES, bad[i]))
 			TH_LOG("pointer %zu", i);
 	}
 }
@@ -372,10 +379,8 @@ TEST_F(abi, a_context_has_nothing_to_read)
 	char byte = 0;
 
 	EXPECT_EQ(0, poll(&pfd, 1, 0));
-	EXPECT_EQ(-1, read(self->fd, &byte, 1));
-	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(-1, write(self->fd, &byte, 1));
-	EXPECT_EQ(EINVAL, errno);
+	EXPECT_ERRNO(read, EINVAL, read(self->fd, &byte, 1) < 0 ? -errno : 0);
+	EXPECT_ERRNO(write, EINVAL, write(self->fd, &byte, 1) < 0 ? -errno : 0);
 }
 
 /* What info says of the use, in a context or in all. */
@@ -459,7 +464,7 @@ TEST_F(abi, info_counts_what_is_in_use)
 	EXPECT_EQ(2, irqs_of(self->fd, false));
 	EXPECT_EQ(before + 4, irqs_of(other, true));
 	/* A call that fails uses nothing. */
-	EXPECT_EQ(-EFAULT, ux_alloc(self->fd, self->readonly));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EFAULT, ux_alloc(self->fd, self->readonly));
 	EXPECT_EQ(2, irqs_of(self->fd, false));
 	EXPECT_EQ(before + 4, irqs_of(self->fd, true));
 
@@ -629,11 +634,11 @@ TEST_F(abi, info_takes_structures_that_have_grown)
 	};
 
 	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_EQ(-EINVAL, try_too_small(&call));
-	EXPECT_EQ(-EINVAL, try_unknown_flags(&call));
-	EXPECT_EQ(-E2BIG, try_unknown_fields(&call));
-	EXPECT_EQ(-E2BIG, try_too_large(&call));
-	EXPECT_EQ(-EFAULT, try_bad_pointers(&call));
+	EXPECT_ERRNO(UXIVE_IOC_INFO, EINVAL, try_too_small(&call));
+	EXPECT_ERRNO(UXIVE_IOC_INFO, EINVAL, try_unknown_flags(&call));
+	EXPECT_ERRNO(UXIVE_IOC_INFO, E2BIG, try_unknown_fields(&call));
+	EXPECT_ERRNO(UXIVE_IOC_INFO, E2BIG, try_too_large(&call));
+	EXPECT_ERRNO(UXIVE_IOC_INFO, EFAULT, try_bad_pointers(&call));
 }
 
 TEST_F(abi, user_drain_takes_structures_that_have_grown)
@@ -647,22 +652,26 @@ TEST_F(abi, user_drain_takes_structures_that_have_grown)
 
 	close(closed);
 	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_EQ(-EINVAL, try_too_small(&call));
-	EXPECT_EQ(-EINVAL, try_unknown_flags(&call));
-	EXPECT_EQ(-E2BIG, try_unknown_fields(&call));
-	EXPECT_EQ(-E2BIG, try_too_large(&call));
-	EXPECT_EQ(-EFAULT, try_bad_pointers(&call));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL, try_too_small(&call));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL, try_unknown_flags(&call));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, E2BIG, try_unknown_fields(&call));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, E2BIG, try_too_large(&call));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EFAULT, try_bad_pointers(&call));
 
 	drain.size = sizeof(drain);
 	drain.reserved = 1;
-	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL,
+		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 	drain.reserved = 0;
 	drain.eventfd = closed;
-	EXPECT_EQ(-EBADF, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBADF,
+		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 	drain.eventfd = -2;
-	EXPECT_EQ(-EBADF, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBADF,
+		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 	drain.eventfd = other;
-	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL,
+		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 	/* Nothing of that has set up a queue. */
 	drain.eventfd = event_new();
 	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
@@ -678,11 +687,11 @@ TEST_F(abi, alloc_takes_structures_that_have_grown)
 
 	for (int plain = 0; plain < 2; plain++) {
 		EXPECT_EQ(0, try_good_sizes(&call));
-		EXPECT_EQ(-EINVAL, try_too_small(&call));
-		EXPECT_EQ(-EINVAL, try_unknown_flags(&call));
-		EXPECT_EQ(-E2BIG, try_unknown_fields(&call));
-		EXPECT_EQ(-E2BIG, try_too_large(&call));
-		EXPECT_EQ(-EFAULT, try_bad_pointers(&call));
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EINVAL, try_too_small(&call));
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EINVAL, try_unknown_flags(&call));
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, E2BIG, try_unknown_fields(&call));
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, E2BIG, try_too_large(&call));
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EFAULT, try_bad_pointers(&call));
 		alloc.flags = 0;
 	}
 }
@@ -772,13 +781,14 @@ TEST_F(abi, alloc_from_no_chip_allocates_nothing)
 	const __u32 absent[] = { last + 1, last + 256, 1U << 31, INT32_MAX, ~0U };
 
 	for (size_t i = 0; i < ARRAY_SIZE(absent); i++) {
-		EXPECT_EQ(-ENODEV, ux_alloc_on(self->fd, absent[i], &offset))
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENODEV,
+			     ux_alloc_on(self->fd, absent[i], &offset))
 			TH_LOG("chip %u", absent[i]);
 	}
 	/* The number of a chip without the flag that says so. */
-	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &alloc));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EINVAL, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &alloc));
 	alloc = (struct uxive_irq_alloc){ .size = sizeof(alloc), .reserved = 1 };
-	EXPECT_EQ(-EINVAL, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &alloc));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EINVAL, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &alloc));
 	EXPECT_EQ(0, ux_count(self->fd));
 	EXPECT_EQ(0, irqs_of(self->fd, false));
 

@@ -520,20 +520,20 @@ TEST(user_drain_is_chosen_once_and_before_the_first_interrupt)
 	struct uxive_user_drain arg;
 	__u64 offset;
 
-	EXPECT_EQ(-EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_ARM, EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
 	EXPECT_EQ(0, user_drain(fd, efd, &arg));
 	EXPECT_EQ(ENTRIES, arg.queue_entries);
-	EXPECT_EQ(-EBUSY, user_drain(fd, efd, &arg));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBUSY, user_drain(fd, efd, &arg));
 	EXPECT_EQ(0, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
 	EXPECT_EQ(0, ux_alloc(fd, &offset));
 	/* Events have one way: to the program's own eyes. */
-	EXPECT_EQ(-EINVAL, ux_bind(fd, offset, efd));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL, ux_bind(fd, offset, efd));
 	close(fd);
 
 	fd = ux_open();
 	EXPECT_EQ(0, ux_alloc(fd, &offset));
-	EXPECT_EQ(-EBUSY, user_drain(fd, efd, &arg));
-	EXPECT_EQ(-EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBUSY, user_drain(fd, efd, &arg));
+	EXPECT_ERRNO(UXIVE_IOC_ARM, EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
 	close(fd);
 }
 

@@ -9,7 +9,6 @@
  * fail-nth). For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
 #include "uxive_selftest.h"
-#include <misc/uxive.h>
 
 #define MAX_STEPS	500
 
@@ -206,11 +205,14 @@ static void end_fault(struct steps *steps, int ret)
 		steps->unexpected = ret;
 }
 
-/* All steps have been tried, and they failed with each of these errors and no other. */
-#define EXPECT_FAULTS(...) do {						\
+/*
+ * All steps of @call have been tried, and they failed with each of these errors,
+ * which are documented for it (see EXPECT_ERRNO), and no other.
+ */
+#define EXPECT_FAULTS(call, ...) do {					\
 	const int errors[] = { __VA_ARGS__ };				\
 									\
-	TH_LOG("%d steps, of which %d are fatal",			\
+	TH_LOG(#call ": %d steps, of which %d are fatal",		\
 	       self->steps.step - 1, self->steps.fatal);		\
 	EXPECT_FALSE(self->steps.hit);					\
 	EXPECT_EQ(0, self->steps.unexpected);				\
@@ -227,6 +229,8 @@ static void end_fault(struct steps *steps, int ret)
 
 TEST_F(faults, open_fails_clean)
 {
+	/* Not the copy of the path. */
+	ASSERT_TRUE(select_faults(MEMORY | DRIVER));
 	while (next_fault(&self->steps)) {
 		int fd = ux_open();
 
@@ -236,7 +240,7 @@ TEST_F(faults, open_fails_clean)
 		EXPECT_EQ(0, ux_fill(fd, 1));
 		close(fd);
 	}
-	EXPECT_FAULTS(ENOMEM, EFAULT, ENFILE);
+	EXPECT_FAULTS(open, ENOMEM, ENFILE);
 }
 
 TEST_F(faults, alloc_leaves_nothing_behind)
@@ -262,7 +266,7 @@ TEST_F(faults, alloc_leaves_nothing_behind)
 		close(fd);
 		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
 	}
-	EXPECT_FAULTS(ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
+	EXPECT_FAULTS(OCXL_IOCTL_IRQ_ALLOC, ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
 }
 
 TEST_F(faults, further_allocs_leave_nothing_behind)
@@ -281,7 +285,32 @@ TEST_F(faults, further_allocs_leave_nothing_behind)
 		EXPECT_EQ(slot_offset(1), offset);
 		ASSERT_EQ(0, ux_free(self->fd, offset));
 	}
-	EXPECT_FAULTS(EFAULT, ENXIO);
+	EXPECT_FAULTS(OCXL_IOCTL_IRQ_ALLOC, EFAULT, ENXIO);
+}
+
+TEST_F(faults, alloc_on_a_chip_leaves_nothing_behind)
+{
+	__u64 offset;
+
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
+	for (;;) {
+		int fd = ux_open(), ret;
+
+		ASSERT_LE(0, fd);
+		if (!next_fault(&self->steps)) {
+			close(fd);
+			break;
+		}
+		ret = ux_alloc_on(fd, 0, &offset);
+		end_fault(&self->steps, ret);
+		ASSERT_EQ(ret ? 0 : 1, ux_count(fd));
+		if (ret)
+			ASSERT_EQ(0, ux_alloc_on(fd, 0, &offset));
+		EXPECT_EQ(IRQ_BASE, offset);
+		close(fd);
+		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	}
+	EXPECT_FAULTS(UXIVE_IOC_IRQ_ALLOC, ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
 }
 
 TEST_F(faults, user_drain_leaves_nothing_behind)
@@ -307,8 +336,24 @@ TEST_F(faults, user_drain_leaves_nothing_behind)
 		close(fd);
 		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
 	}
-	EXPECT_FAULTS(ENOMEM, EFAULT, ENOSPC, EIO);
+	EXPECT_FAULTS(UXIVE_IOC_USER_DRAIN, ENOMEM, EFAULT, ENOSPC, EIO);
 	close(efd);
+}
+
+TEST_F(faults, info_and_features_can_be_asked_again)
+{
+	struct ocxl_ioctl_features features;
+	struct uxive_info info;
+
+	while (next_fault(&self->steps))
+		end_fault(&self->steps, ux_info(self->fd, &info));
+	EXPECT_FAULTS(UXIVE_IOC_INFO, EFAULT);
+
+	self->steps = (struct steps){ .nth = self->steps.nth };
+	while (next_fault(&self->steps))
+		end_fault(&self->steps,
+			  ux_ioctl(self->fd, OCXL_IOCTL_GET_FEATURES, &features));
+	EXPECT_FAULTS(OCXL_IOCTL_GET_FEATURES, EFAULT);
 }
 
 TEST_F(faults, set_fd_keeps_the_old_eventfd)
@@ -329,7 +374,7 @@ TEST_F(faults, set_fd_keeps_the_old_eventfd)
 		EXPECT_EQ(0, event_read(ret ? new : old));
 		ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, old));
 	}
-	EXPECT_FAULTS(EFAULT);
+	EXPECT_FAULTS(OCXL_IOCTL_IRQ_SET_FD, EFAULT);
 	munmap(page, STRIDE);
 	close(old);
 	close(new);
@@ -347,7 +392,7 @@ TEST_F(faults, free_needs_no_memory)
 		ASSERT_EQ(ret ? 1 : 0, ux_count(self->fd));
 		ASSERT_EQ(0, ret ? 0 : ux_fill(self->fd, 1));
 	}
-	EXPECT_FAULTS(EFAULT);
+	EXPECT_FAULTS(OCXL_IOCTL_IRQ_FREE, EFAULT);
 }
 
 TEST_F(faults, mmap_is_enomem)
@@ -366,7 +411,7 @@ TEST_F(faults, mmap_is_enomem)
 		EXPECT_EQ(1, event_wait(efd));
 		munmap(window, WINDOW);
 	}
-	EXPECT_FAULTS(ENOMEM);
+	EXPECT_FAULTS(mmap, ENOMEM);
 	close(efd);
 }
 

@@ -48,7 +48,7 @@ TEST_F(module, an_open_file_keeps_it)
 	int fd = ux_open();
 
 	ASSERT_LE(0, fd);
-	EXPECT_EQ(-EWOULDBLOCK, unload());
+	EXPECT_ERRNO(delete_module, EWOULDBLOCK, unload());
 	/* The refusal has harmed nothing. */
 	EXPECT_EQ(0, access(UXIVE_DEV, F_OK));
 	EXPECT_EQ(0, ux_fill(fd, 1));
@@ -68,7 +68,7 @@ TEST_F(module, a_mapping_keeps_it)
 	page = ux_map(fd, IRQ_BASE, STRIDE);
 	ASSERT_NE(MAP_FAILED, page);
 	close(fd);
-	EXPECT_EQ(-EWOULDBLOCK, unload());
+	EXPECT_ERRNO(delete_module, EWOULDBLOCK, unload());
 	ring(page);
 	EXPECT_EQ(1, event_wait(efd));
 	munmap(page, STRIDE);

@@ -49,14 +49,14 @@ TEST(loading_is_enodev_and_says_why)
 	ASSERT_EQ(0, access(UXIVE_MODULE, R_OK));
 	for (int n = 0; n < 3; n++) {
 		ASSERT_EQ(0, lseek(kmsg, 0, SEEK_END));
-		EXPECT_EQ(-ENODEV, load());
+		EXPECT_ERRNO(init_module, ENODEV, load());
 		EXPECT_EQ(1, complaints(kmsg));
 	}
 }
 
 TEST(nothing_is_left_of_it)
 {
-	EXPECT_EQ(-ENODEV, load());
+	EXPECT_ERRNO(init_module, ENODEV, load());
 	EXPECT_EQ(-ENOENT, ux_open());
 	EXPECT_EQ(-1, access("/sys/class/misc/uxive", F_OK));
 	EXPECT_EQ(-1, access("/sys/module/uxive", F_OK));

@@ -53,6 +53,13 @@
 /* For tests that do much: the debug kernel on a busy host is slow. */
 #define LONG_TEST	240
 
+/*
+ * Expects that @call was refused with @error, which the documentation lists for
+ * it: make lint asks for a test of each that is listed.
+ */
+#define EXPECT_ERRNO(call, error, ret)					\
+	__EXPECT(-(error), "-" #error, ret, #call ": " #ret, ==, 0)
+
 static inline __u64 slot_offset(unsigned long slot)
 {
 	return IRQ_BASE + slot * STRIDE;
