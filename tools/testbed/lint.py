@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 
+import errnos
 from driver import LIBRARY, LIBRARY_OPTIONS, RUST, TESTS, Programs, out_of_tree, test_modules
 from kernel import Kernel, Source
 from steps import Failed, REPO, in_mounts, made
@@ -80,6 +81,11 @@ def rustdoc_library():
     return tool(["rustdoc", "--edition=2021", *LIBRARY_OPTIONS, "-Dwarnings", "--output=/tmp/rustdoc-library", LIBRARY])
 
 
+def documented_errnos():
+    return "\n".join(errnos.check(REPO / "Documentation/userspace-api/uxive.rst",
+                                  tree("tools/testing/selftests/uxive/*.[ch]"), tree("src/**/*.rs")))
+
+
 def lint():
     debug = Kernel(Source(), "debug")
     # Anew, so that every warning is in the log.
@@ -98,6 +104,7 @@ def lint():
         "checkpatch": lambda: checkpatch(source, tree(*C_FILES), "-f"),
         "checkpatch of patches": lambda: checkpatch(source, tree("tools/testbed/patches/*.patch")),
         "shellcheck": lambda: tool(["shellcheck", *shell_files()]),
+        "errnos": documented_errnos,
         "python": lambda: compile_python(tree("tools/**/*.py")),
     }
     bad = 0

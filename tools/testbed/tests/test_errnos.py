@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Does errnos.py see what is missing on either side?"""
+
+import unittest
+
+from errnos import compare, documented, returned, tested
+
+DOCUMENT = """
+Ioctls
+======
+
+All fail at times, as with ``EPERM``.
+
+UXIVE_IOC_THIS
+--------------
+
+Does this. ``EFAULT`` in prose is not a list.
+
+``EINVAL``
+\tNo.
+
+``ENOSPC``, ``EIO``
+\tFull.
+
+read() and write()
+------------------
+
+``EINVAL``
+\tNever.
+
+Windows
+=======
+
+Text.
+"""
+
+
+class Documented(unittest.TestCase):
+    def test_lists_by_call(self):
+        found, wrong = documented(DOCUMENT)
+        self.assertEqual(wrong, [])
+        self.assertEqual(found, {("UXIVE_IOC_THIS", "EINVAL"), ("UXIVE_IOC_THIS", "ENOSPC"), ("UXIVE_IOC_THIS", "EIO"),
+                                 ("read", "EINVAL"), ("write", "EINVAL")})
+
+    def test_a_list_outside_a_call_is_wrong(self):
+        found, wrong = documented(DOCUMENT + "\n``EBUSY``\n\tSometimes.\n")
+        self.assertNotIn("EBUSY", {name for _, name in found})
+        self.assertEqual(len(wrong), 1)
+
+    def test_a_name_that_is_no_errno_is_wrong(self):
+        _, wrong = documented(DOCUMENT.replace("``EIO``", "``EIOO``"))
+        self.assertEqual(len(wrong), 1)
+
+    def test_a_short_underline_is_no_heading(self):
+        found, wrong = documented("open()\n---\n\n``EIO``\n\tNo.\n")
+        self.assertEqual((found, len(wrong)), (set(), 1))
+
+
+class Tested(unittest.TestCase):
+    def test_calls_and_errnos(self):
+        text = "EXPECT_ERRNO(open, ENFILE, ret);\n\tEXPECT_ERRNO(UXIVE_IOC_THIS, EINVAL,\n\t\t     try());\n"
+        self.assertEqual(tested(text), {("open", "ENFILE"), ("UXIVE_IOC_THIS", "EINVAL")})
+
+    def test_several_of_one_call(self):
+        self.assertEqual(tested("\tEXPECT_FAULTS(mmap, ENOMEM,\n\t\t      EIO);"), {("mmap", "ENOMEM"), ("mmap", "EIO")})
+
+    def test_comments_and_the_definition_do_not_count(self):
+        text = "/* EXPECT_ERRNO(open, EIO, 0) */ // EXPECT_ERRNO(open, EIO, 0)\n#define EXPECT_ERRNO(call, error, ret) x\n"
+        text += "#define EXPECT_FAULTS(call, ...) x\n"
+        self.assertEqual(tested(text), set())
+
+
+class Returned(unittest.TestCase):
+    def test_code_and_not_comments(self):
+        self.assertEqual(returned("/// `EPERM` if not.\nreturn Err(EIO); // EBUSY\nconst ESB: u8 = ENTRIES;"), {"EIO"})
+
+
+class Compared(unittest.TestCase):
+    BOTH = {("open", "EIO")}
+
+    def test_content(self):
+        self.assertEqual(compare(self.BOTH, self.BOTH, {"EIO"}), [])
+
+    def test_documented_and_not_tested(self):
+        self.assertEqual(len(compare(self.BOTH, set(), set())), 1)
+
+    def test_tested_and_not_documented(self):
+        self.assertEqual(len(compare(set(), self.BOTH, set())), 1)
+
+    def test_tested_for_another_call(self):
+        self.assertEqual(len(compare(self.BOTH, {("close", "EIO")}, set())), 2)
+
+    def test_returned_and_not_documented(self):
+        self.assertEqual(len(compare(self.BOTH, self.BOTH, {"EIO", "EPERM"})), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
