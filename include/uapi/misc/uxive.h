@@ -79,7 +79,7 @@ struct uxive_info {
  * struct uxive_user_drain - argument of UXIVE_IOC_USER_DRAIN
  * @size: In: size of the structure.
  * @flags: In: none defined, must be 0.
- * @eventfd: In: eventfd to signal when the armed queue has an entry.
+ * @eventfd: In: eventfd to signal when the armed queue has an entry, or -1.
  * @reserved: In: must be 0.
  * @queue_offset: Out: offset at which the event queue can be mapped.
  * @queue_entries: Out: number of 4-byte entries of the queue, a power of two.

@@ -677,6 +677,33 @@ TEST_F(abi, user_drain_takes_structures_that_have_grown)
 	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 }
 
+static int polled(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLPRI };
+
+	return poll(&pfd, 1, 0) < 0 ? -1 : pfd.revents;
+}
+
+TEST_F(abi, poll_tells_of_events_in_a_user_drained_queue)
+{
+	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct pollfd pfd = { .fd = self->fd, .events = POLLPRI };
+	__u64 offset;
+	void *page;
+
+	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+	page = ux_map(self->fd, offset, STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+	EXPECT_EQ(0, polled(self->fd));
+	ring(page);
+	EXPECT_EQ(1, poll(&pfd, 1, WATCHDOG_MS));
+	EXPECT_EQ(POLLPRI, polled(self->fd));
+	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_EQ(0, polled(self->fd));
+	munmap(page, STRIDE);
+}
+
 TEST_F(abi, alloc_takes_structures_that_have_grown)
 {
 	struct uxive_irq_alloc alloc = { .flags = UXIVE_ALLOC_CHIP };
