@@ -55,7 +55,7 @@ static bool kernel_functions(const char *first, const char *last, char *start, c
 
 static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY, FAIL_UXIVE };
 
-#define INJECTORS	(sizeof(injectors) / sizeof(injectors[0]))
+#define INJECTORS	ARRAY_SIZE(injectors)
 
 /* What can be made to fail. */
 enum {
@@ -216,7 +216,7 @@ static void end_fault(struct steps *steps, int ret)
 	       self->steps.step - 1, self->steps.fatal);		\
 	EXPECT_FALSE(self->steps.hit);					\
 	EXPECT_EQ(0, self->steps.unexpected);				\
-	for (unsigned int i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) { \
+	for (unsigned int i = 0; i < ARRAY_SIZE(errors); i++) {	\
 		EXPECT_TRUE(self->steps.seen[errors[i]])		\
 			TH_LOG("%s did not come", strerror(errors[i]));	\
 		self->steps.seen[errors[i]] = false;			\
