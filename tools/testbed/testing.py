@@ -44,15 +44,17 @@ class Suite:
 
 
 class Configuration:
-    """A kernel, how the driver comes into it, and its command line."""
+    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp and -M."""
 
-    def __init__(self, name, kernel, module=None, load=True, append=""):
+    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None):
         self.name = name
         self.kernel = kernel
         self.builtin = module if isinstance(module, InTree) else None
         self.module = None if self.builtin else module
         self.load = load and not self.builtin
         self.append = append
+        self.cpus = cpus
+        self.machine = machine
         self.copy = BUILD / name / "vmlinux"
 
     def steps(self):
@@ -187,7 +189,7 @@ def boot(configuration, suites, programs, modules, whole, results):
     token = new_token()
     image = initramfs(configuration.kernel.path, name, files,
                       "".join(job(number, command) for number, (_, command) in enumerate(jobs)), token)
-    machine = Machine(name, configuration.image(), image, configuration.append)
+    machine = Machine(name, configuration.image(), image, configuration.append, configuration.cpus, configuration.machine)
     say(f"booting {configuration.name}, console {shown(machine.console_log)}")
     running, output = None, b""
     try:
@@ -253,6 +255,9 @@ def test(only=None):
         "debug": Configuration("debug", debug, out_of_tree(debug)),
         "debug-builtin": Configuration("debug-builtin", debug, InTree(debug, "y")),
         "base": Configuration("base", base, out_of_tree(base)),
+        "smp1": Configuration("smp1", base, out_of_tree(base), cpus="1"),
+        "smp4": Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2"),
+        "power10": Configuration("power10", base, out_of_tree(base), machine="powernv10"),
         "noxive": Configuration("noxive", base, out_of_tree(base), load=False, append="xive=off"),
     }
     unknown = {name for suite in suites for name in suite.configurations} - {HOST, *configurations}
