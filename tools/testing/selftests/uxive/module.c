@@ -9,16 +9,12 @@
 
 static int load(void)
 {
-	int fd = open(UXIVE_MODULE, O_RDONLY | O_CLOEXEC);
-	int ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
-
-	close(fd);
-	return ret;
+	return module_load(UXIVE_MODULE);
 }
 
 static int unload(void)
 {
-	return syscall(SYS_delete_module, "uxive", O_NONBLOCK) ? -errno : 0;
+	return module_unload("uxive");
 }
 
 static bool is_loaded(void)

@@ -7,15 +7,6 @@
  */
 #include "uxive_selftest.h"
 
-static int load(void)
-{
-	int fd = open(UXIVE_MODULE, O_RDONLY | O_CLOEXEC);
-	int ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
-
-	close(fd);
-	return ret;
-}
-
 /* Lines of the driver about XIVE among the records that @kmsg has not read. */
 static int complaints(int kmsg)
 {
@@ -49,14 +40,14 @@ TEST(loading_is_enodev_and_says_why)
 	ASSERT_EQ(0, access(UXIVE_MODULE, R_OK));
 	for (int n = 0; n < 3; n++) {
 		ASSERT_EQ(0, lseek(kmsg, 0, SEEK_END));
-		EXPECT_ERRNO(init_module, ENODEV, load());
+		EXPECT_ERRNO(init_module, ENODEV, module_load(UXIVE_MODULE));
 		EXPECT_EQ(1, complaints(kmsg));
 	}
 }
 
 TEST(nothing_is_left_of_it)
 {
-	EXPECT_ERRNO(init_module, ENODEV, load());
+	EXPECT_ERRNO(init_module, ENODEV, module_load(UXIVE_MODULE));
 	EXPECT_EQ(-ENOENT, ux_open());
 	EXPECT_EQ(-1, access("/sys/class/misc/uxive", F_OK));
 	EXPECT_EQ(-1, access("/sys/module/uxive", F_OK));
