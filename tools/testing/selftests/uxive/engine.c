@@ -92,33 +92,78 @@ static void *ringer_run(void *arg)
 	return NULL;
 }
 
+/* The CPU that is farthest from CPU 0: on another chip, if there is one. */
+static unsigned int far_cpu(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) - 1;
+}
+
+static int chip_of_cpu(unsigned int cpu)
+{
+	char path[80];
+	int chip = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path),
+		 "/sys/devices/system/cpu/cpu%u/topology/physical_package_id", cpu);
+	file = fopen(path, "r");
+	if (!file || fscanf(file, "%d", &chip) != 1)
+		abort();
+	fclose(file);
+	return chip;
+}
+
+/* Each chip has a million LISNs. */
+static bool same_chip(__u64 lisn, __u64 other)
+{
+	return lisn >> 20 == other >> 20;
+}
+
+/*
+ * A source is one of the chip whose CPU allocates it. Slots 0 to @irqs stay in
+ * use, but every second one gets a source that is near to the far CPU.
+ */
+static bool spread(int fd, unsigned long irqs)
+{
+	bool done = true;
+
+	for (unsigned long i = 1; i < irqs; i += 2)
+		done = done && !ux_free(fd, slot_offset(i));
+	pin_to_cpu(far_cpu());
+	done = done && !ux_fill(fd, irqs / 2);
+	pin_to_cpu(0);
+	return done;
+}
+
 FIXTURE(user) {
 	struct uxive_drain user;
 };
 
 FIXTURE_VARIANT(user) {
-	unsigned int ringer_cpu;
+	bool other_cpu;
 	int spins;
 };
 
 FIXTURE_VARIANT_ADD(user, same_cpu_always_blocking) {
-	.ringer_cpu = 0,
+	.other_cpu = false,
 	.spins = 1,
 };
 
 FIXTURE_VARIANT_ADD(user, other_cpu_polling) {
-	.ringer_cpu = 1,
+	.other_cpu = true,
 	.spins = 1000,
 };
 
 FIXTURE_VARIANT_ADD(user, other_cpu_on_the_edge) {
-	.ringer_cpu = 1,
+	.other_cpu = true,
 	.spins = 3,
 };
 
 FIXTURE_SETUP(user)
 {
+	pin_to_cpu(0);
 	ASSERT_TRUE(user_open(&self->user, 64));
+	ASSERT_TRUE(spread(self->user.fd, 64));
 }
 
 FIXTURE_TEARDOWN(user)
@@ -129,13 +174,12 @@ FIXTURE_TEARDOWN(user)
 TEST_F_TIMEOUT(user, acknowledged_rings_are_neither_lost_nor_doubled, LONG_TEST)
 {
 	struct ringer ringer = {
-		.cpu = variant->ringer_cpu % sysconf(_SC_NPROCESSORS_ONLN),
+		.cpu = variant->other_cpu ? far_cpu() : 0,
 		.irqs = 64, .pages = self->user.esb, .stride = ESB_STRIDE,
 		.rings = rings_to_send(),
 	};
 	long blocked = 0, n;
 
-	pin_to_cpu(0);
 	ASSERT_EQ(0, pthread_create(&ringer.thread, NULL, ringer_run, &ringer));
 	for (n = 0; n < ringer.rings; n++) {
 		int irq = user_next(&self->user, variant->spins, &blocked);
@@ -151,7 +195,77 @@ TEST_F_TIMEOUT(user, acknowledged_rings_are_neither_lost_nor_doubled, LONG_TEST)
 	EXPECT_EQ(-1, uxive_drain_try_next(&self->user));
 	/* It did not only poll. */
 	EXPECT_LT(0, blocked);
-	TH_LOG("%ld rings, blocked %ld times", n, blocked);
+	TH_LOG("%ld rings from CPU %u, blocked %ld times", n, ringer.cpu, blocked);
+}
+
+FIXTURE(kernel) {
+	int fd;
+	int efd[64];
+	void *pages;
+};
+
+FIXTURE_VARIANT(kernel) {
+	bool other_cpu;
+};
+
+FIXTURE_VARIANT_ADD(kernel, same_cpu) {
+	.other_cpu = false,
+};
+
+FIXTURE_VARIANT_ADD(kernel, other_cpu) {
+	.other_cpu = true,
+};
+
+FIXTURE_SETUP(kernel)
+{
+	pin_to_cpu(0);
+	self->fd = ux_open();
+	ASSERT_EQ(0, ux_fill(self->fd, 64));
+	ASSERT_TRUE(spread(self->fd, 64));
+	for (int i = 0; i < 64; i++) {
+		self->efd[i] = event_new();
+		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(i), self->efd[i]));
+	}
+	self->pages = ux_map(self->fd, IRQ_BASE, 64 * STRIDE);
+	ASSERT_NE(MAP_FAILED, self->pages);
+}
+
+FIXTURE_TEARDOWN(kernel)
+{
+	munmap(self->pages, 64 * STRIDE);
+	close(self->fd);
+	for (int i = 0; i < 64; i++)
+		close(self->efd[i]);
+}
+
+TEST_F_TIMEOUT(kernel, acknowledged_rings_are_neither_lost_nor_doubled, LONG_TEST)
+{
+	struct ringer ringer = {
+		.cpu = variant->other_cpu ? far_cpu() : 0,
+		.irqs = 64, .pages = self->pages, .stride = STRIDE,
+		.rings = rings_to_send(),
+	};
+	struct ux_irq irqs[64];
+	int remote = 0;
+	long n;
+
+	ASSERT_EQ(64, ux_irqs(self->fd, irqs, 64));
+	for (int i = 0; i < 64; i++)
+		remote += !same_chip(irqs[i].lisn, irqs[0].lisn);
+	EXPECT_EQ(chip_of_cpu(0) == chip_of_cpu(far_cpu()) ? 0 : 32, remote);
+
+	ASSERT_EQ(0, pthread_create(&ringer.thread, NULL, ringer_run, &ringer));
+	for (n = 0; n < ringer.rings; n++) {
+		if (event_wait(self->efd[n % 64]) != 1)
+			break;
+		atomic_fetch_add(&ringer.acked, 1);
+	}
+	atomic_store(&ringer.stop, true);
+	pthread_join(ringer.thread, NULL);
+	EXPECT_EQ(ringer.rings, n);
+	for (int i = 0; i < 64; i++)
+		EXPECT_EQ(0, event_read(self->efd[i]));
+	TH_LOG("%ld rings from CPU %u, %d of 64 sources on another chip", n, ringer.cpu, remote);
 }
 
 /* For tests that need nothing but time. */
@@ -166,27 +280,47 @@ FIXTURE_TEARDOWN(engine)
 {
 }
 
-TEST_F_TIMEOUT(engine, kernel_drain_loses_no_acknowledged_ring, LONG_TEST)
+/*
+ * The second ring comes at any moment of the handler's run for the first, also
+ * at the one between its last look and that the escalation is unmasked. From
+ * each CPU, as there is one that the escalation interrupts.
+ */
+TEST_F_TIMEOUT(engine, kernel_drain_loses_no_ring_at_any_distance, LONG_TEST)
 {
 	int fd = ux_open(), efd = event_new();
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	long n = 0, together = 0;
 	void *pages;
 
-	ASSERT_EQ(0, ux_fill(fd, 64));
-	for (int i = 0; i < 64; i++)
+	ASSERT_EQ(0, ux_fill(fd, 2));
+	for (int i = 0; i < 2; i++)
 		ASSERT_EQ(0, ux_bind(fd, slot_offset(i), efd));
-	pages = ux_map(fd, IRQ_BASE, 64 * STRIDE);
+	pages = ux_map(fd, IRQ_BASE, 2 * STRIDE);
 	ASSERT_NE(MAP_FAILED, pages);
 
-	for (int cpu = 0; cpu < 2; cpu++) {
-		pin_to_cpu(cpu % sysconf(_SC_NPROCESSORS_ONLN));
-		for (long n = 0; n < rings_to_send() / 2; n++) {
-			ring(pages + n % 64 * STRIDE);
-			ASSERT_EQ(1, event_wait(efd))
+	for (int cpu = 0; cpu < cpus; cpu++) {
+		pin_to_cpu(cpu);
+		for (long left = rings_to_send() / cpus; left > 0; left -= 2) {
+			long count;
+
+			ring(pages);
+			for (long distance = n / 2 % 1000; distance; distance--)
+				asm volatile("" : : : "memory");
+			ring(pages + STRIDE);
+			count = event_wait(efd);
+			together += count == 2;
+			if (count == 1)
+				count += event_wait(efd);
+			ASSERT_EQ(2, count)
 				TH_LOG("cpu %d, ring %ld", cpu, n);
+			n += 2;
 		}
 	}
-	munmap(pages, 64 * STRIDE);
+	EXPECT_EQ(0, event_read(efd));
+	TH_LOG("%ld rings from %d CPUs in turn, %ld pairs came as one", n, cpus, together);
+	munmap(pages, 2 * STRIDE);
 	close(fd);
+	close(efd);
 }
 
 TEST_F_TIMEOUT(engine, waiting_takes_each_acknowledged_ring, LONG_TEST)
