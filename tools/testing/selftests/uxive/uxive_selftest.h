@@ -180,6 +180,26 @@ static inline int ux_count(int fd)
 	return ux_irqs(fd, NULL, 0);
 }
 
+/*
+ * How often the kernel's drain of a context was continued outside hard
+ * interrupt context; -1 if fdinfo does not say.
+ */
+static inline long ux_deferred(int fd)
+{
+	char path[64], line[256];
+	long count = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "uxive-deferred:\t%ld", &count) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return count;
+}
+
 /* Eventfds. */
 
 static inline int event_new(void)
