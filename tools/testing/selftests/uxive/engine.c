@@ -791,6 +791,198 @@ TEST_F_TIMEOUT(engine, contexts_go_with_rings_in_flight, LONG_TEST)
 	EXPECT_TRUE(becomes(linux_irqs(), before));
 }
 
+/*
+ * Teardown, from every state that a queue may be in. Each of these makes a
+ * context, brings it there and closes it. @hit counts how often it was there:
+ * not every state can be had for certain.
+ */
+#define MUST(what) must(what, #what)
+
+static void must(bool is, const char *what)
+{
+	if (is)
+		return;
+	ksft_print_msg("not so: %s\n", what);
+	abort();
+}
+
+/* P and Q of an interrupt, without changing them. */
+static unsigned int esb_pq(const struct uxive_drain *user, unsigned int irq)
+{
+	__u64 *page = uxive_drain_trigger(user, irq) + STRIDE + 0x800;
+
+	return __builtin_bswap64(__atomic_load_n(page, __ATOMIC_RELAXED));
+}
+
+/* The program was told of an event, and has not armed the queue since. */
+static void end_never_armed(long *hit)
+{
+	struct uxive_drain user;
+
+	MUST(user_open(&user, 4));
+	ring(uxive_drain_trigger(&user, 0));
+	MUST(event_wait(user.eventfd) == 1);
+	ring(uxive_drain_trigger(&user, 1));
+	MUST(event_read(user.eventfd) == 0);
+	user_close(&user);
+	++*hit;
+}
+
+static void end_armed(long *hit)
+{
+	struct uxive_drain user;
+
+	MUST(user_open(&user, 4));
+	ring(uxive_drain_trigger(&user, 0));
+	MUST(event_wait(user.eventfd) == 1);
+	MUST(uxive_drain_try_next(&user) == 0);
+	uxive_drain_eoi(&user, 0);
+	MUST(!ux_ioctl(user.fd, UXIVE_IOC_ARM, NULL));
+	user_close(&user);
+	++*hit;
+}
+
+/* Armed, and then rung: the escalation is to come or has come, P and Q are set. */
+static void end_pending(long *hit)
+{
+	struct uxive_drain user;
+
+	MUST(user_open(&user, 4));
+	for (int i = 0; i < 8; i++)
+		ring(uxive_drain_trigger(&user, i % 4));
+	*hit += esb_pq(&user, 3) == 3;
+	user_close(&user);
+}
+
+/* Some events were handled, and others are still to be. */
+static void end_mid_drain(long *hit)
+{
+	int fd, efd = event_new();
+	void *pages;
+	long count;
+
+	/* One that the escalation does not come to, now and then. */
+	pin_to_cpu(rand() % sysconf(_SC_NPROCESSORS_ONLN));
+	MUST(burst_open(&fd, efd, &pages));
+	burst(pages);
+	count = event_wait(efd);
+	munmap(pages, BURST * STRIDE);
+	close(fd);
+	*hit += count > 0 && count < BURST;
+	close(efd);
+}
+
+static void *ring_until_unmapped(void *arg)
+{
+	struct ringer *ringer = arg;
+
+	pin_to_cpu(ringer->cpu);
+	for (long n = 0; !touch(ringer->pages + n % ringer->irqs * ringer->stride); n++)
+		atomic_fetch_add(&ringer->acked, 1);
+	return NULL;
+}
+
+/* The mapping is the last that refers to the context, and is in use to its end. */
+static void end_user_mapped(long *hit)
+{
+	struct ringer ringer = { .cpu = far_cpu(), .irqs = 4 };
+	struct uxive_drain user = { .eventfd = -1 };
+	int efd = event_new();
+
+	if (*hit % 2) {
+		MUST(user_open(&user, 4));
+		ringer.stride = ESB_STRIDE;
+		ringer.pages = user.esb;
+	} else {
+		user.fd = ux_open();
+		MUST(!ux_fill(user.fd, 4));
+		for (int i = 0; i < 4; i++)
+			MUST(!ux_bind(user.fd, slot_offset(i), efd));
+		ringer.stride = STRIDE;
+		ringer.pages = ux_map(user.fd, IRQ_BASE, 4 * STRIDE);
+		MUST(ringer.pages != MAP_FAILED);
+	}
+	close(user.fd);
+	MUST(!pthread_create(&ringer.thread, NULL, ring_until_unmapped, &ringer));
+	MUST(becomes(atomic_load(&ringer.acked) > 0, true));
+	if (user.eventfd >= 0) {
+		MUST(uxive_drain_try_next(&user) >= 0);
+		munmap(user.queue, ENTRIES * 4);
+		close(user.eventfd);
+	}
+	munmap(ringer.pages, 4 * ringer.stride);
+	pthread_join(ringer.thread, NULL);
+	close(efd);
+	++*hit;
+}
+
+FIXTURE(teardown) {
+	int irqs, events;
+};
+
+FIXTURE_VARIANT(teardown) {
+	void (*cycle)(long *hit);
+};
+
+FIXTURE_VARIANT_ADD(teardown, never_armed) {
+	.cycle = end_never_armed,
+};
+
+FIXTURE_VARIANT_ADD(teardown, armed) {
+	.cycle = end_armed,
+};
+
+FIXTURE_VARIANT_ADD(teardown, pending) {
+	.cycle = end_pending,
+};
+
+FIXTURE_VARIANT_ADD(teardown, mid_drain) {
+	.cycle = end_mid_drain,
+};
+
+FIXTURE_VARIANT_ADD(teardown, user_mapped) {
+	.cycle = end_user_mapped,
+};
+
+FIXTURE_SETUP(teardown)
+{
+	catch_touches();
+	self->irqs = linux_irqs();
+	self->events = events_in_use();
+}
+
+FIXTURE_TEARDOWN(teardown)
+{
+}
+
+TEST_F_TIMEOUT(teardown, is_complete_and_harms_nobody, LONG_TEST)
+{
+	int fd = ux_open(), efd = event_new();
+	long hit = 0;
+	void *page;
+
+	if (variant->cycle == end_mid_drain && far_cpu() == 0)
+		SKIP(return, "with one CPU no drain is left half-way");
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), efd));
+	page = ux_map(fd, IRQ_BASE, STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+	for (int n = 0; n < 100; n++) {
+		variant->cycle(&hit);
+		ring(page);
+		ASSERT_EQ(1, event_wait(efd))
+			TH_LOG("round %d", n);
+	}
+	/* Else this is the teardown from another state. */
+	EXPECT_LT(0, hit);
+	TH_LOG("100 contexts, %ld of them in this state", hit);
+	munmap(page, STRIDE);
+	close(fd);
+	close(efd);
+	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	EXPECT_TRUE(becomes(events_in_use(), self->events));
+}
+
 TEST(an_index_is_free_of_its_last_owners_events)
 {
 	int fd = ux_open(), first = event_new(), second = event_new();
