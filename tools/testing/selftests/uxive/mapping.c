@@ -144,9 +144,9 @@ TEST_F(mapping, mprotect_cannot_add_read_or_exec)
 	EXPECT_EQ(1, event_wait(self->efd));
 }
 
-TEST_F(mapping, the_whole_window_is_populated_as_it_is_touched)
+TEST_F_TIMEOUT(mapping, the_whole_window_is_populated_as_it_is_touched, LONG_TEST)
 {
-	const int irqs = 256;
+	const int irqs = 1000;
 	void *window = ux_map(self->fd, IRQ_BASE, WINDOW);
 	long before, first, second;
 
