@@ -18,6 +18,8 @@ COMPLAINTS = re.compile("|".join([
     # time
     r"soft lockup", r"hard LOCKUP", r"blocked for more than", r"\bstall(?:s|ed)?\b.*\b(?:CPU|task|jiffies)",
     r"nobody cared",
+    # the driver itself
+    r"an escalation was lost",
 ]))
 BEFORE, AFTER = 3, 25
 

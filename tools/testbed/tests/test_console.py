@@ -38,6 +38,7 @@ COMPLAINTS = """
 [   60.114159] INFO: lockdep is turned off.
 [   60.114159] irq 45: nobody cared (try booting with the "irqpoll" option)
 [   60.114159] rust_kernel: panicked at src/layout.rs:12:5:
+[   60.114159] uxive: an escalation was lost, its interrupt is freed without it
 [   60.114159] Disabling lock debugging due to kernel taint
 """.strip().splitlines()
 
