@@ -481,7 +481,7 @@ TEST_F_TIMEOUT(lifetime, a_free_during_set_fd_leaks_no_eventfd, LONG_TEST)
 
 /* Four threads that do anything, on one context. */
 #define CHAOS_THREADS	4
-#define CHAOS_STEPS	1000
+#define CHAOS_STEPS	10000
 #define CHAOS_SLOTS	16
 
 struct chaos {
