@@ -9,20 +9,21 @@
 //!
 //! From the outermost to the innermost:
 //!
-//! 1. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler.
-//! 2. [`Context::setup`], a mutex: guards that the context gets one queue only. Held while that is
-//!    set up; never taken by a fault, so that what setting up takes is not below 1.
+//! 1. [`Context::setup`], a mutex: guards that the context gets one queue only. Held while that is
+//!    set up, and until the program has been told of the first interrupt, which may take 2. So a
+//!    fault never takes it.
+//! 2. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler.
 //! 3. [`Context::slots`], a mutex: guards the table of slots. Look-up and insertion of a page by a
 //!    fault happen under it, and freeing takes it too, so that a page is never inserted after its
 //!    slot has left the table. It may be held while memory is allocated, but not while user memory
-//!    is copied, which may need 1.
+//!    is copied, which may need 2.
 //! 4. `i_mmap_rwsem` of the context's own mapping: taken by the kernel when a page is withdrawn
-//!    from user mappings. Of this driver at most 2 is held then.
+//!    from user mappings. Of this driver at most 1 is held then.
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and which slot signals which eventfd. The lock of the eventfd nests in it.
 //!
 //! The mutex of [`Platform`] for the sources that it has is taken with neither 3 nor 5 held, and
-//! nothing of this driver is taken under it. The CPU hotplug lock is taken under 2, and what is
+//! nothing of this driver is taken under it. The CPU hotplug lock is taken under 1, and what is
 //! called under it only queues work.
 
 use crate::{
@@ -170,19 +171,6 @@ impl Context {
         )
     }
 
-    /// Returns the queue, which is set up if there is none yet.
-    fn queue(&self) -> Result<&Arc<Queue>> {
-        if let Some(queue) = self.queue.as_ref() {
-            return Ok(queue);
-        }
-        let _setup = self.setup.lock();
-        if self.queue.as_ref().is_none() {
-            self.queue
-                .populate(Queue::new(&self.shared.platform, &self.shared.queues)?);
-        }
-        self.queue.as_ref().ok_or(ENOMEM)
-    }
-
     /// Returns the chip of the number `id`.
     ///
     /// # Errors
@@ -206,7 +194,33 @@ impl Context {
         chip: Option<ChipId>,
         tell: impl FnOnce(u64) -> Result,
     ) -> Result {
-        let queue = self.queue()?;
+        match self.queue.as_ref() {
+            Some(queue) => self.allocate_in(queue, chip, tell),
+            None => self.allocate_first(chip, tell),
+        }
+    }
+
+    /// Does what [`Self::allocate`] does, and sets up the queue if there is none yet. If that or the
+    /// rest fails there is none afterwards either.
+    #[cold]
+    fn allocate_first(&self, chip: Option<ChipId>, tell: impl FnOnce(u64) -> Result) -> Result {
+        let _setup = self.setup.lock();
+        if let Some(queue) = self.queue.as_ref() {
+            return self.allocate_in(queue, chip, tell);
+        }
+
+        let queue = Queue::new(&self.shared.platform, &self.shared.queues)?;
+        self.allocate_in(&queue, chip, tell)?;
+        self.queue.populate(queue);
+        Ok(())
+    }
+
+    fn allocate_in(
+        &self,
+        queue: &Arc<Queue>,
+        chip: Option<ChipId>,
+        tell: impl FnOnce(u64) -> Result,
+    ) -> Result {
         let reserved = ReservedIndex::new(self)?;
         let slot = Slot::new(
             &self.shared.platform,

@@ -43,6 +43,7 @@ use kernel::{
         nr_cpu_ids,
         CpuId, //
     },
+    cpumask::Cpumask,
     error::to_result,
     ffi,
     new_mutex,
@@ -101,12 +102,13 @@ pub(crate) struct ChipId(u32);
 impl ChipId {
     /// Returns the chip that the caller runs on, or did a moment ago, if firmware tells.
     fn current() -> Option<Self> {
-        Self::of_cpu(CpuId::current().as_u32())
+        Self::of_cpu(CpuId::current())
     }
 
-    fn of_cpu(cpu: u32) -> Option<Self> {
-        // SAFETY: Any number below `nr_cpu_ids` may be asked for.
-        let chip = unsafe { bindings::cpu_to_chip_id(cpu as ffi::c_int) };
+    /// Returns the chip of a CPU that is possible.
+    fn of_cpu(cpu: CpuId) -> Option<Self> {
+        // SAFETY: The caller vouches for the CPU, and there is nothing else to the call.
+        let chip = unsafe { bindings::cpu_to_chip_id(cpu.as_u32() as ffi::c_int) };
 
         u32::try_from(chip).ok().map(Self)
     }
@@ -134,8 +136,14 @@ impl Chip {
     /// Finds the chips of the machine.
     fn all() -> Result<KVec<Self>> {
         let mut chips: KVec<Self> = KVec::new();
+        // SAFETY: The mask is set at boot and not changed later.
+        let possible = unsafe { Cpumask::from_raw(&raw const bindings::__cpu_possible_mask) };
+        let cpus = (0..nr_cpu_ids()).filter_map(CpuId::from_u32);
 
-        for id in (0..nr_cpu_ids()).filter_map(ChipId::of_cpu) {
+        for id in cpus
+            .filter(|&cpu| possible.test(cpu))
+            .filter_map(ChipId::of_cpu)
+        {
             if chips.iter().all(|chip| chip.id != id) {
                 let spares = KVec::with_capacity(SPARES_PER_CHIP, GFP_KERNEL)?;
                 chips.push(Self { id, spares }, GFP_KERNEL)?;
@@ -403,6 +411,19 @@ impl Platform {
     }
 }
 
+/// Asks firmware about `lisn`, and maps its ESB into `data`, for `xive_cleanup_irq_data` to undo.
+///
+/// # Errors
+///
+/// `EIO` if firmware refuses, `ENOMEM` if the ESB cannot be mapped.
+fn populate(lisn: u32, data: &mut extra::xive_irq_data) -> Result {
+    may_fail(EIO)?;
+    // SAFETY: `data` is valid for writes, and any LISN may be asked for.
+    to_result(unsafe { extra::xive_native_populate_irq_data(lisn, data) })
+        // The C side calls a refusal an invalid argument.
+        .map_err(|error| if error == EINVAL { EIO } else { error })
+}
+
 /// The ESBs of some consecutive LISNs of a chip, mapped into the kernel.
 ///
 /// Each chip has its ESBs in one range of physical addresses, in the order of its LISNs, so that
@@ -436,9 +457,7 @@ impl EsbWindow {
     fn new(lisn: u32) -> Result<Self> {
         let mut data = extra::xive_irq_data::default();
 
-        may_fail(EIO)?;
-        // SAFETY: `data` is valid for writes, and the function asks firmware about any LISN.
-        to_result(unsafe { extra::xive_native_populate_irq_data(lisn, &mut data) })?;
+        populate(lisn, &mut data)?;
         let (trigger, management) = (data.trig_page, data.eoi_page);
         let fit = data.esb_shift == ESB_SHIFT
             && trigger % (1 << ESB_SHIFT) == 0
@@ -757,9 +776,7 @@ impl EscalationEsb {
     fn new(lisn: u32) -> Result<Self> {
         let mut data = extra::xive_irq_data::default();
 
-        may_fail(EIO)?;
-        // SAFETY: `data` is valid for writes, and the function asks firmware about any LISN.
-        to_result(unsafe { extra::xive_native_populate_irq_data(lisn, &mut data) })?;
+        populate(lisn, &mut data)?;
 
         // INVARIANT: Filled above.
         Ok(Self { data })

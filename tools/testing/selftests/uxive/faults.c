@@ -260,6 +260,9 @@ TEST_F(faults, alloc_leaves_nothing_behind)
 		ret = ux_alloc(fd, &offset);
 		end_fault(&self->steps, ret);
 		ASSERT_EQ(ret ? 0 : 1, ux_count(fd));
+		/* No queue is left either. */
+		if (ret)
+			EXPECT_EQ(self->irqs, linux_irqs());
 		if (ret)
 			ASSERT_EQ(0, ux_alloc(fd, &offset));
 		EXPECT_EQ(IRQ_BASE, offset);
