@@ -192,35 +192,21 @@ impl Context {
     pub(crate) fn allocate(
         &self,
         chip: Option<ChipId>,
-        tell: impl FnOnce(u64) -> Result,
+        tell: &mut dyn FnMut(u64) -> Result,
     ) -> Result {
-        match self.queue.as_ref() {
-            Some(queue) => self.allocate_in(queue, chip, tell),
-            None => self.allocate_first(chip, tell),
-        }
-    }
-
-    /// Does what [`Self::allocate`] does, and sets up the queue if there is none yet. If that or the
-    /// rest fails there is none afterwards either.
-    #[cold]
-    fn allocate_first(&self, chip: Option<ChipId>, tell: impl FnOnce(u64) -> Result) -> Result {
-        let _setup = self.setup.lock();
-        if let Some(queue) = self.queue.as_ref() {
-            return self.allocate_in(queue, chip, tell);
-        }
-
-        let queue = Queue::new(&self.shared.platform, &self.shared.queues)?;
-        self.allocate_in(&queue, chip, tell)?;
-        self.queue.populate(queue);
-        Ok(())
-    }
-
-    fn allocate_in(
-        &self,
-        queue: &Arc<Queue>,
-        chip: Option<ChipId>,
-        tell: impl FnOnce(u64) -> Result,
-    ) -> Result {
+        // The first interrupt comes with the queue, or with neither if something fails.
+        let _setup;
+        let mut first = None;
+        let queue = match self.queue.as_ref() {
+            Some(queue) => queue,
+            None => {
+                _setup = self.setup.lock();
+                match self.queue.as_ref() {
+                    Some(queue) => queue,
+                    None => first.insert(Queue::new(&self.shared.platform, &self.shared.queues)?),
+                }
+            }
+        };
         let reserved = ReservedIndex::new(self)?;
         let slot = Slot::new(
             &self.shared.platform,
@@ -233,6 +219,9 @@ impl Context {
         // Before others can find it, so that nobody frees it if this fails.
         tell(Window::TRIGGER.offset(reserved.index).ok_or(ENOSPC)?)?;
         reserved.fill(slot);
+        if let Some(queue) = first {
+            self.queue.populate(queue);
+        }
         Ok(())
     }
 

@@ -20,7 +20,6 @@ use crate::{
 use kernel::{
     ioctl::{
         _IO,
-        _IOC_SIZE,
         _IOR,
         _IOW,
         _IOWR, //
@@ -55,7 +54,7 @@ const IRQ_SET_FD: u32 = _IOW::<IrqFd>(MAGIC, 0x13);
 
 /// `struct ocxl_ioctl_irq_fd`
 #[repr(C)]
-#[derive(FromBytes, IntoBytes)]
+#[derive(FromBytes)]
 struct IrqFd {
     irq_offset: u64,
     eventfd: i32,
@@ -165,7 +164,7 @@ impl<T: Extensible> Argument<T> {
     /// # Errors
     ///
     /// `EFAULT` if it does not lie in writable memory.
-    fn write(mut self) -> Result {
+    fn write(&mut self) -> Result {
         let bytes = self.value.as_mut_bytes();
 
         self.origin.write_slice_partial(bytes, 0).map(drop)
@@ -325,19 +324,11 @@ impl IrqAlloc {
             return Err(EINVAL);
         }
 
-        context.allocate(chip, |offset| {
+        context.allocate(chip, &mut |offset| {
             argument.value.offset = offset;
             argument.write()
         })
     }
-}
-
-/// Reads a structure that does not grow.
-fn read<T: FromBytes + IntoBytes>(user: UserSlice) -> Result<T> {
-    let mut value = T::new_zeroed();
-
-    user.reader().read_slice(value.as_mut_bytes())?;
-    Ok(value)
 }
 
 /// Returns whether `cmd` is `known`, but for the size of its structure, which may grow.
@@ -351,23 +342,30 @@ fn is_grown(cmd: u32, known: u32) -> bool {
 // the stack that the largest needs.
 
 #[inline(never)]
-fn irq_alloc(context: &Context, arg: UserSlice) -> Result {
-    context.allocate(None, |offset| arg.writer().write(&offset))
+fn irq_alloc(context: &Context, user: UserPtr) -> Result {
+    let mut writer = UserSlice::new(user, size_of::<u64>()).writer();
+
+    context.allocate(None, &mut |offset| writer.write(&offset))
 }
 
 #[inline(never)]
-fn irq_free(context: &Context, arg: UserSlice) -> Result {
-    context.free(arg.reader().read()?)
+fn irq_free(context: &Context, user: UserPtr) -> Result {
+    context.free(UserSlice::new(user, size_of::<u64>()).reader().read()?)
 }
 
 #[inline(never)]
-fn irq_set_fd(context: &Context, arg: UserSlice) -> Result {
-    read::<IrqFd>(arg)?.run(context)
+fn irq_set_fd(context: &Context, user: UserPtr) -> Result {
+    let words: [u64; 2] = UserSlice::new(user, size_of::<IrqFd>()).reader().read()?;
+    let irq_fd: IrqFd = zerocopy::transmute!(words);
+
+    irq_fd.run(context)
 }
 
 #[inline(never)]
-fn get_features(arg: UserSlice) -> Result {
-    arg.writer().write(&NO_FEATURES)
+fn get_features(user: UserPtr) -> Result {
+    UserSlice::new(user, size_of_val(&NO_FEATURES))
+        .writer()
+        .write(&NO_FEATURES)
 }
 
 /// Carries out the ioctl `cmd` with the argument `arg`.
@@ -380,16 +378,16 @@ fn get_features(arg: UserSlice) -> Result {
 /// - Those of [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl does: [`Context`].
 #[inline]
 pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize> {
-    let user = UserSlice::new(UserPtr::from_addr(arg), _IOC_SIZE(cmd));
+    let user = UserPtr::from_addr(arg);
 
     match cmd {
         IRQ_ALLOC => irq_alloc(context, user)?,
         IRQ_FREE => irq_free(context, user)?,
         IRQ_SET_FD => irq_set_fd(context, user)?,
         GET_FEATURES => get_features(user)?,
-        cmd if is_grown(cmd, INFO) => Info::run(context, UserPtr::from_addr(arg))?,
-        cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, UserPtr::from_addr(arg))?,
-        cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, UserPtr::from_addr(arg))?,
+        cmd if is_grown(cmd, INFO) => Info::run(context, user)?,
+        cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, user)?,
+        cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, user)?,
         ARM => context.arm()?,
         _ => return Err(ENOTTY),
     }
