@@ -47,7 +47,8 @@ use crate::{
     platform::{
         ChipId,
         Platform,
-        QueueMemory, //
+        QueueMemory,
+        Source, //
     },
     queue::{
         Queue,
@@ -186,8 +187,8 @@ impl Context {
     /// # Errors
     ///
     /// - `ENOSPC`: the context, the driver, the machine or the chip has no more.
-    /// - `ENODEV`, `ENOMEM`, `EIO`, `ENXIO`: see [`Slot::new`] and, for the first interrupt,
-    ///   [`Queue::new`].
+    /// - `ENODEV`, `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Slot::attach`] and, for the first
+    ///   interrupt, [`Queue::new`].
     /// - Those of `tell`.
     pub(crate) fn allocate(
         &self,
@@ -208,13 +209,9 @@ impl Context {
             }
         };
         let reserved = ReservedIndex::new(self)?;
-        let slot = Slot::new(
-            &self.shared.platform,
-            chip,
-            queue.clone(),
-            reserved.index,
-            self.mapping.clone(),
-        )?;
+        let source = Source::new(&self.shared.platform, chip)?;
+        let slot = Slot::new(source, queue.clone(), reserved.index, self.mapping.clone())?;
+        slot.attach()?;
 
         // Before others can find it, so that nobody frees it if this fails.
         tell(Window::TRIGGER.offset(reserved.index).ok_or(ENOSPC)?)?;
@@ -279,7 +276,7 @@ impl Context {
         }
 
         let queue = Queue::new_user_drained(&self.shared.platform, &self.shared.queues, eventfd)?;
-        let memory = MappedPages::new(queue.memory(), self.mapping.clone(), [Window::QUEUE.all()])?;
+        let memory = MappedPages::new(queue.memory(), self.mapping.clone(), [Window::QUEUE.all()]);
 
         self.slots.lock().queue_memory = Some(memory);
         self.queue.populate(queue);
@@ -401,6 +398,8 @@ impl<'a> ReservedIndex<'a> {
     }
 
     /// Enters the slot. Does not fail: `reserve` has made the entry.
+    // Called by value it would copy the slot once more.
+    #[inline(always)]
     fn fill(self, slot: Slot) {
         if let Some(entry) = self.context.slots.lock().entries.get_mut(self.index) {
             *entry = Some(slot);

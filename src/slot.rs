@@ -10,11 +10,7 @@ use crate::{
         MappedPages, //
     },
     layout::Window,
-    platform::{
-        ChipId,
-        Platform,
-        Source, //
-    },
+    platform::Source,
     queue::Queue, //
 };
 use core::ops::Range;
@@ -36,15 +32,15 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Allocates the interrupt of slot `index`, whose pages can be mapped in `mapping`: one of
-    /// `chip`, or by default of the caller's chip if it has any left.
+    /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`. It is off until
+    /// [`Self::attach`].
     ///
     /// # Errors
     ///
-    /// Those of [`Source::new`] and [`Queue::attach`].
+    /// `ENOSPC` if there can be no such slot.
+    #[inline]
     pub(crate) fn new(
-        platform: &Arc<Platform>,
-        chip: Option<ChipId>,
+        source: Source,
         queue: Arc<Queue>,
         index: usize,
         mapping: Arc<FileMapping>,
@@ -55,14 +51,21 @@ impl Slot {
         } else {
             0..0
         };
-        let source = MappedPages::new(Source::new(platform, chip)?, mapping, [trigger, esb])?;
 
-        queue.attach(index, &source)?;
         Ok(Self {
-            source,
+            source: MappedPages::new(source, mapping, [trigger, esb]),
             queue,
             index,
         })
+    }
+
+    /// Has its events go to the queue.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Queue::attach`].
+    pub(crate) fn attach(&self) -> Result {
+        self.queue.attach(self.index, &self.source)
     }
 
     /// Places the trigger page in a mapping of the window of trigger pages.

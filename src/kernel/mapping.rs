@@ -79,14 +79,15 @@ impl FileMapping {
         unsafe { (*self.anon.as_ptr()).f_mapping }
     }
 
-    /// Removes the pages in `range`, which is not empty and fits `loff_t`, from every mapping of the
-    /// file, in every process.
+    /// Removes the pages in `range`, which is not empty, from every mapping of the file, in every
+    /// process.
     ///
     /// When this returns, no CPU reaches them through such a mapping. May sleep.
     fn zap(&self, range: Range<u64>) {
         let (start, len) = (range.start as i64, (range.end - range.start) as i64);
 
-        // SAFETY: The address space is valid. The function copes with any range.
+        // SAFETY: The address space is valid. The function copes with any range; where one exceeds
+        // `loff_t` there are no mappings.
         unsafe { bindings::unmap_mapping_range(self.as_raw(), start, len, 1) };
     }
 }
@@ -127,8 +128,8 @@ pub(crate) unsafe trait UserPages {
 ///
 /// # Invariants
 ///
-/// The ranges have the bounds that [`Self::new`] checks. No page table of a mapping of the file has
-/// one of the pages but in a range, at its place there.
+/// No page table of a mapping of the file has one of the pages but in one of the ranges, at its place
+/// there.
 pub(crate) struct MappedPages<P: UserPages, const N: usize> {
     // Dropped after `Drop::drop` has withdrawn them.
     pages: P,
@@ -138,33 +139,14 @@ pub(crate) struct MappedPages<P: UserPages, const N: usize> {
 
 impl<P: UserPages, const N: usize> MappedPages<P, N> {
     /// Offers `pages` in `ranges`, in bytes, of `mapping`. A range may be empty.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if a range is larger than the pages, its bounds are not multiples of the page size,
-    /// or it lies beyond the range of `loff_t`.
-    pub(crate) fn new(
-        pages: P,
-        mapping: Arc<FileMapping>,
-        ranges: [Range<u64>; N],
-    ) -> Result<Self> {
-        for Range { start, end } in &ranges {
-            let aligned = (start | end) % PAGE_SIZE as u64 == 0;
-            let fits = end
-                .checked_sub(*start)
-                .is_some_and(|len| len <= pages.len());
-            if !aligned || !fits || i64::try_from(*end).is_err() {
-                return Err(EINVAL);
-            }
-        }
-
-        // INVARIANT: The ranges were checked. No page has been inserted anywhere, since that takes
-        // a `MappedPages`, which owns the page.
-        Ok(Self {
+    pub(crate) fn new(pages: P, mapping: Arc<FileMapping>, ranges: [Range<u64>; N]) -> Self {
+        // INVARIANT: No page has been inserted anywhere, since that takes a `MappedPages`, which
+        // owns the page.
+        Self {
             pages,
             mapping,
             ranges,
-        })
+        }
     }
 
     /// Removes the pages from every mapping of the file, in every process, for good.
@@ -180,11 +162,13 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
         }
     }
 
-    /// Returns the physical address of the page at `offset`, if that lies in a range.
+    /// Returns the physical address of the page that belongs at `offset`, if one does.
     fn phys_at(&self, offset: u64) -> Option<u64> {
         let range = self.ranges.iter().find(|range| range.contains(&offset))?;
+        let within = offset - range.start;
 
-        Some(self.pages.phys() + (offset - range.start))
+        (within < self.pages.len() && (offset | within) % PAGE_SIZE as u64 == 0)
+            .then(|| self.pages.phys() + within)
     }
 }
 
@@ -206,46 +190,60 @@ impl<P: UserPages, const N: usize> Drop for MappedPages<P, N> {
 ///
 /// # Invariants
 ///
-/// `vmf` is the argument of a `fault` callback that has not returned yet. Its VMA was set up by
-/// [`super::file`]: it is shared, maps page frames and belongs to a file whose address space is
-/// a [`FileMapping`].
+/// The fault is under way. Its VMA, `vma`, was set up by [`super::file`]: it is shared, maps page
+/// frames and belongs to a file whose address space is `mapping`, that of a [`FileMapping`]. It
+/// begins at the address `start`, and maps `covered` of the file.
 pub(crate) struct Fault<'a> {
-    vmf: NonNull<bindings::vm_fault>,
+    vma: NonNull<bindings::vm_area_struct>,
+    mapping: *mut bindings::address_space,
+    start: usize,
+    covered: Range<u64>,
+    offset: u64,
     _callback: PhantomData<&'a mut bindings::vm_fault>,
 }
 
 impl Fault<'_> {
     /// # Safety
     ///
-    /// The type invariants must hold for `vmf` as long as the object lives.
+    /// `vmf` must be the argument of a `fault` callback that does not return as long as the object
+    /// lives, and its VMA as the type invariants demand.
     pub(super) unsafe fn from_raw(vmf: NonNull<bindings::vm_fault>) -> Self {
+        // SAFETY: The fault, its VMA and the file of that are valid by the contract of the function.
+        let (vma, range, pgoff, touched, mapping) = unsafe {
+            let fault = vmf.as_ref().__bindgen_anon_1;
+            let vma = NonNull::new_unchecked(fault.vma);
+            let area = vma.as_ref();
+            (
+                vma,
+                area.__bindgen_anon_1.__bindgen_anon_1,
+                area.vm_pgoff,
+                fault.pgoff,
+                (*area.vm_file).f_mapping,
+            )
+        };
+        // None of these overflows: mmap() refuses ranges that end beyond `loff_t`.
+        let first = (pgoff as u64) << PAGE_SHIFT;
+        let len = (range.vm_end - range.vm_start) as u64;
+
         // INVARIANT: The caller promises them.
         Self {
-            vmf,
+            vma,
+            mapping,
+            start: range.vm_start,
+            covered: first..first + len,
+            offset: (touched as u64) << PAGE_SHIFT,
             _callback: PhantomData,
         }
     }
 
     /// Returns the offset in the file of the page that was touched, in bytes.
     pub(crate) fn offset(&self) -> u64 {
-        // SAFETY: `vmf` is valid by the type invariants.
-        let pgoff = unsafe { self.vmf.as_ref().__bindgen_anon_1.pgoff };
-
-        // Does not overflow: mmap() refuses ranges that end beyond `loff_t`.
-        (pgoff as u64) << PAGE_SHIFT
+        self.offset
     }
 
     /// Returns the offsets in the file that the mapping covers, in bytes.
     pub(crate) fn covered(&self) -> Range<u64> {
-        // SAFETY: `vmf` and its VMA are valid by the type invariants.
-        let (range, pgoff) = unsafe {
-            let vma = self.vmf.as_ref().__bindgen_anon_1.vma;
-            ((*vma).__bindgen_anon_1.__bindgen_anon_1, (*vma).vm_pgoff)
-        };
-        // Does not overflow: mmap() refuses ranges that end beyond `loff_t`.
-        let start = (pgoff as u64) << PAGE_SHIFT;
-
-        start..start + (range.vm_end - range.vm_start) as u64
+        self.covered.clone()
     }
 
     /// Places the page of `pages` that belongs at `offset` there, if the mapping covers that: the
@@ -259,21 +257,15 @@ impl Fault<'_> {
         pages: &MappedPages<P, N>,
         offset: u64,
     ) -> FaultResult {
-        // SAFETY: `vmf`, its VMA and the file of that are valid by the type invariants.
-        let (vma, start, mapping) = unsafe {
-            let vma = self.vmf.as_ref().__bindgen_anon_1.vma;
-            (
-                vma,
-                (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
-                (*(*vma).vm_file).f_mapping,
-            )
-        };
-        let covered = self.covered();
         let phys = match pages.phys_at(offset) {
-            Some(phys) if mapping == pages.mapping.as_raw() && covered.contains(&offset) => phys,
+            Some(phys)
+                if self.mapping == pages.mapping.as_raw() && self.covered.contains(&offset) =>
+            {
+                phys
+            }
             _ => return FaultResult::SIGBUS,
         };
-        let address = start + (offset - covered.start) as usize;
+        let address = self.start + (offset - self.covered.start) as usize;
 
         // SAFETY: The VMA is valid, by the type invariants it maps page frames and is not
         // copy-on-write, and `address` lies in it. By the contract of `UserPages` the page is owned
@@ -282,7 +274,12 @@ impl Fault<'_> {
         // that is done. The VMA is in that address space already, as faults come only after mmap()
         // returned, so withdrawing will find it.
         FaultResult(unsafe {
-            extra::uxive_vmf_insert_pfn(vma, address, (phys >> PAGE_SHIFT) as usize, P::DEVICE)
+            extra::uxive_vmf_insert_pfn(
+                self.vma.as_ptr(),
+                address,
+                (phys >> PAGE_SHIFT) as usize,
+                P::DEVICE,
+            )
         })
     }
 }
