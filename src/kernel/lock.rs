@@ -30,9 +30,13 @@ pub(crate) type SpinLockIrqSave<T> = Lock<T, IrqSave>;
 pub(crate) struct IrqSave;
 
 impl IrqSave {
-    /// Returns the inner lock, which is the first part of both variants of the outer one.
+    /// Returns the inner lock, with which the outer one begins.
     #[inline]
     fn raw(lock: *mut bindings::spinlock_t) -> *mut bindings::raw_spinlock_t {
+        const {
+            // There it is a sleeping lock, which this is not about.
+            assert!(!cfg!(CONFIG_PREEMPT_RT));
+        }
         lock.cast()
     }
 }
