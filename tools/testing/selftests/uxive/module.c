@@ -75,13 +75,20 @@ TEST_F(module, a_mapping_keeps_it)
 TEST_F_TIMEOUT(module, it_comes_and_goes_ten_times, LONG_TEST)
 {
 	int irqs = linux_irqs();
+	struct ux_irq first = {};
 
 	for (int n = 0; n < 10; n++) {
 		int fd = ux_open(), efd = event_new();
+		struct ux_irq irq;
 		void *page;
 
 		ASSERT_LE(0, fd) TH_LOG("round %d", n);
 		ASSERT_EQ(0, ux_fill(fd, 1));
+		/* The lowest that firmware has: others would mean that it has not got all back. */
+		ASSERT_EQ(1, ux_irqs(fd, &irq, 1));
+		if (n == 1)
+			first = irq;
+		EXPECT_EQ(n ? first.lisn : irq.lisn, irq.lisn) TH_LOG("round %d", n);
 		ASSERT_EQ(0, ux_bind(fd, IRQ_BASE, efd));
 		page = ux_map(fd, IRQ_BASE, STRIDE);
 		ASSERT_NE(MAP_FAILED, page);
