@@ -200,6 +200,14 @@ static inline long ux_deferred(int fd)
 	return count;
 }
 
+static inline long clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 /* Eventfds. */
 
 static inline int event_new(void)
@@ -223,14 +231,11 @@ static inline long event_read(int efd)
 static inline long event_wait(int efd)
 {
 	struct pollfd pfd = { .fd = efd, .events = POLLIN };
-	struct timespec start, end;
+	long start = clock_ms();
 
-	clock_gettime(CLOCK_MONOTONIC, &start);
 	if (poll(&pfd, 1, WATCHDOG_MS) != 1)
 		return 0;
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	if ((end.tv_sec - start.tv_sec) * 1000 +
-	    (end.tv_nsec - start.tv_nsec) / 1000000 >= WATCHDOG_MS)
+	if (clock_ms() - start >= WATCHDOG_MS)
 		return 0;
 	return event_read(efd);
 }
@@ -269,10 +274,10 @@ static inline int events_in_use(void)
 
 /* Waits until @now is @wanted; false if that does not happen. */
 #define becomes(now, wanted) ({						\
-	int __left = WATCHDOG_MS;					\
+	long __end = clock_ms() + WATCHDOG_MS;				\
 	bool __is;							\
 									\
-	while (!(__is = (now) == (wanted)) && __left-- > 0)		\
+	while (!(__is = (now) == (wanted)) && clock_ms() < __end)	\
 		usleep(1000);						\
 	__is;								\
 })
