@@ -214,6 +214,10 @@ TEST_F(abi, free_and_set_fd_of_a_bad_pointer_change_nothing)
 	EXPECT_EQ(1, event_wait(efd));
 }
 
+/*
+ * Defects 3 and 4 of ocxl: an offset is truncated to the number of an interrupt,
+ * from above, so that with bit 48 it names one, and from below.
+ */
 TEST_F(abi, an_offset_is_checked_whole)
 {
 	const struct {

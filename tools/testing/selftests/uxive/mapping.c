@@ -41,6 +41,7 @@ static int try_map(int fd, __u64 offset, size_t length, int prot, int flags)
 	return 0;
 }
 
+/* Defect 5 of ocxl: a private mapping of a trigger page is accepted. */
 TEST_F(mapping, only_shared_and_only_for_writing)
 {
 	const struct {
