@@ -12,7 +12,8 @@
 
 /*
  * Marks @vma, which is being set up by mmap(), as one of page frames without
- * reference counts: not grown by mremap() and not dumped.
+ * reference counts: not grown by mremap() and not dumped. A child inherits it:
+ * it has the file too, and withdrawing reaches all mappings of that.
  */
 void uxive_vma_set_pfnmap(struct vm_area_struct *vma)
 {

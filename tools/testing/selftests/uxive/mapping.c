@@ -8,6 +8,7 @@
  * trigger page does not take. Only empty slots are given to system calls.
  */
 #include "uxive_selftest.h"
+#include <linux/mman.h>
 
 FIXTURE(mapping) {
 	int fd;
@@ -396,6 +397,132 @@ TEST_F(mapping, a_mapping_can_move_but_not_grow)
 	EXPECT_EQ(1, event_wait(self->efd));
 	ASSERT_EQ(0, ux_free(self->fd, IRQ_BASE));
 	EXPECT_EQ(SIGBUS, touch(new)) TH_LOG("stale where it moved to");
+}
+
+TEST_F(mapping, advice_neither_drops_a_page_nor_keeps_it)
+{
+	const struct {
+		int advice;
+		bool refused;
+	} tries[] = {
+		{ MADV_DONTNEED, true },
+		{ MADV_DONTNEED_LOCKED, true },
+		{ MADV_FREE, true },
+		{ MADV_COLD, true },
+		{ MADV_PAGEOUT, true },
+		{ MADV_POPULATE_READ, true },
+		{ MADV_POPULATE_WRITE, true },
+		{ MADV_GUARD_INSTALL, true },
+		{ MADV_WIPEONFORK, true },
+		{ MADV_DODUMP, true },
+		{ MADV_DOFORK, true },
+		/* Ignored, or refused in more than one way. */
+		{ MADV_NORMAL, false },
+		{ MADV_RANDOM, false },
+		{ MADV_SEQUENTIAL, false },
+		{ MADV_WILLNEED, false },
+		{ MADV_REMOVE, false },
+		{ MADV_DONTDUMP, false },
+		{ MADV_KEEPONFORK, false },
+		{ MADV_MERGEABLE, false },
+		{ MADV_UNMERGEABLE, false },
+		{ MADV_HUGEPAGE, false },
+		{ MADV_NOHUGEPAGE, false },
+		{ MADV_COLLAPSE, false },
+		{ MADV_GUARD_REMOVE, false },
+	};
+	void *page = ux_map(self->fd, IRQ_BASE, STRIDE);
+	long before;
+
+	ASSERT_NE(MAP_FAILED, page);
+	for (size_t i = 0; i < ARRAY_SIZE(tries); i++) {
+		int ret;
+
+		ASSERT_EQ(0, touch(page));
+		ASSERT_EQ(1, event_wait(self->efd));
+		ret = madvise(page, STRIDE, tries[i].advice) ? -errno : 0;
+		if (tries[i].refused) {
+			EXPECT_ERRNO(madvise, EINVAL, ret)
+				TH_LOG("advice %d", tries[i].advice);
+		}
+		before = faults();
+		ring(page);
+		EXPECT_EQ(before, faults()) TH_LOG("advice %d", tries[i].advice);
+		ASSERT_EQ(1, event_wait(self->efd));
+
+		ASSERT_EQ(0, ux_free(self->fd, IRQ_BASE));
+		EXPECT_EQ(SIGBUS, touch(page)) TH_LOG("advice %d", tries[i].advice);
+		ASSERT_EQ(0, ux_fill(self->fd, 1));
+		ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, self->efd));
+	}
+}
+
+TEST_F(mapping, a_child_does_not_have_what_is_advised_so)
+{
+	void *page = ux_map(self->fd, IRQ_BASE, STRIDE);
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, madvise(page, STRIDE, MADV_DONTFORK));
+	ASSERT_EQ(0, touch(page));
+	ASSERT_EQ(1, event_wait(self->efd));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(touch(page));
+	EXPECT_EQ(SIGSEGV, child_status(pid));
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd));
+}
+
+/* What this process has locked in memory, in KiB; -1 if the kernel does not say. */
+static long locked(void)
+{
+	FILE *file = fopen("/proc/self/status", "r");
+	char line[256];
+	long size = -1;
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "VmLck: %ld", &size) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return size;
+}
+
+TEST_F(mapping, a_locked_page_goes_when_it_is_freed)
+{
+	const int flags[] = { MAP_LOCKED, MAP_POPULATE, MAP_LOCKED | MAP_POPULATE };
+	void *page = ux_map(self->fd, IRQ_BASE, 2 * STRIDE);
+
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, locked());
+	/* There is nothing to be kept in memory, in an empty slot or in another. */
+	EXPECT_EQ(0, mlock(page, 2 * STRIDE));
+	EXPECT_EQ(0, mlock2(page, 2 * STRIDE, MLOCK_ONFAULT));
+	EXPECT_EQ(0, locked());
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd));
+	EXPECT_EQ(SIGBUS, touch(page + STRIDE));
+	EXPECT_EQ(0, mlock(page, STRIDE));
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd));
+
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		void *other = mmap(NULL, 2 * STRIDE, PROT_WRITE, MAP_SHARED | flags[i],
+				   self->fd, IRQ_BASE);
+
+		ASSERT_NE(MAP_FAILED, other) TH_LOG("flags %zu", i);
+		EXPECT_EQ(0, touch(other)) TH_LOG("flags %zu", i);
+		EXPECT_EQ(1, event_wait(self->efd)) TH_LOG("flags %zu", i);
+		EXPECT_EQ(SIGBUS, touch(other + STRIDE)) TH_LOG("flags %zu", i);
+	}
+	EXPECT_EQ(0, locked());
+
+	ASSERT_EQ(0, ux_free(self->fd, IRQ_BASE));
+	EXPECT_EQ(SIGBUS, touch(page));
+	EXPECT_EQ(0, munlock(page, 2 * STRIDE));
+	EXPECT_EQ(SIGBUS, touch(page));
 }
 
 TEST_F(mapping, a_child_inherits_the_mapping_and_loses_pages_alike)
