@@ -108,8 +108,9 @@ impl kernel::InPlaceModule for Uxive {
         };
 
         try_pin_init!(Self {
-            _device <- MiscRegistration::new(options, Shared::new()?),
+            // First, since what follows can be made to fail.
             _faults: FaultControl::new(c"fail_uxive"),
+            _device <- MiscRegistration::new(options, Shared::new()?),
         }? Error)
     }
 }

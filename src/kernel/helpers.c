@@ -70,7 +70,11 @@ bool uxive_should_fail(void)
 	return should_fail(&uxive_fault_attr, 1);
 }
 
+/* Quiet unless asked to talk: nobody can ask for silence before the module is loaded. */
 struct dentry *uxive_create_fault_attr(const char *name)
 {
+#ifdef CONFIG_FAULT_INJECTION
+	uxive_fault_attr.verbose = 0;
+#endif
 	return fault_create_debugfs_attr(name, NULL, &uxive_fault_attr);
 }

@@ -4,9 +4,12 @@
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
-use super::file::{
-    FileOperations,
-    FileTable, //
+use super::{
+    fault::may_fail,
+    file::{
+        FileOperations,
+        FileTable, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -53,6 +56,10 @@ impl<T: FileOperations> MiscRegistration<T> {
     const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Self::open);
 
     /// Registers a misc device; each open of it is handed `device`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if no minor number is left, `ENOMEM` if there is no memory.
     pub(crate) fn new(options: MiscOptions, device: T::Device) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             device,
@@ -65,6 +72,7 @@ impl<T: FileOperations> MiscRegistration<T> {
                 misc.mode = options.mode;
                 misc.fops = &Self::FILE_OPERATIONS;
 
+                may_fail(EBUSY)?;
                 // SAFETY: `slot` is valid for writes. It is pinned, and deregistered before it
                 // goes.
                 unsafe {
