@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/gfp.h`](srctree/include/linux/gfp.h)
 
-use super::bindings as extra;
+use super::{
+    bindings as extra,
+    fault::may_fail, //
+};
 use core::ptr::NonNull;
 use kernel::{
     alloc::AllocError,
@@ -36,6 +39,7 @@ impl ContiguousPages {
     pub(crate) fn new(order: u32) -> Result<Self, AllocError> {
         let page_order = order.saturating_sub(PAGE_SHIFT as u32);
 
+        may_fail(ENOMEM).map_err(|_| AllocError)?;
         // SAFETY: With flags that may sleep, as `new` may, there are no requirements.
         let address = unsafe {
             bindings::get_free_pages_noprof(
