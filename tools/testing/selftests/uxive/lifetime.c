@@ -255,6 +255,8 @@ TEST_F(lifetime, exec_returns_all)
 struct race {
 	int fd;
 	void *page;
+	/* What the interrupt signals before the call, and what SET_FD has it signal. */
+	int old, new;
 	/* What is interrupted, its result (0 or not), and how far it is. */
 	int (*call)(struct race *race);
 	int ret;
@@ -323,6 +325,7 @@ static int race_start(struct race *race, int (*call)(struct race *race))
 {
 	race->call = call;
 	race->seed = 1;
+	race->old = -1;
 	race->delay = 10000;
 	race->go = eventfd(0, EFD_CLOEXEC);
 	race->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
@@ -359,6 +362,7 @@ static int race_round(struct race *race, int (*own)(struct race *race))
 	int ret;
 
 	race->errors += !!ux_fill(race->fd, 1);
+	race->errors += !!ux_bind(race->fd, IRQ_BASE, race->old);
 	race->phase = BEFORE;
 	event_add(race->go, 1);
 	race->errors += event_read(race->held) != 1;
@@ -508,6 +512,65 @@ TEST_F_TIMEOUT(lifetime, a_free_during_set_fd_leaks_no_eventfd, LONG_TEST)
 	EXPECT_EQ(RACE_ROUNDS, bound + refused);
 	EXPECT_LT(0, bound);
 	EXPECT_LT(0, refused);
+	EXPECT_LT(0, race.caught);
+	EXPECT_ALL_RETURNED();
+}
+
+static int race_replace(struct race *race)
+{
+	return ux_bind(race->fd, IRQ_BASE, race->new);
+}
+
+/* Rings once; whether the new eventfd has counted that, -1 if not one has, and once. */
+static int race_ring(struct race *race)
+{
+	struct pollfd pfds[] = {
+		{ .fd = race->old, .events = POLLIN },
+		{ .fd = race->new, .events = POLLIN },
+	};
+	long old, new;
+
+	if (touch(race->page))
+		return -1;
+	poll(pfds, 2, WATCHDOG_MS);
+	old = event_read(race->old);
+	new = event_read(race->new);
+	return old + new == 1 ? new : -1;
+}
+
+TEST_F_TIMEOUT(lifetime, a_ring_during_set_fd_counts_for_either_eventfd, LONG_TEST)
+{
+	static struct race race;
+	int old = 0, new = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	ASSERT_EQ(0, race_start(&race, race_replace));
+	for (int n = 0; n < RACE_ROUNDS; n++) {
+		int by_new;
+
+		race.old = event_new();
+		race.new = event_new();
+		by_new = race_round(&race, race_ring);
+		ASSERT_LE(0, by_new) TH_LOG("round %d: lost, or counted twice", n);
+		race_aim(&race, by_new);
+		race.errors += !!race.ret;
+		old += !by_new;
+		new += by_new;
+		/* The call is over. */
+		ring(race.page);
+		ASSERT_EQ(1, event_wait(race.new)) TH_LOG("round %d", n);
+		ASSERT_EQ(0, event_read(race.old)) TH_LOG("round %d", n);
+		close(race.old);
+		close(race.new);
+		ASSERT_EQ(0, ux_free(race.fd, IRQ_BASE));
+	}
+	race_end(&race);
+	TH_LOG("%d rings counted for the old eventfd, %d for the new one, %d were caught half-way",
+	       old, new, race.caught);
+	EXPECT_EQ(0, race.errors);
+	EXPECT_LT(0, old);
+	EXPECT_LT(0, new);
 	EXPECT_LT(0, race.caught);
 	EXPECT_ALL_RETURNED();
 }
