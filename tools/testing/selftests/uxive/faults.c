@@ -52,6 +52,7 @@ static bool kernel_functions(const char *first, const char *last, char *start, c
 #define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc"
 #define FAIL_USERCOPY	"/sys/kernel/debug/fail_usercopy"
 #define FAIL_UXIVE	"/sys/kernel/debug/fail_uxive"
+#define KUNIT		"/sys/module/kunit/parameters"
 
 static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY, FAIL_UXIVE };
 
@@ -448,6 +449,99 @@ TEST_F(faults, a_touch_is_sigbus_or_comes_through)
 	TH_LOG("%d steps", failed);
 	EXPECT_LT(0, failed);
 	close(efd);
+}
+
+/*
+ * Has kmalloc fail where the driver, which is a module, asks for it, and what
+ * the driver can make fail: loading takes more than that from the kernel.
+ */
+static bool select_faults_of_module(void)
+{
+	char line[256], start[32], end[32];
+	unsigned long long address = 0;
+	FILE *file = fopen("/proc/modules", "r");
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "uxive %*u %*u %*s Live %llx", &address) == 1)
+			break;
+	if (file)
+		fclose(file);
+	/* It moves by little when it is loaded again, and the kernel proper is far. */
+	sprintf(start, "%llu", address - (1ULL << 32));
+	sprintf(end, "%llu", address + (1ULL << 32));
+	return address && select_faults(KMALLOC | DRIVER) &&
+	       write_file(FAILSLAB, "require-start", start) &&
+	       write_file(FAILSLAB, "require-end", end);
+}
+
+/* The first thing that an unloaded driver has left, or NULL. */
+static const char *left_behind(void)
+{
+	const char * const paths[] = { "/sys/module/uxive", "/sys/class/misc/uxive", FAIL_UXIVE };
+	FILE *file = fopen("/sys/devices/system/cpu/hotplug/states", "r");
+	const char *left = file ? NULL : "unknown";
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (strstr(line, "uxive"))
+			left = "a state of CPU hotplug";
+	if (file)
+		fclose(file);
+	for (unsigned int i = 0; i < ARRAY_SIZE(paths); i++)
+		if (!access(paths[i], F_OK))
+			left = paths[i];
+	return becomes(access(UXIVE_DEV, F_OK), -1) ? left : UXIVE_DEV;
+}
+
+/* The LISN of the first interrupt of a new context. */
+static long first_lisn(void)
+{
+	struct ux_irq irq = {};
+	int fd = ux_open();
+
+	if (fd < 0 || ux_fill(fd, 1) || ux_irqs(fd, &irq, 1) != 1)
+		return -1;
+	close(fd);
+	return irq.lisn;
+}
+
+/* For a driver that is a module. Loaded once more it takes the same LISNs. */
+TEST_F_TIMEOUT(faults, loading_leaves_nothing_behind, LONG_TEST)
+{
+	long lisn;
+
+	if (access(UXIVE_MODULE, R_OK))
+		SKIP(return, "the driver is built in");
+	close(self->fd);
+	/* Its unit tests, which it brings along, have had their turn. */
+	ASSERT_TRUE(write_file(KUNIT, "filter_glob", "none"));
+	ASSERT_TRUE(select_faults_of_module());
+	ASSERT_TRUE(becomes(module_unload("uxive"), 0));
+	ASSERT_EQ(0, module_load(UXIVE_MODULE));
+	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
+	lisn = first_lisn();
+	ASSERT_TRUE(becomes(module_unload("uxive"), 0));
+
+	while (next_fault(&self->steps)) {
+		int ret = module_load(UXIVE_MODULE);
+
+		end_fault(&self->steps, ret);
+		if (!ret) {
+			EXPECT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
+			EXPECT_LT(0, first_lisn()) TH_LOG("step %d", self->steps.step);
+			ASSERT_TRUE(becomes(module_unload("uxive"), 0));
+		}
+		EXPECT_EQ(NULL, left_behind())
+			TH_LOG("step %d left %s", self->steps.step, left_behind());
+	}
+	EXPECT_FAULTS(init_module, ENOMEM, ENOSPC, EBUSY);
+
+	EXPECT_TRUE(write_file(KUNIT, "filter_glob", "*"));
+	EXPECT_EQ(0, module_load(UXIVE_MODULE));
+	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
+	EXPECT_EQ(lisn, first_lisn());
+	EXPECT_TRUE(prepare_faults());
+	self->fd = ux_open();
 }
 
 int main(int argc, char **argv)
