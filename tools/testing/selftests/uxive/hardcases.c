@@ -1,0 +1,1229 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: nothing that the rest of the kernel can do with a context, its
+ * descriptors, its mappings or its owner reaches a trigger page that it should
+ * not, harms anybody else, or keeps what the owner took: fork, exec, passing
+ * on, stopping, tracing, dumping, moving, advising, locking, sealing, loss of
+ * rights, limits, and death in mid-ring.
+ *
+ * Care: a trigger page does not take the pieces in which the kernel copies.
+ * A page that is there is given only to calls that refuse it by what its
+ * mapping is, before they touch it; calls that copy get empty slots.
+ *
+ * Not here, since the kernel of the testbed is built without it: userfaultfd
+ * (USERFAULTFD), process_vm_readv() and process_vm_writev()
+ * (CROSS_MEMORY_ATTACH), the freezer (CGROUPS), user namespaces (USER_NS), and
+ * O_DIRECT that pins user pages, for which it takes a block device (tmpfs
+ * takes O_DIRECT, and copies).
+ */
+#include "uxive_selftest.h"
+#include <grp.h>
+#include <linux/elf.h>
+#include <linux/futex.h>
+#include <linux/io_uring.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/random.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+#include <uxive_drain.h>
+
+#define IRQS	4
+
+/* What a call that returns -1 on error said: 0, more, or a negative errno. */
+#define said(call) ({							\
+	long __ret;							\
+									\
+	errno = 0;							\
+	__ret = (long)(call);						\
+	__ret == -1 ? -errno : __ret;					\
+})
+
+/* A context whose interrupts all have one eventfd, in one mapping. */
+struct bells {
+	int fd, efd;
+	unsigned long irqs;
+	void *window;
+};
+
+static bool bells_open(struct bells *bells, unsigned long irqs)
+{
+	*bells = (struct bells){ .fd = ux_open(), .efd = event_new(), .irqs = irqs };
+	if (bells->fd < 0 || bells->efd < 0 || ux_fill(bells->fd, irqs))
+		return false;
+	for (unsigned long i = 0; i < irqs; i++)
+		if (ux_bind(bells->fd, slot_offset(i), bells->efd))
+			return false;
+	bells->window = ux_map(bells->fd, IRQ_BASE, irqs * STRIDE);
+	return bells->window != MAP_FAILED;
+}
+
+static void bells_close(struct bells *bells)
+{
+	munmap(bells->window, bells->irqs * STRIDE);
+	close(bells->fd);
+	close(bells->efd);
+}
+
+/* The first interrupt whose ring does not count as one event, or -1. */
+static int bells_mute(const struct bells *bells)
+{
+	for (unsigned long i = 0; i < bells->irqs; i++)
+		if (touch(bells->window + i * STRIDE) || event_wait(bells->efd) != 1)
+			return i;
+	return -1;
+}
+
+static bool fresh_context_rings(void)
+{
+	struct bells bells;
+	bool rings = bells_open(&bells, 2) && bells_mute(&bells) < 0;
+
+	bells_close(&bells);
+	return rings;
+}
+
+/* How many interrupts all contexts have; @fd is one. */
+static long total_irqs(int fd)
+{
+	struct uxive_info info;
+
+	return ux_info(fd, &info) ? -1 : (long)info.irqs_total;
+}
+
+static long all_irqs(void)
+{
+	int fd = ux_open();
+	long total = total_irqs(fd);
+
+	close(fd);
+	return total;
+}
+
+FIXTURE(hard) {
+	int events, linux_irqs;
+	long irqs;
+	struct bells bells;
+};
+
+FIXTURE_SETUP(hard)
+{
+	catch_touches();
+	ASSERT_TRUE(fresh_context_rings());
+	self->events = events_in_use();
+	self->linux_irqs = linux_irqs();
+	self->irqs = all_irqs();
+	ASSERT_LE(0, self->irqs);
+	ASSERT_TRUE(bells_open(&self->bells, IRQS));
+}
+
+/* After each test all is as before it, and the driver serves the next one. */
+FIXTURE_TEARDOWN(hard)
+{
+	bells_close(&self->bells);
+	EXPECT_TRUE(becomes(all_irqs(), self->irqs))
+		TH_LOG("an interrupt is still held");
+	EXPECT_TRUE(becomes(linux_irqs(), self->linux_irqs))
+		TH_LOG("a Linux interrupt is still held");
+	EXPECT_TRUE(becomes(events_in_use(), self->events))
+		TH_LOG("an eventfd is still held");
+	EXPECT_TRUE(fresh_context_rings());
+}
+
+/* The page of slot @i. */
+#define PAGE(i) (self->bells.window + (i) * STRIDE)
+
+/* All interrupts of the test's own context ring, with one event each. */
+#define EXPECT_ALL_RING()						\
+	EXPECT_EQ(-1, bells_mute(&self->bells))
+
+/* One byte to and from another process. */
+
+static bool tell(int fd)
+{
+	return write(fd, "", 1) == 1;
+}
+
+static bool told(int fd)
+{
+	char byte;
+
+	return read(fd, &byte, 1) == 1;
+}
+
+/* Processes. */
+
+TEST_F(hard, a_child_that_ends_harms_no_parent)
+{
+	long before;
+
+	EXPECT_ALL_RING();
+	for (int n = 0; n < 20; n++) {
+		pid_t pid = fork();
+
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			if (bells_mute(&self->bells) >= 0)
+				_exit(1);
+			/* By all the ways in which an address space goes. */
+			if (n % 4 == 1)
+				raise(SIGKILL);
+			if (n % 4 == 2)
+				execl("/proc/self/exe", "hardcases", "nothing", NULL);
+			if (n % 4 == 3)
+				munmap(self->bells.window, IRQS * STRIDE);
+			_exit(0);
+		}
+		ASSERT_EQ(n % 4 == 1 ? -SIGKILL : 0, child_status(pid));
+		/* The parent's pages are where they were: nothing faults. */
+		faults();
+		before = faults();
+		for (int i = 0; i < IRQS; i++)
+			ring(PAGE(i));
+		EXPECT_EQ(before, faults());
+		for (long seen = 0, count; seen < IRQS; seen += count) {
+			count = event_wait(self->bells.efd);
+			ASSERT_LT(0, count);
+		}
+	}
+}
+
+TEST_F(hard, an_inherited_mapping_rings_on_when_the_owner_is_killed)
+{
+	int up[2], down[2], efd = event_new();
+	pid_t owner, heir;
+
+	ASSERT_EQ(0, pipe(up));
+	ASSERT_EQ(0, pipe(down));
+	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
+	owner = fork();
+	ASSERT_LE(0, owner);
+	if (!owner) {
+		int fd = ux_open();
+		void *page;
+
+		if (ux_fill(fd, 1) || ux_bind(fd, IRQ_BASE, efd))
+			_exit(1);
+		page = ux_map(fd, IRQ_BASE, STRIDE);
+		if (page == MAP_FAILED)
+			_exit(2);
+		heir = fork();
+		if (heir) {
+			if (write(up[1], &heir, sizeof(heir)) != sizeof(heir))
+				_exit(3);
+			for (;;)
+				pause();
+		}
+		/* All that is left of the context is the mapping. */
+		close(fd);
+		for (int n = 0; n < 10; n++)
+			if (!told(down[0]) || touch(page))
+				_exit(4);
+		_exit(0);
+	}
+	ASSERT_EQ((ssize_t)sizeof(heir), read(up[0], &heir, sizeof(heir)));
+	ASSERT_EQ(0, kill(owner, SIGKILL));
+	ASSERT_EQ(-SIGKILL, child_status(owner));
+	for (int n = 0; n < 10; n++) {
+		EXPECT_EQ(self->irqs + IRQS + 1, total_irqs(self->bells.fd));
+		ASSERT_TRUE(tell(down[1]));
+		ASSERT_EQ(1, event_wait(efd)) TH_LOG("ring %d", n);
+	}
+	EXPECT_EQ(0, child_status(heir));
+	close(efd);
+	EXPECT_ALL_RING();
+}
+
+/* What exec leads to: a program that knows only the numbers of descriptors. */
+static int exec_ring(int fd, int efd)
+{
+	struct bells bells = { .fd = fd, .efd = efd, .irqs = IRQS };
+	__u64 offset;
+
+	catch_touches();
+	if (ux_count(fd) != IRQS)
+		return 1;
+	bells.window = ux_map(fd, IRQ_BASE, IRQS * STRIDE);
+	if (bells.window == MAP_FAILED || bells_mute(&bells) >= 0)
+		return 2;
+	if (ux_alloc(fd, &offset) || offset != slot_offset(IRQS) || ux_free(fd, IRQ_BASE))
+		return 3;
+	return touch(bells.window) == SIGBUS ? 0 : 4;
+}
+
+TEST_F(hard, a_context_without_cloexec_works_in_the_new_program)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		char fd[16], efd[16];
+		struct bells bells;
+
+		if (!bells_open(&bells, IRQS) || bells_mute(&bells) >= 0)
+			_exit(10);
+		fcntl(bells.fd, F_SETFD, 0);
+		fcntl(bells.efd, F_SETFD, 0);
+		snprintf(fd, sizeof(fd), "%d", bells.fd);
+		snprintf(efd, sizeof(efd), "%d", bells.efd);
+		execl("/proc/self/exe", "hardcases", "ring", fd, efd, NULL);
+		_exit(11);
+	}
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_ALL_RING();
+}
+
+/* Descriptors on their way. */
+
+TEST_F(hard, a_context_is_whole_when_it_arrives_after_its_sender_closed_it)
+{
+	struct bells bells;
+	int socks[2];
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	ASSERT_TRUE(bells_open(&bells, IRQS));
+	EXPECT_EQ(-1, bells_mute(&bells));
+	ASSERT_TRUE(fd_send(socks[0], bells.fd));
+	munmap(bells.window, IRQS * STRIDE);
+	close(bells.fd);
+	EXPECT_EQ(self->irqs + 2 * IRQS, total_irqs(self->bells.fd));
+
+	bells.fd = fd_receive(socks[1]);
+	EXPECT_EQ(IRQS, ux_count(bells.fd));
+	bells.window = ux_map(bells.fd, IRQ_BASE, IRQS * STRIDE);
+	ASSERT_NE(MAP_FAILED, bells.window);
+	EXPECT_EQ(-1, bells_mute(&bells));
+	bells_close(&bells);
+	close(socks[0]);
+	close(socks[1]);
+}
+
+TEST_F(hard, a_context_that_never_arrives_goes)
+{
+	struct rlimit files, none;
+	struct bells bells;
+	int socks[2];
+
+	for (int way = 0; way < 3; way++) {
+		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+		ASSERT_TRUE(bells_open(&bells, IRQS));
+		EXPECT_EQ(-1, bells_mute(&bells));
+		ASSERT_TRUE(fd_send(socks[0], bells.fd));
+		bells_close(&bells);
+		EXPECT_EQ(self->irqs + 2 * IRQS, total_irqs(self->bells.fd));
+		if (way == 1) {
+			/* A socket that is in its own queue: the kernel's collector finds it. */
+			ASSERT_TRUE(fd_send(socks[0], socks[1]));
+		} else if (way == 2) {
+			/* The receiver has no room for it. */
+			ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &files));
+			none = (struct rlimit){ .rlim_cur = 0, .rlim_max = files.rlim_max };
+			ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
+			EXPECT_EQ(-1, fd_receive(socks[1]));
+			ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+			EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+		}
+		/* The last one to be closed, not being in flight, calls the collector. */
+		close(socks[1]);
+		close(socks[0]);
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS))
+			TH_LOG("way %d", way);
+	}
+	EXPECT_ALL_RING();
+}
+
+/* An owner that does not run. */
+
+TEST_F(hard, a_stopped_owner_harms_nobody_and_goes_on_when_continued)
+{
+	const __u64 full = 0xfffffffffffffffe;
+	int socks[2], status, fd;
+	void *theirs;
+	pid_t pid;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct pollfd pfd = { .events = POLLERR };
+		struct bells bells;
+
+		if (!bells_open(&bells, IRQS) || !fd_send(socks[1], bells.fd))
+			_exit(1);
+		event_add(bells.efd, full);
+		raise(SIGSTOP);
+		/* What came meanwhile was counted as far as there was room. */
+		pfd.fd = bells.efd;
+		if (poll(&pfd, 1, WATCHDOG_MS) != 1 || event_read(bells.efd) != -1)
+			_exit(2);
+		/* Two that came late may count too, but not all of these. */
+		for (int i = 0; i < IRQS; i++) {
+			int efd = event_new();
+
+			if (ux_bind(bells.fd, slot_offset(i), efd))
+				_exit(3);
+			for (int n = 0; n < 10; n++)
+				if (touch(bells.window + i * STRIDE) || event_wait(efd) < 1)
+					_exit(4);
+		}
+		_exit(0);
+	}
+	fd = fd_receive(socks[0]);
+	theirs = ux_map(fd, IRQ_BASE, IRQS * STRIDE);
+	ASSERT_NE(MAP_FAILED, theirs);
+	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	for (int n = 0; n < 250; n++) {
+		for (int i = 0; i < IRQS; i++)
+			ASSERT_EQ(0, touch(theirs + i * STRIDE));
+		ASSERT_EQ(-1, bells_mute(&self->bells)) TH_LOG("round %d", n);
+	}
+	/* Nor does it keep others from freeing, or from getting more. */
+	ASSERT_EQ(0, ux_free(fd, slot_offset(IRQS - 1)));
+	EXPECT_EQ(SIGBUS, touch(theirs + (IRQS - 1) * STRIDE));
+	EXPECT_TRUE(fresh_context_rings());
+	ASSERT_EQ(0, ux_fill(fd, 1));
+
+	ASSERT_EQ(0, kill(pid, SIGCONT));
+	EXPECT_EQ(0, child_status(pid));
+	munmap(theirs, IRQS * STRIDE);
+	close(fd);
+	close(socks[0]);
+	close(socks[1]);
+	EXPECT_ALL_RING();
+}
+
+/* Another process that looks in. */
+
+TEST_F(hard, a_debugger_has_no_access_to_a_window)
+{
+	static long word = 1;
+	char path[64];
+	int status, mem;
+	pid_t pid;
+
+	munmap(self->bells.window, IRQS * STRIDE);
+	self->bells.window = ux_map(self->bells.fd, IRQ_BASE, (IRQS + 1) * STRIDE);
+	ASSERT_NE(MAP_FAILED, self->bells.window);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (touch(PAGE(0)) || ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+			_exit(1);
+		raise(SIGSTOP);
+		_exit(word == 2 && bells_mute(&self->bells) < 0 ? 0 : 2);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	ASSERT_EQ(1, event_wait(self->bells.efd));
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	mem = open(path, O_RDWR);
+	ASSERT_LE(0, mem);
+
+	/* Present, and not in the child's page table, and an empty slot. */
+	for (int i = 0; i <= IRQS; i++) {
+		for (int at = 0; at < 16; at += 8) {
+			long value = 0;
+
+			EXPECT_EQ(-EIO, said(ptrace(PTRACE_PEEKDATA, pid, PAGE(i) + at, NULL)));
+			EXPECT_EQ(-EIO, said(ptrace(PTRACE_POKEDATA, pid, PAGE(i) + at, 0L)));
+			EXPECT_EQ(-EIO, said(pread(mem, &value, 8, (off_t)PAGE(i) + at)));
+			EXPECT_EQ(-EIO, said(pwrite(mem, &value, 8, (off_t)PAGE(i) + at)));
+		}
+	}
+	/* Had a word arrived the next event would not be the first. */
+	EXPECT_EQ(0, event_read(self->bells.efd));
+	EXPECT_ALL_RING();
+
+	/* What it may, it can: the calls are the right ones. */
+	errno = 0;
+	EXPECT_EQ(1, ptrace(PTRACE_PEEKDATA, pid, &word, NULL));
+	EXPECT_EQ(0, errno);
+	EXPECT_EQ(0, ptrace(PTRACE_POKEDATA, pid, &word, 2L));
+	EXPECT_EQ(8, pread(mem, &(long){ 0 }, 8, (off_t)&word));
+	close(mem);
+	ASSERT_EQ(0, ptrace(PTRACE_DETACH, pid, NULL, 0L));
+	EXPECT_EQ(0, child_status(pid));
+	munmap(PAGE(IRQS), STRIDE);
+}
+
+/* The line of /proc/self/smaps that begins with @key, of the mapping at @at. */
+static bool smaps_line(const void *at, const char *key, char *line, size_t size)
+{
+	FILE *file = fopen("/proc/self/smaps", "r");
+	unsigned long start, end;
+	bool here = false, found = false;
+
+	while (file && !found && fgets(line, size, file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start == (unsigned long)at;
+		else
+			found = here && !strncmp(line, key, strlen(key));
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+#define CORE_PATTERN	"/proc/sys/kernel/core_pattern"
+#define CORE		"/tmp/uxive.core"
+
+/* Replaces what is in a file, and tells what was there. */
+static bool exchange(const char *path, const char *now, char *old, size_t size)
+{
+	int fd = open(path, O_RDWR);
+	ssize_t got = read(fd, old, size - 1);
+	bool written;
+
+	if (got >= 0)
+		old[got] = '\0';
+	written = pwrite(fd, now, strlen(now), 0) == (ssize_t)strlen(now);
+	close(fd);
+	return got >= 0 && written;
+}
+
+/* The program header of the segment at @at in a core file; false if there is none. */
+static bool core_segment(int core, const void *at, struct elf64_phdr *header)
+{
+	struct elf64_hdr elf;
+
+	if (pread(core, &elf, sizeof(elf), 0) != sizeof(elf) ||
+	    memcmp(elf.e_ident, ELFMAG, SELFMAG) || elf.e_type != ET_CORE)
+		return false;
+	for (int i = 0; i < elf.e_phnum; i++) {
+		if (pread(core, header, sizeof(*header), elf.e_phoff + i * sizeof(*header)) !=
+		    sizeof(*header))
+			return false;
+		if (header->p_type == PT_LOAD && header->p_vaddr == (unsigned long)at)
+			return true;
+	}
+	return false;
+}
+
+TEST_F(hard, a_process_dumps_core_without_its_windows)
+{
+	char line[256], old[256], text[16] = {};
+	struct uxive_drain user = {};
+	struct elf64_phdr segment;
+	const void *windows[3];
+	void *plain;
+	int core, status;
+	pid_t pid;
+
+	/* Every kind of window, and a page that does belong into a dump. */
+	plain = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, plain);
+	memcpy(plain, "dump me", sizeof("dump me"));
+	ASSERT_EQ(0, uxive_drain_open(&user, ux_open(), event_new(), 1));
+	ASSERT_EQ(0, ux_fill(user.fd, 1));
+	ring(uxive_drain_trigger(&user, 0));
+	ASSERT_EQ(1, event_wait(user.eventfd));
+	ASSERT_EQ(0, uxive_drain_try_next(&user));
+	EXPECT_ALL_RING();
+	windows[0] = self->bells.window;
+	windows[1] = user.esb;
+	windows[2] = (const void *)user.queue;
+	for (int i = 0; i < 3; i++) {
+		ASSERT_TRUE(smaps_line(windows[i], "VmFlags:", line, sizeof(line)));
+		EXPECT_TRUE(strstr(line, " io ") && strstr(line, " pf ") && strstr(line, " de "))
+			TH_LOG("window %d: %s", i, line);
+		/* May not be made executable, nor the trigger pages readable. */
+		EXPECT_FALSE(strstr(line, " me ") || (!i && strstr(line, " mr ")))
+			TH_LOG("window %d: %s", i, line);
+		ASSERT_TRUE(smaps_line(windows[i], "Rss:", line, sizeof(line)));
+		EXPECT_EQ(0, atol(line + 4));
+	}
+
+	unlink(CORE);
+	ASSERT_TRUE(exchange(CORE_PATTERN, CORE "\n", old, sizeof(old)));
+	pid = fork();
+	if (!pid) {
+		struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+		char was[64];
+
+		setrlimit(RLIMIT_CORE, &all);
+		/* All kinds of memory that a process can ask to have dumped. */
+		if (!exchange("/proc/self/coredump_filter", "0xff", was, sizeof(was)))
+			_exit(1);
+		if (bells_mute(&self->bells) >= 0)
+			_exit(2);
+		abort();
+	}
+	waitpid(pid, &status, 0);
+	ASSERT_TRUE(exchange(CORE_PATTERN, old, line, sizeof(line)));
+	ASSERT_LT(0, pid);
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && WCOREDUMP(status));
+
+	core = open(CORE, O_RDONLY);
+	ASSERT_LE(0, core);
+	ASSERT_TRUE(core_segment(core, plain, &segment));
+	EXPECT_EQ(STRIDE, segment.p_filesz);
+	EXPECT_LT(0, pread(core, text, sizeof(text) - 1, segment.p_offset));
+	EXPECT_STREQ("dump me", text);
+	for (int i = 0; i < 3; i++) {
+		if (core_segment(core, windows[i], &segment))
+			EXPECT_EQ(0, segment.p_filesz) TH_LOG("window %d", i);
+	}
+	close(core);
+	unlink(CORE);
+	munmap(plain, STRIDE);
+	uxive_drain_close(&user);
+	close(user.fd);
+	close(user.eventfd);
+	EXPECT_ALL_RING();
+}
+
+/* The kernel as a user of pages. */
+
+/* What takes hold of a page without copying: 0, more, or a negative errno. */
+static long by_vmsplice(void *page)
+{
+	struct iovec iov = { page, 8 };
+	int pipes[2];
+	long ret;
+
+	if (pipe(pipes))
+		abort();
+	ret = said(vmsplice(pipes[1], &iov, 1, SPLICE_F_NONBLOCK));
+	close(pipes[0]);
+	close(pipes[1]);
+	return ret;
+}
+
+static long by_io_uring(void *page)
+{
+	struct io_uring_params params = {};
+	struct iovec iov = { page, 8 };
+	int uring = syscall(SYS_io_uring_setup, 1, &params);
+	long ret;
+
+	if (uring < 0)
+		abort();
+	ret = said(syscall(SYS_io_uring_register, uring, IORING_REGISTER_BUFFERS, &iov, 1));
+	close(uring);
+	return ret;
+}
+
+/* Shared: known by its page, which need not be read for a wake. */
+static long by_futex(void *page)
+{
+	return said(syscall(SYS_futex, page, FUTEX_WAKE, 1, NULL, NULL, 0));
+}
+
+TEST_F(hard, no_user_of_pages_gets_hold_of_a_window)
+{
+	const struct {
+		const char *name;
+		long (*hold)(void *page);
+	} users[] = {
+		{ "vmsplice", by_vmsplice },
+		{ "io_uring", by_io_uring },
+		{ "futex", by_futex },
+	};
+	void *plain = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, plain);
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(1)));
+	ASSERT_EQ(0, touch(PAGE(0)));
+	ASSERT_EQ(1, event_wait(self->bells.efd));
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+		EXPECT_LE(0, users[i].hold(plain)) TH_LOG("%s", users[i].name);
+		/* A page that is there, and an empty slot. */
+		EXPECT_EQ(-EFAULT, users[i].hold(PAGE(0))) TH_LOG("%s", users[i].name);
+		EXPECT_EQ(-EFAULT, users[i].hold(PAGE(1))) TH_LOG("%s", users[i].name);
+	}
+	munmap(plain, STRIDE);
+	EXPECT_EQ(0, event_read(self->bells.efd));
+	ASSERT_EQ(0, ux_fill(self->bells.fd, 1));
+	ASSERT_EQ(0, ux_bind(self->bells.fd, slot_offset(1), self->bells.efd));
+	EXPECT_ALL_RING();
+}
+
+TEST_F(hard, a_freed_page_is_efault_for_all_that_copy)
+{
+	int pipes[2], socks[2], file = open("/tmp", O_TMPFILE | O_RDWR | O_DIRECT, 0600);
+	struct iovec iov = { PAGE(1), 8 };
+	__u64 word = 1;
+
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	ASSERT_EQ(8, pwrite(file, &word, 8, 0));
+	ASSERT_EQ(8, write(pipes[1], &word, 8));
+	ASSERT_EQ(8, write(socks[1], &word, 8));
+	/* It was there: one that is left would be found. */
+	EXPECT_ALL_RING();
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(1)));
+
+	EXPECT_EQ(-EFAULT, said(pread(file, PAGE(1), 8, 0)));
+	EXPECT_EQ(-EFAULT, said(pwrite(file, PAGE(1), 8, 0)));
+	EXPECT_EQ(-EFAULT, said(vmsplice(pipes[0], &iov, 1, SPLICE_F_NONBLOCK)));
+	EXPECT_EQ(-EFAULT, said(recv(socks[0], PAGE(1), 8, MSG_DONTWAIT)));
+	EXPECT_EQ(-EFAULT, said(send(socks[0], PAGE(1), 8, MSG_DONTWAIT)));
+	EXPECT_EQ(-EFAULT, said(getrandom(PAGE(1), 8, 0)));
+	EXPECT_EQ(-EFAULT, said(open(PAGE(1), O_RDONLY)));
+	close(file);
+	for (int i = 0; i < 2; i++) {
+		close(pipes[i]);
+		close(socks[i]);
+	}
+	ASSERT_EQ(0, ux_fill(self->bells.fd, 1));
+	ASSERT_EQ(0, ux_bind(self->bells.fd, slot_offset(1), self->bells.efd));
+	EXPECT_ALL_RING();
+}
+
+TEST_F(hard, a_context_is_neither_end_of_a_pipe)
+{
+	int fd = self->bells.fd, pipes[2], zero = open("/dev/zero", O_RDWR);
+
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_TRUE(tell(pipes[1]));
+	EXPECT_EQ(-EINVAL, said(splice(fd, NULL, pipes[1], NULL, 8, SPLICE_F_NONBLOCK)));
+	EXPECT_EQ(-EINVAL, said(splice(pipes[0], NULL, fd, NULL, 1, SPLICE_F_NONBLOCK)));
+	EXPECT_EQ(-EINVAL, said(sendfile(pipes[1], fd, NULL, 8)));
+	EXPECT_EQ(-EINVAL, said(sendfile(fd, zero, NULL, 8)));
+	EXPECT_EQ(-EINVAL, said(ftruncate(fd, 0)));
+	EXPECT_EQ(-ENODEV, said(fallocate(fd, 0, IRQ_BASE, STRIDE)));
+	close(pipes[0]);
+	close(pipes[1]);
+	close(zero);
+	EXPECT_ALL_RING();
+}
+
+/* What a process does to its own mappings. */
+
+TEST_F(hard, no_advice_harms_a_window)
+{
+	int self_fd = syscall(SYS_pidfd_open, getpid(), 0);
+	int taken = 0;
+
+	ASSERT_LE(0, self_fd);
+	/* Those that there are, and room for some that will be. */
+	for (int advice = 0; advice < 110; advice = advice == 30 ? 100 : advice + 1) {
+		struct iovec iov = { self->bells.window, IRQS * STRIDE };
+
+		taken += !madvise(iov.iov_base, iov.iov_len, advice);
+		EXPECT_ALL_RING() TH_LOG("after advice %d", advice);
+		syscall(SYS_process_madvise, self_fd, &iov, 1, advice, 0);
+		EXPECT_ALL_RING() TH_LOG("after advice %d to a process", advice);
+	}
+	/* Some are taken: the range was one that advice can be given for. */
+	EXPECT_LT(0, taken);
+	/* No advice brings a window into a core dump, or its pages into use. */
+	EXPECT_EQ(-EINVAL, said(madvise(PAGE(0), STRIDE, MADV_DODUMP)));
+	EXPECT_EQ(-EINVAL, said(madvise(PAGE(0), STRIDE, MADV_POPULATE_WRITE)));
+	EXPECT_GT(0, said(madvise(PAGE(0), STRIDE, MADV_POPULATE_READ)));
+	close(self_fd);
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(2)));
+	EXPECT_EQ(SIGBUS, touch(PAGE(2)));
+}
+
+TEST_F(hard, locked_in_memory_it_rings_and_is_withdrawn_alike)
+{
+	void *later;
+
+	ASSERT_EQ(0, mlock(self->bells.window, IRQS * STRIDE));
+	EXPECT_ALL_RING();
+	ASSERT_EQ(0, mlockall(MCL_CURRENT | MCL_FUTURE));
+	EXPECT_ALL_RING();
+	later = ux_map(self->bells.fd, IRQ_BASE, WINDOW);
+	ASSERT_NE(MAP_FAILED, later);
+	EXPECT_EQ(0, touch(later));
+	EXPECT_EQ(1, event_wait(self->bells.efd));
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(0)));
+	EXPECT_EQ(SIGBUS, touch(later));
+	EXPECT_EQ(SIGBUS, touch(PAGE(0)));
+	munmap(later, WINDOW);
+	ASSERT_EQ(0, munlockall());
+	EXPECT_EQ(0, touch(PAGE(1)));
+	EXPECT_EQ(1, event_wait(self->bells.efd));
+}
+
+TEST_F(hard, what_is_left_of_a_shrunk_mapping_loses_its_pages)
+{
+	EXPECT_ALL_RING();
+	ASSERT_EQ(self->bells.window,
+		  mremap(self->bells.window, IRQS * STRIDE, 2 * STRIDE, 0));
+	EXPECT_EQ(SIGSEGV, touch(PAGE(2)));
+	EXPECT_EQ(0, touch(PAGE(0)));
+	EXPECT_EQ(1, event_wait(self->bells.efd));
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(3)));
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(0)));
+	EXPECT_EQ(SIGBUS, touch(PAGE(0)));
+	EXPECT_EQ(0, touch(PAGE(1)));
+	EXPECT_EQ(1, event_wait(self->bells.efd));
+	/* The room that it gave up is not had back. */
+	EXPECT_ERRNO(mremap, EFAULT,
+		     said(mremap(self->bells.window, 2 * STRIDE, IRQS * STRIDE, 0)));
+}
+
+TEST_F(hard, freeing_harms_nothing_that_was_mapped_over_a_window)
+{
+	struct bells other;
+	char *plain;
+	void *over;
+	long before;
+
+	ASSERT_TRUE(bells_open(&other, 1));
+	EXPECT_EQ(-1, bells_mute(&other));
+	EXPECT_ALL_RING();
+	plain = mmap(PAGE(1), 2 * STRIDE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	ASSERT_EQ(PAGE(1), plain);
+	memset(plain, 0x5a, 2 * STRIDE);
+	over = mmap(PAGE(3), STRIDE, PROT_WRITE, MAP_SHARED | MAP_FIXED, other.fd, IRQ_BASE);
+	ASSERT_EQ(PAGE(3), over);
+	ASSERT_EQ(0, touch(over));
+	ASSERT_EQ(1, event_wait(other.efd));
+
+	for (int i = 1; i < IRQS; i++)
+		ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(i)));
+	for (size_t i = 0; i < 2 * STRIDE; i++) {
+		ASSERT_EQ(0x5a, plain[i])
+			TH_LOG("byte %zu", i);
+	}
+	faults();
+	before = faults();
+	ring(over);
+	EXPECT_EQ(before, faults());
+	EXPECT_EQ(1, event_wait(other.efd));
+	EXPECT_EQ(0, touch(PAGE(0)));
+	EXPECT_EQ(1, event_wait(self->bells.efd));
+
+	/* And it is the other's to free. */
+	ASSERT_EQ(0, ux_free(other.fd, IRQ_BASE));
+	EXPECT_EQ(SIGBUS, touch(over));
+	bells_close(&other);
+}
+
+TEST_F(hard, a_mapping_made_nonlinear_reaches_the_slots_it_shows)
+{
+	const __u64 page = sysconf(_SC_PAGESIZE);
+	int efd[IRQS];
+
+	EXPECT_ALL_RING();
+	for (int i = 0; i < IRQS; i++) {
+		efd[i] = event_new();
+		ASSERT_EQ(0, ux_bind(self->bells.fd, slot_offset(i), efd[i]));
+	}
+	/* Slot 2 where slot 0 was. */
+	ASSERT_EQ(0, remap_file_pages(PAGE(0), STRIDE, 0, slot_offset(2) / page, 0));
+	EXPECT_EQ(0, touch(PAGE(0)));
+	EXPECT_EQ(1, event_wait(efd[2]));
+	EXPECT_EQ(0, touch(PAGE(1)));
+	EXPECT_EQ(1, event_wait(efd[1]));
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(2)));
+	EXPECT_EQ(SIGBUS, touch(PAGE(0)));
+	EXPECT_EQ(SIGBUS, touch(PAGE(2)));
+	EXPECT_EQ(0, event_read(efd[0]));
+	/* It cannot leave the window. */
+	EXPECT_EQ(-EINVAL, said(remap_file_pages(PAGE(1), STRIDE, 0,
+						 slot_offset(SLOTS) / page, 0)));
+	EXPECT_EQ(-EINVAL, said(remap_file_pages(PAGE(1), STRIDE, 0, 0, 0)));
+	EXPECT_EQ(0, touch(PAGE(3)));
+	EXPECT_EQ(1, event_wait(efd[3]));
+	for (int i = 0; i < IRQS; i++)
+		close(efd[i]);
+}
+
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
+
+TEST_F(hard, a_sealed_mapping_loses_pages_and_goes_with_its_process)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct bells bells;
+
+		if (!bells_open(&bells, IRQS) || bells_mute(&bells) >= 0)
+			_exit(1);
+		if (syscall(SYS_mseal, bells.window, IRQS * STRIDE, 0))
+			_exit(2);
+		if (said(munmap(bells.window, STRIDE)) != -EPERM || bells_mute(&bells) >= 0)
+			_exit(3);
+		if (ux_free(bells.fd, IRQ_BASE) || touch(bells.window) != SIGBUS)
+			_exit(4);
+		_exit(touch(bells.window + STRIDE) || event_wait(bells.efd) != 1 ? 5 : 0);
+	}
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_ALL_RING();
+}
+
+/* Rights. */
+
+/* Does all that a context is for; true if it all works. */
+static bool in_full_use(const struct bells *bells)
+{
+	__u64 offset;
+	void *page;
+	bool works;
+
+	if (bells_mute(bells) >= 0 || ux_alloc(bells->fd, &offset) ||
+	    ux_bind(bells->fd, offset, bells->efd))
+		return false;
+	page = ux_map(bells->fd, offset, STRIDE);
+	works = page != MAP_FAILED && !touch(page) && event_wait(bells->efd) == 1 &&
+		!ux_free(bells->fd, offset) && touch(page) == SIGBUS;
+	munmap(page, STRIDE);
+	return works;
+}
+
+TEST_F(hard, a_context_outlives_the_rights_that_opened_it)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
+		    setresuid(65534, 65534, 65534))
+			_exit(1);
+		/* Who has lost the rights cannot open another. */
+		if (ux_open() != -EACCES)
+			_exit(2);
+		_exit(in_full_use(&self->bells) ? 0 : 3);
+	}
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_ALL_RING();
+}
+
+TEST_F(hard, a_context_works_where_its_node_is_out_of_sight)
+{
+	int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	char empty[] = "/tmp/uxive.XXXXXX";
+	pid_t pid;
+
+	ASSERT_LE(0, home);
+	ASSERT_TRUE(mkdtemp(empty));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (unshare(CLONE_NEWNS | CLONE_FILES | CLONE_SYSVSEM))
+			_exit(1);
+		if (!in_full_use(&self->bells))
+			_exit(2);
+		if (chroot(empty) || chdir("/") || ux_open() != -ENOENT)
+			_exit(3);
+		if (!in_full_use(&self->bells))
+			_exit(4);
+		if (setns(home, CLONE_NEWNS) || !in_full_use(&self->bells))
+			_exit(5);
+		_exit(0);
+	}
+	EXPECT_EQ(0, child_status(pid));
+	rmdir(empty);
+	close(home);
+	EXPECT_ALL_RING();
+}
+
+/* Limits of the process. */
+
+TEST_F(hard, open_without_a_descriptor_left_is_emfile)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct rlimit old, now;
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &old));
+	close(null);
+	/* All below are in use: this one is the lowest that is free. */
+	now = (struct rlimit){ .rlim_cur = null, .rlim_max = old.rlim_max };
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &now));
+	for (int n = 0; n < 100; n++)
+		EXPECT_EQ(-EMFILE, ux_open());
+	EXPECT_ALL_RING();
+	/* A context takes one descriptor, not two. */
+	now.rlim_cur++;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &now));
+	EXPECT_EQ(null, ux_open());
+	EXPECT_EQ(-EMFILE, ux_open());
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &old));
+	EXPECT_EQ(0, ux_fill(null, 1));
+	close(null);
+}
+
+TEST_F(hard, mmap_beyond_the_address_space_is_enomem)
+{
+	struct rlimit old, now;
+	FILE *file = fopen("/proc/self/statm", "r");
+	unsigned long pages;
+	void *page;
+
+	ASSERT_EQ(1, fscanf(file, "%lu", &pages));
+	fclose(file);
+	ASSERT_EQ(0, getrlimit(RLIMIT_AS, &old));
+	now = (struct rlimit){
+		.rlim_cur = pages * sysconf(_SC_PAGESIZE) + WINDOW / 2,
+		.rlim_max = old.rlim_max,
+	};
+	ASSERT_EQ(0, setrlimit(RLIMIT_AS, &now));
+	for (int n = 0; n < 100; n++)
+		EXPECT_ERRNO(mmap, ENOMEM, said(ux_map(self->bells.fd, IRQ_BASE, WINDOW)));
+	/* What there is room for can be had. */
+	page = ux_map(self->bells.fd, IRQ_BASE, WINDOW / 4);
+	EXPECT_NE(MAP_FAILED, page);
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->bells.efd));
+	munmap(page, WINDOW / 4);
+	ASSERT_EQ(0, setrlimit(RLIMIT_AS, &old));
+	EXPECT_ALL_RING();
+}
+
+/* Death. */
+
+#define MANY	1000
+
+static void *ring_to_the_end(void *arg)
+{
+	struct bells *bells = arg;
+
+	for (unsigned long n = 0;; n++)
+		ring(bells->window + n % MANY * STRIDE);
+	return NULL;
+}
+
+/* The kernel drains, and one thread for each of two CPUs rings. */
+static void ring_until_killed(int sock)
+{
+	struct bells bells;
+	pthread_t thread;
+
+	if (!bells_open(&bells, MANY) || !fd_send(sock, bells.efd) ||
+	    pthread_create(&thread, NULL, ring_to_the_end, &bells))
+		_exit(1);
+	ring_to_the_end(&bells);
+}
+
+TEST_F_TIMEOUT(hard, killed_while_it_rings_a_thousand_it_leaves_none, LONG_TEST)
+{
+	for (int n = 0; n < 5; n++) {
+		long count, seen = 0;
+		int socks[2], efd;
+		pid_t pid;
+
+		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			ring_until_killed(socks[1]);
+		efd = fd_receive(socks[0]);
+		while (seen < MANY) {
+			count = event_wait(efd);
+			ASSERT_LT(0, count);
+			seen += count;
+		}
+		EXPECT_EQ(self->irqs + IRQS + MANY, total_irqs(self->bells.fd));
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(-SIGKILL, child_status(pid));
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+		/* Nothing signals the eventfd of a context that is gone. */
+		event_read(efd);
+		EXPECT_ALL_RING();
+		EXPECT_EQ(0, event_read(efd));
+		close(efd);
+		close(socks[0]);
+		close(socks[1]);
+	}
+}
+
+/*
+ * The program drains, and does not: each interrupt has an event in the queue
+ * and one to come. Returns how many are in that state.
+ */
+static long leave_pending(void)
+{
+	struct uxive_drain user;
+	long pending = 0;
+
+	if (uxive_drain_open(&user, ux_open(), event_new(), MANY) || ux_fill(user.fd, MANY))
+		return 0;
+	for (int i = 0; i < MANY; i++) {
+		__u64 *pq = uxive_drain_trigger(&user, i) + STRIDE + 0x800;
+
+		ring(uxive_drain_trigger(&user, i));
+		ring(uxive_drain_trigger(&user, i));
+		pending += __builtin_bswap64(__atomic_load_n(pq, __ATOMIC_RELAXED)) == 3;
+	}
+	return pending;
+}
+
+TEST_F_TIMEOUT(hard, killed_with_a_thousand_pending_it_leaves_none, LONG_TEST)
+{
+	for (int n = 0; n < 5; n++) {
+		pid_t pid = fork();
+
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			if (leave_pending() == MANY)
+				kill(getpid(), SIGKILL);
+			_exit(1);
+		}
+		ASSERT_EQ(-SIGKILL, child_status(pid));
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+		EXPECT_ALL_RING();
+	}
+}
+
+/* Races of freeing against what copies or moves page tables. */
+
+#define RACE_ROUNDS	100
+
+struct interval {
+	long begin, end;
+};
+
+static long clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000L + now.tv_nsec;
+}
+
+static bool overlap(const struct interval *one, const struct interval *other)
+{
+	return one->begin < other->end && other->begin < one->end;
+}
+
+/* Frees slot 0 each time it is told, a while after. */
+struct freer {
+	pthread_t thread;
+	int fd;
+	unsigned int seed;
+	atomic_int go, done;
+	/* The longest while: grows to what it races against takes. */
+	atomic_long within;
+	struct interval free;
+	int errors;
+};
+
+static void *freer_run(void *arg)
+{
+	struct freer *freer = arg;
+
+	pin_to_cpu(1);
+	for (int n = 1; n <= RACE_ROUNDS; n++) {
+		long start;
+
+		while (atomic_load(&freer->go) < n)
+			sched_yield();
+		start = clock_ns() + rand_r(&freer->seed) % (atomic_load(&freer->within) + 1);
+		while (clock_ns() < start)
+			;
+		freer->free.begin = clock_ns();
+		freer->errors += !!ux_free(freer->fd, IRQ_BASE);
+		freer->free.end = clock_ns();
+		atomic_store(&freer->done, n);
+	}
+	return NULL;
+}
+
+static bool freer_start(struct freer *freer, int fd)
+{
+	*freer = (struct freer){ .fd = fd, .seed = 1 };
+	pin_to_cpu(0);
+	return !pthread_create(&freer->thread, NULL, freer_run, freer);
+}
+
+static void freer_wait(struct freer *freer, int n)
+{
+	while (atomic_load(&freer->done) < n)
+		sched_yield();
+}
+
+TEST_F_TIMEOUT(hard, no_child_is_born_with_a_page_that_is_being_freed, LONG_TEST)
+{
+	struct interval birth;
+	struct freer freer;
+	int overlaps = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	ASSERT_TRUE(freer_start(&freer, self->bells.fd));
+	for (int n = 1; n <= RACE_ROUNDS; n++) {
+		int pipes[2];
+		pid_t pid;
+
+		ASSERT_EQ(0, pipe(pipes));
+		ASSERT_EQ(-1, bells_mute(&self->bells)) TH_LOG("round %d", n);
+		atomic_store(&freer.go, n);
+		birth.begin = clock_ns();
+		pid = fork();
+		if (!pid)
+			_exit(told(pipes[0]) && touch(PAGE(0)) == SIGBUS ? 0 : 1);
+		birth.end = clock_ns();
+		ASSERT_LT(0, pid);
+		freer_wait(&freer, n);
+		overlaps += overlap(&birth, &freer.free);
+		atomic_store(&freer.within, birth.end - birth.begin);
+		ASSERT_TRUE(tell(pipes[1]));
+		ASSERT_EQ(0, child_status(pid)) TH_LOG("round %d", n);
+		EXPECT_EQ(SIGBUS, touch(PAGE(0)));
+		close(pipes[0]);
+		close(pipes[1]);
+		ASSERT_EQ(0, ux_fill(self->bells.fd, 1));
+		ASSERT_EQ(0, ux_bind(self->bells.fd, IRQ_BASE, self->bells.efd));
+	}
+	pthread_join(freer.thread, NULL);
+	TH_LOG("%d of %d births were during the free", overlaps, RACE_ROUNDS);
+	EXPECT_EQ(0, freer.errors);
+	EXPECT_LT(0, overlaps);
+	EXPECT_ALL_RING();
+}
+
+TEST_F_TIMEOUT(hard, no_page_escapes_a_free_by_moving, LONG_TEST)
+{
+	void *home = self->bells.window, *away, *at = home;
+	struct interval move = {};
+	struct freer freer;
+	int overlaps = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	away = mmap(NULL, IRQS * STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, away);
+	ASSERT_TRUE(freer_start(&freer, self->bells.fd));
+	for (int n = 1; n <= RACE_ROUNDS; n++) {
+		void *to = at == home ? away : home;
+
+		self->bells.window = at;
+		ASSERT_EQ(-1, bells_mute(&self->bells)) TH_LOG("round %d", n);
+		atomic_store(&freer.go, n);
+		/* As often as it takes until the free comes. */
+		do {
+			move.begin = clock_ns();
+			if (mremap(at, IRQS * STRIDE, IRQS * STRIDE,
+				   MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+				break;
+			move.end = clock_ns();
+			to = at;
+			at = to == home ? away : home;
+		} while (atomic_load(&freer.done) < n);
+		freer_wait(&freer, n);
+		overlaps += overlap(&move, &freer.free);
+		atomic_store(&freer.within, move.end - move.begin);
+		ASSERT_EQ(SIGBUS, touch(at)) TH_LOG("round %d", n);
+		ASSERT_EQ(SIGSEGV, touch(to)) TH_LOG("round %d", n);
+		ASSERT_EQ(0, ux_fill(self->bells.fd, 1));
+		ASSERT_EQ(0, ux_bind(self->bells.fd, IRQ_BASE, self->bells.efd));
+	}
+	pthread_join(freer.thread, NULL);
+	self->bells.window = at;
+	TH_LOG("%d of %d moves were during the free", overlaps, RACE_ROUNDS);
+	EXPECT_EQ(0, freer.errors);
+	EXPECT_LT(0, overlaps);
+	EXPECT_ALL_RING();
+	munmap(at == home ? away : home, IRQS * STRIDE);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 4 && !strcmp(argv[1], "ring"))
+		return exec_ring(atoi(argv[2]), atoi(argv[3]));
+	if (argc == 2 && !strcmp(argv[1], "nothing"))
+		return 0;
+	return test_harness_run(argc, argv);
+}
