@@ -424,6 +424,14 @@ fn populate(lisn: u32, data: &mut extra::xive_irq_data) -> Result {
         .map_err(|error| if error == EINVAL { EIO } else { error })
 }
 
+/// Returns whether an ESB has two pages of 64 KiB, the trigger page first. A source that has one page
+/// for both, as those of some devices, is not for programs: who may ring it could switch it off, too.
+fn has_two_pages(data: &extra::xive_irq_data) -> bool {
+    data.esb_shift == ESB_SHIFT
+        && data.trig_page % (1 << ESB_SHIFT) == 0
+        && data.trig_page.checked_add(ESB_PAGE as u64) == Some(data.eoi_page)
+}
+
 /// The ESBs of some consecutive LISNs of a chip, mapped into the kernel.
 ///
 /// Each chip has its ESBs in one range of physical addresses, in the order of its LISNs, so that
@@ -458,10 +466,7 @@ impl EsbWindow {
         let mut data = extra::xive_irq_data::default();
 
         populate(lisn, &mut data)?;
-        let (trigger, management) = (data.trig_page, data.eoi_page);
-        let fit = data.esb_shift == ESB_SHIFT
-            && trigger % (1 << ESB_SHIFT) == 0
-            && management == trigger + ESB_PAGE as u64;
+        let (trigger, fit) = (data.trig_page, has_two_pages(&data));
         let store_eoi = data.flags & u64::from(extra::XIVE_IRQ_FLAG_STORE_EOI) != 0;
         // SAFETY: `data` was filled above.
         unsafe { extra::xive_cleanup_irq_data(&mut data) };
@@ -471,7 +476,8 @@ impl EsbWindow {
         let chip = ChipId(u32::try_from(data.src_chip).map_err(|_| EIO)?);
 
         let first = lisn >> ESB_WINDOW_SHIFT << ESB_WINDOW_SHIFT;
-        let phys = trigger - (u64::from(lisn - first) << ESB_SHIFT);
+        let before = u64::from(lisn - first) << ESB_SHIFT;
+        let phys = trigger.checked_sub(before).ok_or(EIO)?;
         may_fail(ENOMEM)?;
         // SAFETY: The range holds ESBs only: firmware lays out those of a chip one after another,
         // and a chip has a multiple of this many.
@@ -997,5 +1003,39 @@ impl<H: BoundedHandler> EscalationHandler<H> {
     /// Waits until the handler is not running in hard interrupt context.
     pub(crate) fn synchronize(&self) {
         self.irq.synchronize();
+    }
+}
+
+#[kunit_tests(uxive_platform)]
+mod tests {
+    use super::*;
+
+    fn esb(esb_shift: u32, trig_page: u64, eoi_page: u64) -> extra::xive_irq_data {
+        extra::xive_irq_data {
+            esb_shift,
+            trig_page,
+            eoi_page,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn two_pages_can_be_told_apart() {
+        assert!(has_two_pages(&esb(17, 0x6_0000_0000, 0x6_0001_0000)));
+    }
+
+    #[test]
+    fn one_page_for_both_is_refused() {
+        assert!(!has_two_pages(&esb(17, 0x6_0000_0000, 0x6_0000_0000)));
+        assert!(!has_two_pages(&esb(16, 0x6_0000_0000, 0x6_0000_0000)));
+    }
+
+    #[test]
+    fn other_layouts_are_refused() {
+        // The management page first, pages of another size, pages that are not aligned.
+        assert!(!has_two_pages(&esb(17, 0x6_0001_0000, 0x6_0000_0000)));
+        assert!(!has_two_pages(&esb(13, 0x6_0000_0000, 0x6_0000_1000)));
+        assert!(!has_two_pages(&esb(17, 0x6_0001_0000, 0x6_0002_0000)));
+        assert!(!has_two_pages(&esb(17, 0, 0)));
     }
 }
