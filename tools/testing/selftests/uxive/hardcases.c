@@ -85,23 +85,6 @@ static bool fresh_context_rings(void)
 	return rings;
 }
 
-/* How many interrupts all contexts have; @fd is one. */
-static long total_irqs(int fd)
-{
-	struct uxive_info info;
-
-	return ux_info(fd, &info) ? -1 : (long)info.irqs_total;
-}
-
-static long all_irqs(void)
-{
-	int fd = ux_open();
-	long total = total_irqs(fd);
-
-	close(fd);
-	return total;
-}
-
 FIXTURE(hard) {
 	int events, linux_irqs;
 	long irqs;

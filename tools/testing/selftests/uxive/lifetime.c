@@ -20,16 +20,6 @@ struct use {
 	int irqs;
 };
 
-/* How many interrupts all contexts have, as a new one is told; -1 if it is not. */
-static int irqs_in_all(void)
-{
-	struct uxive_info info;
-	int fd = ux_open(), ret = ux_info(fd, &info);
-
-	close(fd);
-	return ret ? -1 : (int)info.irqs_total;
-}
-
 FIXTURE(lifetime) {
 	struct use before;
 };
@@ -38,7 +28,7 @@ FIXTURE_SETUP(lifetime)
 {
 	catch_touches();
 	/* Contexts of tests before may still be on their way out. */
-	ASSERT_TRUE(becomes(irqs_in_all(), 0));
+	ASSERT_TRUE(becomes(all_irqs(), 0));
 	self->before.events = events_in_use();
 	self->before.irqs = linux_irqs();
 }
@@ -49,7 +39,7 @@ FIXTURE_TEARDOWN(lifetime)
 
 /* All is as it was before the test. */
 #define EXPECT_ALL_RETURNED() do {					\
-	EXPECT_TRUE(becomes(irqs_in_all(), 0))				\
+	EXPECT_TRUE(becomes(all_irqs(), 0))				\
 		TH_LOG("an interrupt is still in use");			\
 	EXPECT_TRUE(becomes(events_in_use(), self->before.events))	\
 		TH_LOG("an eventfd is still held");			\

@@ -129,6 +129,24 @@ static inline int ux_info(int fd, struct uxive_info *info)
 	return ux_ioctl(fd, UXIVE_IOC_INFO, info);
 }
 
+/* How many interrupts all contexts have; @fd is one. -1 if that is not told. */
+static inline long total_irqs(int fd)
+{
+	struct uxive_info info;
+
+	return ux_info(fd, &info) ? -1 : (long)info.irqs_total;
+}
+
+/* The same, whether there is a context or not. */
+static inline long all_irqs(void)
+{
+	int fd = ux_open();
+	long total = total_irqs(fd);
+
+	close(fd);
+	return total;
+}
+
 static inline void *ux_map(int fd, __u64 offset, size_t length)
 {
 	return mmap(NULL, length, PROT_WRITE, MAP_SHARED, fd, offset);
