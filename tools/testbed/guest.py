@@ -13,9 +13,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from steps import BUILD, Failed, LOGS, REPO, shown
+from steps import BUILD, CACHE, Failed, LOGS, REPO, shown
 
 GUEST = REPO / "tools/testbed/guest"
+TRACERS = CACHE / os.environ["UXIVE_TRACERS"]
 LIBRARIES = Path("/usr/lib/powerpc64le-linux-gnu")
 INTERPRETER = Path("/lib64/ld64.so.2")
 
@@ -138,11 +139,12 @@ def new_token():
     return f"<{secrets.token_hex(16)}>"
 
 
-def program_files(program):
-    """What a ppc64le program needs in the machine: itself, and if dynamic its interpreter and libraries.
+def program_files(program, root=Path("/")):
+    """What a ppc64le program needs in the machine if it is dynamic: its interpreter and libraries, those of `root`.
 
     Path in the initramfs → path here.
     """
+    libraries = root / LIBRARIES.relative_to("/")
     with open(program, "rb") as start:
         header = start.read(20)
     # ELF, 64-bit, little endian, machine 21: PowerPC64
@@ -154,12 +156,22 @@ def program_files(program):
         text = subprocess.run(["powerpc64le-linux-gnu-readelf", "-dl", queue.pop()], check=True, capture_output=True,
                               text=True).stdout
         if "program interpreter:" in text:
-            found[str(INTERPRETER)] = INTERPRETER
+            found[str(INTERPRETER)] = libraries / INTERPRETER.name
         for name in re.findall(r"\(NEEDED\).*\[(.*)\]", text):
-            library = LIBRARIES / name
+            library = libraries / name
             if not library.exists() and name != INTERPRETER.name:
                 raise Failed(f"the program needs {name}, which the testbed's Debian root lacks; link it statically")
-            if library.exists() and str(library) not in found:
-                found[str(library)] = library
+            if library.exists() and str(LIBRARIES / name) not in found:
+                found[str(LIBRARIES / name)] = library
                 queue.append(library)
     return found
+
+
+def tracers(variant):
+    """trace-cmd and perf, which are of use with a debug kernel only. Path in the initramfs → path here."""
+    if variant != "debug":
+        return {}
+    programs = {f"/bin/{name}": TRACERS / "usr/bin" / name for name in ("trace-cmd", "perf")}
+    for program in list(programs.values()):
+        programs |= program_files(program, TRACERS)
+    return programs

@@ -12,7 +12,7 @@ import lint
 import testing
 from console import complaints
 from driver import InTree, Programs, out_of_tree, test_modules
-from guest import Hung, Machine, initramfs, job, new_token, program_files
+from guest import Hung, Machine, initramfs, job, new_token, program_files, tracers
 from kernel import FRAGMENTS, Kernel, Source
 from steps import BUILD, Failed, REPO, made, say, shown
 
@@ -37,7 +37,7 @@ class Bench:
 
     def machine(self, files, command):
         """A machine that loads the driver as job 0 and runs the command as job 1, and the token of its output."""
-        files = {"/modules/uxive.ko": self.module.ko, **files}
+        files = {"/modules/uxive.ko": self.module.ko, **tracers(self.kernel.variant), **files}
         token = new_token()
         jobs = job(0, "insmod /modules/uxive.ko") + job(1, command)
         image = initramfs(self.kernel.path, self.name, files, jobs, token)
