@@ -3,24 +3,19 @@
  * Promise: nothing that the rest of the kernel can do with a context, its
  * descriptors, its mappings or its owner reaches a trigger page that it should
  * not, harms anybody else, or keeps what the owner took: fork, exec, passing
- * on, stopping, tracing, dumping, moving, advising, locking, sealing, loss of
- * rights, limits, and death in mid-ring.
+ * on, stopping, freezing, tracing, dumping, direct I/O, moving, advising,
+ * locking, sealing, loss of rights, namespaces, limits, and death in mid-ring.
  *
  * Care: a trigger page does not take the pieces in which the kernel copies.
  * A page that is there is given only to calls that refuse it by what its
  * mapping is, before they touch it; calls that copy get empty slots.
- *
- * Not here, since the kernel of the testbed is built without it: userfaultfd
- * (USERFAULTFD), process_vm_readv() and process_vm_writev()
- * (CROSS_MEMORY_ATTACH), the freezer (CGROUPS), user namespaces (USER_NS), and
- * O_DIRECT that pins user pages, for which it takes a block device (tmpfs
- * takes O_DIRECT, and copies).
  */
 #include "uxive_selftest.h"
 #include <grp.h>
 #include <linux/elf.h>
 #include <linux/futex.h>
 #include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/prctl.h>
@@ -378,11 +373,201 @@ TEST_F(hard, a_stopped_owner_harms_nobody_and_goes_on_when_continued)
 	EXPECT_ALL_RING();
 }
 
+/* A control group of the one process that is to be frozen. */
+#define CGROUP		"/sys/fs/cgroup/uxive"
+
+static bool cgroup_write(const char *file, int value)
+{
+	FILE *stream = fopen(file, "w");
+	bool printed = stream && fprintf(stream, "%d\n", value) > 0;
+
+	return stream && !fclose(stream) && printed;
+}
+
+static bool is_frozen(void)
+{
+	FILE *events = fopen(CGROUP "/cgroup.events", "r");
+	char line[64];
+	int is = 0;
+
+	while (events && fgets(line, sizeof(line), events))
+		if (sscanf(line, "frozen %d", &is) == 1)
+			break;
+	if (events)
+		fclose(events);
+	return is;
+}
+
+static bool freeze_process(pid_t pid)
+{
+	mkdir(CGROUP, 0700);
+	return cgroup_write(CGROUP "/cgroup.procs", pid) &&
+	       cgroup_write(CGROUP "/cgroup.freeze", 1) && becomes(is_frozen(), true);
+}
+
+/* As ps shows it; S where a process waits until something comes. */
+static char process_state(pid_t pid)
+{
+	char path[64], state = '?';
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	stat = fopen(path, "r");
+	if (stat) {
+		if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
+			state = '?';
+		fclose(stat);
+	}
+	return state;
+}
+
+/* What an eventfd counts, left there; -1 if fdinfo does not say. */
+static long event_count(int efd)
+{
+	char path[64], line[256];
+	long count = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", efd);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "eventfd-count: %lx", &count) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return count;
+}
+
+/* How an owner waits when it is frozen: for an eventfd, or for the queue that it drains. */
+enum wait { IN_READ, IN_POLL, IN_DRAIN, IN_POLL_OF_CONTEXT, WAITS };
+
+/* An owner, and what it has passed on. */
+struct owner {
+	pid_t pid;
+	int fd, efd;
+	void *window;
+};
+
+/* Exit statuses: 0 if every interrupt rang twice, and no more. */
+
+static int await_count(enum wait wait, int sock)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	struct bells bells;
+
+	if (!bells_open(&bells, IRQS) || fcntl(bells.efd, F_SETFL, 0) ||
+	    !fd_send(sock, bells.fd) || !fd_send(sock, bells.efd))
+		return 1;
+	pfd.fd = bells.efd;
+	if (wait == IN_POLL && poll(&pfd, 1, -1) != 1)
+		return 2;
+	return event_read(bells.efd) == 2 * IRQS ? 0 : 3;
+}
+
+static int await_queue(enum wait wait, int sock)
+{
+	struct pollfd pfd = { .events = POLLPRI };
+	struct uxive_drain user = {};
+	int seen[IRQS] = {};
+
+	if (uxive_drain_open(&user, ux_open(), event_new(), IRQS) || ux_fill(user.fd, IRQS) ||
+	    !fd_send(sock, user.fd) || !fd_send(sock, user.eventfd))
+		return 1;
+	pfd.fd = user.fd;
+	if (wait == IN_POLL_OF_CONTEXT && (uxive_drain_arm(&user) || poll(&pfd, 1, -1) != 1))
+		return 2;
+	for (int n = 0; n < 2 * IRQS; n++) {
+		int slot = uxive_drain_wait(&user, -1);
+
+		if (slot < 0 || slot >= IRQS || ++seen[slot] > 2)
+			return 3;
+		uxive_drain_eoi(&user, slot);
+	}
+	return uxive_drain_try_next(&user) < 0 ? 0 : 4;
+}
+
+/* Starts an owner, freezes it where it waits, and has each interrupt rung twice. */
+static bool owner_freeze(struct owner *owner, enum wait wait)
+{
+	bool counts = wait == IN_READ || wait == IN_POLL;
+	int socks[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, socks))
+		return false;
+	owner->pid = fork();
+	if (!owner->pid) {
+		/* A test that fails leaves none. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit((counts ? await_count : await_queue)(wait, socks[1]));
+	}
+	close(socks[1]);
+	owner->fd = fd_receive(socks[0]);
+	owner->efd = fd_receive(socks[0]);
+	close(socks[0]);
+	owner->window = ux_map(owner->fd, IRQ_BASE, IRQS * STRIDE);
+	if (owner->window == MAP_FAILED || !becomes(process_state(owner->pid), 'S') ||
+	    !freeze_process(owner->pid))
+		return false;
+	for (int n = 0; n < 2 * IRQS; n++) {
+		if (touch(owner->window + n % IRQS * STRIDE))
+			return false;
+		/* Another one that comes before it is counted would be one with it. */
+		if (counts && !becomes(event_count(owner->efd), n + 1))
+			return false;
+	}
+	return true;
+}
+
+static void owner_end(struct owner *owner)
+{
+	munmap(owner->window, IRQS * STRIDE);
+	close(owner->fd);
+	close(owner->efd);
+}
+
+TEST_F(hard, what_rings_for_a_frozen_owner_is_there_when_it_thaws)
+{
+	for (enum wait wait = 0; wait < WAITS; wait++) {
+		struct owner owner;
+
+		ASSERT_TRUE(owner_freeze(&owner, wait)) TH_LOG("wait %d", wait);
+		EXPECT_ALL_RING();
+		EXPECT_TRUE(fresh_context_rings());
+		/* It takes no part in any of this. */
+		EXPECT_TRUE(is_frozen());
+		ASSERT_TRUE(cgroup_write(CGROUP "/cgroup.freeze", 0));
+		EXPECT_EQ(0, child_status(owner.pid)) TH_LOG("wait %d", wait);
+		owner_end(&owner);
+		EXPECT_TRUE(becomes(rmdir(CGROUP), 0));
+	}
+	EXPECT_ALL_RING();
+}
+
+TEST_F(hard, killed_while_frozen_it_leaves_none)
+{
+	for (enum wait wait = 0; wait < WAITS; wait++) {
+		struct owner owner;
+
+		ASSERT_TRUE(owner_freeze(&owner, wait)) TH_LOG("wait %d", wait);
+		owner_end(&owner);
+		EXPECT_EQ(self->irqs + 2 * IRQS, total_irqs(self->bells.fd));
+		ASSERT_EQ(0, kill(owner.pid, SIGKILL));
+		EXPECT_EQ(-SIGKILL, child_status(owner.pid));
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+		EXPECT_TRUE(becomes(rmdir(CGROUP), 0));
+	}
+	EXPECT_ALL_RING();
+}
+
 /* Another process that looks in. */
 
 TEST_F(hard, a_debugger_has_no_access_to_a_window)
 {
+	struct uxive_drain user = {};
+	void *places[IRQS + 4];
 	static long word = 1;
+	long value = 0;
+	struct iovec here = { &value, 8 }, there = { &word, 8 };
 	char path[64];
 	int status, mem;
 	pid_t pid;
@@ -390,13 +575,32 @@ TEST_F(hard, a_debugger_has_no_access_to_a_window)
 	munmap(self->bells.window, IRQS * STRIDE);
 	self->bells.window = ux_map(self->bells.fd, IRQ_BASE, (IRQS + 1) * STRIDE);
 	ASSERT_NE(MAP_FAILED, self->bells.window);
+	ASSERT_EQ(0, uxive_drain_open(&user, ux_open(), event_new(), 1));
+	ASSERT_EQ(0, ux_fill(user.fd, 1));
+	/* Present, and not in the child's page table, and an empty slot. */
+	for (int i = 0; i <= IRQS; i++)
+		places[i] = PAGE(i);
+	/* Present: what the program drains with. */
+	places[IRQS + 1] = uxive_drain_trigger(&user, 0);
+	places[IRQS + 2] = uxive_drain_trigger(&user, 0) + STRIDE;
+	places[IRQS + 3] = user.queue;
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		if (touch(PAGE(0)) || ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+		if (touch(PAGE(0)) || touch(uxive_drain_trigger(&user, 0)) ||
+		    uxive_drain_wait(&user, WATCHDOG_MS) != 0)
+			_exit(1);
+		uxive_drain_eoi(&user, 0);
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 			_exit(1);
 		raise(SIGSTOP);
-		_exit(word == 2 && bells_mute(&self->bells) < 0 ? 0 : 2);
+		if (word != 3 || bells_mute(&self->bells) >= 0)
+			_exit(2);
+		/* Had a word arrived there would be an event, or no new one. */
+		if (uxive_drain_try_next(&user) >= 0 || touch(uxive_drain_trigger(&user, 0)) ||
+		    uxive_drain_wait(&user, WATCHDOG_MS) != 0)
+			_exit(3);
+		_exit(0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_TRUE(WIFSTOPPED(status));
@@ -405,15 +609,18 @@ TEST_F(hard, a_debugger_has_no_access_to_a_window)
 	mem = open(path, O_RDWR);
 	ASSERT_LE(0, mem);
 
-	/* Present, and not in the child's page table, and an empty slot. */
-	for (int i = 0; i <= IRQS; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
 		for (int at = 0; at < 16; at += 8) {
-			long value = 0;
+			struct iovec window = { places[i] + at, 8 };
 
-			EXPECT_EQ(-EIO, said(ptrace(PTRACE_PEEKDATA, pid, PAGE(i) + at, NULL)));
-			EXPECT_EQ(-EIO, said(ptrace(PTRACE_POKEDATA, pid, PAGE(i) + at, 0L)));
-			EXPECT_EQ(-EIO, said(pread(mem, &value, 8, (off_t)PAGE(i) + at)));
-			EXPECT_EQ(-EIO, said(pwrite(mem, &value, 8, (off_t)PAGE(i) + at)));
+			EXPECT_EQ(-EIO, said(ptrace(PTRACE_PEEKDATA, pid, window.iov_base, NULL)));
+			EXPECT_EQ(-EIO, said(ptrace(PTRACE_POKEDATA, pid, window.iov_base, 0L)));
+			EXPECT_EQ(-EIO, said(pread(mem, &value, 8, (off_t)window.iov_base)));
+			EXPECT_EQ(-EIO, said(pwrite(mem, &value, 8, (off_t)window.iov_base)));
+			EXPECT_EQ(-EFAULT,
+				  said(process_vm_readv(pid, &here, 1, &window, 1, 0)));
+			EXPECT_EQ(-EFAULT,
+				  said(process_vm_writev(pid, &here, 1, &window, 1, 0)));
 		}
 	}
 	/* Had a word arrived the next event would not be the first. */
@@ -425,11 +632,22 @@ TEST_F(hard, a_debugger_has_no_access_to_a_window)
 	EXPECT_EQ(1, ptrace(PTRACE_PEEKDATA, pid, &word, NULL));
 	EXPECT_EQ(0, errno);
 	EXPECT_EQ(0, ptrace(PTRACE_POKEDATA, pid, &word, 2L));
-	EXPECT_EQ(8, pread(mem, &(long){ 0 }, 8, (off_t)&word));
+	EXPECT_EQ(8, pread(mem, &value, 8, (off_t)&word));
+	EXPECT_EQ(8, process_vm_readv(pid, &here, 1, &there, 1, 0));
+	EXPECT_EQ(2, value);
+	value = 3;
+	EXPECT_EQ(8, process_vm_writev(pid, &here, 1, &there, 1, 0));
+	/* With an empty slot on its own side it gets no further. */
+	here.iov_base = PAGE(IRQS);
+	EXPECT_EQ(-EFAULT, said(process_vm_readv(pid, &here, 1, &there, 1, 0)));
+	EXPECT_EQ(-EFAULT, said(process_vm_writev(pid, &here, 1, &there, 1, 0)));
 	close(mem);
 	ASSERT_EQ(0, ptrace(PTRACE_DETACH, pid, NULL, 0L));
 	EXPECT_EQ(0, child_status(pid));
 	munmap(PAGE(IRQS), STRIDE);
+	uxive_drain_close(&user);
+	close(user.fd);
+	close(user.eventfd);
 }
 
 /* The line of /proc/self/smaps that begins with @key, of the mapping at @at. */
@@ -589,6 +807,33 @@ static long by_io_uring(void *page)
 	return ret;
 }
 
+/* A disk in memory. It pins what it is to copy to or from. */
+#define DISK	"/dev/ram0"
+
+static long by_direct_read(void *page)
+{
+	int disk = open(DISK, O_RDONLY | O_DIRECT);
+	long ret;
+
+	if (disk < 0)
+		abort();
+	ret = said(pread(disk, page, STRIDE, 0));
+	close(disk);
+	return ret;
+}
+
+static long by_direct_write(void *page)
+{
+	int disk = open(DISK, O_WRONLY | O_DIRECT);
+	long ret;
+
+	if (disk < 0)
+		abort();
+	ret = said(pwrite(disk, page, STRIDE, 0));
+	close(disk);
+	return ret;
+}
+
 /* Shared: known by its page, which need not be read for a wake. */
 static long by_futex(void *page)
 {
@@ -603,6 +848,8 @@ TEST_F(hard, no_user_of_pages_gets_hold_of_a_window)
 	} users[] = {
 		{ "vmsplice", by_vmsplice },
 		{ "io_uring", by_io_uring },
+		{ "a read from a disk", by_direct_read },
+		{ "a write to a disk", by_direct_write },
 		{ "futex", by_futex },
 	};
 	void *plain = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -622,6 +869,53 @@ TEST_F(hard, no_user_of_pages_gets_hold_of_a_window)
 	ASSERT_EQ(0, ux_fill(self->bells.fd, 1));
 	ASSERT_EQ(0, ux_bind(self->bells.fd, slot_offset(1), self->bells.efd));
 	EXPECT_ALL_RING();
+}
+
+TEST_F(hard, no_program_handles_the_faults_of_a_window)
+{
+	struct uffdio_register range = {};
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_copy copy = { .len = STRIDE };
+	struct uxive_drain user = {};
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	void *plain = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_LE(0, uffd);
+	ASSERT_NE(MAP_FAILED, plain);
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_API, &api));
+	ASSERT_EQ(0, uxive_drain_open(&user, ux_open(), event_new(), 1));
+	for (__u64 mode = 1; mode <= UFFD_API_REGISTER_MODES; mode++) {
+		const struct uffdio_range windows[] = {
+			{ (unsigned long)self->bells.window, IRQS * STRIDE },
+			{ (unsigned long)user.esb, user.esb_length },
+			{ (unsigned long)user.queue, uxive_drain_queue_length(&user) },
+		};
+
+		for (size_t i = 0; i < ARRAY_SIZE(windows); i++) {
+			range = (struct uffdio_register){ .range = windows[i], .mode = mode };
+			EXPECT_EQ(-EINVAL, said(ioctl(uffd, UFFDIO_REGISTER, &range)))
+				TH_LOG("mode %llx of window %zu", mode, i);
+		}
+	}
+	range = (struct uffdio_register){
+		.range = { (unsigned long)plain, STRIDE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	EXPECT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &range));
+	/* Nor is a page put there by force. */
+	copy.src = (unsigned long)&uffd & -STRIDE;
+	copy.dst = (unsigned long)PAGE(0);
+	EXPECT_EQ(-ENOENT, said(ioctl(uffd, UFFDIO_COPY, &copy)));
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(1)));
+	EXPECT_EQ(SIGBUS, touch(PAGE(1)));
+	ASSERT_EQ(0, ux_fill(self->bells.fd, 1));
+	ASSERT_EQ(0, ux_bind(self->bells.fd, slot_offset(1), self->bells.efd));
+	EXPECT_ALL_RING();
+	close(uffd);
+	munmap(plain, STRIDE);
+	uxive_drain_close(&user);
+	close(user.fd);
+	close(user.eventfd);
 }
 
 TEST_F(hard, a_freed_page_is_efault_for_all_that_copy)
@@ -871,6 +1165,64 @@ TEST_F(hard, a_context_outlives_the_rights_that_opened_it)
 		_exit(in_full_use(&self->bells) ? 0 : 3);
 	}
 	EXPECT_EQ(0, child_status(pid));
+	EXPECT_ALL_RING();
+}
+
+TEST_F(hard, a_context_goes_along_into_a_new_user_namespace)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct bells bells;
+
+		if (!bells_open(&bells, IRQS) || !in_full_use(&bells))
+			_exit(1);
+		if (unshare(CLONE_NEWUSER) || getuid() != 65534)
+			_exit(2);
+		_exit(in_full_use(&bells) ? 0 : 3);
+	}
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_ALL_RING();
+}
+
+TEST_F(hard, another_user_namespace_can_what_its_descriptors_can)
+{
+	struct bells bells;
+	int socks[2], blind = open(UXIVE_DEV, O_RDONLY | O_CLOEXEC);
+	pid_t pid;
+
+	ASSERT_LE(0, blind);
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* Has all capabilities there, no right here, and nothing inherited. */
+		bells_close(&self->bells);
+		close(blind);
+		close(socks[0]);
+		if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
+		    setresuid(65534, 65534, 65534) || unshare(CLONE_NEWUSER))
+			_exit(1);
+		bells.irqs = IRQS;
+		bells.fd = fd_receive(socks[1]);
+		bells.efd = fd_receive(socks[1]);
+		blind = fd_receive(socks[1]);
+		bells.window = ux_map(bells.fd, IRQ_BASE, IRQS * STRIDE);
+		if (bells.window == MAP_FAILED || !in_full_use(&bells))
+			_exit(2);
+		/* Not opened for writing, so it does not let ring. */
+		if (ux_fill(blind, 1) || said(ux_map(blind, IRQ_BASE, STRIDE)) != -EACCES)
+			_exit(3);
+		_exit(ux_open() == -EACCES ? 0 : 4);
+	}
+	close(socks[1]);
+	EXPECT_TRUE(fd_send(socks[0], self->bells.fd));
+	EXPECT_TRUE(fd_send(socks[0], self->bells.efd));
+	EXPECT_TRUE(fd_send(socks[0], blind));
+	EXPECT_EQ(0, child_status(pid));
+	close(socks[0]);
+	close(blind);
 	EXPECT_ALL_RING();
 }
 
