@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A context: what one open file of `/dev/uxive` owns.
+//! A context: one open file of `/dev/uxive`, and what a program can do with it.
 //!
-//! The file, and each mapping of it, refers to the context. With the last reference everything
-//! that the context has is given back, however that comes about.
+//! # Life
+//!
+//! A [`Context`] is open, for the file and each mapping of it refer to it. What it has is its
+//! [`Estate`]. With the last reference the context goes, and only the estate can be left, which knows
+//! nothing but to give back: at once as a rule, or when hardware lets go of it.
 //!
 //! # Locks
 //!
@@ -13,20 +16,22 @@
 //!    set up, and until the program has been told of the first interrupt, which may take 2. So a
 //!    fault never takes it.
 //! 2. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler.
-//! 3. [`Context::slots`], a mutex: guards the table of slots. Look-up and insertion of a page by a
+//! 3. `slots` of the estate, a mutex: guards its table of slots. Look-up and insertion of a page by a
 //!    fault happen under it, and freeing takes it too, so that a page is never inserted after its
 //!    slot has left the table. It may be held while memory is allocated, but not while user memory
 //!    is copied, which may need 2.
 //! 4. `i_mmap_rwsem` of the context's own mapping: taken by the kernel when a page is withdrawn
 //!    from user mappings. Of this driver at most 1 is held then.
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
-//!    in the queue and which slot signals which eventfd. The lock of the eventfd nests in it.
+//!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
 //!
-//! The mutex of [`Platform`] for the sources that it has is taken with neither 3 nor 5 held, and
-//! nothing of this driver is taken under it. The CPU hotplug lock is taken under 1, and what is
-//! called under it only queues work.
+//! Two mutexes are for themselves: nothing of this driver is taken under them, and of the above at
+//! most 1 is held. That of the [registry](crate::registry) guards which contexts there are; that of
+//! [`Platform`] the sources that it has. The CPU hotplug lock is taken under 1, and what is called
+//! under it only queues work.
 
 use crate::{
+    estate::Estate,
     kernel_ext::{
         eventfd::EventFd,
         file::{
@@ -40,10 +45,7 @@ use crate::{
             MappedPages, //
         }, //
     },
-    layout::{
-        Window,
-        MAX_IRQS, //
-    },
+    layout::Window,
     platform::{
         ChipId,
         Platform,
@@ -54,15 +56,16 @@ use crate::{
         Queue,
         QueueList, //
     },
+    registry::Registry,
     slot::Slot, //
 };
 use kernel::{
     fs::File,
-    id_pool::IdPool,
     new_mutex,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
+    str::CString,
     sync::{
         poll::PollTable,
         Arc,
@@ -72,7 +75,11 @@ use kernel::{
 };
 
 /// What all contexts share.
+#[pin_data]
 pub(crate) struct Shared {
+    // Gone before what the contexts were made with.
+    #[pin]
+    registry: Registry,
     platform: Arc<Platform>,
     queues: QueueList,
 }
@@ -84,12 +91,24 @@ impl Shared {
     ///
     /// Those of [`Platform::new`] and [`QueueList::new`].
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let shared = Self {
-            platform: Platform::new()?,
-            queues: QueueList::new()?,
-        };
+        Arc::pin_init(
+            try_pin_init!(Self {
+                platform: Platform::new()?,
+                queues: QueueList::new()?,
+                registry <- Registry::new(),
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
 
-        Ok(Arc::new(shared, GFP_KERNEL)?)
+    /// Returns all contexts.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Returns the machine.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.platform
     }
 }
 
@@ -97,53 +116,16 @@ impl Shared {
 /// allocated are mapped at once.
 const FAULT_AROUND: usize = 64;
 
-/// The slots of a context.
-struct SlotTable {
-    /// The indices in use. One stays in use while its slot is being made or torn down, during
-    /// which the entry is empty, so that nobody gets an offset at which an old page may still be.
-    ids: IdPool,
-    /// All indices below this are in use.
-    first_free: usize,
-    /// The slots by index; the table grows as far as it is used.
-    entries: KVVec<Option<Slot>>,
-    /// The queue's memory, if the program drains it.
-    queue_memory: Option<MappedPages<QueueMemory, 1>>,
-}
-
-impl SlotTable {
-    /// Takes the lowest free index into use, and makes sure that there is an entry for it.
-    fn reserve(&mut self) -> Result<usize> {
-        let id = self.ids.find_unused_id(self.first_free).ok_or(ENOSPC)?;
-        let index = id.as_usize();
-
-        if index >= self.entries.capacity() {
-            self.entries.reserve(FAULT_AROUND, GFP_KERNEL_ACCOUNT)?;
-        }
-        while self.entries.len() <= index {
-            self.entries.push(None, GFP_KERNEL_ACCOUNT)?;
-        }
-        self.first_free = index + 1;
-        Ok(id.acquire())
-    }
-
-    /// Gives an index back.
-    fn release(&mut self, index: usize) {
-        self.ids.release_id(index);
-        self.first_free = self.first_free.min(index);
-    }
-}
-
-/// What one open file owns.
-#[pin_data]
+/// An open file.
+#[pin_data(PinnedDrop)]
 pub(crate) struct Context {
+    estate: Arc<Estate>,
+    /// The queue's memory, if the program drains it.
+    queue_memory: SetOnce<MappedPages<QueueMemory, 1>>,
     mapping: Arc<FileMapping>,
-    shared: Arc<Shared>,
-    /// Where the events of the slots go. Comes with the first of them.
-    queue: SetOnce<Arc<Queue>>,
     #[pin]
     setup: Mutex<()>,
-    #[pin]
-    slots: Mutex<SlotTable>,
+    shared: Arc<Shared>,
 }
 
 impl Context {
@@ -153,21 +135,15 @@ impl Context {
     ///
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(mapping: Arc<FileMapping>, shared: Arc<Shared>) -> Result<Pin<KBox<Self>>> {
-        let table = SlotTable {
-            ids: IdPool::with_capacity(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
-            first_free: 0,
-            entries: KVVec::new(),
-            queue_memory: None,
-        };
-
         KBox::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
+                // Last of what can fail, as an estate is to be closed.
+                queue_memory: SetOnce::new(),
                 mapping,
-                shared,
-                queue: SetOnce::new(),
                 setup <- new_mutex!((), "uxive_setup"),
-                slots <- new_mutex!(table, "uxive_slots"),
-            }),
+                estate: shared.registry.open()?,
+                shared,
+            }? Error),
             GFP_KERNEL_ACCOUNT,
         )
     }
@@ -195,56 +171,65 @@ impl Context {
         chip: Option<ChipId>,
         tell: &mut dyn FnMut(u64) -> Result,
     ) -> Result {
-        // The first interrupt comes with the queue, or with neither if something fails.
-        let _setup;
-        let mut first = None;
-        let queue = match self.queue.as_ref() {
-            Some(queue) => queue,
-            None => {
-                _setup = self.setup.lock();
-                match self.queue.as_ref() {
-                    Some(queue) => queue,
-                    None => first.insert(Queue::new(&self.shared.platform, &self.shared.queues)?),
-                }
-            }
-        };
-        let reserved = ReservedIndex::new(self)?;
-        let source = Source::new(&self.shared.platform, chip)?;
-        let slot = Slot::new(source, queue.clone(), reserved.index, self.mapping.clone())?;
-        slot.attach()?;
-
-        // Before others can find it, so that nobody frees it if this fails.
-        tell(Window::TRIGGER.offset(reserved.index).ok_or(ENOSPC)?)?;
-        reserved.fill(slot);
-        if let Some(queue) = first {
-            self.queue.populate(queue);
+        if let Some(queue) = self.estate.queue() {
+            return self.allocate_from(queue, chip, tell);
         }
+
+        // The first interrupt comes with the queue, or with neither if something fails.
+        let _setup = self.setup.lock();
+        if let Some(queue) = self.estate.queue() {
+            return self.allocate_from(queue, chip, tell);
+        }
+        let queue = Queue::new(&self.shared.platform, &self.shared.queues, self.irq_name()?)?;
+        let result = self.allocate_from(&queue, chip, tell);
+        // With neither, unless it has to wait for hardware: then it can as well be used.
+        if result.is_ok() || !self.estate.is_settled() || queue.quiesce(0).is_err() {
+            self.estate.set_queue(queue);
+        }
+        result
+    }
+
+    /// As [`Self::allocate`], with the context's queue.
+    #[inline]
+    fn allocate_from(
+        &self,
+        queue: &Arc<Queue>,
+        chip: Option<ChipId>,
+        tell: &mut dyn FnMut(u64) -> Result,
+    ) -> Result {
+        let reserved = self.estate.reserve()?;
+        let index = reserved.get();
+        let source = Source::new(&self.shared.platform, chip)?;
+        let slot = Slot::new(source, queue.clone(), index, self.mapping.clone())?;
+
+        // Told before others can find it, so that nobody frees it if this fails.
+        let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC);
+        if let Err(error) = slot.attach().and(offset).and_then(tell) {
+            self.estate.retire(slot, reserved, &self.shared.registry);
+            return Err(error);
+        }
+        reserved.fill(slot);
         Ok(())
+    }
+
+    /// Returns what the context's escalation is called in `/proc/interrupts`.
+    fn irq_name(&self) -> Result<CString> {
+        CString::try_from_fmt(fmt!("uxive-{}", self.estate.id()))
     }
 
     /// Frees the interrupt at `offset`. May sleep.
     ///
-    /// When this returns, no mapping reaches its trigger page and its eventfd is not signalled.
+    /// When this returns, no mapping reaches its trigger page and its eventfd is not signalled. If
+    /// hardware does not let go of it, it is quarantined, which the program need not care about.
     ///
     /// # Errors
     ///
     /// `EINVAL` if there is none.
     pub(crate) fn free(&self, offset: u64) -> Result {
         let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
-        let slot = self
-            .slots
-            .lock()
-            .entries
-            .get_mut(index)
-            .and_then(Option::take)
-            .ok_or(EINVAL)?;
+        let (slot, reserved) = self.estate.take(index).ok_or(EINVAL)?;
 
-        // Given back only after the slot is torn down.
-        let _reserved = ReservedIndex {
-            context: self,
-            index,
-        };
-        drop(slot);
+        self.estate.retire(slot, reserved, &self.shared.registry);
         Ok(())
     }
 
@@ -255,7 +240,7 @@ impl Context {
     /// `EINVAL` if there is no such interrupt, or the program drains the queue by itself.
     pub(crate) fn bind(&self, offset: u64, eventfd: Option<EventFd>) -> Result {
         let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
-        let queue = self.queue.as_ref().ok_or(EINVAL)?;
+        let queue = self.estate.queue().ok_or(EINVAL)?;
 
         // The queue knows which slots there are. The old eventfd may be freed, outside its lock.
         drop(queue.bind(index, eventfd)?);
@@ -271,15 +256,20 @@ impl Context {
     /// - Those of [`Queue::new_user_drained`].
     pub(crate) fn set_user_drain(&self, eventfd: Option<EventFd>) -> Result {
         let _setup = self.setup.lock();
-        if self.queue.as_ref().is_some() {
+        if self.estate.queue().is_some() {
             return Err(EBUSY);
         }
 
-        let queue = Queue::new_user_drained(&self.shared.platform, &self.shared.queues, eventfd)?;
+        let queue = Queue::new_user_drained(
+            &self.shared.platform,
+            &self.shared.queues,
+            self.irq_name()?,
+            eventfd,
+        )?;
         let memory = MappedPages::new(queue.memory(), self.mapping.clone(), [Window::QUEUE.all()]);
 
-        self.slots.lock().queue_memory = Some(memory);
-        self.queue.populate(queue);
+        self.queue_memory.populate(memory);
+        self.estate.set_queue(queue);
         Ok(())
     }
 
@@ -289,12 +279,12 @@ impl Context {
     ///
     /// `EINVAL` if the program does not drain the queue.
     pub(crate) fn arm(&self) -> Result {
-        self.queue.as_ref().ok_or(EINVAL)?.arm()
+        self.estate.queue().ok_or(EINVAL)?.arm()
     }
 
     /// Returns the events that `file`, which is that of the context, is ready for.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
-        match self.queue.as_ref() {
+        match self.estate.queue() {
             Some(queue) => queue.poll(file, table),
             None => PollEvents::NONE,
         }
@@ -302,9 +292,9 @@ impl Context {
 
     /// Handles a page fault in a mapping of the file.
     pub(crate) fn fault(&self, fault: &Fault<'_>) -> FaultResult {
-        let slots = self.slots.lock();
+        let slots = self.estate.lock();
+        let slot = |index: usize| slots.get(index);
         let touched = fault.offset();
-        let slot = |index: usize| slots.entries.get(index).and_then(Option::as_ref);
 
         if let Some(index) = Window::TRIGGER.index(touched) {
             let Some(wanted) = slot(index) else {
@@ -320,7 +310,7 @@ impl Context {
                 None => FaultResult::SIGBUS,
             }
         } else {
-            match &slots.queue_memory {
+            match self.queue_memory.as_ref() {
                 Some(memory) => fault.insert(memory, touched),
                 None => FaultResult::SIGBUS,
             }
@@ -343,7 +333,7 @@ impl Context {
 
     /// Returns how many interrupts the context has.
     pub(crate) fn irqs(&self) -> usize {
-        self.slots.lock().entries.iter().flatten().count()
+        self.estate.lock().iter().count()
     }
 
     /// Returns how many interrupts all contexts together have.
@@ -353,24 +343,24 @@ impl Context {
 
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
     pub(crate) fn show(&self, m: &SeqFile) {
-        let slots = self.slots.lock();
-        let live = || {
-            let slots = slots.entries.iter().enumerate();
-            slots.filter_map(|(index, slot)| Some((Window::TRIGGER.offset(index)?, slot.as_ref()?)))
-        };
+        let slots = self.estate.lock();
 
-        seq_print!(m, "uxive-irqs:\t{}\n", live().count());
-        if let Some(queue) = self.queue.as_ref() {
-            seq_print!(m, "uxive-deferred:\t{}\n", queue.deferred());
+        seq_print!(m, "uxive-context:\t{}\n", self.estate.id());
+        seq_print!(m, "uxive-irqs:\t{}\n", slots.iter().count());
+        if let Some(drain) = self.estate.queue().and_then(|queue| queue.view().kernel) {
+            seq_print!(m, "uxive-deferred:\t{}\n", drain.deferred);
         }
-        for (offset, slot) in live() {
-            seq_print!(
-                m,
-                "uxive-irq:\toffset:{:x} lisn:{:x}\n",
-                offset,
-                slot.lisn()
-            );
+        for (index, slot) in slots.iter() {
+            let offset = Window::TRIGGER.base() + index as u64 * Window::TRIGGER.stride();
+            seq_print!(m, "uxive-irq:\toffset:{offset:x} lisn:{:x}\n", slot.lisn());
         }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Context {
+    fn drop(self: Pin<&mut Self>) {
+        self.shared.registry.close(&self.estate);
     }
 }
 
@@ -381,36 +371,4 @@ fn neighbours(index: usize, fault: &Fault<'_>) -> impl Iterator<Item = usize> {
 
     (first.max(covered.start)..(first + FAULT_AROUND).min(covered.end))
         .filter(move |&other| other != index)
-}
-
-/// An index in use that has no slot. Given back when dropped.
-struct ReservedIndex<'a> {
-    context: &'a Context,
-    index: usize,
-}
-
-impl<'a> ReservedIndex<'a> {
-    /// Takes the lowest free index of `context` into use.
-    fn new(context: &'a Context) -> Result<Self> {
-        let index = context.slots.lock().reserve()?;
-
-        Ok(Self { context, index })
-    }
-
-    /// Enters the slot. Does not fail: `reserve` has made the entry.
-    // Called by value it would copy the slot once more.
-    #[inline(always)]
-    fn fill(self, slot: Slot) {
-        if let Some(entry) = self.context.slots.lock().entries.get_mut(self.index) {
-            *entry = Some(slot);
-        }
-        // The index belongs to the entry from now on.
-        core::mem::forget(self);
-    }
-}
-
-impl Drop for ReservedIndex<'_> {
-    fn drop(&mut self) {
-        self.context.slots.lock().release(self.index);
-    }
 }

@@ -36,7 +36,10 @@ use crate::kernel_ext::{
         Worker, //
     }, //
 };
-use core::ptr::NonNull;
+use core::{
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     cpu::{
@@ -46,12 +49,15 @@ use kernel::{
     cpumask::Cpumask,
     error::to_result,
     ffi,
+    fmt,
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
+    str::CString,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     }, //
 };
 
@@ -71,6 +77,12 @@ pub(crate) const QUEUE_BYTES: usize = 1 << QUEUE_ORDER;
 
 /// The number of entries, of 4 bytes, that an event queue has room for.
 pub(crate) const QUEUE_ENTRIES: usize = QUEUE_BYTES / size_of::<u32>();
+
+/// The bits of an ESB, as loads from the management page return them.
+const PQ_MASK: u64 = (extra::XIVE_ESB_VAL_P | extra::XIVE_ESB_VAL_Q) as u64;
+
+/// PQ=01: an ESB that is off.
+const PQ_OFF: u64 = extra::XIVE_ESB_VAL_Q as u64;
 
 /// Distance of the ESBs of consecutive LISNs of a chip, as a power of two: two pages of 64 KiB.
 const ESB_SHIFT: u32 = 17;
@@ -95,11 +107,40 @@ const SPARES_LOW: usize = SPARES_PER_CHIP / 2;
 /// How many spare sources a chip is given, with room left for some that come back.
 const SPARES_FILLED: usize = SPARES_PER_CHIP / 4 * 3;
 
+/// How often a source or an escalation that is to be off is switched off before that has failed.
+const OFF_TRIES: usize = 8;
+
+/// What does not come to rest, and so cannot be given back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotQuiet {
+    /// The ESB of a source does not read PQ=01 after that was set.
+    Source,
+    /// Events of a source that is off reach the queue.
+    Events,
+    /// An escalation is on its way and does not arrive, or cannot be masked.
+    Escalation,
+}
+
+impl fmt::Display for NotQuiet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "its ESB cannot be switched off",
+            Self::Events => "its events keep coming",
+            Self::Escalation => "its escalation does not come to rest",
+        })
+    }
+}
+
 /// A chip of the machine, as OPAL numbers them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChipId(u32);
 
 impl ChipId {
+    /// Returns the number of the chip.
+    pub(crate) fn as_u32(self) -> u32 {
+        self.0
+    }
+
     /// Returns the chip that the caller runs on, or did a moment ago, if firmware tells.
     fn current() -> Option<Self> {
         Self::of_cpu(CpuId::current())
@@ -301,6 +342,12 @@ impl PinnedDrop for Sources {
     }
 }
 
+/// How many spare sources there are of a chip.
+pub(crate) struct ReserveView {
+    pub(crate) chip: ChipId,
+    pub(crate) spares: usize,
+}
+
 /// The machine, of which this driver has interrupts.
 #[pin_data]
 pub(crate) struct Platform {
@@ -385,6 +432,17 @@ impl Platform {
         let spares: usize = pool.chips.iter().map(|chip| chip.spares.len()).sum();
 
         pool.held - spares
+    }
+
+    /// Tells what is kept of the `index`-th chip, if there are as many.
+    pub(crate) fn reserve(&self, index: usize) -> Option<ReserveView> {
+        let pool = self.sources.pool.lock();
+        let chip = pool.chips.get(index)?;
+
+        Some(ReserveView {
+            chip: chip.id,
+            spares: chip.spares.len(),
+        })
     }
 
     /// Takes a source of `chip`, or by default of the caller's chip or any other.
@@ -553,6 +611,11 @@ impl Esb {
         unsafe { extra::uxive_in_be64(self.management(offset)) }
     }
 
+    /// Returns P and Q, as bits 1 and 0, and leaves them alone.
+    fn pq(&self) -> u64 {
+        self.load(extra::XIVE_ESB_GET) & PQ_MASK
+    }
+
     /// Ends the interrupt: one that came meanwhile is sent now.
     #[inline]
     fn eoi(&self) {
@@ -567,7 +630,8 @@ impl Esb {
     }
 }
 
-/// An interrupt source. Off when it is made, and to be switched off before it is dropped.
+/// An interrupt source. Off when it is made, and to be switched off before it is dropped, or
+/// [kept](Self::keep) if that cannot be done.
 ///
 /// # Invariants
 ///
@@ -576,6 +640,7 @@ pub(crate) struct Source {
     lisn: u32,
     chip: ChipId,
     esb: Esb,
+    kept: SetOnce<()>,
     // Keeps the ESBs mapped.
     platform: Arc<Platform>,
 }
@@ -603,6 +668,7 @@ impl Source {
             lisn,
             chip,
             esb,
+            kept: SetOnce::new(),
             platform: platform.clone(),
         })
     }
@@ -612,21 +678,49 @@ impl Source {
         self.lisn
     }
 
+    /// Returns the chip.
+    pub(crate) fn chip(&self) -> ChipId {
+        self.chip
+    }
+
+    /// Returns P and Q of the ESB, as bits 1 and 0, and leaves them alone.
+    pub(crate) fn pq(&self) -> u64 {
+        self.esb.pq()
+    }
+
     /// Switches the source on: stores to the trigger page raise it from now on.
     pub(crate) fn switch_on(&self) {
         self.esb.load(extra::XIVE_ESB_SET_PQ_00);
     }
 
     /// Switches the source off. When this returns, its last event has reached the queue.
-    pub(crate) fn switch_off(&self) {
-        self.esb.load(extra::XIVE_ESB_SET_PQ_01);
-        // SAFETY: The LISN is ours.
-        unsafe { extra::xive_native_sync_source(self.lisn) };
+    ///
+    /// # Errors
+    ///
+    /// [`NotQuiet::Source`] if its ESB says otherwise.
+    pub(crate) fn switch_off(&self) -> Result<(), NotQuiet> {
+        for _ in 0..OFF_TRIES {
+            self.esb.load(extra::XIVE_ESB_SET_PQ_01);
+            // SAFETY: The LISN is ours.
+            unsafe { extra::xive_native_sync_source(self.lisn) };
+            if self.esb.pq() == PQ_OFF {
+                return may_fail(EBUSY).map_err(|_| NotQuiet::Source);
+            }
+        }
+        Err(NotQuiet::Source)
+    }
+
+    /// Has the LISN not be given back when the source is dropped, nor used again.
+    pub(crate) fn keep(&self) {
+        self.kept.populate(());
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
+        if self.kept.as_ref().is_some() {
+            return;
+        }
         // INVARIANT: Nothing refers to the source any more.
         let spare = SpareSource {
             lisn: self.lisn,
@@ -654,13 +748,27 @@ unsafe impl UserPages for Source {
     }
 }
 
+/// A source that is routed to an event queue, and what goes with it.
+pub(crate) struct Route<T> {
+    esb: Esb,
+    pub(crate) with: T,
+}
+
+impl<T> Route<T> {
+    /// Ends the interrupt of the source, so that its next event is routed.
+    #[inline]
+    pub(crate) fn end_interrupt(&self) {
+        self.esb.eoi();
+    }
+}
+
 /// The sources that are routed to an event queue, by EISN, each with a `T`.
 ///
 /// Has their ESBs only: a source is to be removed before it is dropped, for what is done here to
 /// one that is no longer ours would be done to another's.
 pub(crate) struct Routes<T> {
     // Not longer than the capacity that it is made with.
-    entries: KVVec<Option<(Esb, T)>>,
+    entries: KVVec<Option<Route<T>>>,
     // Keeps the ESBs mapped.
     platform: Arc<Platform>,
 }
@@ -715,28 +823,28 @@ impl<T> Routes<T> {
         while self.entries.len() <= eisn {
             self.entries.push_within_capacity(None)?;
         }
-        *self.entries.get_mut(eisn).ok_or(ENOMEM)? = Some((source.esb, with));
+        *self.entries.get_mut(eisn).ok_or(ENOMEM)? = Some(Route {
+            esb: source.esb,
+            with,
+        });
         Ok(())
     }
 
     /// Takes out what is entered as `eisn`.
     pub(crate) fn remove(&mut self, eisn: usize) -> Option<T> {
-        self.entries.get_mut(eisn)?.take().map(|(_, with)| with)
+        self.entries.get_mut(eisn)?.take().map(|route| route.with)
     }
 
-    /// Returns what the source `eisn` goes together with.
-    pub(crate) fn get_mut(&mut self, eisn: usize) -> Option<&mut T> {
-        self.entries.get_mut(eisn)?.as_mut().map(|(_, with)| with)
-    }
-
-    /// Ends the interrupt of the source `eisn`, so that its next event is routed, and returns what
-    /// it goes together with. `None` if no source has that EISN now.
+    /// Returns the route of the source `eisn`, if there is one.
     #[inline]
-    pub(crate) fn end_interrupt(&self, eisn: usize) -> Option<&T> {
-        let (esb, with) = self.entries.get(eisn)?.as_ref()?;
+    pub(crate) fn get(&self, eisn: usize) -> Option<&Route<T>> {
+        self.entries.get(eisn)?.as_ref()
+    }
 
-        esb.eoi();
-        Some(with)
+    /// As [`Self::get`].
+    #[inline]
+    pub(crate) fn get_mut(&mut self, eisn: usize) -> Option<&mut Route<T>> {
+        self.entries.get_mut(eisn)?.as_mut()
     }
 }
 
@@ -808,9 +916,10 @@ impl Drop for EscalationEsb {
 /// The VP is enabled, and `memory` is the only queue configured for it, at [`PRIORITY`].
 struct VpQueue {
     xive: extra::xive_q,
-    vp: VpBlock,
+    kept: SetOnce<()>,
+    vp: ManuallyDrop<VpBlock>,
     // Freed last, when no hardware writes to it any more.
-    memory: ContiguousPages,
+    memory: ManuallyDrop<ContiguousPages>,
 }
 
 impl VpQueue {
@@ -827,8 +936,9 @@ impl VpQueue {
         // INVARIANT: Just enabled, and without a queue until the call below.
         let mut queue = Self {
             xive: extra::xive_q::default(),
-            vp,
-            memory,
+            kept: SetOnce::new(),
+            vp: ManuallyDrop::new(vp),
+            memory: ManuallyDrop::new(memory),
         };
         may_fail(EIO)?;
         // SAFETY: The VP is ours and enabled. The memory is zeroed, aligned and of the size that
@@ -849,6 +959,10 @@ impl VpQueue {
 
 impl Drop for VpQueue {
     fn drop(&mut self) {
+        // Hardware may write to the memory for as long as the machine runs.
+        if self.kept.as_ref().is_some() {
+            return;
+        }
         // SAFETY: The VP is ours and enabled. If setting up the queue failed, the number of the
         // escalation is 0 and there is nothing to wait for.
         unsafe {
@@ -857,6 +971,11 @@ impl Drop for VpQueue {
             }
             extra::xive_native_disable_vp(self.vp.0);
             extra::xive_native_disable_queue(self.vp.0, &mut self.xive, PRIORITY);
+        }
+        // SAFETY: Neither is used again.
+        unsafe {
+            ManuallyDrop::drop(&mut self.vp);
+            ManuallyDrop::drop(&mut self.memory);
         }
     }
 }
@@ -925,13 +1044,34 @@ impl EventQueue {
     }
 
     /// Keeps events from escalating.
-    pub(crate) fn mask_escalation(&self) {
-        self.escalation.load(extra::XIVE_ESB_SET_PQ_01);
+    ///
+    /// # Errors
+    ///
+    /// [`NotQuiet::Escalation`] if the ESe says otherwise.
+    pub(crate) fn mask_escalation(&self) -> Result<(), NotQuiet> {
+        for _ in 0..OFF_TRIES {
+            self.escalation.load(extra::XIVE_ESB_SET_PQ_01);
+            if self.escalation.load(extra::XIVE_ESB_GET) & PQ_MASK == PQ_OFF {
+                return may_fail(EBUSY).map_err(|_| NotQuiet::Escalation);
+            }
+        }
+        Err(NotQuiet::Escalation)
     }
 
     /// Returns whether an escalation is on its way to the handler, or has not been unmasked since.
     pub(crate) fn escalation_pending(&self) -> bool {
         self.escalation.load(extra::XIVE_ESB_GET) & u64::from(extra::XIVE_ESB_VAL_P) != 0
+    }
+
+    /// Returns the number of the VP.
+    pub(crate) fn vp(&self) -> u32 {
+        self.queue.vp.0
+    }
+
+    /// Has the VP and the memory not be given back when the queue is dropped: for one to which
+    /// hardware may still write.
+    pub(crate) fn keep(&self) {
+        self.queue.kept.populate(());
     }
 }
 
@@ -955,17 +1095,19 @@ unsafe impl UserPages for QueueMemory {
 pub(crate) struct EscalationHandler<H: BoundedHandler> {
     // Freed before the queue that the interrupt belongs to.
     irq: Pin<KBox<IrqHandler<H>>>,
-    _queue: Arc<EventQueue>,
+    queue: Arc<EventQueue>,
 }
 
 impl<H: BoundedHandler> EscalationHandler<H> {
-    /// Has the handler that `handler` makes called when `queue` escalates.
+    /// Has the handler that `handler` makes called when `queue` escalates; `name` appears in
+    /// `/proc/interrupts`.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory, those of `handler`, and those of `request_irq`.
     pub(crate) fn new<'a, I>(
         queue: EventQueue,
+        name: CString,
         handlers: Arc<CpuDeadList<IrqHandler<H>>>,
         handler: impl FnOnce(Arc<EventQueue>) -> I,
     ) -> Result<Self>
@@ -976,7 +1118,8 @@ impl<H: BoundedHandler> EscalationHandler<H> {
         let queue = Arc::new(queue, GFP_KERNEL_ACCOUNT)?;
 
         // SAFETY: The interrupt belongs to the queue, of which this is the only handler since it
-        // came by value. The mapping is dropped before the queue, here and in `Self`.
+        // came by value. The mapping is dropped before the queue, here and in `Self`; if the
+        // handler is left, the queue is kept, and with it the interrupt.
         let mapping = unsafe { IrqMapping::new(queue.queue.xive.esc_irq) }?;
 
         // Linux would do the EOI after the handler. An event that came since the handler looked
@@ -990,9 +1133,9 @@ impl<H: BoundedHandler> EscalationHandler<H> {
             (*data).flags |= u64::from(extra::XIVE_IRQ_FLAG_NO_EOI);
         }
 
-        let irq = IrqHandler::request(mapping, c"uxive", handlers, handler(queue.clone()))?;
+        let irq = IrqHandler::request(mapping, name, handlers, handler(queue.clone()))?;
 
-        Ok(Self { irq, _queue: queue })
+        Ok(Self { irq, queue })
     }
 
     /// Returns the handler.
@@ -1003,6 +1146,13 @@ impl<H: BoundedHandler> EscalationHandler<H> {
     /// Waits until the handler is not running in hard interrupt context.
     pub(crate) fn synchronize(&self) {
         self.irq.synchronize();
+    }
+
+    /// Has the interrupt stay, disabled, when this is dropped, and the queue be kept: for one whose
+    /// escalation does not come to rest.
+    pub(crate) fn leave(&self) {
+        self.queue.keep();
+        self.irq.leave();
     }
 }
 

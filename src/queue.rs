@@ -23,6 +23,7 @@ use crate::{
     kernel_ext::{
         cpuhp::CpuDeadList,
         eventfd::EventFd,
+        fault::may_fail,
         file::PollEvents,
         irq::{
             BoundedHandler,
@@ -34,6 +35,7 @@ use crate::{
     platform::{
         EscalationHandler,
         EventQueue,
+        NotQuiet,
         Platform,
         QueueMemory,
         Routes,
@@ -45,6 +47,7 @@ use kernel::{
     fs::File,
     prelude::*,
     static_lock_class,
+    str::CString,
     sync::{
         poll::{
             PollCondVarBox,
@@ -61,8 +64,8 @@ use kernel::{
 /// How many entries are handled at a time, with interrupts off.
 const BUDGET: usize = 64;
 
-/// How often teardown looks whether the last escalation was handled, a millisecond apart.
-const QUIESCE_TRIES: usize = 1000;
+/// How often a queue that goes without having come to rest is given a millisecond for that.
+const LAST_TRIES: usize = 10;
 
 /// A reader's place in an event queue.
 struct Cursor {
@@ -157,15 +160,59 @@ enum Consumer {
     },
 }
 
+/// What becomes of the events of a source.
+enum Target {
+    /// The eventfd is signalled, if there is one.
+    Live {
+        eventfd: Option<EventFd>,
+        /// How many events there were.
+        rings: u64,
+    },
+    /// Nothing: the source is switched off, and should have none.
+    Off {
+        strays: u64,
+        /// How many of them have been put up with.
+        condoned: u64,
+    },
+}
+
+impl Target {
+    /// Has nothing become of events from now on. Returns what was signalled, if that is new.
+    fn close(&mut self) -> Option<Option<EventFd>> {
+        let Self::Live { eventfd, .. } = self else {
+            return None;
+        };
+        let eventfd = eventfd.take();
+
+        *self = Self::Off {
+            strays: 0,
+            condoned: 0,
+        };
+        Some(eventfd)
+    }
+
+    /// Returns whether there were events since this was called last that should not have been.
+    fn strayed(&mut self) -> bool {
+        match self {
+            Self::Live { .. } => false,
+            Self::Off { strays, condoned } => core::mem::replace(condoned, *strays) != *strays,
+        }
+    }
+}
+
 struct DrainState {
     consumer: Consumer,
-    /// What the events of the sources signal, if the kernel drains the queue. The EISN is the index
-    /// of the slot.
-    routes: Routes<Option<EventFd>>,
+    /// What becomes of the events of the sources, if the kernel drains the queue. The EISN is the
+    /// index of the slot.
+    routes: Routes<Target>,
     /// The escalation is to stay masked.
     closing: bool,
     /// How often a run of the handler has left some work.
     deferred: u64,
+    /// How many entries were handled since the queue was empty.
+    backlog: usize,
+    /// The most that were.
+    high_water: usize,
 }
 
 /// The handler of a queue's escalation.
@@ -179,10 +226,24 @@ struct Drain {
 
 /// Ends the interrupt of an entry, and signals its eventfd.
 #[inline]
-fn deliver(routes: &Routes<Option<EventFd>>, eisn: usize) {
+fn deliver(routes: &mut Routes<Target>, eisn: usize) {
     // No route if the slot was freed since the event.
-    if let Some(Some(eventfd)) = routes.end_interrupt(eisn) {
-        eventfd.signal();
+    let Some(route) = routes.get_mut(eisn) else {
+        return;
+    };
+
+    if let Target::Live { .. } = route.with {
+        route.end_interrupt();
+    }
+    match &mut route.with {
+        Target::Live { eventfd, rings } => {
+            *rings = rings.wrapping_add(1);
+            if let Some(eventfd) = eventfd {
+                eventfd.signal();
+            }
+        }
+        // Its interrupt is not ended, for that would switch it on.
+        Target::Off { strays, .. } => *strays = strays.wrapping_add(1),
     }
 }
 
@@ -202,7 +263,7 @@ impl Drain {
         if let Consumer::Kernel(cursor) = &mut state.consumer {
             for _ in 0..BUDGET {
                 match cursor.next(|index| self.queue.entry(index)) {
-                    Some(eisn) => deliver(&state.routes, eisn),
+                    Some(eisn) => deliver(&mut state.routes, eisn),
                     None => return Remaining::Nothing,
                 }
             }
@@ -229,15 +290,24 @@ impl BoundedHandler for Drain {
 
         match &mut state.consumer {
             Consumer::Kernel(cursor) => {
+                let mut backlog = state.backlog;
                 let remaining = drain(
                     || cursor.next(|index| self.queue.entry(index)),
-                    |eisn| deliver(&state.routes, eisn),
+                    |eisn| {
+                        backlog = backlog.wrapping_add(1);
+                        deliver(&mut state.routes, eisn);
+                    },
                     || {
                         if !state.closing {
                             self.queue.unmask_escalation();
                         }
                     },
                 );
+                state.high_water = state.high_water.max(backlog);
+                state.backlog = match remaining {
+                    Remaining::Nothing => 0,
+                    Remaining::Some => backlog,
+                };
                 if remaining == Remaining::Some {
                     state.deferred = state.deferred.wrapping_add(1);
                 }
@@ -274,6 +344,34 @@ impl QueueList {
     }
 }
 
+/// How a queue stands at one moment.
+pub(crate) struct QueueView {
+    pub(crate) vp: u32,
+    /// The next event calls the handler, or tells the program that drains the queue.
+    pub(crate) armed: bool,
+    /// Only if the kernel drains the queue.
+    pub(crate) kernel: Option<KernelDrainView>,
+}
+
+/// How the kernel's drain of a queue stands at one moment.
+pub(crate) struct KernelDrainView {
+    /// The index of the entry that is written next, and the generation that it will have.
+    pub(crate) index: usize,
+    pub(crate) generation: u32,
+    /// The most entries that were handled without the queue being empty in between.
+    pub(crate) high_water: usize,
+    /// How often there was more to do than may be done in hard interrupt context.
+    pub(crate) deferred: u64,
+}
+
+/// What the kernel's drain knows of a slot.
+pub(crate) struct RouteView {
+    /// An eventfd is signalled.
+    pub(crate) bound: bool,
+    /// How many events were handled.
+    pub(crate) rings: u64,
+}
+
 /// The event queue of a context, with who is to be told of which event.
 pub(crate) struct Queue {
     escalation: EscalationHandler<Drain>,
@@ -283,13 +381,17 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Sets up an empty queue that the kernel drains.
+    /// Sets up an empty queue that the kernel drains; `name` appears in `/proc/interrupts`.
     ///
     /// # Errors
     ///
     /// Those of [`EventQueue::new`] and [`EscalationHandler::new`].
-    pub(crate) fn new(platform: &Arc<Platform>, all: &QueueList) -> Result<Arc<Self>> {
-        Self::with_consumer(platform, all, Consumer::Kernel(Cursor::new()), None)
+    pub(crate) fn new(
+        platform: &Arc<Platform>,
+        all: &QueueList,
+        name: CString,
+    ) -> Result<Arc<Self>> {
+        Self::with_consumer(platform, all, name, Consumer::Kernel(Cursor::new()), None)
     }
 
     /// Sets up an empty queue that the program drains, armed: the first event is told to who polls,
@@ -301,6 +403,7 @@ impl Queue {
     pub(crate) fn new_user_drained(
         platform: &Arc<Platform>,
         all: &QueueList,
+        name: CString,
         eventfd: Option<EventFd>,
     ) -> Result<Arc<Self>> {
         let pollers = PollCondVarBox::new(c"uxive_pollers", static_lock_class!())?;
@@ -311,12 +414,13 @@ impl Queue {
             arming: Arming::new(),
         };
 
-        Self::with_consumer(platform, all, consumer, Some(pollers))
+        Self::with_consumer(platform, all, name, consumer, Some(pollers))
     }
 
     fn with_consumer(
         platform: &Arc<Platform>,
         all: &QueueList,
+        name: CString,
         consumer: Consumer,
         pollers: Option<Arc<PollCondVarBox>>,
     ) -> Result<Arc<Self>> {
@@ -325,13 +429,16 @@ impl Queue {
             routes: Routes::new(platform, BUDGET)?,
             closing: false,
             deferred: 0,
+            backlog: 0,
+            high_water: 0,
         };
-        let escalation = EscalationHandler::new(EventQueue::new()?, all.0.clone(), |queue| {
+        let drain = |queue| {
             try_pin_init!(Drain {
                 queue,
                 state <- SpinLockIrqSave::new(state, c"uxive_drain", static_lock_class!()),
             }? Error)
-        })?;
+        };
+        let escalation = EscalationHandler::new(EventQueue::new()?, name, all.0.clone(), drain)?;
 
         let queue = Self {
             escalation,
@@ -372,7 +479,11 @@ impl Queue {
                     }
                 }
                 if index < routes.capacity() {
-                    routes.insert(index, source, None)?;
+                    let target = Target::Live {
+                        eventfd: None,
+                        rings: 0,
+                    };
+                    routes.insert(index, source, target)?;
                     break;
                 }
             }
@@ -408,9 +519,41 @@ impl Queue {
         QueueMemory(self.escalation.handler().queue.clone())
     }
 
-    /// Returns how often the kernel's drain had more to do than it may in hard interrupt context.
-    pub(crate) fn deferred(&self) -> u64 {
-        self.escalation.handler().state.lock().deferred
+    /// Tells how the queue stands.
+    pub(crate) fn view(&self) -> QueueView {
+        let drain = self.escalation.handler();
+        let state = &*drain.state.lock();
+        let (armed, kernel) = match &state.consumer {
+            Consumer::User { arming, .. } => (arming.armed, None),
+            Consumer::Kernel(cursor) => (
+                !drain.queue.escalation_pending(),
+                Some(KernelDrainView {
+                    index: cursor.index,
+                    generation: cursor.generation >> 31,
+                    high_water: state.high_water,
+                    deferred: state.deferred,
+                }),
+            ),
+        };
+
+        QueueView {
+            vp: drain.queue.vp(),
+            armed,
+            kernel,
+        }
+    }
+
+    /// Tells what the drain knows of slot `index`; nothing if the program drains the queue.
+    pub(crate) fn route_view(&self, index: usize) -> Option<RouteView> {
+        let state = &*self.escalation.handler().state.lock();
+
+        match &state.routes.get(index)?.with {
+            Target::Live { eventfd, rings } => Some(RouteView {
+                bound: eventfd.is_some(),
+                rings: *rings,
+            }),
+            Target::Off { .. } => None,
+        }
     }
 
     /// Has the next event signal the eventfd, unless that is so already.
@@ -436,26 +579,52 @@ impl Queue {
         Ok(())
     }
 
-    /// Switches `source`, which is that of slot `index`, off and forgets it. May sleep.
+    /// Switches `source`, which is that of slot `index`, off and forgets it.
     ///
     /// When this returns its eventfd is signalled no more, and no entry of it is in the queue unless
     /// the program drains that.
-    pub(crate) fn detach(&self, index: usize, source: &Source) {
+    ///
+    /// # Errors
+    ///
+    /// [`NotQuiet::Source`] and [`NotQuiet::Events`]: it is not forgotten, and this is to be called
+    /// again later.
+    pub(crate) fn detach(&self, index: usize, source: &Source) -> Result<(), NotQuiet> {
         let drain = self.escalation.handler();
-        let (eventfd, remaining) = {
+        let closed;
+        let flushed = {
             let state = &mut *drain.state.lock();
-            let eventfd = state.routes.remove(index);
+            let route = state.routes.get_mut(index);
+            closed = route.and_then(|route| route.with.close());
 
             // Only now, as handling an entry of a source that is off would switch it on.
-            source.switch_off();
-            (eventfd, drain.flush_some(state))
+            source.switch_off().map(|()| drain.flush_some(state))
         };
 
-        if remaining == Remaining::Some {
+        if flushed? == Remaining::Some {
             drain.flush();
         }
-        // Freed outside the lock.
-        drop(eventfd);
+        // Its eventfd is freed when this returns, outside the lock.
+        self.forget(index, closed.is_some())
+    }
+
+    /// Forgets slot `index`, whose source is off and flushed, if no entry of it comes any more. Those
+    /// that came until now were to be expected if it was on `until_now`.
+    fn forget(&self, index: usize, until_now: bool) -> Result<(), NotQuiet> {
+        let drain = self.escalation.handler();
+        let state = &mut *drain.state.lock();
+
+        if let (true, Some(route)) = (until_now, state.routes.get_mut(index)) {
+            route.with.strayed();
+        }
+        drain.flush_some(state);
+        may_fail(EBUSY).map_err(|_| NotQuiet::Events)?;
+        if let Some(route) = state.routes.get_mut(index) {
+            if route.with.strayed() {
+                return Err(NotQuiet::Events);
+            }
+        }
+        state.routes.remove(index);
+        Ok(())
     }
 
     /// Has events of slot `index` signal `eventfd` from now on, or nothing. Returns the one before.
@@ -467,31 +636,55 @@ impl Queue {
     /// `EINVAL` if there is no such slot, or the program drains the queue.
     pub(crate) fn bind(&self, index: usize, eventfd: Option<EventFd>) -> Result<Option<EventFd>> {
         let state = &mut *self.escalation.handler().state.lock();
-        let bound = state.routes.get_mut(index).ok_or(EINVAL)?;
 
-        Ok(core::mem::replace(bound, eventfd))
+        match &mut state.routes.get_mut(index).ok_or(EINVAL)?.with {
+            Target::Live { eventfd: bound, .. } => Ok(core::mem::replace(bound, eventfd)),
+            Target::Off { .. } => Err(EINVAL),
+        }
     }
-}
 
-impl Drop for Queue {
-    fn drop(&mut self) {
+    /// Brings the escalation to rest: waits, `tries` times a millisecond, until one that is on its
+    /// way has been handled, and masks it. All sources are off.
+    ///
+    /// # Errors
+    ///
+    /// [`NotQuiet::Escalation`]: this is to be called again later.
+    pub(crate) fn quiesce(&self, tries: usize) -> Result<(), NotQuiet> {
         let drain = self.escalation.handler();
 
-        // All sources are off and flushed. An escalation of theirs may be on its way still: Linux
-        // has to take it before the interrupt can be freed.
-        for _ in 0..QUIESCE_TRIES {
+        for _ in 0..tries {
             if !drain.in_flight() {
                 break;
             }
             fsleep(Delta::from_millis(1));
         }
+        may_fail(EBUSY).map_err(|_| NotQuiet::Escalation)?;
         if drain.in_flight() {
-            pr_warn!("an escalation was lost, its interrupt is freed without it\n");
+            return Err(NotQuiet::Escalation);
         }
 
-        let mut state = drain.state.lock();
+        let state = &mut *drain.state.lock();
+        drain.queue.mask_escalation()?;
         state.closing = true;
-        drain.queue.mask_escalation();
+        Ok(())
+    }
+
+    /// Has the VP and the memory not be given back with the queue: a source that is routed here does
+    /// not come to rest.
+    pub(crate) fn keep(&self) {
+        self.escalation.handler().queue.keep();
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let quiet = self.escalation.handler().state.lock().closing;
+
+        // What can wait has called this before. Freeing the interrupt would wait without an end.
+        if !quiet && self.quiesce(LAST_TRIES).is_err() {
+            pr_warn!("an event queue does not come to rest, and is not given back\n");
+            self.escalation.leave();
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! One interrupt of a context: its source, its pages, and its place in the event queue.
+//!
+//! A [`Slot`] is an interrupt that the program has. When that is over it becomes a [`RetiredSlot`],
+//! which can only be given back, and that not before hardware is done with it.
 
 use crate::{
     kernel_ext::mapping::{
@@ -10,8 +13,14 @@ use crate::{
         MappedPages, //
     },
     layout::Window,
-    platform::Source,
-    queue::Queue, //
+    platform::{
+        NotQuiet,
+        Source, //
+    },
+    queue::{
+        Queue,
+        RouteView, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -21,14 +30,17 @@ use kernel::{
 
 /// An interrupt that a context owns.
 ///
-/// When dropped, its pages leave every mapping, then the source is taken out of the queue, and then
-/// it is given back. May sleep.
-pub(crate) struct Slot {
-    /// Both pages if the program drains the queue, in the windows [`Window::TRIGGER`] and
-    /// [`Window::ESB`]; else only the trigger page, in the first.
-    source: MappedPages<Source, 2>,
-    queue: Arc<Queue>,
-    index: usize,
+/// When dropped, it is retired and settled, or kept for good if that fails. May sleep.
+pub(crate) struct Slot(RetiredSlot);
+
+/// How a slot stands at one moment.
+pub(crate) struct SlotView {
+    pub(crate) lisn: u32,
+    pub(crate) chip: u32,
+    /// P and Q of the ESB, as bits 1 and 0.
+    pub(crate) pq: u64,
+    /// Not if the program drains the queue, or the slot is retired.
+    pub(crate) route: Option<RouteView>,
 }
 
 impl Slot {
@@ -52,11 +64,12 @@ impl Slot {
             0..0
         };
 
-        Ok(Self {
+        Ok(Self(RetiredSlot {
             source: MappedPages::new(source, mapping, [trigger, esb]),
             queue,
             index,
-        })
+            settled: false,
+        }))
     }
 
     /// Has its events go to the queue.
@@ -65,13 +78,13 @@ impl Slot {
     ///
     /// Those of [`Queue::attach`].
     pub(crate) fn attach(&self) -> Result {
-        self.queue.attach(self.index, &self.source)
+        self.0.queue.attach(self.0.index, &self.0.source)
     }
 
     /// Places the trigger page in a mapping of the window of trigger pages.
     pub(crate) fn insert_trigger(&self, fault: &Fault<'_>) -> FaultResult {
-        match Window::TRIGGER.offset(self.index) {
-            Some(offset) => fault.insert(&self.source, offset),
+        match Window::TRIGGER.offset(self.0.index) {
+            Some(offset) => fault.insert(&self.0.source, offset),
             None => FaultResult::SIGBUS,
         }
     }
@@ -79,20 +92,67 @@ impl Slot {
     /// Places both pages in a mapping of the window of ESBs, if the program may have them.
     pub(crate) fn insert_esb(&self, fault: &Fault<'_>) -> FaultResult {
         let touched = fault.offset();
-        let other = esb_pages(self.index)
+        let other = esb_pages(self.0.index)
             .into_iter()
             .flat_map(|pages| pages.step_by(Window::ESB.stride() as usize))
             .filter(|&offset| offset != touched);
 
         for offset in other {
-            fault.insert(&self.source, offset);
+            fault.insert(&self.0.source, offset);
         }
-        fault.insert(&self.source, touched)
+        fault.insert(&self.0.source, touched)
     }
 
     /// Returns the LISN.
     pub(crate) fn lisn(&self) -> u32 {
-        self.source.lisn()
+        self.0.source.lisn()
+    }
+
+    /// Tells how the slot stands.
+    pub(crate) fn view(&self) -> SlotView {
+        self.0.view()
+    }
+
+    /// Takes the interrupt from the program: when this returns no mapping reaches its pages. To be
+    /// settled next. May sleep.
+    pub(crate) fn retire(mut self) -> RetiredSlot {
+        self.0.source.withdraw();
+        self.0
+    }
+}
+
+/// An interrupt that a context has had, of which hardware may not know yet.
+///
+/// When dropped without having come to rest it is kept for good, and with it what the hardware uses.
+pub(crate) struct RetiredSlot {
+    /// Both pages if the program drains the queue, in the windows [`Window::TRIGGER`] and
+    /// [`Window::ESB`]; else only the trigger page, in the first.
+    source: MappedPages<Source, 2>,
+    queue: Arc<Queue>,
+    index: usize,
+    settled: bool,
+}
+
+impl RetiredSlot {
+    /// Brings the interrupt to rest, so that it can be dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Queue::detach`]: this is to be called again later.
+    pub(crate) fn settle(&mut self) -> Result<(), NotQuiet> {
+        self.queue.detach(self.index, &self.source)?;
+        self.settled = true;
+        Ok(())
+    }
+
+    /// Tells how the slot stands.
+    pub(crate) fn view(&self) -> SlotView {
+        SlotView {
+            lisn: self.source.lisn(),
+            chip: self.source.chip().as_u32(),
+            pq: self.source.pq(),
+            route: self.queue.route_view(self.index),
+        }
     }
 }
 
@@ -101,9 +161,19 @@ fn esb_pages(index: usize) -> Option<Range<u64>> {
     Some(Window::ESB.page(2 * index)?.start..Window::ESB.page(2 * index + 1)?.end)
 }
 
-impl Drop for Slot {
+impl Drop for RetiredSlot {
     fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
         self.source.withdraw();
-        self.queue.detach(self.index, &self.source);
+        if self.settle().is_err() {
+            pr_warn!(
+                "interrupt {:#x} does not come to rest, and is not given back\n",
+                self.source.lisn()
+            );
+            self.source.keep();
+            self.queue.keep();
+        }
     }
 }

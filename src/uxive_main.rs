@@ -40,12 +40,14 @@ use kernel::{
 };
 
 mod context;
+mod estate;
 mod ioctl;
 #[path = "kernel/mod.rs"]
 mod kernel_ext;
 mod layout;
 mod platform;
 mod queue;
+mod registry;
 mod slot;
 
 module! {

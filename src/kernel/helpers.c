@@ -7,6 +7,8 @@
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/of.h>
+#include <linux/ratelimit.h>
+#include <linux/sched.h>
 
 #include "helpers.h"
 
@@ -60,6 +62,24 @@ void uxive_out_be64(void *addr, u64 val)
 void uxive_of_node_put(struct device_node *node)
 {
 	of_node_put(node);
+}
+
+/* @comm has TASK_COMM_LEN bytes. */
+void uxive_get_current_comm(char *comm)
+{
+	char buffer[TASK_COMM_LEN];
+
+	get_task_comm(buffer, current);
+	memcpy(comm, buffer, sizeof(buffer));
+}
+
+/* Returns whether a line may be logged now, of those that programs can cause. */
+bool uxive_may_log(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
 }
 
 /* The initializer is a macro, and what it initializes is empty if not configured. */

@@ -15,6 +15,8 @@ u64 uxive_virt_to_phys(const void *addr);
 u64 uxive_in_be64(const void *addr);
 void uxive_out_be64(void *addr, u64 val);
 void uxive_of_node_put(struct device_node *node);
+void uxive_get_current_comm(char *comm);
+bool uxive_may_log(void);
 bool uxive_should_fail(void);
 struct dentry *uxive_create_fault_attr(const char *name);
 

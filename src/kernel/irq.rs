@@ -33,7 +33,11 @@ use kernel::{
     ffi,
     irq::IrqReturn,
     prelude::*,
-    sync::Arc,
+    str::CString,
+    sync::{
+        Arc,
+        SetOnce, //
+    },
     types::Opaque, //
 };
 
@@ -55,8 +59,8 @@ impl IrqMapping {
     ///
     /// # Safety
     ///
-    /// The caller must own `hwirq`, keep it until the object is dropped, and have no other mapping
-    /// of it.
+    /// The caller must own `hwirq`, keep it until the object is dropped, or for good if its handler
+    /// is [left](IrqHandler::leave), and have no other mapping of it.
     pub(crate) unsafe fn new(hwirq: u32) -> Result<Self> {
         may_fail(ENOMEM)?;
         // SAFETY: A null domain is the default one, a null affinity is none. The caller owns
@@ -80,12 +84,6 @@ impl IrqMapping {
     pub(crate) fn chip_data(&self) -> *mut ffi::c_void {
         // SAFETY: The interrupt exists, so it has an `irq_data`.
         unsafe { (*bindings::irq_get_irq_data(self.virq)).chip_data }
-    }
-
-    /// Waits until no handler of the interrupt is running in hard interrupt context.
-    fn synchronize(&self) {
-        // SAFETY: The interrupt exists as long as the object.
-        unsafe { bindings::synchronize_hardirq(self.virq) };
     }
 }
 
@@ -115,15 +113,24 @@ pub(crate) trait BoundedHandler: Send + Sync {
 }
 
 /// A handler with its interrupt, to which a work item leads back.
+///
+/// # Invariants
+///
+/// `virq` exists as long as the object.
 #[pin_data]
 struct Bounded<H> {
-    // Dropped before the handler, which may own the hardware interrupt.
-    mapping: IrqMapping,
+    virq: u32,
     #[pin]
     handler: H,
 }
 
 impl<H: BoundedHandler> Bounded<H> {
+    /// Waits until the handler is not running in hard interrupt context.
+    fn synchronize(&self) {
+        // SAFETY: The interrupt exists by the type invariants.
+        unsafe { bindings::synchronize_hardirq(self.virq) };
+    }
+
     /// Does one piece of the work, and has the rest done later.
     #[inline]
     fn step(worker: &Worker<Self>) {
@@ -136,7 +143,7 @@ impl<H: BoundedHandler> Bounded<H> {
 impl<H: BoundedHandler> Work for Bounded<H> {
     fn run(worker: &Worker<Self>) {
         // The handler that queued this may not have returned yet.
-        worker.mapping.synchronize();
+        worker.synchronize();
         Self::step(worker);
     }
 }
@@ -148,12 +155,16 @@ impl<H: BoundedHandler> Work for Bounded<H> {
 /// # Invariants
 ///
 /// `handle` is registered for the mapping with the address of `worker`, which only `handle`,
-/// `cpu_dead` and its own work queue. `dead_node` is in `dead_list`.
+/// `cpu_dead` and its own work queue. `dead_node` is in `dead_list`. `mapping` and `name` are there
+/// until the object is dropped.
 #[pin_data(PinnedDrop)]
 pub(crate) struct IrqHandler<H: BoundedHandler> {
-    // Dropped after `PinnedDrop::drop` has freed the handler.
+    // Dropped after `PinnedDrop::drop` has freed the handler, and before the mapping.
     #[pin]
     worker: Worker<Bounded<H>>,
+    mapping: Option<IrqMapping>,
+    name: Option<CString>,
+    left: SetOnce<()>,
     #[pin]
     dead_node: Opaque<bindings::hlist_node>,
     dead_list: Arc<CpuDeadList<Self>>,
@@ -174,7 +185,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
     /// it with some interrupt controllers, and the work item makes up only for CPUs that go offline.
     pub(crate) fn request<'a>(
         mapping: IrqMapping,
-        name: &'static CStr,
+        name: CString,
         dead_list: Arc<CpuDeadList<Self>>,
         handler: impl PinInit<H, Error> + 'a,
     ) -> Result<Pin<KBox<Self>>>
@@ -182,13 +193,18 @@ impl<H: BoundedHandler> IrqHandler<H> {
         H: 'a,
     {
         let virq = mapping.virq;
+        let name_ptr = name.as_char_ptr();
 
         KBox::pin_init(
             try_pin_init!(&this in Self {
+                // INVARIANT: The mapping is dropped after the worker.
                 worker <- Worker::new(try_pin_init!(Bounded {
+                    virq,
                     handler <- handler,
-                    mapping,
                 }? Error)),
+                mapping: Some(mapping),
+                name: Some(name),
+                left: SetOnce::new(),
                 dead_node <- Opaque::zeroed(),
                 dead_list,
                 _pin: PhantomPinned,
@@ -198,14 +214,15 @@ impl<H: BoundedHandler> IrqHandler<H> {
 
                     may_fail(ENOMEM)?;
                     // SAFETY: The callback matches the cookie, which is pinned and lives until the
-                    // handler is freed. All fields are initialized, so it may be called at once.
+                    // handler is freed, as the name does. All fields are initialized, so it may be
+                    // called at once.
                     to_result(unsafe {
                         bindings::request_threaded_irq(
                             virq,
                             Some(Self::handle),
                             None,
                             (bindings::IRQF_NO_THREAD | bindings::IRQF_NOBALANCING) as ffi::c_ulong,
-                            name.as_char_ptr(),
+                            name_ptr,
                             worker.cast(),
                         )
                     })?;
@@ -227,7 +244,13 @@ impl<H: BoundedHandler> IrqHandler<H> {
     ///
     /// An interrupt that comes before that could be dropped as one that is being handled.
     pub(crate) fn synchronize(&self) {
-        self.worker.mapping.synchronize();
+        self.worker.synchronize();
+    }
+
+    /// Has the interrupt stay when the object is dropped, disabled for good: for one of which the
+    /// hardware does not say that it is over. Freeing it would wait for that without an end.
+    pub(crate) fn leave(&self) {
+        self.left.populate(());
     }
 
     /// # Safety
@@ -260,14 +283,26 @@ unsafe impl<H: BoundedHandler> OnCpuDead for IrqHandler<H> {
 #[pinned_drop]
 impl<H: BoundedHandler> PinnedDrop for IrqHandler<H> {
     fn drop(self: Pin<&mut Self>) {
+        let virq = self.worker.virq;
         let cookie = core::ptr::from_ref(&self.worker);
 
-        // SAFETY: In the list, and registered with this cookie, by the type invariants; the object
-        // is not moved. After that only the work item itself can queue it, and dropping `worker`
-        // cancels that.
-        unsafe {
-            self.dead_list.remove(&self.dead_node);
-            bindings::free_irq(self.worker.mapping.virq, cookie.cast_mut().cast());
+        // SAFETY: In the list by the type invariants.
+        unsafe { self.dead_list.remove(&self.dead_node) };
+        if self.left.as_ref().is_none() {
+            // SAFETY: Registered with this cookie by the type invariants; the object is not moved.
+            // After that only the work item itself can queue it, and dropping `worker` cancels that.
+            unsafe { bindings::free_irq(virq, cookie.cast_mut().cast()) };
+            return;
         }
+
+        // SAFETY: The interrupt exists. Disabled, it does not call the handler any more, and after
+        // waiting for one that is running nobody uses the cookie. The C side keeps the interrupt,
+        // and shows its name.
+        unsafe {
+            bindings::disable_irq_nosync(virq);
+            bindings::synchronize_hardirq(virq);
+        }
+        let this = self.project();
+        core::mem::forget((this.mapping.take(), this.name.take()));
     }
 }

@@ -15,4 +15,6 @@ pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod misc;
 pub(crate) mod pages;
+pub(crate) mod ratelimit;
+pub(crate) mod task;
 pub(crate) mod work;

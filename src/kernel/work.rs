@@ -18,6 +18,7 @@ use kernel::{
     ffi,
     prelude::*,
     static_lock_class,
+    time::Jiffies,
     types::Opaque, //
 };
 
@@ -39,7 +40,7 @@ pub(crate) struct Worker<T: Work> {
     #[pin]
     object: T,
     #[pin]
-    work: Opaque<bindings::work_struct>,
+    work: Opaque<bindings::delayed_work>,
     #[pin]
     _pin: PhantomPinned,
 }
@@ -60,16 +61,24 @@ impl<T: Work> Worker<T> {
     {
         try_pin_init!(Self {
             object <- object,
-            work <- Opaque::ffi_init(|work| {
-                // SAFETY: `work` is valid for writes and pinned, and the callback fits it.
+            work <- Opaque::ffi_init(|work: *mut bindings::delayed_work| {
+                // SAFETY: `work` is valid for writes and pinned, and the callback fits it. The timer
+                // is embedded in a `delayed_work`, started by the workqueue only, and irq-safe.
                 unsafe {
                     bindings::init_work_with_key(
-                        work,
+                        &raw mut (*work).work,
                         Some(Self::run),
                         false,
                         c"Worker::work".as_char_ptr(),
                         static_lock_class!().as_ptr(),
-                    )
+                    );
+                    bindings::timer_init_key(
+                        &raw mut (*work).timer,
+                        Some(bindings::delayed_work_timer_fn),
+                        bindings::TIMER_IRQSAFE,
+                        c"Worker::timer".as_char_ptr(),
+                        static_lock_class!().as_ptr(),
+                    );
                 }
             }),
             _pin: PhantomPinned,
@@ -78,13 +87,20 @@ impl<T: Work> Worker<T> {
 
     /// Has the work item run, on any CPU. May be called in any context.
     pub(crate) fn queue(&self) {
+        self.queue_after(0);
+    }
+
+    /// Has the work item run after `delay`, unless it is queued already. May be called in any
+    /// context.
+    pub(crate) fn queue_after(&self, delay: Jiffies) {
         // SAFETY: The work item is initialized by the type invariants, and cancelled before it
         // goes. The workqueue exists for ever.
         unsafe {
-            bindings::queue_work_on(
+            bindings::queue_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as ffi::c_int,
                 bindings::system_dfl_wq,
                 self.work.get(),
+                delay,
             )
         };
     }
@@ -93,8 +109,11 @@ impl<T: Work> Worker<T> {
     ///
     /// To be called only with the work item of a `Worker`.
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
-        // SAFETY: The work item is a field of the object, which cancels it before it goes.
-        T::run(unsafe { &*container_of!(Opaque::cast_from(work), Self, work) });
+        // SAFETY: The work item is that of a field of the object, which cancels it before it goes.
+        T::run(unsafe {
+            let work = container_of!(work, bindings::delayed_work, work);
+            &*container_of!(Opaque::cast_from(work), Self, work)
+        });
     }
 }
 
@@ -111,6 +130,6 @@ impl<T: Work> PinnedDrop for Worker<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: Initialized by the type invariants. Nobody but the work item itself can queue it
         // any more; cancelling waits for it and keeps it from that.
-        unsafe { bindings::cancel_work_sync(self.work.get()) };
+        unsafe { bindings::cancel_delayed_work_sync(self.work.get()) };
     }
 }

@@ -494,7 +494,7 @@ static int escalations(int *irqs, int max)
 	while (file && fgets(line, sizeof(line), file)) {
 		char *name = strrchr(line, ' ');
 
-		if (!name || strcmp(name, " uxive\n") || sscanf(line, "%d:", &irq) != 1)
+		if (!name || strncmp(name, " uxive-", 7) || sscanf(line, "%d:", &irq) != 1)
 			continue;
 		if (count < max)
 			irqs[count] = irq;

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a context has: its slots and its event queue.
+//!
+//! Apart from the context, since it may have to stay when that is closed: what hardware does not let
+//! go of is quarantined, and given back when it does. Whoever has an [`Estate`] can look at it and
+//! settle it; only a [`Context`](crate::context::Context) can add to it.
+
+use crate::{
+    kernel_ext::{
+        ratelimit::may_log,
+        task::TaskName, //
+    },
+    layout::MAX_IRQS,
+    platform::NotQuiet,
+    queue::Queue,
+    registry::Registry,
+    slot::{
+        RetiredSlot,
+        Slot,
+        SlotView, //
+    }, //
+};
+use kernel::{
+    current,
+    id_pool::IdPool,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex,
+        MutexGuard,
+        SetOnce, //
+    },
+    task::Kuid, //
+};
+
+/// Who opened a context, as that was then.
+pub(crate) struct Opener {
+    /// The process, as the initial namespace numbers it.
+    pub(crate) pid: i32,
+    pub(crate) uid: Kuid,
+    pub(crate) name: TaskName,
+}
+
+impl Opener {
+    /// Returns the caller.
+    fn current() -> Self {
+        Self {
+            pid: current!().tgid(),
+            uid: Kuid::current_euid(),
+            name: TaskName::current(),
+        }
+    }
+}
+
+/// What is at an index of a context.
+enum Entry {
+    /// Nothing, or a slot that is being made or torn down.
+    Empty,
+    /// An interrupt that the program has.
+    Live(Slot),
+    /// One that it has had, and what does not come to rest.
+    Quarantined(RetiredSlot, NotQuiet),
+}
+
+/// The slots of a context.
+struct SlotTable {
+    /// The indices in use. One stays in use while its slot is being made or torn down, so that
+    /// nobody gets an offset at which an old page may still be, and while it is quarantined.
+    ids: IdPool,
+    /// All indices below this are in use.
+    first_free: usize,
+    /// The slots by index; the table grows as far as it is used.
+    entries: KVVec<Entry>,
+    /// How many are quarantined.
+    quarantined: usize,
+}
+
+/// How many entries the table grows by.
+const GROWTH: usize = 64;
+
+impl SlotTable {
+    /// Takes the lowest free index into use, and makes sure that there is an entry for it.
+    fn reserve(&mut self) -> Result<usize> {
+        let id = self.ids.find_unused_id(self.first_free).ok_or(ENOSPC)?;
+        let index = id.as_usize();
+
+        if index >= self.entries.capacity() {
+            self.entries.reserve(GROWTH, GFP_KERNEL_ACCOUNT)?;
+        }
+        while self.entries.len() <= index {
+            self.entries.push(Entry::Empty, GFP_KERNEL_ACCOUNT)?;
+        }
+        self.first_free = index + 1;
+        Ok(id.acquire())
+    }
+
+    /// Gives an index back.
+    fn release(&mut self, index: usize) {
+        self.ids.release_id(index);
+        self.first_free = self.first_free.min(index);
+    }
+
+    /// Returns the slot `index` if the program has it.
+    fn live(&self, index: usize) -> Option<&Slot> {
+        match self.entries.get(index)? {
+            Entry::Live(slot) => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// Takes out the slot `index` if the program has it.
+    fn take(&mut self, index: usize) -> Option<Slot> {
+        let entry = self.entries.get_mut(index)?;
+
+        if !matches!(entry, Entry::Live(_)) {
+            return None;
+        }
+        match core::mem::replace(entry, Entry::Empty) {
+            Entry::Live(slot) => Some(slot),
+            _ => None,
+        }
+    }
+}
+
+/// What a context has.
+///
+/// # Locks
+///
+/// See `context.rs`.
+#[pin_data]
+pub(crate) struct Estate {
+    id: u64,
+    opener: Opener,
+    /// Where the events of the slots go. Comes with the first of them.
+    queue: SetOnce<Arc<Queue>>,
+    #[pin]
+    slots: Mutex<SlotTable>,
+}
+
+impl Estate {
+    /// Makes that of a context which has nothing yet and which the caller has just opened.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn new(id: u64) -> Result<Arc<Self>> {
+        let table = SlotTable {
+            ids: IdPool::with_capacity(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
+            first_free: 0,
+            entries: KVVec::new(),
+            quarantined: 0,
+        };
+
+        Arc::pin_init(
+            pin_init!(Self {
+                id,
+                opener: Opener::current(),
+                queue: SetOnce::new(),
+                slots <- new_mutex!(table, "uxive_slots"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// Returns the number of the context. No other has had it since the driver was loaded.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Returns who opened the context.
+    pub(crate) fn opener(&self) -> &Opener {
+        &self.opener
+    }
+
+    /// Returns the event queue, if there is one yet.
+    #[inline]
+    pub(crate) fn queue(&self) -> Option<&Arc<Queue>> {
+        self.queue.as_ref()
+    }
+
+    /// Enters the event queue. There must be none.
+    pub(crate) fn set_queue(&self, queue: Arc<Queue>) {
+        self.queue.populate(queue);
+    }
+
+    /// Takes the lowest free index into use.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if there is none, `ENOMEM` if there is no memory.
+    pub(crate) fn reserve(&self) -> Result<ReservedIndex<'_>> {
+        let index = self.slots.lock().reserve()?;
+
+        Ok(ReservedIndex {
+            estate: self,
+            index,
+        })
+    }
+
+    /// Takes the slot `index` out of the table if the program has it, to be [retired](Self::retire).
+    pub(crate) fn take(&self, index: usize) -> Option<(Slot, ReservedIndex<'_>)> {
+        let slot = self.slots.lock().take(index)?;
+        let reserved = ReservedIndex {
+            estate: self,
+            index,
+        };
+
+        Some((slot, reserved))
+    }
+
+    /// Gives back a slot, which is in no table, and its index; or quarantines them. May sleep.
+    ///
+    /// When this returns, no mapping reaches its pages, and its eventfd is not signalled.
+    pub(crate) fn retire(&self, slot: Slot, reserved: ReservedIndex<'_>, registry: &Registry) {
+        let mut slot = slot.retire();
+
+        match slot.settle() {
+            // Before the index is given back.
+            Ok(()) => drop(slot),
+            Err(reason) => {
+                self.report(reason, Some(slot.view().lisn));
+                reserved.quarantine(slot, reason);
+                registry.retry_later();
+            }
+        }
+    }
+
+    /// Returns the slots that the program has. No other comes or goes as long as this is held.
+    pub(crate) fn lock(&self) -> LiveSlots<'_> {
+        LiveSlots(self.slots.lock())
+    }
+
+    /// Returns how many interrupts the program has, and how many slots are quarantined.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let slots = self.lock();
+
+        (slots.iter().count(), slots.0.quarantined)
+    }
+
+    /// Tells how a slot stands, the first from `index` on that there is, its index, and what does not
+    /// come to rest if it is quarantined.
+    pub(crate) fn next_slot(&self, index: usize) -> Option<(usize, SlotView, Option<NotQuiet>)> {
+        let slots = self.slots.lock();
+        let mut entries = slots.entries.iter().enumerate().skip(index);
+
+        entries.find_map(|(index, entry)| match entry {
+            Entry::Empty => None,
+            Entry::Live(slot) => Some((index, slot.view(), None)),
+            Entry::Quarantined(slot, reason) => Some((index, slot.view(), Some(*reason))),
+        })
+    }
+
+    /// Tries once more to give back the slots that are quarantined.
+    pub(crate) fn retry(&self) {
+        let mut index = 0;
+
+        loop {
+            let settled = {
+                let slots = &mut *self.slots.lock();
+                let Some(entry) = slots.entries.get_mut(index) else {
+                    return;
+                };
+
+                match entry {
+                    Entry::Quarantined(slot, reason) => match slot.settle() {
+                        Ok(()) => {
+                            slots.quarantined -= 1;
+                            Some(core::mem::replace(entry, Entry::Empty))
+                        }
+                        Err(now) => {
+                            *reason = now;
+                            None
+                        }
+                    },
+                    _ => None,
+                }
+            };
+
+            // The source goes back with none of our locks held, and its index after it.
+            if let Some(slot) = settled {
+                drop(slot);
+                self.slots.lock().release(index);
+            }
+            index += 1;
+        }
+    }
+
+    /// Retires all slots. No new one comes, since the context is closed.
+    pub(crate) fn retire_all(&self, registry: &Registry) {
+        let count = self.slots.lock().entries.len();
+
+        for (slot, reserved) in (0..count).filter_map(|index| self.take(index)) {
+            self.retire(slot, reserved, registry);
+        }
+    }
+
+    /// Returns whether no slot is quarantined.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.slots.lock().quarantined == 0
+    }
+
+    /// Brings all that there is to rest, so that it can be dropped. All slots are retired. An
+    /// escalation that is on its way is given `tries` milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`NotQuiet`]: this is to be called again later.
+    pub(crate) fn settle(&self, tries: usize) -> Result<(), NotQuiet> {
+        if !self.is_settled() {
+            return Err(NotQuiet::Source);
+        }
+        match self.queue() {
+            Some(queue) => queue.quiesce(tries),
+            None => Ok(()),
+        }
+    }
+
+    /// Says that the context is closed and quarantined, if no slot has said so already.
+    pub(crate) fn quarantined(&self, reason: NotQuiet) {
+        if reason == NotQuiet::Escalation {
+            self.report(reason, None);
+        }
+    }
+
+    /// Says that something is quarantined: the interrupt `lisn`, or the event queue.
+    fn report(&self, reason: NotQuiet, lisn: Option<u32>) {
+        if !may_log() {
+            return;
+        }
+        let Self { id, opener, .. } = self;
+        let Opener { pid, name, .. } = opener;
+        match lisn {
+            Some(lisn) => pr_warn!(
+                "context {id} (pid {pid}, {name}): interrupt {lisn:#x} is quarantined: {reason}\n"
+            ),
+            None => pr_warn!(
+                "context {id} (pid {pid}, {name}): its event queue is quarantined: {reason}\n"
+            ),
+        }
+    }
+}
+
+/// The slots that a program has, while none comes or goes.
+pub(crate) struct LiveSlots<'a>(MutexGuard<'a, SlotTable>);
+
+impl LiveSlots<'_> {
+    /// Returns the slot `index`, if the program has it.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<&Slot> {
+        self.0.live(index)
+    }
+
+    /// Returns all of them, with their indices.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        (0..self.0.entries.len()).filter_map(|index| Some((index, self.get(index)?)))
+    }
+}
+
+/// An index in use that has no slot. Given back when dropped.
+pub(crate) struct ReservedIndex<'a> {
+    estate: &'a Estate,
+    index: usize,
+}
+
+impl ReservedIndex<'_> {
+    /// Returns the index.
+    pub(crate) fn get(&self) -> usize {
+        self.index
+    }
+
+    /// Enters the slot. Does not fail: `reserve` has made the entry.
+    // Called by value it would copy the slot once more.
+    #[inline(always)]
+    pub(crate) fn fill(self, slot: Slot) {
+        if let Some(entry) = self.estate.slots.lock().entries.get_mut(self.index) {
+            *entry = Entry::Live(slot);
+        }
+        // The index belongs to the entry from now on.
+        core::mem::forget(self);
+    }
+
+    /// Enters a slot that does not come to rest.
+    fn quarantine(self, slot: RetiredSlot, reason: NotQuiet) {
+        let slots = &mut *self.estate.slots.lock();
+
+        if let Some(entry) = slots.entries.get_mut(self.index) {
+            *entry = Entry::Quarantined(slot, reason);
+            slots.quarantined += 1;
+        }
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for ReservedIndex<'_> {
+    fn drop(&mut self) {
+        self.estate.slots.lock().release(self.index);
+    }
+}

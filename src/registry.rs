@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All contexts: those that are open, and those that were closed while hardware had not let go of
+//! what they had.
+//!
+//! A context is entered when it is opened, so that nothing can fail when it is closed. What does not
+//! come to rest is tried again every [`RETRY_MS`], and a last time when the module is unloaded. What
+//! is left then stays with the hardware until the machine is started anew: the LISN, or the VP with
+//! its memory.
+
+use crate::{
+    estate::Estate,
+    kernel_ext::work::{
+        Work,
+        Worker, //
+    }, //
+};
+use core::ops::Deref;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        msecs_to_jiffies,
+        Delta, //
+    }, //
+};
+
+/// How long what is quarantined is left alone between two tries, in milliseconds.
+const RETRY_MS: u32 = 1000;
+
+/// How often closing a context looks whether the last escalation was handled, a millisecond apart.
+const CLOSE_TRIES: usize = 1000;
+
+/// How often unloading tries to give back what is quarantined, and how long it waits in between.
+const UNLOAD_TRIES: usize = 30;
+const UNLOAD_WAIT: Delta = Delta::from_millis(100);
+
+/// A context.
+#[derive(Clone)]
+pub(crate) enum Registered {
+    /// It is open.
+    Open(Arc<Estate>),
+    /// It is closed, and what it had is quarantined.
+    Closing(Arc<Estate>),
+}
+
+impl Deref for Registered {
+    type Target = Estate;
+
+    fn deref(&self) -> &Estate {
+        match self {
+            Self::Open(estate) | Self::Closing(estate) => estate,
+        }
+    }
+}
+
+struct Contexts {
+    by_id: RBTree<u64, Registered>,
+    next_id: u64,
+}
+
+/// What the work item works on: it tries again to give back what is quarantined.
+#[pin_data(PinnedDrop)]
+struct Table {
+    /// Guards which contexts there are; see `context.rs`.
+    #[pin]
+    contexts: Mutex<Contexts>,
+}
+
+impl Table {
+    /// Returns the first context from number `id` on.
+    fn next(&self, id: u64) -> Option<Registered> {
+        let contexts = self.contexts.lock();
+        let cursor = contexts.by_id.cursor_lower_bound(&id)?;
+
+        Some(cursor.current().1.clone())
+    }
+
+    /// Takes out a context whose estate is settled. May sleep.
+    fn remove(&self, id: u64) {
+        let node = self.contexts.lock().by_id.remove_node(&id);
+
+        // The last reference to an estate frees an interrupt, for which no lock is held.
+        drop(node);
+    }
+
+    /// Tries once to give back all that is quarantined. Returns whether that was all.
+    fn settle(&self) -> bool {
+        let mut settled = true;
+        let mut id = 0;
+
+        while let Some(context) = self.next(id) {
+            context.retry();
+            match &context {
+                Registered::Open(estate) => settled &= estate.is_settled(),
+                Registered::Closing(estate) => match estate.settle(0) {
+                    Ok(()) => self.remove(estate.id()),
+                    Err(_) => settled = false,
+                },
+            }
+            id = context.id().saturating_add(1);
+        }
+        settled
+    }
+}
+
+impl Work for Table {
+    fn run(worker: &Worker<Self>) {
+        if !worker.settle() {
+            worker.queue_after(msecs_to_jiffies(RETRY_MS));
+        }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Table {
+    fn drop(self: Pin<&mut Self>) {
+        for _ in 0..UNLOAD_TRIES {
+            if self.settle() {
+                return;
+            }
+            fsleep(UNLOAD_WAIT);
+        }
+        // The others say themselves that they are kept when they are dropped now.
+    }
+}
+
+/// All contexts.
+#[pin_data]
+pub(crate) struct Registry {
+    #[pin]
+    table: Worker<Table>,
+}
+
+impl Registry {
+    /// Makes a registry without any.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        let contexts = Contexts {
+            by_id: RBTree::new(),
+            next_id: 0,
+        };
+
+        try_pin_init!(Self {
+            table <- Worker::new(try_pin_init!(Table {
+                contexts <- new_mutex!(contexts, "uxive_contexts"),
+            }? Error)),
+        })
+    }
+
+    /// Enters a context that the caller has just opened, and returns its estate.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn open(&self) -> Result<Arc<Estate>> {
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let id = {
+            let contexts = &mut *self.table.contexts.lock();
+            contexts.next_id = contexts.next_id.wrapping_add(1);
+            contexts.next_id
+        };
+        let estate = Estate::new(id)?;
+        let node = node.into_node(id, Registered::Open(estate.clone()));
+
+        self.table.contexts.lock().by_id.insert(node);
+        Ok(estate)
+    }
+
+    /// Gives back all that the context of `estate` has, and forgets it, now or when that is at rest.
+    /// May sleep.
+    pub(crate) fn close(&self, estate: &Arc<Estate>) {
+        estate.retire_all(self);
+        let Err(reason) = estate.settle(CLOSE_TRIES) else {
+            self.table.remove(estate.id());
+            return;
+        };
+
+        estate.quarantined(reason);
+        if let Some(entry) = self.table.contexts.lock().by_id.get_mut(&estate.id()) {
+            *entry = Registered::Closing(estate.clone());
+        }
+        self.retry_later();
+    }
+
+    /// Has another try made to give back what is quarantined.
+    pub(crate) fn retry_later(&self) {
+        self.table.queue_after(msecs_to_jiffies(RETRY_MS));
+    }
+
+    /// Returns the first context from number `id` on.
+    pub(crate) fn next(&self, id: u64) -> Option<Registered> {
+        self.table.next(id)
+    }
+}
