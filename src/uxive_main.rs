@@ -40,6 +40,8 @@ use kernel::{
 };
 
 mod context;
+#[cfg(CONFIG_DEBUG_FS)]
+mod debug;
 mod estate;
 mod ioctl;
 #[path = "kernel/mod.rs"]
@@ -94,6 +96,8 @@ impl FileOperations for ContextFile {
 
 #[pin_data]
 struct Uxive {
+    #[cfg(CONFIG_DEBUG_FS)]
+    _debug: debug::DebugFiles,
     #[pin]
     _device: MiscRegistration<ContextFile>,
     _faults: FaultControl,
@@ -113,6 +117,8 @@ impl kernel::InPlaceModule for Uxive {
             // First, since what follows can be made to fail.
             _faults: FaultControl::new(c"fail_uxive"),
             _device <- MiscRegistration::new(options, Shared::new()?),
+            #[cfg(CONFIG_DEBUG_FS)]
+            _debug: debug::DebugFiles::new(_device.device()),
         }? Error)
     }
 }

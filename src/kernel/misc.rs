@@ -83,6 +83,11 @@ impl<T: FileOperations> MiscRegistration<T> {
         })
     }
 
+    /// Returns the device.
+    pub(crate) fn device(&self) -> &T::Device {
+        &self.device
+    }
+
     /// # Safety
     ///
     /// To be called by `misc_open` for a device that was registered by [`Self::new`].

@@ -7,6 +7,8 @@
 
 pub(crate) mod bindings;
 pub(crate) mod cpuhp;
+#[cfg(CONFIG_DEBUG_FS)]
+pub(crate) mod debugfs;
 pub(crate) mod eventfd;
 pub(crate) mod fault;
 pub(crate) mod file;

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A view inside, for root: `/sys/kernel/debug/uxive/`.
+//!
+//! One table for each kind of object. A line is made from what is there at that moment, under the
+//! locks that this takes, and written after they are released: the tables can be read while all is
+//! in use, and a file as a whole is no snapshot.
+//!
+//! Documented in `Documentation/ABI/testing/debugfs-uxive`.
+
+use crate::{
+    context::Shared,
+    kernel_ext::debugfs::{
+        DebugDir,
+        DebugTable,
+        Records, //
+    },
+    layout::Window,
+    platform::{
+        NotQuiet,
+        ReserveView, //
+    },
+    queue::QueueView,
+    registry::Registered,
+    slot::SlotView, //
+};
+use kernel::{
+    prelude::*,
+    seq_file::{
+        seq_print,
+        SeqFile, //
+    },
+    sync::Arc, //
+};
+
+/// The files in debugfs.
+pub(crate) struct DebugFiles {
+    _contexts: DebugTable<Contexts>,
+    _slots: DebugTable<Slots>,
+    _queues: DebugTable<Queues>,
+    _quarantine: DebugTable<Quarantine>,
+    _reserve: DebugTable<Reserve>,
+    _dir: DebugDir,
+}
+
+impl DebugFiles {
+    /// Makes them.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let dir = DebugDir::new(c"uxive");
+
+        Self {
+            _contexts: dir.table(c"contexts", shared.clone()),
+            _slots: dir.table(c"slots", shared.clone()),
+            _queues: dir.table(c"queues", shared.clone()),
+            _quarantine: dir.table(c"quarantine", shared.clone()),
+            _reserve: dir.table(c"reserve", shared.clone()),
+            _dir: dir,
+        }
+    }
+}
+
+/// `contexts`: those that are open, and those that are closed and quarantined.
+struct Contexts;
+
+#[vtable]
+impl Records for Contexts {
+    type Source = Shared;
+    type Record = Registered;
+
+    const HEADING: &'static str = "context pid uid state drain irqs quarantined comm";
+
+    fn next(shared: &Shared, from: u64) -> Option<(u64, Registered)> {
+        let context = shared.registry().next(from)?;
+
+        Some((context.id(), context))
+    }
+
+    fn show(context: &Registered, m: &SeqFile) {
+        let opener = context.opener();
+        let state = match context {
+            Registered::Open(_) => "open",
+            Registered::Closing(_) => "closing",
+        };
+        let drain = match context.queue().map(|queue| queue.is_user_drained()) {
+            None => "-",
+            Some(false) => "kernel",
+            Some(true) => "user",
+        };
+        let (irqs, quarantined) = context.counts();
+
+        seq_print!(
+            m,
+            "{} {} {} {state} {drain} {irqs} {quarantined} {}\n",
+            context.id(),
+            opener.pid,
+            opener.uid.into_uid_in_current_ns(),
+            opener.name
+        );
+    }
+}
+
+/// A slot, by the number of its context and its index.
+struct SlotRecord {
+    context: u64,
+    index: usize,
+    view: SlotView,
+    quarantined: Option<NotQuiet>,
+}
+
+/// How far the number of a context is shifted in the number of a record, for an index to fit in.
+const INDEX_BITS: u32 = 20;
+
+/// The index in the number of a record that stands for what comes after all slots.
+const LAST_INDEX: usize = (1 << INDEX_BITS) - 1;
+
+/// Returns the first slot from record number `from` on that `wanted` picks, and its number.
+fn next_slot(
+    shared: &Shared,
+    from: u64,
+    wanted: fn(&SlotRecord) -> bool,
+) -> Option<(u64, SlotRecord)> {
+    let mut context = shared.registry().next(from >> INDEX_BITS)?;
+    let mut index = match context.id() == from >> INDEX_BITS {
+        true => from as usize & LAST_INDEX,
+        false => 0,
+    };
+
+    loop {
+        while let Some((at, view, quarantined)) = context.next_slot(index) {
+            let record = SlotRecord {
+                context: context.id(),
+                index: at,
+                view,
+                quarantined,
+            };
+            if wanted(&record) {
+                return Some((context.id() << INDEX_BITS | at as u64, record));
+            }
+            index = at + 1;
+        }
+        context = shared.registry().next(context.id() + 1)?;
+        index = 0;
+    }
+}
+
+/// `slots`: the interrupts.
+struct Slots;
+
+#[vtable]
+impl Records for Slots {
+    type Source = Shared;
+    type Record = SlotRecord;
+
+    const HEADING: &'static str = "context slot offset lisn chip eisn pq eventfd rings state";
+
+    fn next(shared: &Shared, from: u64) -> Option<(u64, SlotRecord)> {
+        next_slot(shared, from, |_| true)
+    }
+
+    fn show(record: &SlotRecord, m: &SeqFile) {
+        let SlotRecord {
+            context,
+            index,
+            view,
+            quarantined,
+        } = record;
+        let SlotView { lisn, chip, pq, .. } = view;
+        let state = match quarantined {
+            None => "live",
+            Some(_) => "quarantined",
+        };
+
+        seq_print!(
+            m,
+            "{context} {index} {:#x} ",
+            Window::TRIGGER.offset(*index).unwrap_or(0)
+        );
+        seq_print!(m, "{lisn:#x} {chip} {index} {pq:02b} ");
+        match &view.route {
+            None => seq_print!(m, "- - "),
+            Some(route) => {
+                let bound = if route.bound { "bound" } else { "none" };
+                seq_print!(m, "{bound} {} ", route.rings);
+            }
+        }
+        seq_print!(m, "{state}\n");
+    }
+}
+
+/// `queues`: the event queues.
+struct Queues;
+
+#[vtable]
+impl Records for Queues {
+    type Source = Shared;
+    type Record = (u64, QueueView);
+
+    const HEADING: &'static str = "context vp drain armed index generation high-water deferred";
+
+    fn next(shared: &Shared, from: u64) -> Option<(u64, (u64, QueueView))> {
+        let mut context = shared.registry().next(from)?;
+
+        loop {
+            if let Some(queue) = context.queue() {
+                return Some((context.id(), (context.id(), queue.view())));
+            }
+            context = shared.registry().next(context.id() + 1)?;
+        }
+    }
+
+    fn show((context, queue): &(u64, QueueView), m: &SeqFile) {
+        let QueueView { vp, armed, kernel } = queue;
+        let armed = if *armed { "yes" } else { "no" };
+
+        match kernel {
+            None => seq_print!(m, "{context} {vp:#x} user {armed} - - - -\n"),
+            Some(drain) => {
+                seq_print!(m, "{context} {vp:#x} kernel {armed} {} ", drain.index);
+                seq_print!(m, "{} {} ", drain.generation, drain.high_water);
+                seq_print!(m, "{}\n", drain.deferred);
+            }
+        }
+    }
+}
+
+/// `quarantine`: what does not come to rest.
+struct Quarantine;
+
+/// Something in quarantine.
+enum Quarantined {
+    Slot(SlotRecord),
+    /// The event queue of a context.
+    Queue(u64, QueueView),
+}
+
+#[vtable]
+impl Records for Quarantine {
+    type Source = Shared;
+    type Record = Quarantined;
+
+    const HEADING: &'static str = "context slot lisn vp reason";
+
+    fn next(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
+        let slot = next_slot(shared, from, |record| record.quarantined.is_some());
+        let queue = next_queue(shared, from);
+
+        // In the order of their numbers.
+        match (slot, queue) {
+            (Some((at, slot)), Some((behind, _))) if at < behind => {
+                Some((at, Quarantined::Slot(slot)))
+            }
+            (_, Some((at, queue))) => Some((at, queue)),
+            (slot, None) => slot.map(|(at, slot)| (at, Quarantined::Slot(slot))),
+        }
+    }
+
+    fn show(record: &Quarantined, m: &SeqFile) {
+        match record {
+            Quarantined::Slot(slot) => {
+                let SlotRecord { context, index, .. } = slot;
+                seq_print!(m, "{context} {index} {:#x} - ", slot.view.lisn);
+                if let Some(reason) = slot.quarantined {
+                    seq_print!(m, "{reason}");
+                }
+                seq_print!(m, "\n");
+            }
+            Quarantined::Queue(context, queue) => {
+                seq_print!(
+                    m,
+                    "{context} - - {:#x} {}\n",
+                    queue.vp,
+                    NotQuiet::Escalation
+                );
+            }
+        }
+    }
+}
+
+/// Returns the first event queue from record number `from` on that is all that is left of its
+/// context, and its number.
+fn next_queue(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
+    let mut context = shared.registry().next(from >> INDEX_BITS)?;
+
+    loop {
+        let id = context.id();
+        if let (Registered::Closing(_), (_, 0), Some(queue)) =
+            (&context, context.counts(), context.queue())
+        {
+            let number = id << INDEX_BITS | LAST_INDEX as u64;
+            return Some((number, Quarantined::Queue(id, queue.view())));
+        }
+        context = shared.registry().next(id + 1)?;
+    }
+}
+
+/// `reserve`: the LISNs that are kept for new interrupts.
+struct Reserve;
+
+#[vtable]
+impl Records for Reserve {
+    type Source = Shared;
+    type Record = ReserveView;
+
+    const HEADING: &'static str = "chip spare";
+
+    fn next(shared: &Shared, from: u64) -> Option<(u64, ReserveView)> {
+        Some((from, shared.platform().reserve(from as usize)?))
+    }
+
+    fn show(reserve: &ReserveView, m: &SeqFile) {
+        seq_print!(m, "{} {}\n", reserve.chip.as_u32(), reserve.spares);
+    }
+}

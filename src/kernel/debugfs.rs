@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tables in debugfs that are made record by record, as they are read.
+//!
+//! `kernel::debugfs` makes the whole of a file at once, in one buffer, and does not keep the module
+//! from being unloaded while one of its files is open.
+//!
+//! C headers: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h),
+//! [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
+
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    error::{
+        from_result,
+        to_result, //
+    },
+    ffi,
+    module::this_module,
+    prelude::*,
+    seq_file::{
+        seq_print,
+        SeqFile, //
+    },
+    sync::Arc,
+    types::ForeignOwnable, //
+};
+
+/// The records of a table.
+#[vtable]
+pub(crate) trait Records {
+    /// Where they come from.
+    type Source: Send + Sync + 'static;
+
+    /// One of them. It stands for itself: nothing is locked while it is shown.
+    type Record: 'static;
+
+    /// The first line of the table, without its end.
+    const HEADING: &'static str;
+
+    /// Returns the first record from number `from` on, and its number, which is below `i64::MAX`.
+    fn next(source: &Self::Source, from: u64) -> Option<(u64, Self::Record)>;
+
+    /// Writes the record as a line, or none.
+    fn show(record: &Self::Record, m: &SeqFile);
+}
+
+/// A directory in debugfs. It is removed when dropped, with all that is in it.
+///
+/// # Invariants
+///
+/// `dentry` is what creating the directory returned, an error included: debugfs may be missing, and
+/// nobody depends on it.
+pub(crate) struct DebugDir {
+    dentry: *mut bindings::dentry,
+}
+
+// SAFETY: A directory is not bound to a thread.
+unsafe impl Send for DebugDir {}
+
+// SAFETY: Making files in a directory is synchronized by the C side.
+unsafe impl Sync for DebugDir {}
+
+impl DebugDir {
+    /// Makes the directory `name` at the top of debugfs.
+    pub(crate) fn new(name: &'static CStr) -> Self {
+        Self {
+            // SAFETY: The name is NUL-terminated, and a null parent is the top.
+            dentry: unsafe {
+                bindings::debugfs_create_dir(name.as_char_ptr(), core::ptr::null_mut())
+            },
+        }
+    }
+
+    /// Makes the file `name`, for root to read, with the records `R` of `source`.
+    pub(crate) fn table<R: Records>(
+        &self,
+        name: &'static CStr,
+        source: Arc<R::Source>,
+    ) -> DebugTable<R> {
+        // SAFETY: The name is NUL-terminated, the parent a directory or an error, which is passed
+        // on. The source lives until the file is removed, and is what the operations expect.
+        let dentry = unsafe {
+            bindings::debugfs_create_file_full(
+                name.as_char_ptr(),
+                0o400,
+                self.dentry,
+                Arc::as_ptr(&source).cast_mut().cast(),
+                core::ptr::null(),
+                &Operations::<R>::FILE,
+            )
+        };
+
+        DebugTable {
+            dentry,
+            _source: source,
+        }
+    }
+}
+
+impl Drop for DebugDir {
+    fn drop(&mut self) {
+        // SAFETY: Ours by the type invariants; the function ignores errors.
+        unsafe { bindings::debugfs_remove(self.dentry) };
+    }
+}
+
+/// A file in debugfs. It is removed when dropped.
+///
+/// # Invariants
+///
+/// `dentry` is what creating the file returned, an error included.
+pub(crate) struct DebugTable<R: Records> {
+    dentry: *mut bindings::dentry,
+    // Dropped after `Drop::drop` has removed the file.
+    _source: Arc<R::Source>,
+}
+
+// SAFETY: A file is not bound to a thread, and the source may be dropped on any.
+unsafe impl<R: Records> Send for DebugTable<R> {}
+
+// SAFETY: There is nothing to do with a shared reference.
+unsafe impl<R: Records> Sync for DebugTable<R> {}
+
+impl<R: Records> Drop for DebugTable<R> {
+    fn drop(&mut self) {
+        // SAFETY: Ours by the type invariants; the function ignores errors. It waits for whoever is
+        // reading, and nobody can read afterwards.
+        unsafe { bindings::debugfs_remove(self.dentry) };
+    }
+}
+
+/// The C side of a table. The position in the file is 0 for the heading, else one more than the
+/// number of a record.
+struct Operations<R>(PhantomData<R>);
+
+impl<R: Records> Operations<R> {
+    const FILE: bindings::file_operations = bindings::file_operations {
+        // Keeps the module, and with it the source, as long as the file is open.
+        owner: this_module::<R::OwnerModule>().as_ptr(),
+        open: Some(Self::open),
+        read: Some(bindings::seq_read),
+        llseek: Some(bindings::seq_lseek),
+        release: Some(bindings::seq_release),
+        ..pin_init::zeroed()
+    };
+
+    const SEQUENCE: bindings::seq_operations = bindings::seq_operations {
+        start: Some(Self::start),
+        stop: Some(Self::stop),
+        next: Some(Self::next),
+        show: Some(Self::show),
+    };
+
+    /// What stands for the heading; no record is there.
+    const HEADING: *mut ffi::c_void = core::ptr::without_provenance_mut(1);
+
+    /// # Safety
+    ///
+    /// To be called for a file that was made by [`DebugDir::table`].
+    unsafe extern "C" fn open(
+        inode: *mut bindings::inode,
+        file: *mut bindings::file,
+    ) -> ffi::c_int {
+        from_result(|| {
+            // SAFETY: The file is being opened, and its inode valid. After success `private_data`
+            // is its `seq_file`, whose `private` is ours.
+            unsafe {
+                to_result(bindings::seq_open(file, &Self::SEQUENCE))?;
+                let m: *mut bindings::seq_file = (*file).private_data.cast();
+                (*m).private = (*inode).i_private;
+            }
+            Ok(0)
+        })
+    }
+
+    /// Returns the first record from number `from` on, and moves the position behind it.
+    ///
+    /// # Safety
+    ///
+    /// `m` must have been opened by [`Self::open`], and `pos` be valid.
+    unsafe fn find(m: *mut bindings::seq_file, pos: *mut i64, from: u64) -> *mut ffi::c_void {
+        // SAFETY: `private` is the source, which lives as long as the file is there; debugfs calls
+        // none of this later.
+        let source = unsafe { &*(*m).private.cast::<R::Source>() };
+        let Some((number, record)) = R::next(source, from) else {
+            return core::ptr::null_mut();
+        };
+
+        match KBox::new(record, GFP_KERNEL) {
+            Ok(record) => {
+                // SAFETY: The caller vouches for it.
+                unsafe { *pos = (number as i64).saturating_add(1) };
+                record.into_foreign()
+            }
+            Err(_) => ENOMEM.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// To be called as the `start` of [`Self::SEQUENCE`].
+    unsafe extern "C" fn start(m: *mut bindings::seq_file, pos: *mut i64) -> *mut ffi::c_void {
+        // SAFETY: The position is valid, and the file was opened by `open`.
+        unsafe {
+            match *pos {
+                0 => Self::HEADING,
+                behind => Self::find(m, pos, (behind - 1) as u64),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// To be called as the `next` of [`Self::SEQUENCE`].
+    unsafe extern "C" fn next(
+        m: *mut bindings::seq_file,
+        v: *mut ffi::c_void,
+        pos: *mut i64,
+    ) -> *mut ffi::c_void {
+        // SAFETY: `v` comes from `start` or `next`, and is not used again. The position, which is
+        // valid, is the number of the next record; it has to move even if there is none.
+        unsafe {
+            Self::stop(m, v);
+            let from = *pos as u64;
+            *pos = (*pos).saturating_add(1);
+            Self::find(m, pos, from)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// To be called as the `show` of [`Self::SEQUENCE`].
+    unsafe extern "C" fn show(m: *mut bindings::seq_file, v: *mut ffi::c_void) -> ffi::c_int {
+        // SAFETY: The `seq_file` is valid, and nobody else uses it meanwhile.
+        let m = unsafe { SeqFile::from_raw(m) };
+
+        if v == Self::HEADING {
+            seq_print!(m, "{}\n", R::HEADING);
+        } else {
+            // SAFETY: Anything else that is shown is a record of `find`.
+            R::show(unsafe { KBox::<R::Record>::borrow(v) }, m);
+        }
+        0
+    }
+
+    /// # Safety
+    ///
+    /// To be called as the `stop` of [`Self::SEQUENCE`].
+    unsafe extern "C" fn stop(_m: *mut bindings::seq_file, v: *mut ffi::c_void) {
+        if v.is_null() || v == Self::HEADING || v == ENOMEM.to_ptr() {
+            return;
+        }
+        // SAFETY: Anything else is a record of `find`, and this is its end.
+        drop(unsafe { KBox::<R::Record>::from_foreign(v) });
+    }
+}
