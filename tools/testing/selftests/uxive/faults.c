@@ -8,140 +8,12 @@
  * it succeeds because it has no more of them (Documentation/fault-injection,
  * fail-nth). For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
-#include "uxive_selftest.h"
+#include "uxive_faults.h"
 
+#define KUNIT		"/sys/module/kunit/parameters"
 #define MAX_STEPS	500
 
-static bool write_file(const char *dir, const char *name, const char *value)
-{
-	char path[400];
-	bool done;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY);
-	done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
-	close(fd);
-	return done;
-}
-
-/* The address range of the kernel's functions from one name to the next but. */
-static bool kernel_functions(const char *first, const char *last, char *start, char *end)
-{
-	unsigned long long from = 0, to = 0, address;
-	bool in_last = false;
-	char symbol[128];
-	FILE *file = fopen("/proc/kallsyms", "r");
-
-	/* The symbols of the kernel proper come in the order of their addresses. */
-	while (file && !to && fscanf(file, "%llx %*c %127s%*[^\n]", &address, symbol) == 2) {
-		if (!strcmp(symbol, first))
-			from = address;
-		if (in_last && strcmp(symbol, last))
-			to = address;
-		in_last = in_last || !strcmp(symbol, last);
-	}
-	if (file)
-		fclose(file);
-	sprintf(start, "%llu", from);
-	sprintf(end, "%llu", to);
-	return from && from < to;
-}
-
-#define FAILSLAB	"/sys/kernel/debug/failslab"
-#define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc"
-#define FAIL_USERCOPY	"/sys/kernel/debug/fail_usercopy"
-#define FAIL_UXIVE	"/sys/kernel/debug/fail_uxive"
-#define KUNIT		"/sys/module/kunit/parameters"
-
-static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY, FAIL_UXIVE };
-
-#define INJECTORS	ARRAY_SIZE(injectors)
-
-/* What can be made to fail. */
-enum {
-	KMALLOC = 1,
-	MEMORY = 2,	/* all of it */
-	USER_COPY = 4,
-	DRIVER = 8,	/* what the driver asks of firmware and of the irq core */
-};
-
-static bool select_faults(int what)
-{
-	const bool on[] = { what & (KMALLOC | MEMORY), what & MEMORY, what & USER_COPY,
-			    what & DRIVER };
-	bool done = write_file(FAILSLAB, "cache-filter", what & KMALLOC ? "Y" : "N");
-
-	/* No stack lies within an empty range. */
-	for (unsigned int i = 0; i < INJECTORS; i++)
-		done = done && write_file(injectors[i], "require-start", on[i] ? "0" : "1") &&
-		       write_file(injectors[i], "require-end",
-				  on[i] ? "18446744073709551615" : "1");
-	return done;
-}
-
-/*
- * Two functions of the kernel go on without what they could not allocate and
- * WARN about it later: the table of irq descriptors (irq_insert_desc) and the
- * files of /proc/irq (register_irq_proc). Neither is this driver's to mend. So
- * the second and what it calls never fail, and where an irq is made, only
- * kmalloc does: the table takes its memory from a cache of its own.
- */
-static bool prepare_faults(void)
-{
-	char start[32], end[32], path[300];
-	struct dirent *entry;
-	bool done = true, kmalloc = false;
-	DIR *caches;
-
-	if (!kernel_functions("register_handler_proc", "register_irq_proc", start, end))
-		return false;
-	for (unsigned int i = 0; i < INJECTORS; i++)
-		done = done && write_file(injectors[i], "verbose", "0") &&
-		       write_file(injectors[i], "probability", "0") &&
-		       write_file(injectors[i], "stacktrace-depth", "32") &&
-		       write_file(injectors[i], "reject-start", start) &&
-		       write_file(injectors[i], "reject-end", end);
-
-	caches = opendir("/sys/kernel/slab");
-	while (caches && (entry = readdir(caches))) {
-		if (strncmp(entry->d_name, "kmalloc-", 8))
-			continue;
-		snprintf(path, sizeof(path), "/sys/kernel/slab/%s", entry->d_name);
-		kmalloc = write_file(path, "failslab", "1") || kmalloc;
-	}
-	if (caches)
-		closedir(caches);
-
-	return done && kmalloc && write_file(FAILSLAB, "ignore-gfp-wait", "N") &&
-	       write_file(FAIL_PAGE_ALLOC, "ignore-gfp-wait", "N") &&
-	       write_file(FAIL_PAGE_ALLOC, "ignore-gfp-highmem", "N") &&
-	       write_file(FAIL_PAGE_ALLOC, "min-order", "0");
-}
-
 static bool prepared;
-
-/* Lets the @nth step from here fail. */
-static void arm(int fd, int nth)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", nth);
-
-	if (pwrite(fd, text, len, 0) != len)
-		abort();
-}
-
-/* Ends that; true if the step has failed by now. */
-static bool disarm(int fd)
-{
-	char text[16] = {};
-	/* This reading may be the one that fails: then nothing before did. */
-	bool hit = pread(fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
-
-	while (pwrite(fd, "0", 1, 0) != 1)
-		;
-	return hit;
-}
 
 /* A call that is repeated: which step is to fail, whether it did, the errors. */
 struct steps {
@@ -386,8 +258,8 @@ TEST_F(faults, set_fd_keeps_the_old_eventfd)
 
 TEST_F(faults, free_needs_no_memory)
 {
-	/* How the kernel takes a descriptor out of its table is not asked. */
-	ASSERT_TRUE(select_faults(USER_COPY | DRIVER));
+	/* How the kernel takes a descriptor out of its table is not asked, hardware by `quarantine`. */
+	ASSERT_TRUE(select_faults(USER_COPY));
 	ASSERT_EQ(0, ux_fill(self->fd, 1));
 	while (next_fault(&self->steps)) {
 		int ret = ux_free(self->fd, IRQ_BASE);

@@ -218,6 +218,22 @@ static inline long ux_deferred(int fd)
 	return count;
 }
 
+/* The number of a context, as debugfs and /proc/interrupts have it; -1 if that is not told. */
+static inline long ux_context(int fd)
+{
+	char path[64], line[256];
+	long id = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		sscanf(line, "uxive-context:\t%ld", &id);
+	if (file)
+		fclose(file);
+	return id;
+}
+
 static inline long clock_ms(void)
 {
 	struct timespec now;

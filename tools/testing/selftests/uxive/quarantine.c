@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: what hardware does not let go of is kept, with its slot; it is counted
+ * and told of, tried again, and given back when it has come to rest. The program
+ * and others do not notice.
+ *
+ * That something does not come to rest is injected: QEMU's XIVE always does. For
+ * kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
+ */
+#include "uxive_faults.h"
+#include <sys/klog.h>
+
+#define IRQS	2
+
+static bool prepared;
+
+/* The testbed takes a quarantine that was not announced for a complaint. */
+static bool announce(const char *what)
+{
+	return write_file("/dev", "kmsg", what);
+}
+
+/* The VP of a context that is set up now: the lowest that firmware has left. */
+static long lowest_vp(void)
+{
+	char start[32], line[256];
+	int fd = ux_open();
+	long vp = -1;
+
+	snprintf(start, sizeof(start), "%ld ", ux_context(fd));
+	if (!ux_fill(fd, 1) && debug_lines("queues", start, line, sizeof(line)) == 1)
+		sscanf(line, "%*u %lx", &vp);
+	close(fd);
+	return vp;
+}
+
+FIXTURE(quarantine) {
+	int nth;	/* /proc/thread-self/fail-nth */
+	int irqs, events;
+	long all_irqs;
+	long vp;
+};
+
+FIXTURE_SETUP(quarantine)
+{
+	catch_touches();
+	ASSERT_TRUE(prepared) {
+		TH_LOG("the kernel has no fault injection, or debugfs is not mounted");
+	}
+	ASSERT_TRUE(announce("uxive selftest: quarantines are injected"));
+	ASSERT_TRUE(select_faults(DRIVER));
+	ASSERT_TRUE(fail_all(0));
+	ASSERT_EQ(0, debug_lines("quarantine", "", NULL, 0));
+	self->irqs = linux_irqs();
+	self->events = events_in_use();
+	self->all_irqs = all_irqs();
+	self->vp = lowest_vp();
+	ASSERT_LT(0, self->vp);
+	self->nth = open("/proc/thread-self/fail-nth", O_RDWR);
+	ASSERT_LE(0, self->nth);
+}
+
+FIXTURE_TEARDOWN(quarantine)
+{
+	close(self->nth);
+	fail_all(0);
+	/* All comes back by itself. */
+	EXPECT_TRUE(becomes(debug_lines("quarantine", "", NULL, 0), 0));
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	EXPECT_TRUE(becomes(events_in_use(), self->events));
+	EXPECT_EQ(self->all_irqs, all_irqs());
+	EXPECT_EQ(self->vp, lowest_vp());
+	select_faults(0);
+	announce("uxive selftest: no more quarantines are injected");
+}
+
+/* A context with bound and mapped interrupts. */
+struct bells {
+	int fd, efd;
+	long id;
+	void *window;
+};
+
+static bool bells_open(struct bells *bells)
+{
+	bells->fd = ux_open();
+	bells->efd = event_new();
+	bells->id = ux_context(bells->fd);
+	if (bells->efd < 0 || bells->id < 0 || ux_fill(bells->fd, IRQS))
+		return false;
+	for (int i = 0; i < IRQS; i++)
+		if (ux_bind(bells->fd, slot_offset(i), bells->efd))
+			return false;
+	bells->window = ux_map(bells->fd, IRQ_BASE, IRQS * STRIDE);
+	return bells->window != MAP_FAILED;
+}
+
+static void bells_close(struct bells *bells)
+{
+	munmap(bells->window, IRQS * STRIDE);
+	close(bells->efd);
+	close(bells->fd);
+}
+
+TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
+{
+	static const char * const reasons[] = {
+		"its ESB cannot be switched off", "its events keep coming"
+	};
+
+	for (unsigned int step = 0; step < ARRAY_SIZE(reasons); step++) {
+		struct bells bells;
+		char start[64], line[256];
+		__u64 offset;
+
+		ASSERT_TRUE(bells_open(&bells));
+		ring(bells.window);
+		ASSERT_EQ(1, event_wait(bells.efd));
+
+		/* For the program it is freed. */
+		arm(self->nth, step + 1);
+		EXPECT_EQ(0, ux_free(bells.fd, slot_offset(0)));
+		ASSERT_TRUE(disarm(self->nth));
+		EXPECT_EQ(SIGBUS, touch(bells.window));
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_FREE, EINVAL, ux_free(bells.fd, slot_offset(0)));
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL,
+			     ux_bind(bells.fd, slot_offset(0), bells.efd));
+		EXPECT_EQ(IRQS - 1, ux_count(bells.fd));
+
+		/* For root it is there. */
+		snprintf(start, sizeof(start), "%ld 0 ", bells.id);
+		ASSERT_EQ(1, debug_lines("quarantine", start, line, sizeof(line)));
+		EXPECT_NE(NULL, strstr(line, reasons[step])) TH_LOG("%s", line);
+		ASSERT_EQ(1, debug_lines("slots", start, line, sizeof(line)));
+		EXPECT_NE(NULL, strstr(line, "quarantined")) TH_LOG("%s", line);
+		snprintf(start, sizeof(start), "%ld ", bells.id);
+		EXPECT_EQ(1, debug_lines("quarantine", start, NULL, 0));
+		ASSERT_EQ(1, debug_lines("contexts", start, line, sizeof(line)));
+		EXPECT_NE(NULL, strstr(line, " open kernel 1 1 ")) TH_LOG("%s", line);
+
+		/* Its slot is nobody's, and others do as before. */
+		ASSERT_EQ(0, ux_alloc(bells.fd, &offset));
+		EXPECT_EQ(slot_offset(IRQS), offset);
+		ring(bells.window + STRIDE);
+		EXPECT_EQ(1, event_wait(bells.efd));
+
+		/* At rest it is given back, and can be had again. */
+		ASSERT_TRUE(becomes(debug_lines("quarantine", "", NULL, 0), 0));
+		ASSERT_EQ(0, ux_alloc(bells.fd, &offset));
+		EXPECT_EQ(slot_offset(0), offset);
+		ASSERT_EQ(0, ux_bind(bells.fd, offset, bells.efd));
+		ring(bells.window);
+		EXPECT_EQ(1, event_wait(bells.efd));
+		bells_close(&bells);
+	}
+}
+
+/* Closes a context with its @step-th step failing; false if it has fewer. */
+static bool close_fails(int nth, int fd, int step)
+{
+	arm(nth, step);
+	close(fd);
+	return disarm(nth);
+}
+
+TEST_F_TIMEOUT(quarantine, a_context_is_closed_although_it_does_not_come_to_rest, LONG_TEST)
+{
+	int step = 1, queues = 0;
+
+	for (;; step++) {
+		struct bells bells;
+		char start[32], line[256];
+		bool hit;
+
+		ASSERT_TRUE(bells_open(&bells));
+		ring(bells.window);
+		munmap(bells.window, IRQS * STRIDE);
+		close(bells.efd);
+		hit = close_fails(self->nth, bells.fd, step);
+
+		snprintf(start, sizeof(start), "%ld ", bells.id);
+		if (!hit) {
+			EXPECT_EQ(0, debug_lines("contexts", start, NULL, 0));
+			break;
+		}
+		ASSERT_EQ(1, debug_lines("contexts", start, line, sizeof(line)));
+		EXPECT_NE(NULL, strstr(line, " closing kernel 0 ")) TH_LOG("%s", line);
+		ASSERT_EQ(1, debug_lines("quarantine", start, line, sizeof(line)));
+		queues += strstr(line, "its escalation does not come to rest") != NULL;
+		/* Its Linux interrupt and its VP are not another's. */
+		EXPECT_EQ(self->irqs + 1, linux_irqs());
+		EXPECT_EQ(1, debug_lines("queues", start, NULL, 0));
+		ASSERT_TRUE(becomes(debug_lines("contexts", start, NULL, 0), 0));
+		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	}
+	TH_LOG("%d steps, of which %d concern the queue", step - 1, queues);
+	EXPECT_EQ(2 * IRQS + queues, step - 1);
+	EXPECT_EQ(2, queues);
+}
+
+TEST_F_TIMEOUT(quarantine, a_user_drained_context_is_closed_too, LONG_TEST)
+{
+	int step = 1;
+
+	for (;; step++) {
+		struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
+		int fd = ux_open();
+
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg));
+		ASSERT_EQ(0, ux_fill(fd, IRQS));
+		if (!close_fails(self->nth, fd, step))
+			break;
+		EXPECT_EQ(1, debug_lines("quarantine", "", NULL, 0));
+		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	}
+	TH_LOG("%d steps", step - 1);
+	EXPECT_EQ(2 * IRQS + 2, step - 1);
+}
+
+/* An interrupt whose offset cannot be told is freed at once, or quarantined. */
+TEST_F_TIMEOUT(quarantine, an_alloc_that_cannot_be_undone_leaves_nothing, LONG_TEST)
+{
+	int step = 1, quarantined = 0;
+
+	for (;; step++) {
+		int fd = ux_open(), ret;
+		bool hit;
+
+		ASSERT_LE(0, fd);
+		arm(self->nth, step);
+		ret = ux_ioctl(fd, OCXL_IOCTL_IRQ_ALLOC, (void *)8);
+		hit = disarm(self->nth);
+		EXPECT_GT(0, ret);
+		EXPECT_EQ(0, ux_count(fd));
+		quarantined += debug_lines("quarantine", "", NULL, 0);
+		close(fd);
+		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+		if (!hit)
+			break;
+	}
+	TH_LOG("%d steps, %d quarantines", step - 1, quarantined);
+	EXPECT_EQ(2, quarantined);
+}
+
+TEST_F(quarantine, the_owner_may_be_killed)
+{
+	struct bells bells;
+	char line[256];
+	pid_t child;
+	int ready[2];
+	char byte;
+
+	ASSERT_EQ(0, pipe(ready));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (bells_open(&bells))
+			write(ready[1], "", 1);
+		pause();
+		_exit(1);
+	}
+	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	ASSERT_TRUE(fail_all(1));
+	kill(child, SIGKILL);
+	EXPECT_EQ(-SIGKILL, child_status(child));
+	ASSERT_TRUE(fail_all(0));
+	ASSERT_EQ(1, debug_lines("quarantine", "", NULL, 0));
+	ASSERT_EQ(1, debug_lines("contexts", "", line, sizeof(line)));
+	EXPECT_NE(NULL, strstr(line, " closing kernel 0 1 quarantine\n")) TH_LOG("%s", line);
+	close(ready[0]);
+	close(ready[1]);
+}
+
+/* Lines of the kernel's log since the last one that has @mark, that have @text. */
+static int logged(const char *mark, const char *text)
+{
+	int size = klogctl(10, NULL, 0), count = 0;
+	char *log = malloc(size + 1), *at = log;
+
+	size = klogctl(3, log, size);
+	log[size < 0 ? 0 : size] = 0;
+	for (char *next = log; (next = strstr(next, mark)); next++)
+		at = next;
+	while ((at = strstr(at, text))) {
+		at++;
+		count++;
+	}
+	free(log);
+	return count;
+}
+
+TEST_F_TIMEOUT(quarantine, many_are_kept_and_few_lines_logged, LONG_TEST)
+{
+	enum { MANY = 256 };
+	int fd = ux_open(), other = ux_open(), lines;
+	char start[32];
+
+	ASSERT_EQ(0, ux_fill(fd, MANY));
+	snprintf(start, sizeof(start), "%ld ", ux_context(fd));
+	ASSERT_TRUE(announce("uxive selftest: many quarantines"));
+	ASSERT_TRUE(fail_all(-1));
+	close(fd);
+	EXPECT_EQ(MANY, debug_lines("quarantine", start, NULL, 0));
+	/* As long as it lasts, also when it is tried again. */
+	sleep(3);
+	EXPECT_EQ(MANY, debug_lines("quarantine", start, NULL, 0));
+	EXPECT_EQ(self->all_irqs + MANY, total_irqs(other));
+	close(other);
+	ASSERT_TRUE(fail_all(0));
+	lines = logged("many quarantines", "is quarantined");
+	TH_LOG("%d lines for %d quarantines", lines, MANY);
+	EXPECT_LT(0, lines);
+	EXPECT_GT(MANY / 2, lines);
+}
+
+int main(int argc, char **argv)
+{
+	prepared = prepare_faults();
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Faults that are injected, Documentation/fault-injection: by their number in one
+ * thread (fail-nth), or by chance. For kernels that have FAULT_INJECTION and
+ * FAULT_INJECTION_STACKTRACE_FILTER.
+ */
+#ifndef UXIVE_FAULTS_H
+#define UXIVE_FAULTS_H
+
+#include "uxive_selftest.h"
+
+static inline bool write_file(const char *dir, const char *name, const char *value)
+{
+	char path[400];
+	bool done;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY);
+	done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
+	close(fd);
+	return done;
+}
+
+/* The address range of the kernel's functions from one name to the next but. */
+static inline bool kernel_functions(const char *first, const char *last, char *start, char *end)
+{
+	unsigned long long from = 0, to = 0, address;
+	bool in_last = false;
+	char symbol[128];
+	FILE *file = fopen("/proc/kallsyms", "r");
+
+	/* The symbols of the kernel proper come in the order of their addresses. */
+	while (file && !to && fscanf(file, "%llx %*c %127s%*[^\n]", &address, symbol) == 2) {
+		if (!strcmp(symbol, first))
+			from = address;
+		if (in_last && strcmp(symbol, last))
+			to = address;
+		in_last = in_last || !strcmp(symbol, last);
+	}
+	if (file)
+		fclose(file);
+	sprintf(start, "%llu", from);
+	sprintf(end, "%llu", to);
+	return from && from < to;
+}
+
+#define FAILSLAB	"/sys/kernel/debug/failslab"
+#define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc"
+#define FAIL_USERCOPY	"/sys/kernel/debug/fail_usercopy"
+#define FAIL_UXIVE	"/sys/kernel/debug/fail_uxive"
+#define DEBUG_UXIVE	"/sys/kernel/debug/uxive"
+
+static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY, FAIL_UXIVE };
+
+#define INJECTORS	ARRAY_SIZE(injectors)
+
+/* What can be made to fail. */
+enum {
+	KMALLOC = 1,
+	MEMORY = 2,	/* all of it */
+	USER_COPY = 4,
+	DRIVER = 8,	/* what the driver asks of firmware and of the irq core */
+};
+
+static inline bool select_faults(int what)
+{
+	const bool on[] = { what & (KMALLOC | MEMORY), what & MEMORY, what & USER_COPY,
+			    what & DRIVER };
+	bool done = write_file(FAILSLAB, "cache-filter", what & KMALLOC ? "Y" : "N");
+
+	/* No stack lies within an empty range. */
+	for (unsigned int i = 0; i < INJECTORS; i++)
+		done = done && write_file(injectors[i], "require-start", on[i] ? "0" : "1") &&
+		       write_file(injectors[i], "require-end",
+				  on[i] ? "18446744073709551615" : "1");
+	return done;
+}
+
+/*
+ * Two functions of the kernel go on without what they could not allocate and
+ * WARN about it later: the table of irq descriptors (irq_insert_desc) and the
+ * files of /proc/irq (register_irq_proc). Neither is this driver's to mend. So
+ * the second and what it calls never fail, and where an irq is made, only
+ * kmalloc does: the table takes its memory from a cache of its own.
+ */
+static inline bool prepare_faults(void)
+{
+	char start[32], end[32], path[300];
+	struct dirent *entry;
+	bool done = true, kmalloc = false;
+	DIR *caches;
+
+	if (!kernel_functions("register_handler_proc", "register_irq_proc", start, end))
+		return false;
+	for (unsigned int i = 0; i < INJECTORS; i++)
+		done = done && write_file(injectors[i], "verbose", "0") &&
+		       write_file(injectors[i], "probability", "0") &&
+		       write_file(injectors[i], "stacktrace-depth", "32") &&
+		       write_file(injectors[i], "reject-start", start) &&
+		       write_file(injectors[i], "reject-end", end);
+
+	caches = opendir("/sys/kernel/slab");
+	while (caches && (entry = readdir(caches))) {
+		if (strncmp(entry->d_name, "kmalloc-", 8))
+			continue;
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s", entry->d_name);
+		kmalloc = write_file(path, "failslab", "1") || kmalloc;
+	}
+	if (caches)
+		closedir(caches);
+
+	return done && kmalloc && write_file(FAILSLAB, "ignore-gfp-wait", "N") &&
+	       write_file(FAIL_PAGE_ALLOC, "ignore-gfp-wait", "N") &&
+	       write_file(FAIL_PAGE_ALLOC, "ignore-gfp-highmem", "N") &&
+	       write_file(FAIL_PAGE_ALLOC, "min-order", "0");
+}
+
+/* Until this is called with @times 0, that many steps of the driver fail, in whatever task; -1: all. */
+static inline bool fail_all(int times)
+{
+	char text[16];
+
+	sprintf(text, "%d", times);
+	return write_file(FAIL_UXIVE, "times", text) &&
+	       write_file(FAIL_UXIVE, "probability", times ? "100" : "0");
+}
+
+/*
+ * How many lines of a table in debugfs, its heading left out, begin with @start;
+ * -1 if it cannot be read. The last one goes to @line, of @size bytes, if that is
+ * not NULL.
+ */
+static inline int debug_lines(const char *table, const char *start, char *line, int size)
+{
+	char path[100], buffer[256];
+	bool heading = true;
+	int count = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), DEBUG_UXIVE "/%s", table);
+	file = fopen(path, "r");
+	if (!file)
+		return -1;
+	while (fgets(buffer, sizeof(buffer), file)) {
+		if (!heading && !strncmp(buffer, start, strlen(start))) {
+			if (line)
+				snprintf(line, size, "%s", buffer);
+			count++;
+		}
+		heading = false;
+	}
+	fclose(file);
+	return count;
+}
+
+/* Lets the @nth step from here fail. */
+static inline void arm(int fd, int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", nth);
+
+	if (pwrite(fd, text, len, 0) != len)
+		abort();
+}
+
+/* Ends that; true if the step has failed by now. */
+static inline bool disarm(int fd)
+{
+	char text[16] = {};
+	/* This reading may be the one that fails: then nothing before did. */
+	bool hit = pread(fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
+
+	while (pwrite(fd, "0", 1, 0) != 1)
+		;
+	return hit;
+}
+
+#endif
