@@ -68,7 +68,7 @@ class Made:
 
     def work(self, step):
         making, made, names = self.path / ".making", self.path / ".made", self.path / ".names"
-        # Kbuild would build on from the leavings of a source that is gone.
+        # Kbuild would build on from the leavings of a source that is gone, or of another kernel.
         if making.exists() or (names.exists() and names.read_text() != self.names):
             shutil.rmtree(self.path)
         if not self.path.exists():
@@ -96,6 +96,8 @@ class Module(Made):
     def __init__(self, kernel, name, top, names, make_options=(), suffix=""):
         super().__init__(BUILD / kernel.variant / f"{name}{suffix}", f"building {name}{suffix} for kernel {kernel.variant}",
                          f"{name}{suffix}-{kernel.variant}.log", files(top, names), str(kernel.path), *make_options)
+        # Kbuild goes by dates, and a kernel out of the cache may be older than what was built for another.
+        self.names += f"\n{kernel.path}"
         self.kernel = kernel
         self.top = top
         self.options = make_options
