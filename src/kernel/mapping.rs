@@ -133,7 +133,8 @@ pub(crate) unsafe trait UserPages {
 pub(crate) struct MappedPages<P: UserPages, const N: usize> {
     // Dropped after `Drop::drop` has withdrawn them.
     pages: P,
-    mapping: Arc<FileMapping>,
+    /// Until they are withdrawn.
+    mapping: Option<Arc<FileMapping>>,
     ranges: [Range<u64>; N],
 }
 
@@ -144,7 +145,7 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
         // owns the page.
         Self {
             pages,
-            mapping,
+            mapping: Some(mapping),
             ranges,
         }
     }
@@ -152,12 +153,16 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
     /// Removes the pages from every mapping of the file, in every process, for good.
     ///
     /// When this returns, no CPU reaches them through such a mapping, and faults insert them no
-    /// more. May sleep.
+    /// more; nor does it keep the mapping, or the module for that. May sleep.
     pub(crate) fn withdraw(&mut self) {
+        let Some(mapping) = self.mapping.take() else {
+            return;
+        };
+
         // A fault that inserts a page borrows this object, so none is under way.
         for range in &mut self.ranges {
             if !range.is_empty() {
-                self.mapping.zap(core::mem::take(range));
+                mapping.zap(core::mem::take(range));
             }
         }
     }
@@ -257,9 +262,9 @@ impl Fault<'_> {
         pages: &MappedPages<P, N>,
         offset: u64,
     ) -> FaultResult {
-        let phys = match pages.phys_at(offset) {
-            Some(phys)
-                if self.mapping == pages.mapping.as_raw() && self.covered.contains(&offset) =>
+        let phys = match (pages.phys_at(offset), &pages.mapping) {
+            (Some(phys), Some(mapping))
+                if self.mapping == mapping.as_raw() && self.covered.contains(&offset) =>
             {
                 phys
             }
