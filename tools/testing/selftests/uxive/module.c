@@ -5,7 +5,7 @@
  *
  * For kernels with the driver as a module, loaded; the suite leaves it so.
  */
-#include "uxive_selftest.h"
+#include "uxive_faults.h"
 
 static int load(void)
 {
@@ -111,6 +111,126 @@ TEST_F_TIMEOUT(module, it_comes_and_goes_ten_times, LONG_TEST)
 		ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
 	}
 	EXPECT_EQ(-EEXIST, load());
+}
+
+/* A context with an interrupt that has rung, as it is closed; its LISN. */
+static unsigned long rung_and_closed(int step)
+{
+	int fd = ux_open(), efd = event_new(), nth = open("/proc/thread-self/fail-nth", O_RDWR);
+	struct ux_irq irq = {};
+	void *page;
+
+	if (ux_fill(fd, 1) || ux_bind(fd, IRQ_BASE, efd) || ux_irqs(fd, &irq, 1) != 1)
+		return 0;
+	page = ux_map(fd, IRQ_BASE, STRIDE);
+	ring(page);
+	munmap(page, STRIDE);
+	if (event_wait(efd) != 1)
+		return 0;
+	if (step)
+		arm(nth, step);
+	close(fd);
+	if (step && !disarm(nth))
+		irq.lisn = 0;
+	close(efd);
+	close(nth);
+	return irq.lisn;
+}
+
+static bool reload(void)
+{
+	return becomes(unload(), 0) && !load() && becomes(access(UXIVE_DEV, F_OK), 0);
+}
+
+TEST_F(module, what_is_quarantined_is_waited_for)
+{
+	unsigned long lisn;
+	int irqs;
+
+	/* The lowest LISN that firmware has, and all others. */
+	ASSERT_TRUE(reload());
+	irqs = linux_irqs();
+	lisn = rung_and_closed(0);
+	ASSERT_NE(0, lisn);
+
+	ASSERT_TRUE(announce(QUARANTINES));
+	/* A slot by its ESB and by its events, the queue by its escalation twice. */
+	for (int step = 1; step <= 4; step++) {
+		ASSERT_TRUE(prepare_faults());
+		ASSERT_TRUE(select_faults(DRIVER));
+		ASSERT_NE(0, rung_and_closed(step)) TH_LOG("step %d", step);
+		ASSERT_EQ(1, debug_lines("quarantine", "", NULL, 0));
+		ASSERT_TRUE(reload());
+		EXPECT_EQ(irqs, linux_irqs());
+		EXPECT_EQ(lisn, rung_and_closed(0)) TH_LOG("step %d", step);
+	}
+	announce(NO_MORE_QUARANTINES);
+}
+
+/* How many lines of /proc/interrupts are of a context. */
+static int interrupts_of_contexts(void)
+{
+	FILE *file = fopen("/proc/interrupts", "r");
+	char line[512];
+	int count = 0;
+
+	while (file && fgets(line, sizeof(line), file))
+		count += strstr(line, " uxive-") != NULL;
+	if (file)
+		fclose(file);
+	return file ? count : -1;
+}
+
+TEST_F_TIMEOUT(module, what_does_not_come_to_rest_is_left_to_the_hardware, LONG_TEST)
+{
+	int irqs, efd = event_new(), fd;
+	unsigned long first, left;
+	struct ux_irq irq = {};
+	void *page;
+
+	ASSERT_TRUE(reload());
+	irqs = linux_irqs();
+	first = rung_and_closed(0);
+	ASSERT_EQ(0, interrupts_of_contexts());
+	ASSERT_TRUE(announce(QUARANTINES));
+	ASSERT_TRUE(prepare_faults());
+	ASSERT_TRUE(select_faults(DRIVER));
+	fd = ux_open();
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	ASSERT_EQ(1, ux_irqs(fd, &irq, 1));
+	left = irq.lisn;
+	EXPECT_EQ(first, left);
+	ASSERT_TRUE(fail_all(-1));
+	close(fd);
+	ASSERT_EQ(1, debug_lines("quarantine", "", NULL, 0));
+
+	/* Unloading is not refused: it ends, and says what it has left. */
+	ASSERT_TRUE(becomes(unload(), 0));
+	EXPECT_EQ(1, logged(QUARANTINES, "queue does not come to rest, and is not given back"));
+	EXPECT_EQ(2, logged(QUARANTINES, "does not come to rest, and is not given back"));
+	announce(NO_MORE_QUARANTINES);
+	/* The Linux interrupt is there, switched off, with a name that can be read. */
+	EXPECT_EQ(irqs + 1, linux_irqs());
+	EXPECT_EQ(1, interrupts_of_contexts());
+
+	/* It does no harm to who comes next, who does not get what was left. */
+	ASSERT_EQ(0, load());
+	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
+	for (int n = 0; n < 100; n++) {
+		fd = ux_open();
+		ASSERT_EQ(0, ux_fill(fd, 300));
+		for (int slot = 0; slot < 300; slot++) {
+			ASSERT_EQ(0, ux_bind(fd, slot_offset(slot), efd));
+		}
+		page = ux_map(fd, IRQ_BASE, STRIDE);
+		ring(page);
+		ASSERT_EQ(1, event_wait(efd));
+		munmap(page, STRIDE);
+		close(fd);
+	}
+	EXPECT_EQ(1, interrupts_of_contexts());
+	EXPECT_NE(left, rung_and_closed(0));
+	close(efd);
 }
 
 TEST_HARNESS_MAIN

@@ -8,17 +8,10 @@
  * kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
 #include "uxive_faults.h"
-#include <sys/klog.h>
 
 #define IRQS	2
 
 static bool prepared;
-
-/* The testbed takes a quarantine that was not announced for a complaint. */
-static bool announce(const char *what)
-{
-	return write_file("/dev", "kmsg", what);
-}
 
 /* The VP of a context that is set up now: the lowest that firmware has left. */
 static long lowest_vp(void)
@@ -47,7 +40,7 @@ FIXTURE_SETUP(quarantine)
 	ASSERT_TRUE(prepared) {
 		TH_LOG("the kernel has no fault injection, or debugfs is not mounted");
 	}
-	ASSERT_TRUE(announce("uxive selftest: quarantines are injected"));
+	ASSERT_TRUE(announce(QUARANTINES));
 	ASSERT_TRUE(select_faults(DRIVER));
 	ASSERT_TRUE(fail_all(0));
 	ASSERT_EQ(0, debug_lines("quarantine", "", NULL, 0));
@@ -72,7 +65,7 @@ FIXTURE_TEARDOWN(quarantine)
 	EXPECT_EQ(self->all_irqs, all_irqs());
 	EXPECT_EQ(self->vp, lowest_vp());
 	select_faults(0);
-	announce("uxive selftest: no more quarantines are injected");
+	announce(NO_MORE_QUARANTINES);
 }
 
 /* A context with bound and mapped interrupts. */
@@ -271,24 +264,6 @@ TEST_F(quarantine, the_owner_may_be_killed)
 	EXPECT_NE(NULL, strstr(line, " closing kernel 0 1 quarantine\n")) TH_LOG("%s", line);
 	close(ready[0]);
 	close(ready[1]);
-}
-
-/* Lines of the kernel's log since the last one that has @mark, that have @text. */
-static int logged(const char *mark, const char *text)
-{
-	int size = klogctl(10, NULL, 0), count = 0;
-	char *log = malloc(size + 1), *at = log;
-
-	size = klogctl(3, log, size);
-	log[size < 0 ? 0 : size] = 0;
-	for (char *next = log; (next = strstr(next, mark)); next++)
-		at = next;
-	while ((at = strstr(at, text))) {
-		at++;
-		count++;
-	}
-	free(log);
-	return count;
 }
 
 TEST_F_TIMEOUT(quarantine, many_are_kept_and_few_lines_logged, LONG_TEST)

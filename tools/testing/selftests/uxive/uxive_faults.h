@@ -8,6 +8,7 @@
 #define UXIVE_FAULTS_H
 
 #include "uxive_selftest.h"
+#include <sys/klog.h>
 
 static inline bool write_file(const char *dir, const char *name, const char *value)
 {
@@ -151,6 +152,33 @@ static inline int debug_lines(const char *table, const char *start, char *line, 
 		heading = false;
 	}
 	fclose(file);
+	return count;
+}
+
+/* Lines for the log: the testbed takes a quarantine that is not between them for a complaint. */
+#define QUARANTINES		"uxive selftest: quarantines are injected"
+#define NO_MORE_QUARANTINES	"uxive selftest: no more quarantines are injected"
+
+static inline bool announce(const char *what)
+{
+	return write_file("/dev", "kmsg", what);
+}
+
+/* Lines of the kernel's log since the last one that has @mark, that have @text. */
+static inline int logged(const char *mark, const char *text)
+{
+	int size = klogctl(10, NULL, 0), count = 0;
+	char *log = malloc(size + 1), *at = log;
+
+	size = klogctl(3, log, size);
+	log[size < 0 ? 0 : size] = 0;
+	for (char *next = log; (next = strstr(next, mark)); next++)
+		at = next;
+	while ((at = strstr(at, text))) {
+		at++;
+		count++;
+	}
+	free(log);
 	return count;
 }
 
