@@ -21,6 +21,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--allowlist-type xive_irq_data --with-derive-default \
 		--allowlist-var OPAL_XIVE_ANY_CHIP \
 		--allowlist-var __xive_enabled \
+		--allowlist-var 'uxive_.*' \
 		--allowlist-var XIVE_INVALID_VP \
 		--allowlist-var 'XIVE_(ESB|IRQ_FLAG)_.*' \
 		-o $@ -- $(filter-out $(CC_FLAGS_LTO),$(c_flags)) -w \

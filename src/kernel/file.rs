@@ -2,8 +2,9 @@
 
 //! File operations of a character device whose opens have a mapping of their own.
 //!
-//! Goes beyond `kernel::miscdevice`, which has neither `poll` nor page faults and leaves all opens
-//! of a node on one address space. How an open finds its device is the business of whoever
+//! Goes beyond `kernel::miscdevice`, which has neither `poll` nor page faults, does not tell a reader
+//! that must not wait, and leaves all opens of a node on one address space. The files are streams:
+//! they have no position. How an open finds its device is the business of whoever
 //! registers the node, see [`super::misc`].
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
@@ -27,7 +28,11 @@ use kernel::{
         VTABLE_DEFAULT_ERROR, //
     },
     ffi,
-    fs::File,
+    fs::{
+        file::flags::O_NONBLOCK,
+        File, //
+    },
+    iov::IovIterDest,
     mm::virt::{
         flags,
         VmaNew, //
@@ -61,6 +66,17 @@ pub(crate) trait FileOperations: Sized {
         _cmd: u32,
         _arg: usize,
     ) -> Result<isize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called by `read` and its kin. Returns how many bytes were copied to `to`.
+    ///
+    /// Waits only if it `may_wait`: else it returns `EAGAIN` instead.
+    fn read(
+        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _to: &mut IovIterDest<'_>,
+        _may_wait: bool,
+    ) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -204,6 +220,13 @@ impl<T: FileOperations> FileTable<T> {
             (*file).f_mapping = address_space;
             (*file).private_data = open_file.into_foreign();
         }
+
+        // SAFETY: As above. The function does not fail.
+        unsafe { bindings::stream_open((*file).f_inode, file) };
+        // `read` can be told not to wait, whatever the flags of the file.
+        //
+        // SAFETY: As above. The other is a constant.
+        unsafe { (*file).f_mode |= extra::uxive_fmode_nowait };
         Ok(())
     }
 
@@ -252,6 +275,28 @@ impl<T: FileOperations> FileTable<T> {
         let data = unsafe { Self::data(file) };
 
         from_result(|| Ok(T::ioctl(data, cmd, arg)? as ffi::c_long))
+    }
+
+    /// # Safety
+    ///
+    /// `kiocb` must be valid and of a file that was opened by [`Self::open`], `to` be valid, a
+    /// destination, and used by nobody else.
+    unsafe extern "C" fn read(kiocb: *mut bindings::kiocb, to: *mut bindings::iov_iter) -> isize {
+        // SAFETY: The file is open for the duration of the call, and `to` is valid and not used by
+        // others meanwhile. The file is a stream, so there is no `fdget_pos` on this thread.
+        let (data, file, to) = unsafe {
+            let file = (*kiocb).ki_filp;
+            (
+                Self::data(file),
+                File::from_raw_file(file),
+                IovIterDest::from_raw(to),
+            )
+        };
+        // SAFETY: The `kiocb` is valid, and this call's own. The other is a constant.
+        let no_wait = unsafe { (*kiocb).ki_flags & extra::uxive_iocb_nowait } != 0;
+        let may_wait = !no_wait && file.flags() & O_NONBLOCK == 0;
+
+        from_result(|| Ok(T::read(data, to, may_wait)? as isize))
     }
 
     /// # Safety
@@ -345,6 +390,7 @@ impl<T: FileOperations> FileTable<T> {
             owner: this_module::<T::OwnerModule>().as_ptr(),
             open: Some(open),
             release: Some(Self::release),
+            read_iter: if T::HAS_READ { Some(Self::read) } else { None },
             unlocked_ioctl: if T::HAS_IOCTL {
                 Some(Self::ioctl)
             } else {

@@ -4,6 +4,7 @@
  * cannot call.
  */
 #include <linux/fault-inject.h>
+#include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/of.h>
@@ -11,6 +12,10 @@
 #include <linux/sched.h>
 
 #include "helpers.h"
+
+/* Macros with casts, which bindgen does not evaluate. */
+const fmode_t uxive_fmode_nowait = FMODE_NOWAIT;
+const int uxive_iocb_nowait = IOCB_NOWAIT;
 
 /*
  * Marks @vma, which is being set up by mmap(), as one of page frames without

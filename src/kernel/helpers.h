@@ -4,6 +4,9 @@
 
 #include <linux/types.h>
 
+extern const fmode_t uxive_fmode_nowait;
+extern const int uxive_iocb_nowait;
+
 struct dentry;
 struct device_node;
 struct vm_area_struct;
