@@ -25,13 +25,15 @@
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
 //!
-//! Two mutexes are for themselves: nothing of this driver is taken under them, and of the above at
-//! most 1 is held. That of the [registry](crate::registry) guards which contexts there are; that of
-//! [`Platform`] the sources that it has. The CPU hotplug lock is taken under 1, and what is called
-//! under it only queues work.
+//! Three kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
+//! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
+//! that of [`Platform`] the sources that it has; that of an [event log](crate::events) what there is
+//! to tell a program. The CPU hotplug lock is taken under 1, and what is called under it only queues
+//! work.
 
 use crate::{
     estate::Estate,
+    events::Event,
     kernel_ext::{
         eventfd::EventFd,
         file::{
@@ -50,6 +52,7 @@ use crate::{
         ChipId,
         Platform,
         QueueMemory,
+        Refusal,
         Source, //
     },
     queue::{
@@ -61,6 +64,7 @@ use crate::{
 };
 use kernel::{
     fs::File,
+    iov::IovIterDest,
     new_mutex,
     prelude::*,
     seq_file::SeqFile,
@@ -180,7 +184,8 @@ impl Context {
         if let Some(queue) = self.estate.queue() {
             return self.allocate_from(queue, chip, tell);
         }
-        let queue = Queue::new(&self.shared.platform, &self.shared.queues, self.irq_name()?)?;
+        let queue = Queue::new(&self.shared.platform, &self.shared.queues, self.irq_name()?)
+            .map_err(|refusal| self.refused(refusal))?;
         let result = self.allocate_from(&queue, chip, tell);
         // With neither, unless it has to wait for hardware: then it can as well be used.
         if result.is_ok() || !self.estate.is_settled() || queue.quiesce(0).is_err() {
@@ -199,7 +204,8 @@ impl Context {
     ) -> Result {
         let reserved = self.estate.reserve()?;
         let index = reserved.get();
-        let source = Source::new(&self.shared.platform, chip)?;
+        let source =
+            Source::new(&self.shared.platform, chip).map_err(|refusal| self.refused(refusal))?;
         let slot = Slot::new(source, queue.clone(), index, self.mapping.clone())?;
 
         // Told before others can find it, so that nobody frees it if this fails.
@@ -215,6 +221,14 @@ impl Context {
     /// Returns what the context's escalation is called in `/proc/interrupts`.
     fn irq_name(&self) -> Result<CString> {
         CString::try_from_fmt(fmt!("uxive-{}", self.estate.id()))
+    }
+
+    /// Tells the program if firmware has no more of something. Returns the error of the call.
+    fn refused(&self, refusal: Refusal) -> Error {
+        if let Refusal::Exhausted(resource) = refusal {
+            self.estate.events().report(Event::Exhausted(resource));
+        }
+        refusal.into()
     }
 
     /// Frees the interrupt at `offset`. May sleep.
@@ -265,7 +279,8 @@ impl Context {
             &self.shared.queues,
             self.irq_name()?,
             eventfd,
-        )?;
+        )
+        .map_err(|refusal| self.refused(refusal))?;
         let memory = MappedPages::new(queue.memory(), self.mapping.clone(), [Window::QUEUE.all()]);
 
         self.queue_memory.populate(memory);
@@ -284,10 +299,21 @@ impl Context {
 
     /// Returns the events that `file`, which is that of the context, is ready for.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
-        match self.estate.queue() {
+        let queue = match self.estate.queue() {
             Some(queue) => queue.poll(file, table),
             None => PollEvents::NONE,
-        }
+        };
+
+        queue | self.estate.events().poll(file, table)
+    }
+
+    /// Copies events to `to`, see [`EventLog::read`].
+    ///
+    /// # Errors
+    ///
+    /// Those of that.
+    pub(crate) fn read(&self, to: &mut IovIterDest<'_>, may_wait: bool) -> Result<usize> {
+        self.estate.events().read(to, may_wait)
     }
 
     /// Handles a page fault in a mapping of the file.

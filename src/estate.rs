@@ -7,11 +7,18 @@
 //! settle it; only a [`Context`](crate::context::Context) can add to it.
 
 use crate::{
+    events::{
+        Event,
+        EventLog, //
+    },
     kernel_ext::{
         ratelimit::may_log,
         task::TaskName, //
     },
-    layout::MAX_IRQS,
+    layout::{
+        Window,
+        MAX_IRQS, //
+    },
     platform::NotQuiet,
     queue::Queue,
     registry::Registry,
@@ -137,6 +144,9 @@ pub(crate) struct Estate {
     queue: SetOnce<Arc<Queue>>,
     #[pin]
     slots: Mutex<SlotTable>,
+    /// What there is to tell the program.
+    #[pin]
+    events: EventLog,
 }
 
 impl Estate {
@@ -154,12 +164,13 @@ impl Estate {
         };
 
         Arc::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
                 id,
                 opener: Opener::current(),
                 queue: SetOnce::new(),
                 slots <- new_mutex!(table, "uxive_slots"),
-            }),
+                events <- EventLog::new(),
+            }? Error),
             GFP_KERNEL_ACCOUNT,
         )
     }
@@ -172,6 +183,11 @@ impl Estate {
     /// Returns who opened the context.
     pub(crate) fn opener(&self) -> &Opener {
         &self.opener
+    }
+
+    /// Returns what there is to tell the program.
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.events
     }
 
     /// Returns the event queue, if there is one yet.
@@ -220,8 +236,11 @@ impl Estate {
             // Before the index is given back.
             Ok(()) => drop(slot),
             Err(reason) => {
-                self.report(reason, Some(slot.view().lisn));
+                let offset = Window::TRIGGER.offset(reserved.index).unwrap_or(0);
+
+                self.log(reason, Some(slot.view().lisn));
                 reserved.quarantine(slot, reason);
+                self.events.report(Event::Quarantined { offset, reason });
                 registry.retry_later();
             }
         }
@@ -280,8 +299,11 @@ impl Estate {
 
             // The source goes back with none of our locks held, and its index after it.
             if let Some(slot) = settled {
+                let offset = Window::TRIGGER.offset(index).unwrap_or(0);
+
                 drop(slot);
                 self.slots.lock().release(index);
+                self.events.report(Event::Released { offset });
             }
             index += 1;
         }
@@ -318,14 +340,14 @@ impl Estate {
     }
 
     /// Says that the context is closed and quarantined, if no slot has said so already.
-    pub(crate) fn quarantined(&self, reason: NotQuiet) {
+    pub(crate) fn log_quarantine(&self, reason: NotQuiet) {
         if reason == NotQuiet::Escalation {
-            self.report(reason, None);
+            self.log(reason, None);
         }
     }
 
     /// Says that something is quarantined: the interrupt `lisn`, or the event queue.
-    fn report(&self, reason: NotQuiet, lisn: Option<u32>) {
+    fn log(&self, reason: NotQuiet, lisn: Option<u32>) {
         if !may_log() {
             return;
         }

@@ -41,6 +41,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    alloc::AllocError,
     bindings,
     cpu::{
         nr_cpu_ids,
@@ -110,11 +111,11 @@ const SPARES_FILLED: usize = SPARES_PER_CHIP / 4 * 3;
 /// How often a source or an escalation that is to be off is switched off before that has failed.
 const OFF_TRIES: usize = 8;
 
-/// What does not come to rest, and so cannot be given back.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What does not come to rest, and so cannot be given back: `UXIVE_QUARANTINE_*` but for the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotQuiet {
     /// The ESB of a source does not read PQ=01 after that was set.
-    Source,
+    Source = 1,
     /// Events of a source that is off reach the queue.
     Events,
     /// An escalation is on its way and does not arrive, or cannot be masked.
@@ -128,6 +129,44 @@ impl fmt::Display for NotQuiet {
             Self::Events => "its events keep coming",
             Self::Escalation => "its escalation does not come to rest",
         })
+    }
+}
+
+/// What firmware has a number of to give out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// Sources of the chip that was asked for, or of any.
+    Interrupt,
+    /// VPs.
+    VirtualProcessor,
+}
+
+/// Why something could not be allocated.
+pub(crate) enum Refusal {
+    /// Firmware has no more: `ENOSPC`.
+    Exhausted(Resource),
+    /// Anything else. `ENOSPC` here is a limit of the driver.
+    Other(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<AllocError> for Refusal {
+    fn from(error: AllocError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Exhausted(_) => ENOSPC,
+            Refusal::Other(error) => error,
+        }
     }
 }
 
@@ -213,7 +252,7 @@ impl Pool {
     }
 
     /// Takes a spare source of `chip`, or else one from OPAL.
-    fn take(&mut self, chip: ChipId) -> Result<SpareSource> {
+    fn take(&mut self, chip: ChipId) -> Result<SpareSource, Refusal> {
         match self.chip(chip).ok_or(ENODEV)?.spares.pop() {
             Some(spare) => Ok(spare),
             None => self.allocate(chip.0),
@@ -226,19 +265,21 @@ impl Pool {
     ///
     /// `ENOSPC` when we have as many as we may, or the chip has none left; those of
     /// [`EsbWindow::new`].
-    fn allocate(&mut self, chip: u32) -> Result<SpareSource> {
+    fn allocate(&mut self, chip: u32) -> Result<SpareSource, Refusal> {
+        const EXHAUSTED: Refusal = Refusal::Exhausted(Resource::Interrupt);
+
         if self.held >= MAX_SOURCES {
             let other = self.take_any_spare().ok_or(ENOSPC)?;
             self.release(other);
         }
 
-        may_fail(ENOSPC)?;
+        may_fail(EXHAUSTED)?;
         // SAFETY: `Platform::new` has shown that OPAL and XIVE are there.
         let lisn = unsafe { extra::xive_native_alloc_irq_on_chip(chip) };
 
         // Every failure is reported as 0.
         if lisn == 0 {
-            return Err(ENOSPC);
+            return Err(EXHAUSTED);
         }
         match self.esb(lisn) {
             Ok((chip, esb)) => {
@@ -249,7 +290,7 @@ impl Pool {
             Err(error) => {
                 // SAFETY: As above.
                 unsafe { extra::xive_native_free_irq(lisn) };
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -446,7 +487,7 @@ impl Platform {
     }
 
     /// Takes a source of `chip`, or by default of the caller's chip or any other.
-    fn take(&self, chip: Option<ChipId>) -> Result<SpareSource> {
+    fn take(&self, chip: Option<ChipId>) -> Result<SpareSource, Refusal> {
         let pool = &mut *self.sources.pool.lock();
         let Some(own) = chip.or_else(ChipId::current) else {
             return pool.allocate(extra::OPAL_XIVE_ANY_CHIP);
@@ -660,7 +701,7 @@ impl Source {
     ///
     /// `ENODEV` if there is no such chip, `ENOSPC` when it, or the machine, has none left, or
     /// [`MAX_SOURCES`] are in use; those of [`EsbWindow::new`].
-    pub(crate) fn new(platform: &Arc<Platform>, chip: Option<ChipId>) -> Result<Self> {
+    pub(crate) fn new(platform: &Arc<Platform>, chip: Option<ChipId>) -> Result<Self, Refusal> {
         let SpareSource { lisn, chip, esb } = platform.take(chip)?;
 
         // INVARIANT: Those of `SpareSource`.
@@ -859,11 +900,13 @@ impl VpBlock {
     /// # Errors
     ///
     /// `ENOSPC` when the machine has none left.
-    fn new() -> Result<Self> {
-        may_fail(ENOSPC)?;
+    fn new() -> Result<Self, Refusal> {
+        const EXHAUSTED: Refusal = Refusal::Exhausted(Resource::VirtualProcessor);
+
+        may_fail(EXHAUSTED)?;
         // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
         match unsafe { extra::xive_native_alloc_vp_block(1) } {
-            extra::XIVE_INVALID_VP => Err(ENOSPC),
+            extra::XIVE_INVALID_VP => Err(EXHAUSTED),
             // INVARIANT: OPAL gave it to us just now.
             vp => Ok(Self(vp)),
         }
@@ -923,7 +966,7 @@ struct VpQueue {
 }
 
 impl VpQueue {
-    fn new() -> Result<Self> {
+    fn new() -> Result<Self, Refusal> {
         let memory = ContiguousPages::new(QUEUE_ORDER)?;
         let vp = VpBlock::new()?;
 
@@ -1001,7 +1044,7 @@ impl EventQueue {
     ///
     /// `ENOSPC` when the machine has no VP left, `ENOMEM` if there is no memory, `EIO` if firmware
     /// refuses.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self, Refusal> {
         let queue = VpQueue::new()?;
 
         Ok(Self {

@@ -38,6 +38,7 @@ use crate::{
         NotQuiet,
         Platform,
         QueueMemory,
+        Refusal,
         Routes,
         Source,
         QUEUE_ENTRIES, //
@@ -390,7 +391,7 @@ impl Queue {
         platform: &Arc<Platform>,
         all: &QueueList,
         name: CString,
-    ) -> Result<Arc<Self>> {
+    ) -> Result<Arc<Self>, Refusal> {
         Self::with_consumer(platform, all, name, Consumer::Kernel(Cursor::new()), None)
     }
 
@@ -405,7 +406,7 @@ impl Queue {
         all: &QueueList,
         name: CString,
         eventfd: Option<EventFd>,
-    ) -> Result<Arc<Self>> {
+    ) -> Result<Arc<Self>, Refusal> {
         let pollers = PollCondVarBox::new(c"uxive_pollers", static_lock_class!())?;
         let pollers = Arc::new(pollers, GFP_KERNEL_ACCOUNT)?;
         let consumer = Consumer::User {
@@ -423,7 +424,7 @@ impl Queue {
         name: CString,
         consumer: Consumer,
         pollers: Option<Arc<PollCondVarBox>>,
-    ) -> Result<Arc<Self>> {
+    ) -> Result<Arc<Self>, Refusal> {
         let state = DrainState {
             consumer,
             routes: Routes::new(platform, BUDGET)?,

@@ -184,7 +184,7 @@ impl Registry {
             return;
         };
 
-        estate.quarantined(reason);
+        estate.log_quarantine(reason);
         if let Some(entry) = self.table.contexts.lock().by_id.get_mut(&estate.id()) {
             *entry = Registered::Closing(estate.clone());
         }

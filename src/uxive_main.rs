@@ -31,6 +31,7 @@ use crate::{
 };
 use kernel::{
     fs::File,
+    iov::IovIterDest,
     prelude::*,
     seq_file::SeqFile,
     sync::{
@@ -43,6 +44,7 @@ mod context;
 #[cfg(CONFIG_DEBUG_FS)]
 mod debug;
 mod estate;
+mod events;
 mod ioctl;
 #[path = "kernel/mod.rs"]
 mod kernel_ext;
@@ -75,6 +77,10 @@ impl FileOperations for ContextFile {
     #[inline]
     fn ioctl(context: Pin<&Context>, cmd: u32, arg: usize) -> Result<isize> {
         ioctl::dispatch(&context, cmd, arg)
+    }
+
+    fn read(context: Pin<&Context>, to: &mut IovIterDest<'_>, may_wait: bool) -> Result<usize> {
+        context.read(to, may_wait)
     }
 
     fn poll(context: Pin<&Context>, file: &File, table: PollTable<'_>) -> PollEvents {

@@ -17,7 +17,7 @@ use kernel::{
 /// Fails with `error` if a fault is to be injected here: to be called where the call of the kernel
 /// or of firmware that comes next may return that.
 #[inline]
-pub(crate) fn may_fail(error: Error) -> Result {
+pub(crate) fn may_fail<E>(error: E) -> Result<(), E> {
     // SAFETY: The function has no requirements.
     if cfg!(CONFIG_FAULT_INJECTION) && unsafe { extra::uxive_should_fail() } {
         return Err(error);

@@ -19,6 +19,7 @@ use super::{
 };
 use core::{
     marker::PhantomData,
+    ops::BitOr,
     ptr::NonNull, //
 };
 use kernel::{
@@ -110,15 +111,26 @@ pub(crate) trait FileOperations: Sized {
     }
 }
 
-/// What a file is ready for.
+/// What a file is ready for. Several are put together by `|`.
 pub(crate) struct PollEvents(bindings::__poll_t);
 
 impl PollEvents {
     /// Nothing.
     pub(crate) const NONE: Self = Self(0);
 
+    /// `EPOLLIN` and `EPOLLRDNORM`: there is something to read.
+    pub(crate) const READABLE: Self = Self(bindings::POLLIN | bindings::POLLRDNORM);
+
     /// `EPOLLPRI`: there is something that is not read from the file.
     pub(crate) const PRIORITY: Self = Self(bindings::POLLPRI);
+}
+
+impl BitOr for PollEvents {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// A mapping that `mmap` is about to make.

@@ -8,6 +8,7 @@
 
 #include <linux/ioctl.h>
 #include <linux/types.h>
+#include <misc/ocxl.h>
 
 /* ocxl has 0x10 to 0x2f of this type, uxive 0x40 to 0x7f. */
 #define UXIVE_MAGIC 0xCA
@@ -126,5 +127,86 @@ struct uxive_irq_alloc {
 
 /* Allocates an interrupt, as OCXL_IOCTL_IRQ_ALLOC does. */
 #define UXIVE_IOC_IRQ_ALLOC	_IOWR(UXIVE_MAGIC, 0x43, struct uxive_irq_alloc)
+
+/*
+ * Events, which are read from a context: each is a struct uxive_event, that is,
+ * a header as ocxl has it and a body of 32 bytes. The header's @type is one of
+ * these, @flags is OCXL_KERNEL_EVENT_FLAG_LAST or 0, and @reserved is 0.
+ */
+
+/* Something was put into quarantine, see struct uxive_event_quarantine. */
+#define UXIVE_EVENT_QUARANTINED	0x40
+
+/* It has left quarantine and was freed, see struct uxive_event_quarantine. */
+#define UXIVE_EVENT_RELEASED	0x41
+
+/* The machine has no more of something, see struct uxive_event_exhausted. */
+#define UXIVE_EVENT_EXHAUSTED	0x42
+
+/* There was no room for events here, see struct uxive_event_dropped. */
+#define UXIVE_EVENT_DROPPED	0x43
+
+/* The interrupt cannot be switched off at its source. */
+#define UXIVE_QUARANTINE_SOURCE	1
+
+/* Its events keep coming although it is off. */
+#define UXIVE_QUARANTINE_EVENTS	2
+
+/**
+ * struct uxive_event_quarantine - body of UXIVE_EVENT_QUARANTINED and _RELEASED
+ * @offset: Offset that the interrupt had.
+ * @reason: UXIVE_QUARANTINE_*; with UXIVE_EVENT_RELEASED 0.
+ * @reserved: 0.
+ */
+struct uxive_event_quarantine {
+	__u64 offset;
+	__u64 reason;
+	__u64 reserved[2];
+};
+
+/* Interrupts: of the chip that was asked for, or of all. */
+#define UXIVE_RESOURCE_IRQ	1
+
+/* Virtual processors, of which each context with an interrupt needs one. */
+#define UXIVE_RESOURCE_VP	2
+
+/**
+ * struct uxive_event_exhausted - body of UXIVE_EVENT_EXHAUSTED
+ * @resource: UXIVE_RESOURCE_*: what firmware had no more of, so that a call
+ *	failed. Not reported for the limits that UXIVE_IOC_INFO tells.
+ * @reserved: 0.
+ */
+struct uxive_event_exhausted {
+	__u64 resource;
+	__u64 reserved[3];
+};
+
+/**
+ * struct uxive_event_dropped - body of UXIVE_EVENT_DROPPED
+ * @count: How many events were dropped here, since too many were not read yet.
+ * @reserved: 0.
+ */
+struct uxive_event_dropped {
+	__u64 count;
+	__u64 reserved[3];
+};
+
+/**
+ * struct uxive_event - what is read from a context
+ * @header: The header.
+ * @quarantine: Body of UXIVE_EVENT_QUARANTINED and UXIVE_EVENT_RELEASED.
+ * @exhausted: Body of UXIVE_EVENT_EXHAUSTED.
+ * @dropped: Body of UXIVE_EVENT_DROPPED.
+ * @body: Body of any.
+ */
+struct uxive_event {
+	struct ocxl_kernel_event_header header;
+	union {
+		struct uxive_event_quarantine quarantine;
+		struct uxive_event_exhausted exhausted;
+		struct uxive_event_dropped dropped;
+		__u64 body[4];
+	};
+};
 
 #endif /* _UAPI_MISC_UXIVE_H */

@@ -59,6 +59,34 @@ LAYOUT(uxive_irq_alloc, chip, 8);
 LAYOUT(uxive_irq_alloc, reserved, 12);
 LAYOUT(uxive_irq_alloc, offset, 16);
 
+static_assert(sizeof(struct ocxl_kernel_event_header) == 8, "size");
+LAYOUT(ocxl_kernel_event_header, type, 0);
+LAYOUT(ocxl_kernel_event_header, flags, 2);
+LAYOUT(ocxl_kernel_event_header, reserved, 4);
+
+static_assert(sizeof(struct uxive_event_quarantine) == 32, "size");
+LAYOUT(uxive_event_quarantine, offset, 0);
+LAYOUT(uxive_event_quarantine, reason, 8);
+LAYOUT(uxive_event_quarantine, reserved, 16);
+
+static_assert(sizeof(struct uxive_event_exhausted) == 32, "size");
+LAYOUT(uxive_event_exhausted, resource, 0);
+LAYOUT(uxive_event_exhausted, reserved, 8);
+
+static_assert(sizeof(struct uxive_event_dropped) == 32, "size");
+LAYOUT(uxive_event_dropped, count, 0);
+LAYOUT(uxive_event_dropped, reserved, 8);
+
+/* What libocxl reads: ocxl's header and its largest body. */
+static_assert(sizeof(struct uxive_event) == 40, "size");
+static_assert(sizeof(struct uxive_event) == sizeof(struct ocxl_kernel_event_header) +
+	      sizeof(struct ocxl_kernel_event_xsl_fault_error), "size");
+LAYOUT(uxive_event, header, 0);
+LAYOUT(uxive_event, quarantine, 8);
+LAYOUT(uxive_event, exhausted, 8);
+LAYOUT(uxive_event, dropped, 8);
+LAYOUT(uxive_event, body, 8);
+
 FIXTURE(abi) {
 	int fd;
 	void *readonly;
@@ -377,14 +405,23 @@ TEST_F(abi, ocxl_features_are_not_offered)
 	}
 }
 
-TEST_F(abi, a_context_has_nothing_to_read)
+/* Events have a test of their own, where they can be had. */
+TEST_F(abi, a_context_begins_with_nothing_to_read)
 {
-	struct pollfd pfd = { .fd = self->fd, .events = POLLIN };
-	char byte = 0;
+	struct pollfd pfd = { .fd = self->fd, .events = ~0 };
+	struct uxive_event event;
 
 	EXPECT_EQ(0, poll(&pfd, 1, 0));
-	EXPECT_ERRNO(read, EINVAL, read(self->fd, &byte, 1) < 0 ? -errno : 0);
-	EXPECT_ERRNO(write, EINVAL, write(self->fd, &byte, 1) < 0 ? -errno : 0);
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_NONBLOCK));
+	EXPECT_ERRNO(read, EINVAL, read(self->fd, &event, sizeof(event) - 1) < 0 ? -errno : 0);
+	EXPECT_ERRNO(read, EAGAIN, read(self->fd, &event, sizeof(event)) < 0 ? -errno : 0);
+}
+
+TEST_F(abi, a_context_takes_nothing)
+{
+	struct uxive_event event = {};
+
+	EXPECT_ERRNO(write, EINVAL, write(self->fd, &event, sizeof(event)) < 0 ? -errno : 0);
 }
 
 /* What info says of the use, in a context or in all. */

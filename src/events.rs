@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What befalls a context beside its interrupts, told to the program by `read` and `poll`.
+//!
+//! Layouts are those of `include/uapi/misc/uxive.h`, with ocxl's header.
+//!
+//! # Locks
+//!
+//! One mutex, [`EventLog::pending`], guards all that there is. Nothing is taken under it, and user
+//! memory is not copied under it: a reader takes an event out, copies it, and comes back to say that
+//! it is done, or to put the event back. The room of an event that is out is not given to another,
+//! so it can always be put back.
+//!
+//! A reader finds the log empty and queues itself under the mutex; who adds an event, or puts one
+//! back, does so under the mutex and wakes all after that. So none waits while there is an event,
+//! whatever becomes of the others that were woken.
+
+use crate::{
+    kernel_ext::file::PollEvents,
+    platform::{
+        NotQuiet,
+        Resource, //
+    }, //
+};
+use kernel::{
+    fs::File,
+    iov::IovIterDest,
+    new_mutex,
+    prelude::*,
+    static_lock_class,
+    sync::{
+        poll::{
+            PollCondVarBox,
+            PollTable, //
+        },
+        Mutex, //
+    }, //
+};
+
+/// How many events a log has room for.
+const CAPACITY: usize = 32;
+
+/// `OCXL_KERNEL_EVENT_FLAG_LAST`
+const FLAG_LAST: u16 = 1;
+
+/// Something to tell the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The interrupt that was at `offset` was put into quarantine.
+    Quarantined { offset: u64, reason: NotQuiet },
+    /// It has left it, and was freed.
+    Released { offset: u64 },
+    /// Firmware had no more of this, so a call failed.
+    Exhausted(Resource),
+    /// So many events found no room. Made by the log.
+    Dropped(u64),
+}
+
+/// What is read for an event: `struct uxive_event`.
+#[repr(C)]
+#[derive(IntoBytes, FromBytes)]
+struct Record {
+    kind: u16,
+    flags: u16,
+    reserved: u32,
+    body: [u64; 4],
+}
+
+impl Record {
+    fn new(event: Event, last: bool) -> Self {
+        let (kind, body) = match event {
+            Event::Quarantined { offset, reason } => (0x40, [offset, reason as u64, 0, 0]),
+            Event::Released { offset } => (0x41, [offset, 0, 0, 0]),
+            Event::Exhausted(Resource::Interrupt) => (0x42, [1, 0, 0, 0]),
+            Event::Exhausted(Resource::VirtualProcessor) => (0x42, [2, 0, 0, 0]),
+            Event::Dropped(count) => (0x43, [count, 0, 0, 0]),
+        };
+
+        Self {
+            kind,
+            flags: if last { FLAG_LAST } else { 0 },
+            reserved: 0,
+            body,
+        }
+    }
+}
+
+/// The events that were not read yet, the oldest first.
+struct Pending {
+    // Made with room for `CAPACITY`, and never more than that.
+    events: KVec<Event>,
+    /// How many are out: taken, and neither done with nor put back.
+    out: usize,
+    /// How many found no room, after all of `events`.
+    dropped: u64,
+}
+
+impl Pending {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            events: KVec::with_capacity(CAPACITY, GFP_KERNEL_ACCOUNT)?,
+            out: 0,
+            dropped: 0,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.dropped == 0
+    }
+
+    fn room(&self) -> usize {
+        CAPACITY.saturating_sub(self.events.len().saturating_add(self.out))
+    }
+
+    /// Adds an event, or counts it if there is no room. Does not allocate memory.
+    fn add(&mut self, event: Event) {
+        // Room for what tells of those that were dropped before this one, too.
+        if self.dropped > 0 && self.room() >= 2 {
+            let dropped = core::mem::take(&mut self.dropped);
+            let _ = self.events.push_within_capacity(Event::Dropped(dropped));
+        }
+        if self.dropped > 0 || self.room() == 0 {
+            self.dropped = self.dropped.saturating_add(1);
+        } else {
+            let _ = self.events.push_within_capacity(event);
+        }
+    }
+
+    /// Takes the oldest event out, and tells whether it is the last.
+    ///
+    /// To be followed by [`Self::done`] or [`Self::put_back`].
+    fn take(&mut self) -> Option<(Event, bool)> {
+        let event = match self.events.remove(0) {
+            Ok(event) => event,
+            Err(_) if self.dropped > 0 => Event::Dropped(core::mem::take(&mut self.dropped)),
+            Err(_) => return None,
+        };
+
+        self.out = self.out.saturating_add(1);
+        Some((event, self.is_empty()))
+    }
+
+    /// An event that was taken has been read.
+    fn done(&mut self) {
+        self.out = self.out.saturating_sub(1);
+    }
+
+    /// An event that was taken has not been read: it is the oldest again. Does not allocate memory.
+    fn put_back(&mut self, event: Event) {
+        self.out = self.out.saturating_sub(1);
+        match event {
+            // It may have had no room of its own.
+            Event::Dropped(count) if self.room() == 0 => {
+                self.dropped = self.dropped.saturating_add(count);
+            }
+            event => {
+                let _ = self.events.insert_within_capacity(0, event);
+            }
+        }
+    }
+}
+
+/// The events of a context.
+#[pin_data]
+pub(crate) struct EventLog {
+    #[pin]
+    pending: Mutex<Pending>,
+    /// Who waits for an event, in `read` or by `poll`.
+    readers: PollCondVarBox,
+}
+
+impl EventLog {
+    /// Makes an empty log, with room for all that it will ever hold.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            pending <- new_mutex!(Pending::new()?, "uxive_events"),
+            readers: PollCondVarBox::new(c"uxive_event_readers", static_lock_class!())?,
+        }? Error)
+    }
+
+    /// Tells the program of `event`, or of one more that was dropped. To be called in process
+    /// context; waits for no reader, and allocates no memory.
+    pub(crate) fn report(&self, event: Event) {
+        self.pending.lock().add(event);
+        self.readers.notify_all();
+    }
+
+    /// Returns [`PollEvents::READABLE`] if there is an event; else has who polls `file` woken at the
+    /// next.
+    pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
+        // Before looking, or an event in between would wake nobody.
+        table.register_wait(file, &self.readers);
+        if self.pending.lock().is_empty() {
+            PollEvents::NONE
+        } else {
+            PollEvents::READABLE
+        }
+    }
+
+    /// Copies events to `to`, the oldest first: as many whole ones as fit, or up to the last. If there
+    /// is none, waits for one if it `may_wait`. Returns the number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if there is no room for one event.
+    /// - `EAGAIN` if there is none, and it may not wait.
+    /// - `ERESTARTSYS` if a signal came first.
+    /// - `EFAULT` if the first could not be copied. An event that could not be copied stays.
+    pub(crate) fn read(&self, to: &mut IovIterDest<'_>, may_wait: bool) -> Result<usize> {
+        let mut len = 0;
+        if to.len() < size_of::<Record>() {
+            return Err(EINVAL);
+        }
+
+        let mut taken = Some(self.take(may_wait)?);
+        while let Some((event, last)) = taken {
+            let mut record = Record::new(event, last);
+            let copied = to.copy_to_iter(record.as_mut_bytes());
+
+            let mut pending = self.pending.lock();
+            if copied < size_of::<Record>() {
+                pending.put_back(event);
+                drop(pending);
+                // Others may have found nothing meanwhile.
+                self.readers.notify_all();
+                return if len > 0 { Ok(len) } else { Err(EFAULT) };
+            }
+            pending.done();
+            len += copied;
+            // What came since the last one is for the next call, which will tell again.
+            taken = if last || to.len() < size_of::<Record>() {
+                None
+            } else {
+                pending.take()
+            };
+        }
+        Ok(len)
+    }
+
+    /// Takes an event out of the log, when there is one.
+    fn take(&self, may_wait: bool) -> Result<(Event, bool)> {
+        let mut pending = self.pending.lock();
+
+        loop {
+            if let Some(taken) = pending.take() {
+                return Ok(taken);
+            }
+            if !may_wait {
+                return Err(EAGAIN);
+            }
+            // Even if there is an event by now: one who is killed leaves it to others.
+            if self.readers.wait_interruptible(&mut pending) {
+                return Err(ERESTARTSYS);
+            }
+        }
+    }
+}
+
+#[kunit_tests(uxive_events)]
+mod tests {
+    use super::*;
+
+    fn numbered(offset: u64) -> Event {
+        Event::Released { offset }
+    }
+
+    fn full() -> Result<Pending> {
+        let mut pending = Pending::new()?;
+        for n in 0..CAPACITY as u64 {
+            pending.add(numbered(n));
+        }
+        Ok(pending)
+    }
+
+    /// Reads all, and returns how many there were; each is compared with what `expected` makes of its
+    /// place.
+    fn read_all(pending: &mut Pending, expected: impl Fn(u64) -> Event) -> u64 {
+        let mut count = 0;
+        while let Some((event, last)) = pending.take() {
+            pending.done();
+            assert_eq!(event, expected(count));
+            assert_eq!(last, pending.is_empty());
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn a_record_is_as_the_header_says() {
+        assert_eq!(size_of::<Record>(), 40);
+
+        let reason = NotQuiet::Events;
+        let offset = 1 << 40;
+        for (event, kind, body) in [
+            (
+                Event::Quarantined { offset, reason },
+                0x40,
+                [offset, 2, 0, 0],
+            ),
+            (Event::Released { offset }, 0x41, [offset, 0, 0, 0]),
+            (Event::Exhausted(Resource::Interrupt), 0x42, [1, 0, 0, 0]),
+            (
+                Event::Exhausted(Resource::VirtualProcessor),
+                0x42,
+                [2, 0, 0, 0],
+            ),
+            (Event::Dropped(7), 0x43, [7, 0, 0, 0]),
+        ] {
+            for last in [false, true] {
+                let record = Record::new(event, last);
+                assert_eq!((record.kind, record.body), (kind, body));
+                assert_eq!((record.flags, record.reserved), (u16::from(last), 0));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_log_has_nothing() -> Result {
+        let mut pending = Pending::new()?;
+        assert!(pending.is_empty());
+        assert!(pending.take().is_none());
+        assert_eq!(pending.out, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn events_come_in_order_and_the_last_is_told() -> Result {
+        let mut pending = full()?;
+        assert_eq!(read_all(&mut pending, numbered), CAPACITY as u64);
+        Ok(())
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_told_in_its_place() -> Result {
+        let mut pending = full()?;
+        for n in 0..5 {
+            pending.add(numbered(100 + n));
+        }
+        // One that is read makes room for one, but not for both that there would be to tell.
+        assert!(pending.take().is_some());
+        pending.done();
+        pending.add(numbered(105));
+        assert!(pending.take().is_some());
+        pending.done();
+        pending.add(numbered(106));
+
+        let count = read_all(&mut pending, |n| match n {
+            0..30 => numbered(n + 2),
+            30 => Event::Dropped(6),
+            _ => numbered(106),
+        });
+        assert_eq!(count, 32);
+        Ok(())
+    }
+
+    #[test]
+    fn drops_alone_are_an_event() -> Result {
+        let mut pending = full()?;
+        pending.add(numbered(100));
+        for _ in 0..CAPACITY {
+            assert!(matches!(
+                pending.take(),
+                Some((Event::Released { .. }, false))
+            ));
+            pending.done();
+        }
+        assert!(!pending.is_empty());
+        assert_eq!(pending.take(), Some((Event::Dropped(1), true)));
+        assert!(pending.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_not_read_comes_first_again() -> Result {
+        let mut pending = full()?;
+        for _ in 0..3 {
+            assert_eq!(pending.take(), Some((numbered(0), false)));
+            pending.put_back(numbered(0));
+        }
+        assert_eq!(read_all(&mut pending, numbered), CAPACITY as u64);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_put_back_has_kept_its_room() -> Result {
+        let mut pending = full()?;
+        for n in 0..CAPACITY as u64 {
+            assert_eq!(pending.take().map(|(event, _)| event), Some(numbered(n)));
+        }
+        // All are out, by as many readers.
+        pending.add(numbered(100));
+        pending.add(numbered(101));
+        // One more takes the count, for which there is no room but its own.
+        assert_eq!(pending.take(), Some((Event::Dropped(2), true)));
+        pending.put_back(Event::Dropped(2));
+        for n in (0..CAPACITY as u64).rev() {
+            pending.put_back(numbered(n));
+        }
+        assert_eq!(pending.out, 0);
+        let count = read_all(&mut pending, |n| match n {
+            0..32 => numbered(n),
+            _ => Event::Dropped(2),
+        });
+        assert_eq!(count, 33);
+        Ok(())
+    }
+
+    #[test]
+    fn a_count_that_was_not_read_is_not_lost() -> Result {
+        let mut pending = full()?;
+        pending.add(numbered(100));
+        for _ in 0..CAPACITY {
+            pending.take();
+            pending.done();
+        }
+        assert_eq!(pending.take(), Some((Event::Dropped(1), true)));
+        pending.put_back(Event::Dropped(1));
+        assert_eq!(pending.take(), Some((Event::Dropped(1), true)));
+
+        for n in 0..CAPACITY as u64 {
+            pending.add(numbered(n));
+        }
+        pending.put_back(Event::Dropped(1));
+        let count = read_all(&mut pending, |n| match n {
+            0 => Event::Dropped(1),
+            1..32 => numbered(n - 1),
+            _ => Event::Dropped(1),
+        });
+        assert_eq!(count, 33);
+        Ok(())
+    }
+}
