@@ -76,6 +76,13 @@ TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
 	close(fd[1]);
 	ASSERT_EQ(0, ux_fill(fd[3], 1000));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd[3], &offset));
+
+	/* Those are limits of the driver, of which programs are not told by events. */
+	for (size_t i = 0; i < ARRAY_SIZE(self->fd); i++) {
+		struct pollfd pfd = { .fd = fd[i], .events = POLLIN };
+
+		EXPECT_EQ(i != 1 ? 0 : 1, poll(&pfd, 1, 0)) TH_LOG("context %zu", i);
+	}
 }
 
 static bool drop_sys_admin(void)

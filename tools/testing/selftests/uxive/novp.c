@@ -46,6 +46,21 @@ static int user_drain(int fd)
 	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
 }
 
+/* How often a context has told that there is none; -1 if it told anything else. */
+static int told_of_none(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct uxive_event event;
+	int count = 0;
+
+	for (; poll(&pfd, 1, 0) > 0; count++)
+		if (read(fd, &event, sizeof(event)) != sizeof(event) ||
+		    event.header.type != UXIVE_EVENT_EXHAUSTED ||
+		    event.exhausted.resource != UXIVE_RESOURCE_VP)
+			return -1;
+	return count;
+}
+
 TEST_F_TIMEOUT(novp, without_one_a_new_context_is_enospc_and_no_other, LONG_TEST)
 {
 	int old = ux_open(), leaving = ux_open(), kernel = ux_open(), user = ux_open();
@@ -66,6 +81,9 @@ TEST_F_TIMEOUT(novp, without_one_a_new_context_is_enospc_and_no_other, LONG_TEST
 		EXPECT_EQ(-ENOSPC, user_drain(user));
 	}
 	EXPECT_EQ(0, ux_count(kernel));
+	EXPECT_EQ(3, told_of_none(kernel));
+	EXPECT_EQ(3, told_of_none(user));
+	EXPECT_EQ(0, told_of_none(old));
 
 	/* The one that was there before does all that it did. */
 	ring(pages);
