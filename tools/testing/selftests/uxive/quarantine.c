@@ -96,6 +96,16 @@ static void bells_close(struct bells *bells)
 	close(bells->fd);
 }
 
+/* The only event that can be read now; type 0 if there is none. */
+static struct uxive_event only_event(int fd)
+{
+	struct uxive_event events[2] = {};
+
+	if (read(fd, events, sizeof(events)) != sizeof(events[0]))
+		return (struct uxive_event){};
+	return events[0];
+}
+
 TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 {
 	static const char * const reasons[] = {
@@ -104,10 +114,12 @@ TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 
 	for (unsigned int step = 0; step < ARRAY_SIZE(reasons); step++) {
 		struct bells bells;
+		struct uxive_event event;
 		char start[64], line[256];
 		__u64 offset;
 
 		ASSERT_TRUE(bells_open(&bells));
+		ASSERT_EQ(0, fcntl(bells.fd, F_SETFL, O_NONBLOCK));
 		ring(bells.window);
 		ASSERT_EQ(1, event_wait(bells.efd));
 
@@ -120,6 +132,11 @@ TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 		EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL,
 			     ux_bind(bells.fd, slot_offset(0), bells.efd));
 		EXPECT_EQ(IRQS - 1, ux_count(bells.fd));
+		event = only_event(bells.fd);
+		EXPECT_EQ(UXIVE_EVENT_QUARANTINED, event.header.type);
+		EXPECT_EQ(slot_offset(0), event.quarantine.offset);
+		EXPECT_EQ(step ? UXIVE_QUARANTINE_EVENTS : UXIVE_QUARANTINE_SOURCE,
+			  event.quarantine.reason);
 
 		/* For root it is there. */
 		snprintf(start, sizeof(start), "%ld 0 ", bells.id);
@@ -139,7 +156,12 @@ TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 		EXPECT_EQ(1, event_wait(bells.efd));
 
 		/* At rest it is given back, and can be had again. */
-		ASSERT_TRUE(becomes(debug_lines("quarantine", "", NULL, 0), 0));
+		ASSERT_EQ(1, poll(&(struct pollfd){ .fd = bells.fd, .events = POLLIN }, 1,
+				  WATCHDOG_MS));
+		event = only_event(bells.fd);
+		EXPECT_EQ(UXIVE_EVENT_RELEASED, event.header.type);
+		EXPECT_EQ(slot_offset(0), event.quarantine.offset);
+		EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
 		ASSERT_EQ(0, ux_alloc(bells.fd, &offset));
 		EXPECT_EQ(slot_offset(0), offset);
 		ASSERT_EQ(0, ux_bind(bells.fd, offset, bells.efd));
