@@ -122,7 +122,7 @@ impl kernel::InPlaceModule for Uxive {
         try_pin_init!(Self {
             // First, since what follows can be made to fail.
             _faults: FaultControl::new(c"fail_uxive"),
-            _device <- MiscRegistration::new(options, Shared::new()?),
+            _device <- MiscRegistration::new(options, &[], Shared::new()?),
             #[cfg(CONFIG_DEBUG_FS)]
             _debug: debug::DebugFiles::new(_device.device()),
         }? Error)

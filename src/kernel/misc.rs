@@ -5,6 +5,7 @@
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
 use super::{
+    attribute::Attribute,
     fault::may_fail,
     file::{
         FileOperations,
@@ -38,15 +39,21 @@ pub(crate) struct MiscOptions {
 ///
 /// # Invariants
 ///
-/// `misc` is registered with `misc_register`, and its operations are those of `T`.
+/// `misc` is registered with `misc_register`, and its operations are those of `T`. `attributes` ends
+/// with a null pointer, the only group of `misc` refers to them, and all of them are of an
+/// [`Attribute`] of `T`.
 #[pin_data(PinnedDrop)]
 pub(crate) struct MiscRegistration<T: FileOperations> {
     #[pin]
     misc: Opaque<bindings::miscdevice>,
+    attributes: KVec<*const bindings::attribute>,
+    group: bindings::attribute_group,
+    groups: [*const bindings::attribute_group; 2],
     device: T::Device,
 }
 
-// SAFETY: A misc device may be deregistered by another thread than the one that registered it.
+// SAFETY: A misc device may be deregistered by another thread than the one that registered it. The
+// attributes live for ever.
 unsafe impl<T: FileOperations> Send for MiscRegistration<T> where T::Device: Send {}
 
 // SAFETY: A shared reference gives access to `device` only, which is `Sync`.
@@ -55,14 +62,33 @@ unsafe impl<T: FileOperations> Sync for MiscRegistration<T> {}
 impl<T: FileOperations> MiscRegistration<T> {
     const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Self::open);
 
-    /// Registers a misc device; each open of it is handed `device`.
+    /// Registers a misc device; each open of it, and each of its `attributes`, is handed `device`.
     ///
     /// # Errors
     ///
     /// `EBUSY` if no minor number is left, `ENOMEM` if there is no memory.
-    pub(crate) fn new(options: MiscOptions, device: T::Device) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    pub(crate) fn new(
+        options: MiscOptions,
+        attributes: &'static [Attribute<T>],
+        device: T::Device,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(&this in Self {
             device,
+            attributes: {
+                let mut list = KVec::with_capacity(attributes.len() + 1, GFP_KERNEL)?;
+                for attribute in attributes {
+                    list.push(attribute.as_raw(), GFP_KERNEL)?;
+                }
+                list.push(core::ptr::null(), GFP_KERNEL)?;
+                list
+            },
+            group: {
+                let mut group: bindings::attribute_group = pin_init::zeroed();
+                group.__bindgen_anon_2.attrs_const = attributes.as_ptr();
+                group
+            },
+            // SAFETY: The object is valid, if not initialized.
+            groups: [unsafe { &raw const (*this.as_ptr()).group }, core::ptr::null()],
             // Last, for the device may be opened before the registration returns.
             misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
                 let mut misc: bindings::miscdevice = pin_init::zeroed();
@@ -71,10 +97,12 @@ impl<T: FileOperations> MiscRegistration<T> {
                 misc.nodename = options.nodename.as_char_ptr();
                 misc.mode = options.mode;
                 misc.fops = &Self::FILE_OPERATIONS;
+                // SAFETY: The object is valid.
+                misc.groups = unsafe { (&raw const (*this.as_ptr()).groups).cast_mut().cast() };
 
                 may_fail(EBUSY)?;
-                // SAFETY: `slot` is valid for writes. It is pinned, and deregistered before it
-                // goes.
+                // SAFETY: `slot` is valid for writes. It is pinned, as are the groups that it refers
+                // to, and deregistered before they go.
                 unsafe {
                     slot.write(misc);
                     to_result(bindings::misc_register(slot))
@@ -88,6 +116,17 @@ impl<T: FileOperations> MiscRegistration<T> {
         &self.device
     }
 
+    /// Returns what the registration around `misc` hands out.
+    ///
+    /// # Safety
+    ///
+    /// `misc` must be registered by [`Self::new`] and not be deregistered during `'a`.
+    pub(super) unsafe fn device_of<'a>(misc: *mut bindings::miscdevice) -> &'a T::Device {
+        // SAFETY: By the contract of this function. `device` is initialized before `misc` is
+        // registered; the fields after it may not be yet.
+        unsafe { &(*container_of!(Opaque::cast_from(misc), Self, misc)).device }
+    }
+
     /// # Safety
     ///
     /// To be called by `misc_open` for a device that was registered by [`Self::new`].
@@ -97,14 +136,11 @@ impl<T: FileOperations> MiscRegistration<T> {
     ) -> ffi::c_int {
         // SAFETY: `misc_open` stored the registered `struct miscdevice` there, and holds the lock
         // that deregistering takes, so the registration around it does not go meanwhile.
-        let registration = unsafe {
-            let misc: *mut bindings::miscdevice = (*file).private_data.cast();
-            &*container_of!(Opaque::cast_from(misc), Self, misc)
-        };
+        let device = unsafe { Self::device_of((*file).private_data.cast()) };
 
         from_result(|| {
             // SAFETY: This is the `open` callback of the table, with the file being opened.
-            unsafe { FileTable::<T>::open(&registration.device, file) }.map(|()| 0)
+            unsafe { FileTable::<T>::open(device, file) }.map(|()| 0)
         })
     }
 }

@@ -5,6 +5,7 @@
 //! Each is written as it could go upstream: it knows nothing of uxive or XIVE. Together with
 //! `platform.rs` this is the only place with `unsafe` code.
 
+pub(crate) mod attribute;
 pub(crate) mod bindings;
 pub(crate) mod cpuhp;
 #[cfg(CONFIG_DEBUG_FS)]
