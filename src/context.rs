@@ -25,11 +25,11 @@
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
 //!
-//! Three kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
+//! Four kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
-//! that of [`Platform`] the sources that it has; that of an [event log](crate::events) what there is
-//! to tell a program. The CPU hotplug lock is taken under 1, and what is called under it only queues
-//! work.
+//! that of [`Platform`] the sources that it has; that of [`Quota`] its users, and is taken when a
+//! queue comes or goes; that of an [event log](crate::events) what there is to tell a program. The
+//! CPU hotplug lock is taken under 1, and what is called under it only queues work.
 
 use crate::{
     estate::Estate,
@@ -59,6 +59,11 @@ use crate::{
         Queue,
         QueueList, //
     },
+    quota::{
+        Account,
+        QueueCharge,
+        Quota, //
+    },
     registry::Registry,
     slot::Slot, //
 };
@@ -84,7 +89,8 @@ pub(crate) struct Shared {
     // Gone before what the contexts were made with.
     #[pin]
     registry: Registry,
-    platform: Arc<Platform>,
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) quota: Arc<Quota>,
     queues: QueueList,
 }
 
@@ -93,11 +99,14 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// Those of [`Platform::new`] and [`QueueList::new`].
+    /// Those of [`Platform::new`], [`Quota::new`] and [`QueueList::new`].
     pub(crate) fn new() -> Result<Arc<Self>> {
+        let platform = Platform::new()?;
+
         Arc::pin_init(
             try_pin_init!(Self {
-                platform: Platform::new()?,
+                quota: Quota::new(platform.clone())?,
+                platform,
                 queues: QueueList::new()?,
                 registry <- Registry::new(),
             }? Error),
@@ -108,11 +117,6 @@ impl Shared {
     /// Returns all contexts.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
-    }
-
-    /// Returns the machine.
-    pub(crate) fn platform(&self) -> &Platform {
-        &self.platform
     }
 }
 
@@ -139,13 +143,15 @@ impl Context {
     ///
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(mapping: Arc<FileMapping>, shared: Arc<Shared>) -> Result<Pin<KBox<Self>>> {
+        let account = Account::of_caller(shared.quota.clone())?;
+
         KBox::pin_init(
             try_pin_init!(Self {
                 // Last of what can fail, as an estate is to be closed.
                 queue_memory: SetOnce::new(),
                 mapping,
                 setup <- new_mutex!((), "uxive_setup"),
-                estate: shared.registry.open()?,
+                estate: shared.registry.open(account)?,
                 shared,
             }? Error),
             GFP_KERNEL_ACCOUNT,
@@ -166,7 +172,9 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// - `ENOSPC`: the context, the driver, the machine or the chip has no more.
+    /// - `ENOSPC`: the context, the machine or the chip has no more.
+    /// - `EDQUOT`: the user has no more interrupts or, for the first one, event queues.
+    /// - `ENFILE`: all together have no more of either.
     /// - `ENODEV`, `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Slot::attach`] and, for the first
     ///   interrupt, [`Queue::new`].
     /// - Those of `tell`.
@@ -184,8 +192,13 @@ impl Context {
         if let Some(queue) = self.estate.queue() {
             return self.allocate_from(queue, chip, tell);
         }
-        let queue = Queue::new(&self.shared.platform, &self.shared.queues, self.irq_name()?)
-            .map_err(|refusal| self.refused(refusal))?;
+        let queue = Queue::new(
+            &self.shared.platform,
+            &self.shared.queues,
+            self.irq_name()?,
+            QueueCharge::new(self.estate.account().clone())?,
+        )
+        .map_err(|refusal| self.refused(refusal))?;
         let result = self.allocate_from(&queue, chip, tell);
         // With neither, unless it has to wait for hardware: then it can as well be used.
         if result.is_ok() || !self.estate.is_settled() || queue.quiesce(0).is_err() {
@@ -204,8 +217,8 @@ impl Context {
     ) -> Result {
         let reserved = self.estate.reserve()?;
         let index = reserved.get();
-        let source =
-            Source::new(&self.shared.platform, chip).map_err(|refusal| self.refused(refusal))?;
+        let source = Source::new(self.estate.account().irqs(), chip)
+            .map_err(|refusal| self.refused(refusal))?;
         let slot = Slot::new(source, queue.clone(), index, self.mapping.clone())?;
 
         // Told before others can find it, so that nobody frees it if this fails.
@@ -267,7 +280,7 @@ impl Context {
     /// # Errors
     ///
     /// - `EBUSY` if there is a queue already: an interrupt was allocated, or this was called before.
-    /// - Those of [`Queue::new_user_drained`].
+    /// - Those of [`QueueCharge::new`] and [`Queue::new_user_drained`].
     pub(crate) fn set_user_drain(&self, eventfd: Option<EventFd>) -> Result {
         let _setup = self.setup.lock();
         if self.estate.queue().is_some() {
@@ -278,6 +291,7 @@ impl Context {
             &self.shared.platform,
             &self.shared.queues,
             self.irq_name()?,
+            QueueCharge::new(self.estate.account().clone())?,
             eventfd,
         )
         .map_err(|refusal| self.refused(refusal))?;
@@ -362,9 +376,14 @@ impl Context {
         self.estate.lock().iter().count()
     }
 
-    /// Returns how many interrupts all contexts together have.
-    pub(crate) fn irqs_total(&self) -> usize {
-        self.shared.platform.sources_in_use()
+    /// Returns what the context is charged to.
+    pub(crate) fn account(&self) -> &Account {
+        self.estate.account()
+    }
+
+    /// Returns the machine, which knows how many interrupts all contexts together have.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.shared.platform
     }
 
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.

@@ -304,7 +304,7 @@ impl Records for Reserve {
     const HEADING: &'static str = "chip spare";
 
     fn next(shared: &Shared, from: u64) -> Option<(u64, ReserveView)> {
-        Some((from, shared.platform().reserve(from as usize)?))
+        Some((from, shared.platform.reserve(from as usize)?))
     }
 
     fn show(reserve: &ReserveView, m: &SeqFile) {

@@ -21,6 +21,7 @@ use crate::{
     },
     platform::NotQuiet,
     queue::Queue,
+    quota::Account,
     registry::Registry,
     slot::{
         RetiredSlot,
@@ -76,6 +77,8 @@ struct SlotTable {
     /// The indices in use. One stays in use while its slot is being made or torn down, so that
     /// nobody gets an offset at which an old page may still be, and while it is quarantined.
     ids: IdPool,
+    /// How many that are.
+    used: usize,
     /// All indices below this are in use.
     first_free: usize,
     /// The slots by index; the table grows as far as it is used.
@@ -89,7 +92,14 @@ const GROWTH: usize = 64;
 
 impl SlotTable {
     /// Takes the lowest free index into use, and makes sure that there is an entry for it.
-    fn reserve(&mut self) -> Result<usize> {
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if `limit` are in use, `ENOMEM` if there is no memory.
+    fn reserve(&mut self, limit: usize) -> Result<usize> {
+        if self.used >= limit {
+            return Err(ENOSPC);
+        }
         let id = self.ids.find_unused_id(self.first_free).ok_or(ENOSPC)?;
         let index = id.as_usize();
 
@@ -99,6 +109,7 @@ impl SlotTable {
         while self.entries.len() <= index {
             self.entries.push(Entry::Empty, GFP_KERNEL_ACCOUNT)?;
         }
+        self.used += 1;
         self.first_free = index + 1;
         Ok(id.acquire())
     }
@@ -106,6 +117,7 @@ impl SlotTable {
     /// Gives an index back.
     fn release(&mut self, index: usize) {
         self.ids.release_id(index);
+        self.used -= 1;
         self.first_free = self.first_free.min(index);
     }
 
@@ -140,6 +152,8 @@ impl SlotTable {
 pub(crate) struct Estate {
     id: u64,
     opener: Opener,
+    /// What all that follows is charged to.
+    account: Arc<Account>,
     /// Where the events of the slots go. Comes with the first of them.
     queue: SetOnce<Arc<Queue>>,
     #[pin]
@@ -155,9 +169,10 @@ impl Estate {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    pub(crate) fn new(id: u64) -> Result<Arc<Self>> {
+    pub(crate) fn new(id: u64, account: Arc<Account>) -> Result<Arc<Self>> {
         let table = SlotTable {
             ids: IdPool::with_capacity(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
+            used: 0,
             first_free: 0,
             entries: KVVec::new(),
             quarantined: 0,
@@ -167,6 +182,7 @@ impl Estate {
             try_pin_init!(Self {
                 id,
                 opener: Opener::current(),
+                account,
                 queue: SetOnce::new(),
                 slots <- new_mutex!(table, "uxive_slots"),
                 events <- EventLog::new(),
@@ -183,6 +199,11 @@ impl Estate {
     /// Returns who opened the context.
     pub(crate) fn opener(&self) -> &Opener {
         &self.opener
+    }
+
+    /// Returns what the context is charged to.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// Returns what there is to tell the program.
@@ -205,9 +226,10 @@ impl Estate {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if there is none, `ENOMEM` if there is no memory.
+    /// `ENOSPC` if the context has as many as it may, `ENOMEM` if there is no memory.
     pub(crate) fn reserve(&self) -> Result<ReservedIndex<'_>> {
-        let index = self.slots.lock().reserve()?;
+        let limit = self.account.quota().max_irqs_per_context();
+        let index = self.slots.lock().reserve(limit)?;
 
         Ok(ReservedIndex {
             estate: self,

@@ -8,14 +8,8 @@
 use crate::{
     context::Context,
     kernel_ext::eventfd::EventFd,
-    layout::{
-        Window,
-        MAX_IRQS, //
-    },
-    platform::{
-        MAX_SOURCES,
-        QUEUE_ENTRIES, //
-    }, //
+    layout::Window,
+    platform::QUEUE_ENTRIES, //
 };
 use kernel::{
     ioctl::{
@@ -38,7 +32,7 @@ use kernel::{
 const MAGIC: u32 = 0xca;
 
 /// `UXIVE_VERSION`
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Distance of the pairs of pages of consecutive interrupts in the window of ESBs.
 const ESB_STRIDE: u64 = 2 * Window::ESB.stride();
@@ -207,6 +201,12 @@ struct Info {
     trigger: WindowInfo,
     esb: WindowInfo,
     queue: WindowInfo,
+    max_irqs_user: u32,
+    irqs_user: u32,
+    max_queues_user: u32,
+    queues_user: u32,
+    max_queues_total: u32,
+    queues_total: u32,
 }
 
 impl Extensible for Info {
@@ -223,6 +223,9 @@ impl Info {
     fn run(context: &Context, user: UserPtr) -> Result {
         let mut argument = Argument::<Self>::read(user)?;
         let Self { size, flags, .. } = argument.value;
+        let (platform, account) = (context.platform(), context.account());
+        let quota = account.quota();
+        let (max_irqs, max_queues) = (platform.max_sources(), quota.max_queues());
 
         argument.value = Self {
             size,
@@ -230,14 +233,20 @@ impl Info {
             version: VERSION,
             page_size: PAGE_SIZE as u32,
             esb_page_size: Window::ESB.stride() as u32,
-            max_irqs: MAX_IRQS as u32,
-            max_irqs_total: MAX_SOURCES as u32,
+            max_irqs: quota.max_irqs_per_context() as u32,
+            max_irqs_total: max_irqs.total as u32,
             irqs: context.irqs() as u32,
-            irqs_total: context.irqs_total() as u32,
+            irqs_total: platform.sources_in_use() as u32,
             reserved: 0,
             trigger: WindowInfo::new(Window::TRIGGER, Window::TRIGGER.stride()),
             esb: WindowInfo::new(Window::ESB, ESB_STRIDE),
             queue: WindowInfo::new(Window::QUEUE, size_of::<u32>() as u64),
+            max_irqs_user: max_irqs.user as u32,
+            irqs_user: account.irqs().sources_in_use() as u32,
+            max_queues_user: max_queues.user as u32,
+            queues_user: account.queues() as u32,
+            max_queues_total: max_queues.total as u32,
+            queues_total: quota.queues() as u32,
         };
         argument.write()
     }

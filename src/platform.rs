@@ -20,20 +20,26 @@
 //! C headers: `arch/powerpc/include/asm/{xive,xive-regs}.h`; the other user of these interfaces is
 //! KVM, `arch/powerpc/kvm/book3s_xive_native.c`.
 
-use crate::kernel_ext::{
-    bindings as extra,
-    cpuhp::CpuDeadList,
-    fault::may_fail,
-    irq::{
-        BoundedHandler,
-        IrqHandler,
-        IrqMapping, //
+use crate::{
+    kernel_ext::{
+        bindings as extra,
+        cpuhp::CpuDeadList,
+        fault::may_fail,
+        irq::{
+            BoundedHandler,
+            IrqHandler,
+            IrqMapping, //
+        },
+        mapping::UserPages,
+        pages::ContiguousPages,
+        work::{
+            Work,
+            Worker, //
+        }, //
     },
-    mapping::UserPages,
-    pages::ContiguousPages,
-    work::{
-        Work,
-        Worker, //
+    tally::{
+        Limits,
+        Tally, //
     }, //
 };
 use core::{
@@ -57,6 +63,7 @@ use kernel::{
     str::CString,
     sync::{
         Arc,
+        LockedBy,
         Mutex,
         SetOnce, //
     }, //
@@ -239,6 +246,8 @@ struct Pool {
     windows: KVec<EsbWindow>,
     /// How many there are, spares included. At most [`MAX_SOURCES`].
     held: usize,
+    /// How many are in somebody's hands, and may be.
+    tally: Tally,
 }
 
 impl Pool {
@@ -420,6 +429,7 @@ impl Platform {
             chips: Chip::all()?,
             windows: KVec::new(),
             held: 0,
+            tally: Tally::new(MAX_SOURCES, MAX_SOURCES),
         };
         let platform = Arc::pin_init(
             try_pin_init!(Self {
@@ -467,12 +477,9 @@ impl Platform {
         Ok(pool.chip(ChipId(id)).ok_or(ENODEV)?.id)
     }
 
-    /// Returns how many sources are in somebody's hands, of [`MAX_SOURCES`].
+    /// Returns how many sources are in somebody's hands.
     pub(crate) fn sources_in_use(&self) -> usize {
-        let pool = self.sources.pool.lock();
-        let spares: usize = pool.chips.iter().map(|chip| chip.spares.len()).sum();
-
-        pool.held - spares
+        self.sources.pool.lock().tally.in_use()
     }
 
     /// Tells what is kept of the `index`-th chip, if there are as many.
@@ -486,9 +493,39 @@ impl Platform {
         })
     }
 
-    /// Takes a source of `chip`, or by default of the caller's chip or any other.
-    fn take(&self, chip: Option<ChipId>) -> Result<SpareSource, Refusal> {
-        let pool = &mut *self.sources.pool.lock();
+    /// Returns how many sources can be in somebody's hands.
+    pub(crate) fn max_sources(&self) -> Limits {
+        self.sources.pool.lock().tally.limits()
+    }
+
+    /// Changes a limit of sources, see [`Tally::set_limit`].
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if that is more than [`MAX_SOURCES`].
+    pub(crate) fn set_max_sources(
+        &self,
+        which: fn(&mut Limits) -> &mut usize,
+        limit: u64,
+    ) -> Result {
+        self.sources.pool.lock().tally.set_limit(which, limit)
+    }
+
+    /// Returns how many Linux interrupts the online CPUs have room for. Beyond it Linux still makes
+    /// some, which never fire.
+    pub(crate) fn linux_irqs() -> usize {
+        // SAFETY: The mask is valid for ever. It may change meanwhile, which does not matter.
+        let online = unsafe { Cpumask::from_raw(&raw const bindings::__cpu_online_mask) };
+
+        // Each CPU has a queue of a page, which an interrupt needs an entry of, and is full with one
+        // entry left.
+        (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(online.weight() as usize)
+    }
+
+    /// Takes a source of `chip`, or by default of the caller's chip or any other, from `pool`, which
+    /// is that of `self`.
+    #[inline]
+    fn take(&self, pool: &mut Pool, chip: Option<ChipId>) -> Result<SpareSource, Refusal> {
         let Some(own) = chip.or_else(ChipId::current) else {
             return pool.allocate(extra::OPAL_XIVE_ANY_CHIP);
         };
@@ -507,6 +544,52 @@ impl Platform {
             },
             taken => taken,
         }
+    }
+}
+
+/// Somebody whose sources are counted together: a user.
+pub(crate) struct Holder {
+    /// How many it has.
+    in_use: LockedBy<usize, Pool>,
+    platform: Arc<Platform>,
+}
+
+impl Holder {
+    /// Makes one that has no sources.
+    pub(crate) fn new(platform: Arc<Platform>) -> Self {
+        Self {
+            in_use: LockedBy::new(&platform.sources.pool, 0),
+            platform,
+        }
+    }
+
+    /// Returns how many sources it has.
+    pub(crate) fn sources_in_use(&self) -> usize {
+        *self.in_use.access(&*self.platform.sources.pool.lock())
+    }
+
+    /// Takes a source as [`Platform::take`] does, if limits allow it.
+    fn take(&self, chip: Option<ChipId>) -> Result<SpareSource, Refusal> {
+        let pool = &mut *self.platform.sources.pool.lock();
+
+        let own = *self.in_use.access(pool);
+
+        pool.tally.check(own)?;
+        let taken = self.platform.take(pool, chip);
+        if taken.is_ok() {
+            *self.in_use.access_mut(pool) = pool.tally.add(own);
+        }
+        taken
+    }
+
+    /// Takes a source back.
+    fn put(&self, spare: SpareSource) {
+        let pool = &mut *self.platform.sources.pool.lock();
+
+        let own = *self.in_use.access(pool);
+
+        *self.in_use.access_mut(pool) = pool.tally.remove(own);
+        pool.put(spare);
     }
 }
 
@@ -682,8 +765,8 @@ pub(crate) struct Source {
     chip: ChipId,
     esb: Esb,
     kept: SetOnce<()>,
-    // Keeps the ESBs mapped.
-    platform: Arc<Platform>,
+    // Keeps the ESBs mapped, by way of the platform.
+    holder: Arc<Holder>,
 }
 
 // SAFETY: A source may be used and dropped on any thread.
@@ -694,15 +777,16 @@ unsafe impl Send for Source {}
 unsafe impl Sync for Source {}
 
 impl Source {
-    /// Allocates a source of `chip`, or by default of the caller's chip, or of any other if that has
+    /// Allocates a source for `holder`, of `chip`, or by default of the caller's chip, or of any other if that has
     /// none left.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is no such chip, `ENOSPC` when it, or the machine, has none left, or
-    /// [`MAX_SOURCES`] are in use; those of [`EsbWindow::new`].
-    pub(crate) fn new(platform: &Arc<Platform>, chip: Option<ChipId>) -> Result<Self, Refusal> {
-        let SpareSource { lisn, chip, esb } = platform.take(chip)?;
+    /// - `EDQUOT` when the holder has as many as it may, `ENFILE` when all together have.
+    /// - `ENODEV` if there is no such chip, `ENOSPC` when it, or the machine, has none left.
+    /// - Those of [`EsbWindow::new`].
+    pub(crate) fn new(holder: &Arc<Holder>, chip: Option<ChipId>) -> Result<Self, Refusal> {
+        let SpareSource { lisn, chip, esb } = holder.take(chip)?;
 
         // INVARIANT: Those of `SpareSource`.
         Ok(Self {
@@ -710,7 +794,7 @@ impl Source {
             chip,
             esb,
             kept: SetOnce::new(),
-            platform: platform.clone(),
+            holder: holder.clone(),
         })
     }
 
@@ -763,12 +847,11 @@ impl Drop for Source {
             return;
         }
         // INVARIANT: Nothing refers to the source any more.
-        let spare = SpareSource {
+        self.holder.put(SpareSource {
             lisn: self.lisn,
             chip: self.chip,
             esb: self.esb,
-        };
-        self.platform.sources.pool.lock().put(spare);
+        });
     }
 }
 
@@ -855,7 +938,7 @@ impl<T> Routes<T> {
     ///
     /// `ENOMEM` if there is no room, `EINVAL` if the source is another machine's.
     pub(crate) fn insert(&mut self, eisn: usize, source: &Source, with: T) -> Result {
-        if !Arc::ptr_eq(&source.platform, &self.platform) {
+        if !Arc::ptr_eq(&source.holder.platform, &self.platform) {
             return Err(EINVAL);
         }
         if eisn >= self.capacity() {

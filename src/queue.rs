@@ -42,7 +42,8 @@ use crate::{
         Routes,
         Source,
         QUEUE_ENTRIES, //
-    }, //
+    },
+    quota::QueueCharge, //
 };
 use kernel::{
     fs::File,
@@ -379,6 +380,8 @@ pub(crate) struct Queue {
     platform: Arc<Platform>,
     /// Who polls for events, if the program drains the queue.
     pollers: Option<Arc<PollCondVarBox>>,
+    // Given back after the queue itself.
+    _charge: QueueCharge,
 }
 
 impl Queue {
@@ -391,8 +394,11 @@ impl Queue {
         platform: &Arc<Platform>,
         all: &QueueList,
         name: CString,
+        charge: QueueCharge,
     ) -> Result<Arc<Self>, Refusal> {
-        Self::with_consumer(platform, all, name, Consumer::Kernel(Cursor::new()), None)
+        let consumer = Consumer::Kernel(Cursor::new());
+
+        Self::with_consumer(platform, all, name, charge, consumer, None)
     }
 
     /// Sets up an empty queue that the program drains, armed: the first event is told to who polls,
@@ -405,6 +411,7 @@ impl Queue {
         platform: &Arc<Platform>,
         all: &QueueList,
         name: CString,
+        charge: QueueCharge,
         eventfd: Option<EventFd>,
     ) -> Result<Arc<Self>, Refusal> {
         let pollers = PollCondVarBox::new(c"uxive_pollers", static_lock_class!())?;
@@ -415,13 +422,14 @@ impl Queue {
             arming: Arming::new(),
         };
 
-        Self::with_consumer(platform, all, name, consumer, Some(pollers))
+        Self::with_consumer(platform, all, name, charge, consumer, Some(pollers))
     }
 
     fn with_consumer(
         platform: &Arc<Platform>,
         all: &QueueList,
         name: CString,
+        charge: QueueCharge,
         consumer: Consumer,
         pollers: Option<Arc<PollCondVarBox>>,
     ) -> Result<Arc<Self>, Refusal> {
@@ -445,6 +453,7 @@ impl Queue {
             escalation,
             platform: platform.clone(),
             pollers,
+            _charge: charge,
         };
         Ok(Arc::new(queue, GFP_KERNEL_ACCOUNT)?)
     }

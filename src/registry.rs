@@ -13,7 +13,8 @@ use crate::{
     kernel_ext::work::{
         Work,
         Worker, //
-    }, //
+    },
+    quota::Account, //
 };
 use core::ops::Deref;
 use kernel::{
@@ -156,19 +157,19 @@ impl Registry {
         })
     }
 
-    /// Enters a context that the caller has just opened, and returns its estate.
+    /// Enters a context that the caller has just opened, charged to `account`, and returns its estate.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    pub(crate) fn open(&self) -> Result<Arc<Estate>> {
+    pub(crate) fn open(&self, account: Arc<Account>) -> Result<Arc<Estate>> {
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let id = {
             let contexts = &mut *self.table.contexts.lock();
             contexts.next_id = contexts.next_id.wrapping_add(1);
             contexts.next_id
         };
-        let estate = Estate::new(id)?;
+        let estate = Estate::new(id, account)?;
         let node = node.into_node(id, Registered::Open(estate.clone()));
 
         self.table.contexts.lock().by_id.insert(node);

@@ -12,6 +12,7 @@ use crate::{
         Shared, //
     },
     kernel_ext::{
+        attribute::Attribute,
         fault::FaultControl,
         file::{
             FileOperations,
@@ -51,8 +52,10 @@ mod kernel_ext;
 mod layout;
 mod platform;
 mod queue;
+mod quota;
 mod registry;
 mod slot;
+mod tally;
 
 module! {
     type: Uxive,
@@ -100,6 +103,39 @@ impl FileOperations for ContextFile {
     }
 }
 
+/// The limits, and what is in use of them.
+static ATTRIBUTES: [Attribute<ContextFile>; 7] = [
+    Attribute::writable(
+        c"max_irqs_per_context",
+        |shared: &Arc<Shared>| shared.quota.max_irqs_per_context(),
+        |shared: &Arc<Shared>, limit| shared.quota.set_max_irqs_per_context(limit),
+    ),
+    Attribute::writable(
+        c"max_irqs_per_user",
+        |shared: &Arc<Shared>| shared.platform.max_sources().user,
+        |shared: &Arc<Shared>, limit| shared.platform.set_max_sources(|max| &mut max.user, limit),
+    ),
+    Attribute::writable(
+        c"max_irqs",
+        |shared: &Arc<Shared>| shared.platform.max_sources().total,
+        |shared: &Arc<Shared>, limit| shared.platform.set_max_sources(|max| &mut max.total, limit),
+    ),
+    Attribute::writable(
+        c"max_queues_per_user",
+        |shared: &Arc<Shared>| shared.quota.max_queues().user,
+        |shared: &Arc<Shared>, limit| shared.quota.set_max_queues(|max| &mut max.user, limit),
+    ),
+    Attribute::writable(
+        c"max_queues",
+        |shared: &Arc<Shared>| shared.quota.max_queues().total,
+        |shared: &Arc<Shared>, limit| shared.quota.set_max_queues(|max| &mut max.total, limit),
+    ),
+    Attribute::read_only(c"irqs", |shared: &Arc<Shared>| {
+        shared.platform.sources_in_use()
+    }),
+    Attribute::read_only(c"queues", |shared: &Arc<Shared>| shared.quota.queues()),
+];
+
 #[pin_data]
 struct Uxive {
     #[cfg(CONFIG_DEBUG_FS)]
@@ -122,7 +158,7 @@ impl kernel::InPlaceModule for Uxive {
         try_pin_init!(Self {
             // First, since what follows can be made to fail.
             _faults: FaultControl::new(c"fail_uxive"),
-            _device <- MiscRegistration::new(options, &[], Shared::new()?),
+            _device <- MiscRegistration::new(options, &ATTRIBUTES, Shared::new()?),
             #[cfg(CONFIG_DEBUG_FS)]
             _debug: debug::DebugFiles::new(_device.device()),
         }? Error)

@@ -86,7 +86,7 @@ impl<T: FileOperations> Attribute<T> {
         unsafe {
             (
                 &*container_of!(attr, Self, raw),
-                MiscRegistration::<T>::device(bindings::dev_get_drvdata(dev).cast()),
+                MiscRegistration::<T>::device_of(bindings::dev_get_drvdata(dev).cast()),
             )
         }
     }

@@ -21,7 +21,7 @@
  */
 
 /* Of the interface that this header describes, see struct uxive_info. */
-#define UXIVE_VERSION 1
+#define UXIVE_VERSION 2
 
 /**
  * struct uxive_window - offsets of a context file that can be mapped
@@ -45,7 +45,8 @@ struct uxive_window {
  * @page_size: Out: page size of the kernel in bytes, the unit of mappings.
  * @esb_page_size: Out: size of a trigger page and of a management page in bytes.
  *	Where @page_size is less, only the first @page_size bytes can be mapped.
- * @max_irqs: Out: the most interrupts that a context can have.
+ * @max_irqs: Out: the most interrupts that a context can have at present, as
+ *	root may change this and the other limits.
  * @max_irqs_total: Out: the most that all contexts together can have.
  * @irqs: Out: interrupts that this context has.
  * @irqs_total: Out: interrupts that all contexts have, with those that are
@@ -56,6 +57,15 @@ struct uxive_window {
  * @esb: Out: for each interrupt its trigger page and, half of the stride
  *	behind, its management page. Empty unless the program drains the queue.
  * @queue: Out: the event queue. Empty unless the program drains it.
+ * @max_irqs_user: Out: the most interrupts that all contexts of a user together
+ *	can have. The user of a context is the one who opened it. From here on
+ *	since version 2.
+ * @irqs_user: Out: interrupts that the contexts of this one's user have.
+ * @max_queues_user: Out: the most event queues that all contexts of a user can
+ *	have. Each context that has an interrupt, or drains by itself, has one.
+ * @queues_user: Out: event queues that the contexts of this one's user have.
+ * @max_queues_total: Out: the most event queues that all contexts can have.
+ * @queues_total: Out: event queues that all contexts have.
  */
 struct uxive_info {
 	__u32 size;
@@ -71,6 +81,12 @@ struct uxive_info {
 	struct uxive_window trigger;
 	struct uxive_window esb;
 	struct uxive_window queue;
+	__u32 max_irqs_user;
+	__u32 irqs_user;
+	__u32 max_queues_user;
+	__u32 queues_user;
+	__u32 max_queues_total;
+	__u32 queues_total;
 };
 
 /* Tells about the interface, its limits and their present use. */

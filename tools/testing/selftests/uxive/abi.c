@@ -27,7 +27,7 @@ LAYOUT(uxive_window, offset, 0);
 LAYOUT(uxive_window, length, 8);
 LAYOUT(uxive_window, stride, 16);
 
-static_assert(sizeof(struct uxive_info) == 112, "size");
+static_assert(sizeof(struct uxive_info) == 136, "size");
 LAYOUT(uxive_info, size, 0);
 LAYOUT(uxive_info, flags, 4);
 LAYOUT(uxive_info, version, 8);
@@ -41,6 +41,12 @@ LAYOUT(uxive_info, reserved, 36);
 LAYOUT(uxive_info, trigger, 40);
 LAYOUT(uxive_info, esb, 64);
 LAYOUT(uxive_info, queue, 88);
+LAYOUT(uxive_info, max_irqs_user, 112);
+LAYOUT(uxive_info, irqs_user, 116);
+LAYOUT(uxive_info, max_queues_user, 120);
+LAYOUT(uxive_info, queues_user, 124);
+LAYOUT(uxive_info, max_queues_total, 128);
+LAYOUT(uxive_info, queues_total, 132);
 
 static_assert(sizeof(struct uxive_user_drain) == 48, "size");
 LAYOUT(uxive_user_drain, size, 0);
@@ -130,7 +136,7 @@ TEST(ioctls_have_the_published_numbers)
 	EXPECT_EQ(0x8008ca12U, OCXL_IOCTL_IRQ_FREE);
 	EXPECT_EQ(0x8010ca13U, OCXL_IOCTL_IRQ_SET_FD);
 	EXPECT_EQ(0x4020ca16U, OCXL_IOCTL_GET_FEATURES);
-	EXPECT_EQ(0xc070ca40U, UXIVE_IOC_INFO);
+	EXPECT_EQ(0xc088ca40U, UXIVE_IOC_INFO);
 	EXPECT_EQ(0xc030ca41U, UXIVE_IOC_USER_DRAIN);
 	EXPECT_EQ(0x2000ca42U, UXIVE_IOC_ARM);
 	EXPECT_EQ(0xc018ca43U, UXIVE_IOC_IRQ_ALLOC);
@@ -455,6 +461,8 @@ TEST_F(abi, info_tells_of_the_interface)
 	EXPECT_EQ(TOTAL, info.max_irqs_total);
 	EXPECT_EQ(0, info.irqs);
 	EXPECT_EQ(0, info.reserved);
+	EXPECT_EQ(TOTAL / 2, info.max_irqs_user);
+	EXPECT_EQ(info.max_queues_total / 2, info.max_queues_user);
 	EXPECT_TRUE(is_window(&info.trigger, IRQ_BASE, WINDOW, STRIDE));
 	EXPECT_TRUE(is_window(&info.esb, 2 * IRQ_BASE, 2 * WINDOW, 2 * STRIDE));
 	EXPECT_TRUE(is_window(&info.queue, 3 * IRQ_BASE, 4 * SLOTS, 4));
@@ -527,6 +535,7 @@ struct growing {
 	unsigned int cmd;
 	const void *good;	/* The structure, well-formed but for its size. */
 	__u32 known;		/* Its size. */
+	__u32 first;		/* That of its first version. */
 	__u32 flags;		/* Those that there are. */
 	void *end;		/* Of the pages. */
 };
@@ -570,7 +579,7 @@ static int first_other(int all, int ret, int wanted)
 
 static int try_too_small(const struct growing *call)
 {
-	const __u32 sizes[] = { 0, 1, 4, 8, call->known - 8, call->known - 1 };
+	const __u32 sizes[] = { 0, 1, 4, 8, call->first - 8, call->first - 1 };
 	int all = -EINVAL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
@@ -643,11 +652,16 @@ static int try_bad_pointers(const struct growing *call)
 	return all;
 }
 
-/* Of the kernel's size, right before the hole, and larger, with zeros beyond. */
+/*
+ * Of the size that older programs know, of the kernel's, right before the hole,
+ * and larger, with zeros beyond.
+ */
 static int try_good_sizes(const struct growing *call)
 {
 	const __u32 page = sysconf(_SC_PAGESIZE);
-	const __u32 sizes[] = { call->known, call->known + 1, call->known + 64, page };
+	const __u32 sizes[] = {
+		call->first, call->known, call->known + 1, call->known + 64, page
+	};
 	int all = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -671,6 +685,7 @@ TEST_F(abi, info_takes_structures_that_have_grown)
 	const struct uxive_info info = {};
 	const struct growing call = {
 		.cmd = UXIVE_IOC_INFO, .good = &info, .known = sizeof(info),
+		.first = offsetof(struct uxive_info, max_irqs_user),
 		.end = pages_before_a_hole(),
 	};
 
@@ -687,6 +702,7 @@ TEST_F(abi, user_drain_takes_structures_that_have_grown)
 	struct uxive_user_drain drain = { .eventfd = event_new() };
 	const struct growing call = {
 		.cmd = UXIVE_IOC_USER_DRAIN, .good = &drain, .known = sizeof(drain),
+		.first = sizeof(drain),
 		.end = pages_before_a_hole(),
 	};
 	int other = open("/dev/null", O_RDWR), closed = dup(other);
@@ -750,6 +766,7 @@ TEST_F(abi, alloc_takes_structures_that_have_grown)
 	struct uxive_irq_alloc alloc = { .flags = UXIVE_ALLOC_CHIP };
 	struct growing call = {
 		.cmd = UXIVE_IOC_IRQ_ALLOC, .good = &alloc, .known = sizeof(alloc),
+		.first = sizeof(alloc),
 		.flags = UXIVE_ALLOC_CHIP, .end = pages_before_a_hole(),
 	};
 

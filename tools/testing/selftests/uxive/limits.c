@@ -1,20 +1,105 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: a context has room for 16384 interrupts, all contexts together for
- * 65536, neither one more nor one less, and what is given back can be
- * had again at once.
+ * Promise: a context, a user and all users together end at their limits of
+ * interrupts and of event queues, neither one more nor one less, each with its
+ * errno and whoever races; root can change the limits at any time; and what is
+ * given back, by a free, a close or a kill, can be had again at once.
  *
  * Run last: that all can be had shows too that no suite before has left any.
  */
 #include "uxive_selftest.h"
 #include <linux/capability.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+
+static const char * const limit_names[] = {
+	"max_irqs_per_context", "max_irqs_per_user", "max_irqs",
+	"max_queues_per_user", "max_queues",
+};
+
+#define LIMITS		ARRAY_SIZE(limit_names)
+#define MAX_QUEUES	65536
+
+/* Two who are not root. */
+#define ALICE		1001
+#define BOB		1002
+
+/* The limits as they are before a test. */
+struct limits {
+	long saved[LIMITS];
+};
+
+/* All may open the node for now. */
+static bool limits_save(struct limits *limits)
+{
+	for (size_t i = 0; i < LIMITS; i++) {
+		limits->saved[i] = limit_get(limit_names[i]);
+		if (limits->saved[i] < 0)
+			return false;
+	}
+	return !chmod(UXIVE_DEV, 0666);
+}
+
+static bool limits_restore(const struct limits *limits)
+{
+	bool done = !seteuid(0) && !chmod(UXIVE_DEV, 0600);
+
+	for (size_t i = 0; i < LIMITS; i++)
+		done = !limit_set(limit_names[i], limits->saved[i]) && done;
+	return done;
+}
+
+/* A context of @uid. */
+static int open_as(uid_t uid)
+{
+	int fd;
+
+	if (seteuid(uid))
+		return -errno;
+	fd = ux_open();
+	return seteuid(0) ? -errno : fd;
+}
+
+static int user_drain(int fd)
+{
+	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
+
+	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
+}
+
+static struct uxive_info info_of(int fd)
+{
+	struct uxive_info info;
+
+	if (ux_info(fd, &info))
+		memset(&info, 0xff, sizeof(info));
+	return info;
+}
+
+static int alloc(int fd)
+{
+	__u64 offset;
+
+	return ux_alloc(fd, &offset);
+}
+
+/* From any chip and from one; returns what both do. */
+static int alloc_on(int fd)
+{
+	__u64 offset;
+	int ret = ux_alloc_on(fd, -1, &offset);
+
+	return ux_alloc_on(fd, 0, &offset) == ret ? ret : -1000;
+}
 
 FIXTURE(limits) {
+	struct limits limits;
 	int fd[6];
 };
 
 FIXTURE_SETUP(limits)
 {
+	ASSERT_TRUE(limits_save(&self->limits));
 	for (size_t i = 0; i < ARRAY_SIZE(self->fd); i++) {
 		self->fd[i] = ux_open();
 		ASSERT_LE(0, self->fd[i]);
@@ -25,6 +110,21 @@ FIXTURE_TEARDOWN(limits)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(self->fd); i++)
 		close(self->fd[i]);
+	EXPECT_TRUE(limits_restore(&self->limits));
+	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
+	EXPECT_TRUE(becomes(limit_get("queues"), 0));
+}
+
+TEST_F(limits, defaults_are_half_for_a_user)
+{
+	long linux_irqs = sysconf(_SC_NPROCESSORS_ONLN) * (sysconf(_SC_PAGESIZE) / 4 - 1);
+	long queues = linux_irqs / 2 < MAX_QUEUES ? linux_irqs / 2 : MAX_QUEUES;
+
+	EXPECT_EQ(SLOTS, limit_get("max_irqs_per_context"));
+	EXPECT_EQ(TOTAL / 2, limit_get("max_irqs_per_user"));
+	EXPECT_EQ(TOTAL, limit_get("max_irqs"));
+	EXPECT_EQ(queues / 2, limit_get("max_queues_per_user"));
+	EXPECT_EQ(queues, limit_get("max_queues"));
 }
 
 TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
@@ -32,6 +132,11 @@ TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
 	const int *fd = self->fd;
 	struct uxive_info info;
 	__u64 offset;
+
+	/* Two users, of whom neither is at a limit of its own. */
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", TOTAL));
+	close(fd[5]);
+	self->fd[5] = open_as(ALICE);
 
 	/* One context up to its own limit. */
 	ASSERT_EQ(0, ux_fill(fd[0], SLOTS - 1));
@@ -55,10 +160,10 @@ TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
 	ASSERT_EQ(0, ux_fill(fd[4], SLOTS));
 	ASSERT_EQ(0, ux_fill(fd[5], TOTAL - 3 * SLOTS - 1001));
 	ASSERT_EQ(0, ux_alloc(fd[3], &offset));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd[3], &offset));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd[1], &offset));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENOSPC, ux_alloc_on(fd[1], -1, &offset));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENOSPC, ux_alloc_on(fd[1], 0, &offset));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, ux_alloc(fd[3], &offset));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, ux_alloc(fd[1], &offset));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, ux_alloc_on(fd[1], -1, &offset));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, ux_alloc_on(fd[1], 0, &offset));
 	ASSERT_EQ(0, ux_info(fd[1], &info));
 	EXPECT_EQ(1000, info.irqs);
 	EXPECT_EQ(info.max_irqs_total, info.irqs_total);
@@ -69,13 +174,13 @@ TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
 	ASSERT_EQ(0, ux_free(fd[0], slot_offset(5)));
 	ASSERT_EQ(0, ux_alloc(fd[3], &offset));
 	EXPECT_EQ(slot_offset(1), offset);
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd[3], &offset));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd[0], &offset));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, ux_alloc(fd[3], &offset));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, ux_alloc(fd[0], &offset));
 
 	/* The same by its end. */
 	close(fd[1]);
 	ASSERT_EQ(0, ux_fill(fd[3], 1000));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd[3], &offset));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, ux_alloc(fd[3], &offset));
 
 	/* Those are limits of the driver, of which programs are not told by events. */
 	for (size_t i = 0; i < ARRAY_SIZE(self->fd); i++) {
@@ -83,6 +188,595 @@ TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
 
 		EXPECT_EQ(i != 1 ? 0 : 1, poll(&pfd, 1, 0)) TH_LOG("context %zu", i);
 	}
+}
+
+TEST_F(limits, a_context_ends_at_a_limit_that_root_has_set)
+{
+	ASSERT_EQ(0, limit_set("max_irqs_per_context", 3));
+	EXPECT_EQ(3, info_of(self->fd[0]).max_irqs);
+	ASSERT_EQ(0, ux_fill(self->fd[0], 3));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, alloc(self->fd[0]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENOSPC, alloc_on(self->fd[0]));
+	/* That is no other's matter. */
+	ASSERT_EQ(0, ux_fill(self->fd[1], 3));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, alloc(self->fd[1]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENOSPC, alloc_on(self->fd[1]));
+	EXPECT_EQ(3, info_of(self->fd[0]).irqs);
+	EXPECT_EQ(6, info_of(self->fd[0]).irqs_total);
+}
+
+TEST_F(limits, a_user_ends_at_its_limit_over_all_its_contexts)
+{
+	int alice[3], bob = open_as(BOB);
+
+	for (int i = 0; i < 3; i++)
+		alice[i] = open_as(ALICE);
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 5));
+	ASSERT_EQ(0, ux_fill(alice[0], 3));
+	ASSERT_EQ(0, ux_fill(alice[1], 2));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[i]));
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[i]));
+		EXPECT_EQ(5, info_of(alice[i]).irqs_user);
+		EXPECT_EQ(5, info_of(alice[i]).max_irqs_user);
+	}
+	/* The first one that was refused has left no queue. */
+	EXPECT_EQ(2, info_of(alice[2]).queues_user);
+	EXPECT_EQ(0, info_of(alice[2]).irqs);
+	EXPECT_EQ(0, user_drain(alice[2]));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
+
+	/* Others have their own, root too. */
+	EXPECT_EQ(0, info_of(bob).irqs_user);
+	ASSERT_EQ(0, ux_fill(bob, 5));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(bob));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(bob));
+	ASSERT_EQ(0, ux_fill(self->fd[0], 5));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(self->fd[0]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(self->fd[0]));
+	EXPECT_EQ(15, limit_get("irqs"));
+
+	/* What one context gives back, another has again. */
+	ASSERT_EQ(0, ux_free(alice[0], slot_offset(1)));
+	ASSERT_EQ(0, ux_fill(alice[2], 1));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[0]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[0]));
+	close(alice[1]);
+	ASSERT_EQ(0, ux_fill(alice[0], 2));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[0]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[0]));
+	close(alice[0]);
+	close(alice[2]);
+	close(bob);
+}
+
+TEST_F(limits, all_users_end_at_the_limit_over_all)
+{
+	int alice = open_as(ALICE), bob = open_as(BOB);
+
+	ASSERT_EQ(0, limit_set("max_irqs", 7));
+	EXPECT_EQ(7, info_of(bob).max_irqs_total);
+	ASSERT_EQ(0, ux_fill(alice, 4));
+	ASSERT_EQ(0, ux_fill(bob, 3));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(alice));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(alice));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(bob));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(bob));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(self->fd[0]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(self->fd[0]));
+	EXPECT_EQ(7, info_of(bob).irqs_total);
+	EXPECT_EQ(4, info_of(alice).irqs_user);
+	EXPECT_EQ(0, info_of(self->fd[0]).queues_user);
+	close(alice);
+	ASSERT_EQ(0, ux_fill(self->fd[0], 4));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(bob));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(bob));
+	close(bob);
+}
+
+TEST_F(limits, queues_of_a_user_end_at_its_limit)
+{
+	int alice[4], bob = open_as(BOB);
+
+	ASSERT_EQ(0, limit_set("max_queues_per_user", 2));
+	/* A context that has no interrupt has no queue. */
+	for (int i = 0; i < 4; i++)
+		alice[i] = open_as(ALICE);
+	EXPECT_EQ(0, info_of(alice[0]).queues_user);
+	ASSERT_EQ(0, ux_fill(alice[0], 2));
+	ASSERT_EQ(0, user_drain(alice[1]));
+	EXPECT_EQ(2, info_of(alice[2]).queues_user);
+	EXPECT_EQ(2, info_of(alice[2]).max_queues_user);
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, user_drain(alice[2]));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[3]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[3]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, user_drain(alice[3]));
+	EXPECT_EQ(2, info_of(alice[2]).irqs_user);
+	/* Those that have one go on. */
+	EXPECT_EQ(0, ux_fill(alice[0], 2));
+	EXPECT_EQ(0, ux_fill(alice[1], 2));
+	EXPECT_EQ(0, ux_fill(bob, 1));
+	EXPECT_EQ(3, limit_get("queues"));
+
+	/* It goes with the context, not with the last interrupt. */
+	for (int i = 0; i < 4; i++)
+		EXPECT_EQ(0, ux_free(alice[0], slot_offset(i)));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, user_drain(alice[2]));
+	close(alice[0]);
+	EXPECT_EQ(0, user_drain(alice[2]));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[3]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[3]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, user_drain(alice[3]));
+	for (int i = 1; i < 4; i++)
+		close(alice[i]);
+	close(bob);
+}
+
+TEST_F(limits, queues_of_all_users_end_at_the_limit_over_all)
+{
+	int alice[2] = { open_as(ALICE), open_as(ALICE) }, bob = open_as(BOB);
+
+	ASSERT_EQ(0, limit_set("max_queues", 2));
+	EXPECT_EQ(2, info_of(bob).max_queues_total);
+	ASSERT_EQ(0, ux_fill(alice[0], 1));
+	ASSERT_EQ(0, user_drain(self->fd[0]));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(alice[1]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(alice[1]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, user_drain(alice[1]));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(bob));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(bob));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, user_drain(bob));
+	EXPECT_EQ(2, info_of(bob).queues_total);
+	EXPECT_EQ(0, info_of(bob).queues_user);
+	EXPECT_EQ(1, info_of(alice[1]).queues_user);
+	close(alice[0]);
+	EXPECT_EQ(0, user_drain(bob));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(alice[1]));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(alice[1]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, user_drain(alice[1]));
+	close(alice[1]);
+	close(bob);
+}
+
+TEST_F(limits, one_that_is_lowered_waits_until_enough_is_given_back)
+{
+	const struct {
+		const char *name;
+		int error;
+	} cases[] = {
+		{ "max_irqs_per_context", -ENOSPC },
+		{ "max_irqs_per_user", -EDQUOT },
+		{ "max_irqs", -ENFILE },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		long before = limit_get(cases[i].name);
+		int fd = self->fd[i];
+		__u64 offset;
+
+		ASSERT_EQ(0, ux_fill(fd, 5));
+		ASSERT_EQ(0, limit_set(cases[i].name, 3));
+		EXPECT_EQ(3, limit_get(cases[i].name));
+		/* Nothing is taken away. */
+		EXPECT_EQ(5, ux_count(fd));
+		for (int slot = 0; slot < 3; slot++) {
+			EXPECT_EQ(cases[i].error, ux_alloc(fd, &offset))
+				TH_LOG("%s", cases[i].name);
+			ASSERT_EQ(0, ux_free(fd, slot_offset(slot)));
+		}
+		EXPECT_EQ(0, ux_alloc(fd, &offset));
+		EXPECT_EQ(cases[i].error, ux_alloc(fd, &offset));
+		/* None at all, and one more. */
+		ASSERT_EQ(0, limit_set(cases[i].name, 0));
+		ASSERT_EQ(0, ux_free(fd, slot_offset(0)));
+		EXPECT_EQ(cases[i].error, ux_alloc(fd, &offset));
+		ASSERT_EQ(0, limit_set(cases[i].name, 4));
+		EXPECT_EQ(0, ux_fill(fd, 2));
+		EXPECT_EQ(cases[i].error, ux_alloc(fd, &offset));
+		ASSERT_EQ(0, limit_set(cases[i].name, before));
+		EXPECT_EQ(0, ux_fill(fd, 1));
+		while (ux_count(fd) > 0)
+			ASSERT_EQ(0, ux_free(fd, slot_offset(ux_count(fd) - 1)));
+	}
+}
+
+TEST_F(limits, queues_wait_alike)
+{
+	const struct {
+		const char *name;
+		int error;
+	} cases[] = {
+		{ "max_queues_per_user", -EDQUOT },
+		{ "max_queues", -ENFILE },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		long before = limit_get(cases[i].name);
+		int fd[4], last = ux_open();
+
+		for (int n = 0; n < 4; n++) {
+			fd[n] = ux_open();
+			ASSERT_EQ(0, user_drain(fd[n]));
+		}
+		ASSERT_EQ(0, limit_set(cases[i].name, 2));
+		EXPECT_EQ(4, limit_get("queues"));
+		for (int n = 0; n < 3; n++) {
+			EXPECT_EQ(cases[i].error, user_drain(last)) TH_LOG("%s", cases[i].name);
+			close(fd[n]);
+		}
+		EXPECT_EQ(0, user_drain(last));
+		ASSERT_EQ(0, limit_set(cases[i].name, before));
+		close(fd[3]);
+		close(last);
+	}
+}
+
+TEST_F(limits, take_numbers_within_their_range_and_nothing_else)
+{
+	const long highest[LIMITS] = { SLOTS, TOTAL, TOTAL, MAX_QUEUES, MAX_QUEUES };
+	const char * const bad[] = { "\n", "x", "-1", "1x", "1 2", "0x", "1.5" };
+	const char * const huge[] = {
+		"4294967296", "4294967297", "18446744073709551615", "18446744073709551616",
+		"99999999999999999999999999",
+	};
+
+	for (size_t i = 0; i < LIMITS; i++) {
+		const char *name = limit_names[i];
+
+		for (size_t n = 0; n < ARRAY_SIZE(bad); n++) {
+			EXPECT_ERRNO(write, EINVAL, limit_write(name, bad[n]))
+				TH_LOG("%s: %s", name, bad[n]);
+		}
+		for (size_t n = 0; n < ARRAY_SIZE(huge); n++) {
+			EXPECT_ERRNO(write, ERANGE, limit_write(name, huge[n]))
+				TH_LOG("%s: %s", name, huge[n]);
+		}
+		EXPECT_ERRNO(write, ERANGE, limit_set(name, highest[i] + 1)) TH_LOG("%s", name);
+		EXPECT_EQ(self->limits.saved[i], limit_get(name));
+		EXPECT_EQ(0, limit_set(name, highest[i]));
+		EXPECT_EQ(highest[i], limit_get(name));
+		EXPECT_EQ(0, limit_write(name, "0x10"));
+		EXPECT_EQ(16, limit_get(name));
+		EXPECT_EQ(0, limit_write(name, "0"));
+		EXPECT_EQ(0, limit_get(name));
+	}
+}
+
+TEST_F(limits, all_can_read_and_only_root_can_write)
+{
+	const char * const use[] = { "irqs", "queues" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(use); i++) {
+		EXPECT_EQ(0, limit_get(use[i]));
+		EXPECT_EQ(-EACCES, limit_write(use[i], "0"));
+	}
+	ASSERT_EQ(0, seteuid(ALICE));
+	for (size_t i = 0; i < LIMITS; i++) {
+		EXPECT_EQ(self->limits.saved[i], limit_get(limit_names[i]));
+		EXPECT_EQ(-EACCES, limit_write(limit_names[i], "1"));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(use); i++)
+		EXPECT_EQ(0, limit_get(use[i]));
+	ASSERT_EQ(0, seteuid(0));
+	for (size_t i = 0; i < LIMITS; i++)
+		EXPECT_EQ(self->limits.saved[i], limit_get(limit_names[i]));
+}
+
+/* Whoever uses a context: inherited by a child that is somebody else, or passed on. */
+TEST_F(limits, who_opened_a_context_is_charged)
+{
+	int alice = open_as(ALICE), bob = open_as(BOB), sock[2];
+	pid_t pid;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_DGRAM, 0, sock));
+	pid = fork();
+	if (!pid) {
+		int passed, own;
+		bool done;
+
+		/* Its own from the time on that it is BOB, and no other. */
+		if (setresuid(BOB, BOB, BOB))
+			_exit(1);
+		passed = fd_receive(sock[1]);
+		own = ux_open();
+		done = passed >= 0 && own >= 0 && !ux_fill(passed, 2) &&
+		       !ux_fill(alice, 3) && !ux_fill(own, 4);
+		/* Nor does it come back when the user of the program does. */
+		_exit(!done || info_of(own).irqs_user != 4 || info_of(passed).irqs_user != 2);
+	}
+	ASSERT_LT(0, pid);
+	ASSERT_TRUE(fd_send(sock[0], self->fd[0]));
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_EQ(3, info_of(alice).irqs_user);
+	EXPECT_EQ(1, info_of(alice).queues_user);
+	EXPECT_EQ(2, info_of(self->fd[0]).irqs_user);
+	EXPECT_EQ(1, info_of(self->fd[0]).queues_user);
+	/* What that one opened has gone with it. */
+	EXPECT_TRUE(becomes(info_of(bob).irqs_user, 0));
+	EXPECT_EQ(0, info_of(bob).queues_user);
+	EXPECT_EQ(5, limit_get("irqs"));
+
+	/* A program that becomes another user is charged for what it opens then. */
+	ASSERT_EQ(0, setresuid(ALICE, BOB, 0));
+	EXPECT_EQ(0, ux_fill(alice, 1));
+	close(bob);
+	bob = ux_open();
+	EXPECT_EQ(0, ux_fill(bob, 1));
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+	EXPECT_EQ(4, info_of(alice).irqs_user);
+	EXPECT_EQ(1, info_of(bob).irqs_user);
+	close(alice);
+	close(bob);
+	close(sock[0]);
+	close(sock[1]);
+}
+
+/* A user is counted from 0 when nothing of it was left. */
+TEST_F(limits, a_user_who_comes_back_has_nothing)
+{
+	for (uid_t uid = ALICE; uid < ALICE + 100; uid++) {
+		int fd = open_as(uid);
+
+		EXPECT_EQ(0, info_of(fd).irqs_user);
+		EXPECT_EQ(0, info_of(fd).queues_user);
+		ASSERT_EQ(0, ux_fill(fd, 2));
+		EXPECT_EQ(2, info_of(fd).irqs_user);
+		close(fd);
+		fd = open_as(uid);
+		EXPECT_EQ(0, info_of(fd).irqs_user);
+		EXPECT_EQ(0, info_of(fd).queues_user);
+		close(fd);
+	}
+}
+
+/*
+ * Fifty processes at one limit. Each takes until it is refused; then they give
+ * and take; then all hold what they have, until half of them leave and the
+ * others are killed.
+ */
+#define RACERS		50
+#define RACE_MOST	64
+#define RACE_ROUNDS	20
+/* A queue takes the kernel a thousand times longer to set up than an interrupt. */
+#define RACE_QUEUE_ROUNDS	3
+
+/* What the racers share. */
+struct track {
+	int waiting, go;		/* Those at the line, and how often they were sent off. */
+	int held;			/* Each is counted while it is certainly held. */
+	int over, unexpected;
+};
+
+struct race {
+	const char *limit;		/* Its name. */
+	long value;
+	int error;			/* The errno of who comes too late. */
+	int shared;			/* The context of all, or -1 if each has its own. */
+	bool queues;			/* Of these, each with a context, instead of interrupts. */
+	int users;
+	struct track *track;
+};
+
+struct racer {
+	const struct race *race;
+	int fd;
+	int count;
+	__u64 held[RACE_MOST];		/* Offsets, or descriptors of contexts. */
+};
+
+static bool racer_take(struct racer *racer)
+{
+	const struct race *race = racer->race;
+	__u64 item = 0;
+	int ret = 0;
+
+	if (race->queues) {
+		int fd = ux_open();
+
+		item = fd;
+		ret = fd < 0 ? fd : racer->count % 2 ? user_drain(fd) : ux_fill(fd, 1);
+		if (ret && fd >= 0)
+			close(fd);
+	} else {
+		ret = ux_alloc(racer->fd, &item);
+	}
+	if (ret) {
+		if (ret != -race->error)
+			__atomic_store_n(&race->track->unexpected, ret, __ATOMIC_SEQ_CST);
+		return false;
+	}
+	racer->held[racer->count++] = item;
+	if (__atomic_add_fetch(&race->track->held, 1, __ATOMIC_SEQ_CST) > race->value)
+		__atomic_store_n(&race->track->over, 1, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+static void racer_give(struct racer *racer)
+{
+	const struct race *race = racer->race;
+	__u64 item = racer->held[--racer->count];
+
+	__atomic_sub_fetch(&race->track->held, 1, __ATOMIC_SEQ_CST);
+	if (race->queues ? close(item) : ux_free(racer->fd, item))
+		__atomic_store_n(&race->track->unexpected, -errno, __ATOMIC_SEQ_CST);
+}
+
+static void racer_wait(const struct race *race, int start)
+{
+	__atomic_add_fetch(&race->track->waiting, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&race->track->go, __ATOMIC_SEQ_CST) < start)
+		usleep(1000);
+}
+
+static void racer_run(const struct race *race, int number)
+{
+	struct racer racer = { .race = race };
+	uid_t uid = ALICE + number % race->users;
+	unsigned int seed = number;
+
+	if (setresuid(uid, uid, uid) || prctl(PR_SET_PDEATHSIG, SIGKILL))
+		_exit(1);
+	racer.fd = race->shared < 0 ? ux_open() : race->shared;
+	/* So that no refused first interrupt takes its queue along, which is slow. */
+	if (race->shared < 0 && !race->queues && user_drain(racer.fd))
+		_exit(1);
+	racer_wait(race, 1);
+	while (racer.count < RACE_MOST && racer_take(&racer))
+		;
+	racer_wait(race, 2);
+	for (int round = 0; round < (race->queues ? RACE_QUEUE_ROUNDS : RACE_ROUNDS); round++) {
+		if (racer.count && rand_r(&seed) % 2)
+			racer_give(&racer);
+		else if (racer.count < RACE_MOST)
+			racer_take(&racer);
+	}
+	racer_wait(race, 3);
+	while (racer.count < RACE_MOST && racer_take(&racer))
+		;
+	racer_wait(race, 4);
+	if (number % 2)
+		_exit(0);
+	pause();
+}
+
+static const char *race_use(const struct race *race)
+{
+	return race->queues ? "queues" : "irqs";
+}
+
+/* Sends them off, and looks at what the kernel says until all are at the line again. */
+static void race_go(const struct race *race, int start)
+{
+	__atomic_store_n(&race->track->go, start, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&race->track->waiting, __ATOMIC_SEQ_CST) < (start + 1) * RACERS) {
+		if (limit_get(race_use(race)) > race->value)
+			race->track->over = 1;
+		usleep(1000);
+	}
+}
+
+/* The name of the first thing that is not as promised, or NULL. */
+static const char *race_run(struct race *race)
+{
+	const char *use = race_use(race), *wrong = NULL;
+	pid_t pids[RACERS];
+
+	race->track = mmap(NULL, sizeof(*race->track), PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (race->track == MAP_FAILED || limit_set(race->limit, race->value))
+		return "setting up";
+	for (int i = 0; i < RACERS; i++) {
+		pids[i] = fork();
+		if (!pids[i])
+			racer_run(race, i);
+	}
+	for (int start = 0; !wrong && start < 4; start++) {
+		race_go(race, start);
+		if (limit_get(use) != race->track->held)
+			wrong = "what the kernel says that they hold";
+		else if (start % 2 && race->track->held != race->value)
+			wrong = "what they hold who were all refused more";
+	}
+	if (!wrong && race->track->over)
+		wrong = "more than the limit at a time";
+	if (!wrong && race->track->unexpected)
+		wrong = strerror(-race->track->unexpected);
+	race->track->go = 4;
+	for (int i = 0; i < RACERS; i++) {
+		if (i % 2 == 0 || wrong)
+			kill(pids[i], SIGKILL);
+		if (child_status(pids[i]) != (i % 2 ? 0 : -SIGKILL) && !wrong)
+			wrong = "the end of a racer";
+	}
+	munmap(race->track, sizeof(*race->track));
+	return wrong;
+}
+
+TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_a_context, LONG_TEST)
+{
+	struct race race = {
+		.limit = "max_irqs_per_context", .value = 129, .error = ENOSPC,
+		.shared = self->fd[0], .users = 5,
+	};
+	const char *wrong = race_run(&race);
+
+	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	EXPECT_EQ(129, info_of(self->fd[0]).irqs);
+	EXPECT_EQ(129, info_of(self->fd[0]).irqs_user);
+	close(self->fd[0]);
+	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
+	EXPECT_TRUE(becomes(limit_get("queues"), 0));
+	EXPECT_EQ(0, info_of(self->fd[1]).irqs_user);
+}
+
+static bool nothing_is_left(int fd)
+{
+	struct uxive_info info;
+
+	return becomes(limit_get("irqs"), 0) && becomes(limit_get("queues"), 0) &&
+	       !ux_info(fd, &info) && !info.irqs_total && !info.queues_total &&
+	       !info.irqs_user && !info.queues_user;
+}
+
+TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_a_user, LONG_TEST)
+{
+	struct race race = {
+		.limit = "max_irqs_per_user", .value = 129, .error = EDQUOT,
+		.shared = -1, .users = 1,
+	};
+	int alice = open_as(ALICE);
+	const char *wrong = race_run(&race);
+
+	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	EXPECT_TRUE(nothing_is_left(alice));
+	close(alice);
+}
+
+TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_all, LONG_TEST)
+{
+	struct race race = {
+		.limit = "max_irqs", .value = 129, .error = ENFILE,
+		.shared = -1, .users = 5,
+	};
+	int alice = open_as(ALICE);
+	const char *wrong = race_run(&race);
+
+	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	EXPECT_TRUE(nothing_is_left(alice));
+	close(alice);
+}
+
+TEST_F_TIMEOUT(limits, fifty_race_for_the_queues_of_a_user, LONG_TEST)
+{
+	struct race race = {
+		.limit = "max_queues_per_user", .value = 77, .error = EDQUOT,
+		.shared = -1, .queues = true, .users = 1,
+	};
+	int alice = open_as(ALICE);
+	const char *wrong = race_run(&race);
+
+	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	EXPECT_TRUE(nothing_is_left(alice));
+	close(alice);
+}
+
+TEST_F_TIMEOUT(limits, fifty_race_for_the_queues_of_all, LONG_TEST)
+{
+	struct race race = {
+		.limit = "max_queues", .value = 77, .error = ENFILE,
+		.shared = -1, .queues = true, .users = 5,
+	};
+	int alice = open_as(ALICE);
+	const char *wrong = race_run(&race);
+
+	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	EXPECT_TRUE(nothing_is_left(alice));
+	close(alice);
 }
 
 static bool drop_sys_admin(void)
@@ -148,6 +842,112 @@ TEST_F(limits, open_at_the_limit_of_files_is_enfile)
 	TH_LOG("refused %d times of 100, beside %d files", refused, held);
 	EXPECT_LT(0, refused);
 	close(max_fd);
+}
+
+#define CGROUP		"/sys/fs/cgroup"
+#define CGROUP_BYTES	(24L << 20)
+
+/* Whether the kernel has memory cgroups, be they switched off. */
+static bool kernel_has_memcg(void)
+{
+	char line[256];
+	FILE *file = fopen("/proc/kallsyms", "r");
+	bool found = false;
+
+	while (file && !found && fgets(line, sizeof(line), file))
+		found = strstr(line, " mem_cgroup_from_task\n");
+	if (file)
+		fclose(file);
+	return found;
+}
+
+static bool cgroup_write(const char *name, const char *text)
+{
+	char path[128];
+	bool done;
+	int fd;
+
+	snprintf(path, sizeof(path), CGROUP "/%s", name);
+	fd = open(path, O_WRONLY);
+	done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return done;
+}
+
+/*
+ * Opens contexts that have a queue, in the cgroup, until that is refused. Returns
+ * the errno. Not to be chosen by the OOM killer, who comes before a refusal where
+ * there is somebody to kill.
+ */
+static int fill_cgroup(int *count)
+{
+	char pid[16];
+	int ret = 0, fd;
+
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	fd = open("/proc/self/oom_score_adj", O_WRONLY);
+	if (write(fd, "-1000", 5) != 5 || !cgroup_write("uxive/cgroup.procs", pid))
+		return 0;
+	while (!ret) {
+		fd = ux_open();
+		ret = fd < 0 ? fd : *count % 2 ? user_drain(fd) : ux_fill(fd, 1);
+		*count += !ret;
+	}
+	return -ret;
+}
+
+TEST_F_TIMEOUT(limits, memory_is_charged_to_the_cgroup_of_the_caller, LONG_TEST)
+{
+	struct rlimit files = { 4096, 4096 };
+	char number[16], pid[16];
+	int *count, fd;
+	pid_t child;
+
+	if (!kernel_has_memcg())
+		SKIP(return, "the kernel has no memory cgroups");
+	mount("none", CGROUP, "cgroup2", 0, NULL);
+	ASSERT_TRUE(cgroup_write("cgroup.subtree_control", "+memory"));
+	ASSERT_EQ(0, mkdir(CGROUP "/uxive", 0700));
+	snprintf(number, sizeof(number), "%ld", CGROUP_BYTES);
+	ASSERT_TRUE(cgroup_write("uxive/memory.max", number));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+	/* What ends it is to be memory. */
+	for (size_t i = 0; i < LIMITS; i++)
+		ASSERT_EQ(0, limit_set(limit_names[i], i ? MAX_QUEUES : SLOTS));
+	count = mmap(NULL, sizeof(*count), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, count);
+
+	child = fork();
+	if (!child)
+		_exit(fill_cgroup(count));
+	EXPECT_EQ(ENOMEM, child_status(child));
+	TH_LOG("%d queues in %ld MiB", *count, CGROUP_BYTES >> 20);
+	EXPECT_LT(0, *count);
+	/* Each has 64 KiB at least. */
+	EXPECT_LE(*count, CGROUP_BYTES >> 16);
+	EXPECT_TRUE(becomes(limit_get("queues"), 0));
+	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
+
+	/* Likewise where somebody can be killed, who is the one who took too much. */
+	child = fork();
+	if (!child) {
+		snprintf(pid, sizeof(pid), "%d", getpid());
+		while (cgroup_write("uxive/cgroup.procs", pid)) {
+			fd = ux_open();
+			if (fd < 0 || ux_fill(fd, 1))
+				_exit(ENOMEM);
+		}
+		_exit(0);
+	}
+	fd = child_status(child);
+	EXPECT_TRUE(fd == -SIGKILL || fd == ENOMEM) TH_LOG("status %d", fd);
+	EXPECT_TRUE(becomes(limit_get("queues"), 0));
+	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
+
+	/* Others have noticed nothing. */
+	EXPECT_EQ(0, ux_fill(self->fd[0], 100));
+	EXPECT_TRUE(becomes(rmdir(CGROUP "/uxive"), 0));
 }
 
 TEST_HARNESS_MAIN

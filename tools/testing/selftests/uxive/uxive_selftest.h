@@ -152,6 +152,50 @@ static inline void *ux_map(int fd, __u64 offset, size_t length)
 	return mmap(NULL, length, PROT_WRITE, MAP_SHARED, fd, offset);
 }
 
+/* Limits and what is in use of them: files in sysfs that have a number. */
+
+#define UXIVE_SYSFS	"/sys/class/misc/uxive/"
+
+static inline int limit_open(const char *name, int flags)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), UXIVE_SYSFS "%s", name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* -1 if there is no such file, or something else in it. */
+static inline long limit_get(const char *name)
+{
+	int fd = limit_open(name, O_RDONLY), end = 0;
+	char text[32] = {};
+	long number = -1;
+
+	if (read(fd, text, sizeof(text) - 1) < 1 || sscanf(text, "%ld\n%n", &number, &end) != 1 ||
+	    text[end] || !strchr(text, '\n'))
+		number = -1;
+	close(fd);
+	return number;
+}
+
+/* 0 or a negative errno. */
+static inline int limit_write(const char *name, const char *text)
+{
+	int fd = limit_open(name, O_WRONLY);
+	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+
+	close(fd);
+	return ret;
+}
+
+static inline int limit_set(const char *name, long limit)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ld\n", limit);
+	return limit_write(name, text);
+}
+
 /* What the kernel says of a context in fdinfo. */
 
 struct ux_irq {

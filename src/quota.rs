@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whom a context is charged to, and how much each user and all together may have.
+//!
+//! A context is charged to the user who opened it, whoever uses it later: the effective user, as
+//! whom a program acts and was allowed to open the file, and whom the kernel's own limits per user
+//! (ucounts) go by. Users are told apart by their number in the kernel, which is the same in all
+//! user namespaces. Root is a user like others, and no capability exempts: who may change the limits
+//! needs no exemption.
+//!
+//! Event queues are counted here, interrupts where they are taken from, by [`Platform`], and those
+//! of a context with its slots.
+
+use crate::{
+    layout::MAX_IRQS,
+    platform::{
+        Holder,
+        Platform, //
+    },
+    tally::{
+        Limits,
+        Tally, //
+    }, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::RBTree,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+    task::Kuid, //
+};
+
+/// The most event queues that the limits can be set to.
+const MAX_QUEUES: usize = 65536;
+
+/// A user who has contexts.
+struct User {
+    accounts: usize,
+    queues: usize,
+    irqs: Arc<Holder>,
+}
+
+/// Who has how many event queues.
+struct Users {
+    /// By the number of the user in the kernel.
+    users: RBTree<u32, User>,
+    queues: Tally,
+}
+
+/// The limits, and who has how much of what they limit.
+#[pin_data]
+pub(crate) struct Quota {
+    platform: Arc<Platform>,
+    max_irqs_per_context: Atomic<u32>,
+    /// Innermost, see `context.rs`.
+    #[pin]
+    users: Mutex<Users>,
+}
+
+impl Quota {
+    /// Sets the limits to what they are by default.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn new(platform: Arc<Platform>) -> Result<Arc<Self>> {
+        let users = Users {
+            users: RBTree::new(),
+            // Each needs a Linux interrupt. The other half of these is for the rest of the machine.
+            queues: Tally::new(Platform::linux_irqs() / 2, MAX_QUEUES),
+        };
+
+        Arc::pin_init(
+            pin_init!(Self {
+                platform,
+                max_irqs_per_context: Atomic::new(MAX_IRQS as u32),
+                users <- new_mutex!(users, "uxive_users"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Returns how many interrupts a context can have.
+    #[inline]
+    pub(crate) fn max_irqs_per_context(&self) -> usize {
+        self.max_irqs_per_context.load(Relaxed) as usize
+    }
+
+    /// Changes how many interrupts a context can have. If one has more, none is taken away.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if that is more than [`MAX_IRQS`].
+    pub(crate) fn set_max_irqs_per_context(&self, limit: u64) -> Result {
+        if limit > MAX_IRQS as u64 {
+            return Err(ERANGE);
+        }
+        self.max_irqs_per_context.store(limit as u32, Relaxed);
+        Ok(())
+    }
+
+    /// Returns how many event queues there are.
+    pub(crate) fn queues(&self) -> usize {
+        self.users.lock().queues.in_use()
+    }
+
+    /// Returns how many event queues there can be.
+    pub(crate) fn max_queues(&self) -> Limits {
+        self.users.lock().queues.limits()
+    }
+
+    /// Changes a limit of event queues, see [`Tally::set_limit`].
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if that is more than [`MAX_QUEUES`].
+    pub(crate) fn set_max_queues(
+        &self,
+        which: fn(&mut Limits) -> &mut usize,
+        limit: u64,
+    ) -> Result {
+        self.users.lock().queues.set_limit(which, limit)
+    }
+}
+
+/// What a context is charged to: its user, who is known here as long as it has one.
+pub(crate) struct Account {
+    quota: Arc<Quota>,
+    uid: u32,
+    irqs: Arc<Holder>,
+}
+
+impl Account {
+    /// Makes an account of the caller.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn of_caller(quota: Arc<Quota>) -> Result<Arc<Self>> {
+        let uid = Kuid::current_euid().into_raw().val;
+        let irqs = Self::join(&quota, uid)?;
+
+        // If there is no memory for it, the account is dropped, which takes the mutex.
+        Ok(Arc::new(Self { quota, uid, irqs }, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Counts an account of the user `uid`.
+    fn join(quota: &Quota, uid: u32) -> Result<Arc<Holder>> {
+        let users = &mut quota.users.lock().users;
+
+        if let Some(user) = users.get_mut(&uid) {
+            user.accounts += 1;
+            return Ok(user.irqs.clone());
+        }
+        let irqs = Arc::new(Holder::new(quota.platform.clone()), GFP_KERNEL_ACCOUNT)?;
+        let user = User {
+            accounts: 1,
+            queues: 0,
+            irqs: irqs.clone(),
+        };
+        users.try_create_and_insert(uid, user, GFP_KERNEL_ACCOUNT)?;
+        Ok(irqs)
+    }
+
+    /// Returns the limits.
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
+    /// Returns for whom the interrupts of the user are counted.
+    pub(crate) fn irqs(&self) -> &Arc<Holder> {
+        &self.irqs
+    }
+
+    /// Returns how many event queues the user has.
+    pub(crate) fn queues(&self) -> usize {
+        let users = &mut *self.quota.users.lock();
+
+        users.users.get(&self.uid).map_or(0, |user| user.queues)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let users = &mut self.quota.users.lock().users;
+
+        if let Some(user) = users.get_mut(&self.uid) {
+            user.accounts -= 1;
+            if user.accounts == 0 {
+                users.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// An event queue of an account, counted until it is dropped.
+pub(crate) struct QueueCharge(Arc<Account>);
+
+impl QueueCharge {
+    /// Counts one more.
+    ///
+    /// # Errors
+    ///
+    /// `EDQUOT` if the user has as many as it may, `ENFILE` if all together have.
+    pub(crate) fn new(account: Arc<Account>) -> Result<Self> {
+        {
+            let Users { users, queues } = &mut *account.quota.users.lock();
+            // It has this account.
+            let user = users.get_mut(&account.uid).ok_or(EDQUOT)?;
+
+            queues.check(user.queues)?;
+            user.queues = queues.add(user.queues);
+        }
+        Ok(Self(account))
+    }
+}
+
+impl Drop for QueueCharge {
+    fn drop(&mut self) {
+        let Users { users, queues } = &mut *self.0.quota.users.lock();
+
+        if let Some(user) = users.get_mut(&self.0.uid) {
+            user.queues = queues.remove(user.queues);
+        }
+    }
+}
