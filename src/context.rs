@@ -32,7 +32,11 @@
 //! CPU hotplug lock is taken under 1, and what is called under it only queues work.
 
 use crate::{
-    estate::Estate,
+    estate::{
+        Estate,
+        ReservedIndex,
+        TakenSlot, //
+    },
     events::Event,
     kernel_ext::{
         eventfd::EventFd,
@@ -217,18 +221,26 @@ impl Context {
     ) -> Result {
         let reserved = self.estate.reserve()?;
         let index = reserved.get();
+        let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
         let source = Source::new(self.estate.account().irqs(), chip)
             .map_err(|refusal| self.refused(refusal))?;
-        let slot = Slot::new(source, queue.clone(), index, self.mapping.clone())?;
+        queue.attach(index, &source)?;
+        let slot = || Slot::new(source, queue.clone(), index, self.mapping.clone());
 
         // Told before others can find it, so that nobody frees it if this fails.
-        let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC);
-        if let Err(error) = slot.attach().and(offset).and_then(tell) {
-            self.estate.retire(slot, reserved, &self.shared.registry);
+        if let Err(error) = tell(offset) {
+            self.undo(slot(), reserved);
             return Err(error);
         }
         reserved.fill(slot);
         Ok(())
+    }
+
+    /// Gives back a slot that the program could not be told of.
+    #[cold]
+    fn undo(&self, slot: Slot, reserved: ReservedIndex<'_>) {
+        self.estate
+            .retire(TakenSlot::new(slot, reserved), &self.shared.registry);
     }
 
     /// Returns what the context's escalation is called in `/proc/interrupts`.
@@ -254,9 +266,9 @@ impl Context {
     /// `EINVAL` if there is none.
     pub(crate) fn free(&self, offset: u64) -> Result {
         let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
-        let (slot, reserved) = self.estate.take(index).ok_or(EINVAL)?;
+        let slot = self.estate.take(index).ok_or(EINVAL)?;
 
-        self.estate.retire(slot, reserved, &self.shared.registry);
+        self.estate.retire(slot, &self.shared.registry);
         Ok(())
     }
 

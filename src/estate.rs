@@ -129,16 +129,31 @@ impl SlotTable {
         }
     }
 
-    /// Takes out the slot `index` if the program has it.
-    fn take(&mut self, index: usize) -> Option<Slot> {
+    /// Takes out the entry of the slot `index` if the program has it.
+    #[inline(always)]
+    fn take(&mut self, index: usize) -> Option<Entry> {
         let entry = self.entries.get_mut(index)?;
 
-        if !matches!(entry, Entry::Live(_)) {
-            return None;
-        }
-        match core::mem::replace(entry, Entry::Empty) {
-            Entry::Live(slot) => Some(slot),
+        match entry {
+            Entry::Live(_) => Some(core::mem::replace(entry, Entry::Empty)),
             _ => None,
+        }
+    }
+}
+
+/// A slot that is in no table any more, and still has its index.
+pub(crate) struct TakenSlot<'a> {
+    // As it was in the table, since each move of a slot counts in what freeing one costs.
+    entry: Entry,
+    reserved: ReservedIndex<'a>,
+}
+
+impl<'a> TakenSlot<'a> {
+    /// Takes a slot that was not entered.
+    pub(crate) fn new(slot: Slot, reserved: ReservedIndex<'a>) -> Self {
+        Self {
+            entry: Entry::Live(slot),
+            reserved,
         }
     }
 }
@@ -238,34 +253,46 @@ impl Estate {
     }
 
     /// Takes the slot `index` out of the table if the program has it, to be [retired](Self::retire).
-    pub(crate) fn take(&self, index: usize) -> Option<(Slot, ReservedIndex<'_>)> {
-        let slot = self.slots.lock().take(index)?;
+    #[inline(always)]
+    pub(crate) fn take(&self, index: usize) -> Option<TakenSlot<'_>> {
+        let entry = self.slots.lock().take(index)?;
         let reserved = ReservedIndex {
             estate: self,
             index,
         };
 
-        Some((slot, reserved))
+        Some(TakenSlot { entry, reserved })
     }
 
-    /// Gives back a slot, which is in no table, and its index; or quarantines them. May sleep.
+    /// Gives back a slot, and its index; or quarantines them. May sleep.
     ///
     /// When this returns, no mapping reaches its pages, and its eventfd is not signalled.
-    pub(crate) fn retire(&self, slot: Slot, reserved: ReservedIndex<'_>, registry: &Registry) {
-        let mut slot = slot.retire();
+    #[inline(always)]
+    pub(crate) fn retire(&self, mut taken: TakenSlot<'_>, registry: &Registry) {
+        let Entry::Live(slot) = &mut taken.entry else {
+            return;
+        };
 
-        match slot.settle() {
-            // Before the index is given back.
-            Ok(()) => drop(slot),
-            Err(reason) => {
-                let offset = Window::TRIGGER.offset(reserved.index).unwrap_or(0);
-
-                self.log(reason, Some(slot.view().lisn));
-                reserved.quarantine(slot, reason);
-                self.events.report(Event::Quarantined { offset, reason });
-                registry.retry_later();
-            }
+        // Dropped with its index, which goes last.
+        if let Err(reason) = slot.give_back() {
+            self.quarantine(taken, reason);
+            registry.retry_later();
         }
+    }
+
+    /// Keeps a slot that does not come to rest, and says so.
+    #[cold]
+    #[inline(never)]
+    fn quarantine(&self, taken: TakenSlot<'_>, reason: NotQuiet) {
+        let TakenSlot { entry, reserved } = taken;
+        let Entry::Live(slot) = entry else {
+            return;
+        };
+        let offset = Window::TRIGGER.offset(reserved.index).unwrap_or(0);
+
+        self.log(reason, Some(slot.lisn()));
+        reserved.quarantine(slot.retire(), reason);
+        self.events.report(Event::Quarantined { offset, reason });
     }
 
     /// Returns the slots that the program has. No other comes or goes as long as this is held.
@@ -335,8 +362,8 @@ impl Estate {
     pub(crate) fn retire_all(&self, registry: &Registry) {
         let count = self.slots.lock().entries.len();
 
-        for (slot, reserved) in (0..count).filter_map(|index| self.take(index)) {
-            self.retire(slot, reserved, registry);
+        for slot in (0..count).filter_map(|index| self.take(index)) {
+            self.retire(slot, registry);
         }
     }
 
@@ -414,12 +441,13 @@ impl ReservedIndex<'_> {
         self.index
     }
 
-    /// Enters the slot. Does not fail: `reserve` has made the entry.
-    // Called by value it would copy the slot once more.
+    /// Enters the slot that `slot` makes. Does not fail: `reserve` has made the entry.
+    // Made in its place, for it takes as much to copy it.
     #[inline(always)]
-    pub(crate) fn fill(self, slot: Slot) {
+    pub(crate) fn fill(self, slot: impl FnOnce() -> Slot) {
         if let Some(entry) = self.estate.slots.lock().entries.get_mut(self.index) {
-            *entry = Entry::Live(slot);
+            // There is none to drop, and looking for that would copy the new one.
+            core::mem::forget(core::mem::replace(entry, Entry::Live(slot())));
         }
         // The index belongs to the entry from now on.
         core::mem::forget(self);

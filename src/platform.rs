@@ -829,7 +829,7 @@ impl Source {
             // SAFETY: The LISN is ours.
             unsafe { extra::xive_native_sync_source(self.lisn) };
             if self.esb.pq() == PQ_OFF {
-                return may_fail(EBUSY).map_err(|_| NotQuiet::Source);
+                return may_fail(NotQuiet::Source);
             }
         }
         Err(NotQuiet::Source)
@@ -1178,7 +1178,7 @@ impl EventQueue {
         for _ in 0..OFF_TRIES {
             self.escalation.load(extra::XIVE_ESB_SET_PQ_01);
             if self.escalation.load(extra::XIVE_ESB_GET) & PQ_MASK == PQ_OFF {
-                return may_fail(EBUSY).map_err(|_| NotQuiet::Escalation);
+                return may_fail(NotQuiet::Escalation);
             }
         }
         Err(NotQuiet::Escalation)

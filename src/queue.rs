@@ -173,8 +173,8 @@ enum Target {
     /// Nothing: the source is switched off, and should have none.
     Off {
         strays: u64,
-        /// How many of them have been put up with.
-        condoned: u64,
+        /// How many of them [`Self::strayed`] has returned.
+        counted: u64,
     },
 }
 
@@ -188,16 +188,18 @@ impl Target {
 
         *self = Self::Off {
             strays: 0,
-            condoned: 0,
+            counted: 0,
         };
         Some(eventfd)
     }
 
-    /// Returns whether there were events since this was called last that should not have been.
-    fn strayed(&mut self) -> bool {
+    /// Returns how many events there were since this was called last that came to nothing.
+    fn strayed(&mut self) -> u64 {
         match self {
-            Self::Live { .. } => false,
-            Self::Off { strays, condoned } => core::mem::replace(condoned, *strays) != *strays,
+            Self::Live { .. } => 0,
+            Self::Off { strays, counted } => {
+                strays.wrapping_sub(core::mem::replace(counted, *strays))
+            }
         }
     }
 }
@@ -272,6 +274,21 @@ impl Drain {
             return Remaining::Some;
         }
         Remaining::Nothing
+    }
+
+    /// Forgets slot `index`, whose source is off and flushed, if no entry of it comes any more. There
+    /// may have been `expected` since this was called last.
+    fn forget(&self, state: &mut DrainState, index: usize, expected: u64) -> Result<(), NotQuiet> {
+        if let Some(route) = state.routes.get_mut(index) {
+            let strayed = route.with.strayed();
+
+            may_fail(NotQuiet::Events)?;
+            if strayed > expected {
+                return Err(NotQuiet::Events);
+            }
+        }
+        state.routes.remove(index);
+        Ok(())
     }
 
     /// Returns whether the handler is yet to be called for an escalation.
@@ -600,41 +617,26 @@ impl Queue {
     /// again later.
     pub(crate) fn detach(&self, index: usize, source: &Source) -> Result<(), NotQuiet> {
         let drain = self.escalation.handler();
-        let closed;
-        let flushed = {
+        let _eventfd;
+        let expected;
+        {
             let state = &mut *drain.state.lock();
             let route = state.routes.get_mut(index);
-            closed = route.and_then(|route| route.with.close());
+            let closed = route.and_then(|route| route.with.close());
+            // One that was on has P set as long as an entry is in the queue, and so no second one.
+            expected = u64::from(closed.is_some());
+            // Freed when this returns, outside the lock.
+            _eventfd = closed.flatten();
 
             // Only now, as handling an entry of a source that is off would switch it on.
-            source.switch_off().map(|()| drain.flush_some(state))
-        };
-
-        if flushed? == Remaining::Some {
-            drain.flush();
-        }
-        // Its eventfd is freed when this returns, outside the lock.
-        self.forget(index, closed.is_some())
-    }
-
-    /// Forgets slot `index`, whose source is off and flushed, if no entry of it comes any more. Those
-    /// that came until now were to be expected if it was on `until_now`.
-    fn forget(&self, index: usize, until_now: bool) -> Result<(), NotQuiet> {
-        let drain = self.escalation.handler();
-        let state = &mut *drain.state.lock();
-
-        if let (true, Some(route)) = (until_now, state.routes.get_mut(index)) {
-            route.with.strayed();
-        }
-        drain.flush_some(state);
-        may_fail(EBUSY).map_err(|_| NotQuiet::Events)?;
-        if let Some(route) = state.routes.get_mut(index) {
-            if route.with.strayed() {
-                return Err(NotQuiet::Events);
+            source.switch_off()?;
+            if drain.flush_some(state) == Remaining::Nothing {
+                return drain.forget(state, index, expected);
             }
         }
-        state.routes.remove(index);
-        Ok(())
+
+        drain.flush();
+        drain.forget(&mut drain.state.lock(), index, expected)
     }
 
     /// Has events of slot `index` signal `eventfd` from now on, or nothing. Returns the one before.
@@ -668,7 +670,7 @@ impl Queue {
             }
             fsleep(Delta::from_millis(1));
         }
-        may_fail(EBUSY).map_err(|_| NotQuiet::Escalation)?;
+        may_fail(NotQuiet::Escalation)?;
         if drain.in_flight() {
             return Err(NotQuiet::Escalation);
         }

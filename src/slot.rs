@@ -44,41 +44,28 @@ pub(crate) struct SlotView {
 }
 
 impl Slot {
-    /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`. It is off until
-    /// [`Self::attach`].
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` if there can be no such slot.
-    #[inline]
+    /// Makes slot `index` of `source`, which is attached to `queue` as that, and whose pages can be
+    /// mapped in `mapping`.
+    #[inline(always)]
     pub(crate) fn new(
         source: Source,
         queue: Arc<Queue>,
         index: usize,
         mapping: Arc<FileMapping>,
-    ) -> Result<Self> {
-        let trigger = Window::TRIGGER.page(index).ok_or(ENOSPC)?;
+    ) -> Self {
+        let trigger = Window::TRIGGER.page(index).unwrap_or(0..0);
         let esb = if queue.is_user_drained() {
-            esb_pages(index).ok_or(ENOSPC)?
+            esb_pages(index).unwrap_or(0..0)
         } else {
             0..0
         };
 
-        Ok(Self(RetiredSlot {
+        Self(RetiredSlot {
             source: MappedPages::new(source, mapping, [trigger, esb]),
             queue,
             index,
             settled: false,
-        }))
-    }
-
-    /// Has its events go to the queue.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Queue::attach`].
-    pub(crate) fn attach(&self) -> Result {
-        self.0.queue.attach(self.0.index, &self.0.source)
+        })
     }
 
     /// Places the trigger page in a mapping of the window of trigger pages.
@@ -113,10 +100,20 @@ impl Slot {
         self.0.view()
     }
 
-    /// Takes the interrupt from the program: when this returns no mapping reaches its pages. To be
-    /// settled next. May sleep.
-    pub(crate) fn retire(mut self) -> RetiredSlot {
+    /// Takes the interrupt from the program: when this returns no mapping reaches its pages. Then
+    /// brings it to rest, so that it can be dropped. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`RetiredSlot::settle`]: the slot is to be kept as what [`Self::retire`] returns.
+    #[inline]
+    pub(crate) fn give_back(&mut self) -> Result<(), NotQuiet> {
         self.0.source.withdraw();
+        self.0.settle()
+    }
+
+    /// Returns the slot as one that can only be given back.
+    pub(crate) fn retire(self) -> RetiredSlot {
         self.0
     }
 }
@@ -139,6 +136,7 @@ impl RetiredSlot {
     /// # Errors
     ///
     /// Those of [`Queue::detach`]: this is to be called again later.
+    #[inline]
     pub(crate) fn settle(&mut self) -> Result<(), NotQuiet> {
         self.queue.detach(self.index, &self.source)?;
         self.settled = true;

@@ -231,7 +231,8 @@ TEST_F_TIMEOUT(quarantine, a_user_drained_context_is_closed_too, LONG_TEST)
 		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
 	}
 	TH_LOG("%d steps", step - 1);
-	EXPECT_EQ(2 * IRQS + 2, step - 1);
+	/* The kernel does not read the queue, and so sees no events that keep coming. */
+	EXPECT_EQ(IRQS + 2, step - 1);
 }
 
 /* An interrupt whose offset cannot be told is freed at once, or quarantined. */
