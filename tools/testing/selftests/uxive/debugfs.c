@@ -15,9 +15,11 @@
 #define SPARES		256
 #define SOMEBODY	1000
 
-/* What a column has: a number, 0x and a number, P and Q, one of the words; or, in lower case, "-". */
+/* What a column has. Lower case: or "-". */
 enum {
-	NUMBER = 'N', NUMBER_OR_NONE = 'n', HEX = 'X', HEX_OR_NONE = 'x', PQ = 'P', WORD = 'W',
+	NUMBER = 'N', NUMBER_OR_NONE = 'n',
+	HEX = 'X', HEX_OR_NONE = 'x',	/* 0x before the digits */
+	PQ = 'P', WORD = 'W',
 	REST = 'R',	/* all that is left of the line */
 };
 
@@ -89,13 +91,11 @@ static bool row_read(const struct table *table, const char *line, struct row *ro
 
 	if (has_address(line) || strlen(line) >= sizeof(row->text) || !strchr(line, '\n'))
 		return false;
-	strcpy(row->text, line);
-	*strchr(row->text, '\n') = 0;
+	snprintf(row->text, sizeof(row->text), "%.*s", (int)strcspn(line, "\n"), line);
 	for (i = 0; next && i < columns; i++) {
 		row->at[i] = next;
-		if (table->columns[i] == REST)
-			next = NULL;
-		else if ((next = strchr(next, ' ')))
+		next = table->columns[i] == REST ? NULL : strchr(next, ' ');
+		if (next)
 			*next++ = 0;
 		if (!is_column(row->at[i], table->columns[i]))
 			return false;
@@ -179,16 +179,17 @@ static int table_check(const struct table *table, size_t step)
 		end[1] = 0;
 		if (count < 0) {
 			good = !strcmp(line, table->heading);
-		} else if ((good = row_read(table, line, &row))) {
-			at = number(&row, 0) * (ENTRIES + 1);
+		} else {
+			good = row_read(table, line, &row);
+			at = good ? number(&row, 0) * (ENTRIES + 1) : -1;
 			/* What is no slot comes after all slots. */
-			if (!strncmp(table->heading, "context slot ", 13))
+			if (good && !strncmp(table->heading, "context slot ", 13))
 				at += strcmp(row.at[1], "-") ? number(&row, 1) : ENTRIES;
-			good = at > last;
+			good = good && at > last;
 			last = at;
 		}
 		if (!good)
-			TH_LOG("%s: %s", table->name, line);
+			ksft_print_msg("%s: %s", table->name, line);
 		end[1] = kept;
 		line = end + 1;
 		count++;
@@ -226,7 +227,19 @@ static long interrupts_of(long context)
 	return sum;
 }
 
-TEST(root_only)
+FIXTURE(debugfs) {
+};
+
+FIXTURE_SETUP(debugfs)
+{
+	catch_touches();
+}
+
+FIXTURE_TEARDOWN(debugfs)
+{
+}
+
+TEST_F(debugfs, root_only)
 {
 	struct stat stat;
 	int status;
@@ -264,10 +277,10 @@ TEST(root_only)
 	close(dir);
 }
 
-TEST(each_has_its_heading)
+TEST_F(debugfs, each_has_its_heading)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
-		EXPECT_LE(0, table_check(&tables[i], 4096)) TH_LOG("%s", tables[i].name);
+		EXPECT_LE(0, table_check(&tables[i], 4096));
 }
 
 /* A process of SOMEBODY that is called @name and has a context with @irqs interrupts. */
@@ -324,7 +337,7 @@ static int owner_end(struct owner *owner)
 	return child_status(owner->pid);
 }
 
-TEST(a_context_is_shown_with_who_opened_it)
+TEST_F(debugfs, a_context_is_shown_with_who_opened_it)
 {
 	/* The name is last, and on one line whatever is in it. */
 	static const struct {
@@ -359,7 +372,7 @@ TEST(a_context_is_shown_with_who_opened_it)
 	}
 }
 
-TEST(contexts_come_in_the_order_of_their_numbers)
+TEST_F(debugfs, contexts_come_in_the_order_of_their_numbers)
 {
 	int fd[20];
 	long last = 0;
@@ -417,7 +430,7 @@ FIXTURE_TEARDOWN(kernel)
 	close(self->fd);
 	close(self->efd);
 	for (size_t i = 0; i < 4; i++)
-		EXPECT_EQ(0, lines_of(tables[i].name, self->id)) TH_LOG("%s", tables[i].name);
+		EXPECT_EQ(0, lines_of(tables[i].name, self->id));
 	EXPECT_EQ(-1, interrupts_of(self->id));
 }
 
@@ -540,6 +553,7 @@ TEST_F_TIMEOUT(kernel, the_place_in_the_queue_wraps, LONG_TEST)
 		ASSERT_EQ((n + IRQS) % ENTRIES, number(&row, 4));
 		ASSERT_EQ((n + IRQS) / ENTRIES % 2 ? 0 : 1, number(&row, 5));
 	}
+	ASSERT_TRUE(row_of("queues", self->id, -1, &row));
 	EXPECT_LE(1, number(&row, 6));
 	EXPECT_GE(n, number(&row, 6));
 	EXPECT_EQ(ux_deferred(self->fd), number(&row, 7));
@@ -549,7 +563,7 @@ TEST_F_TIMEOUT(kernel, the_place_in_the_queue_wraps, LONG_TEST)
 }
 
 /* Each source says which chip it is of, and the reserve of that chip is less by it. */
-TEST(interrupts_come_from_the_reserve_of_their_chip)
+TEST_F(debugfs, interrupts_come_from_the_reserve_of_their_chip)
 {
 	__u64 offsets[SPARES];
 	int chips = 0;
@@ -604,7 +618,7 @@ static void drain_close(struct uxive_drain *drain)
 	close(drain->eventfd);
 }
 
-TEST(a_user_drained_queue_is_shown_as_the_program_has_it)
+TEST_F(debugfs, a_user_drained_queue_is_shown_as_the_program_has_it)
 {
 	struct uxive_drain drain;
 	struct row row;
@@ -716,7 +730,7 @@ TEST_F_TIMEOUT(kernel, looking_does_not_disturb, LONG_TEST)
 	drain_close(&drain);
 }
 
-TEST_TIMEOUT(a_long_table_is_whole_however_it_is_read, LONG_TEST)
+TEST_F_TIMEOUT(debugfs, a_long_table_is_whole_however_it_is_read, LONG_TEST)
 {
 	static const size_t steps[] = { 100, 4096, 60000 };
 	char *whole = NULL, *again, part[300];
@@ -733,7 +747,7 @@ TEST_TIMEOUT(a_long_table_is_whole_however_it_is_read, LONG_TEST)
 		ASSERT_NE(NULL, again);
 		if (whole) {
 			EXPECT_EQ(length, other);
-			EXPECT_STREQ(whole, again);
+			EXPECT_EQ(0, strcmp(whole, again));
 			free(again);
 		} else {
 			whole = again;
@@ -801,7 +815,7 @@ static pid_t changer(int number)
 
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		prctl(PR_SET_NAME, "changer 1 2 -");
+		prctl(PR_SET_NAME, "a name 1 2 -");
 		catch_touches();
 		pthread_create(&thread, NULL, change, (void *)(number + 1000L));
 		change((void *)(long)number);
@@ -809,7 +823,7 @@ static pid_t changer(int number)
 	return pid;
 }
 
-TEST_TIMEOUT(tables_can_be_read_while_all_changes, LONG_TEST)
+TEST_F_TIMEOUT(debugfs, tables_can_be_read_while_all_changes, LONG_TEST)
 {
 	enum { PASSES = 300, CHANGERS = 3 };
 	long seen[ARRAY_SIZE(tables)] = {};
@@ -853,7 +867,7 @@ TEST_TIMEOUT(tables_can_be_read_while_all_changes, LONG_TEST)
 		EXPECT_EQ(0, table_check(&tables[i], 4096));
 }
 
-TEST(an_open_table_keeps_the_module)
+TEST_F(debugfs, an_open_table_keeps_the_module)
 {
 	char byte;
 	int fd, dir;
