@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Looks for what a kernel says on its console when something is wrong with it. There is no list of exceptions."""
+"""Looks for what a kernel says on its console when something is wrong with it.
+
+Nothing is excused, but for one thing: that hardware does not let go of something is a complaint unless a test has said
+that it injects that, and that it no longer does. It says so by lines of its own, on the same console.
+"""
 
 import re
 
@@ -18,19 +22,33 @@ COMPLAINTS = re.compile("|".join([
     # time
     r"soft lockup", r"hard LOCKUP", r"blocked for more than", r"\bstall(?:s|ed)?\b.*\b(?:CPU|task|jiffies)",
     r"nobody cared",
-    # the driver itself
-    r"an escalation was lost",
 ]))
+QUARANTINES = re.compile(r"is quarantined|does not come to rest")
+INJECTED = "uxive selftest: quarantines are injected"
+NO_MORE_INJECTED = "uxive selftest: no more quarantines are injected"
 BEFORE, AFTER = 3, 25
+
+
+def announced(lines):
+    """The numbers of the lines from one that says that quarantines are injected to one that says that no more are."""
+    numbers, start = set(), None
+    for number, line in enumerate(lines):
+        if INJECTED in line:
+            start = number
+        elif NO_MORE_INJECTED in line and start is not None:
+            numbers.update(range(start, number))
+            start = None
+    return numbers
 
 
 def complaints(text):
     """Stretches of lines, each with a complaint and what stands around it."""
     lines = text.splitlines()
+    excused = announced(lines)
     found = []
     end = 0
     for number, line in enumerate(lines):
-        if number >= end and COMPLAINTS.search(line):
+        if number >= end and (COMPLAINTS.search(line) or number not in excused and QUARANTINES.search(line)):
             start, end = max(number - BEFORE, end), number + AFTER
             found.append("\n".join(lines[start:end]))
     return found

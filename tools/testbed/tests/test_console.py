@@ -38,7 +38,10 @@ COMPLAINTS = """
 [   60.114159] INFO: lockdep is turned off.
 [   60.114159] irq 45: nobody cared (try booting with the "irqpoll" option)
 [   60.114159] rust_kernel: panicked at src/layout.rs:12:5:
-[   60.114159] uxive: an escalation was lost, its interrupt is freed without it
+[   60.114159] uxive: context 7 (pid 57, ring): interrupt 0x14 is quarantined: its ESB cannot be switched off
+[   60.114159] uxive: context 7 (pid 57, ring): its event queue is quarantined: its escalation does not come to rest
+[   60.114159] uxive: interrupt 0x14 does not come to rest, and is not given back
+[   60.114159] uxive: an event queue does not come to rest, and is not given back
 [   60.114159] Disabling lock debugging due to kernel taint
 """.strip().splitlines()
 
@@ -51,6 +54,7 @@ QUIET = """
 [    1.000000] audit: initializing netlink subsys (disabled)
 [    2.000000] uxive: loading out-of-tree module taints kernel.
 [    2.100000] uxive: /dev/uxive is ready
+[    2.200000] uxive selftest: many quarantines
 """
 
 
@@ -64,6 +68,22 @@ class Complaints(unittest.TestCase):
 
     def test_cut_off_line(self):
         self.assertEqual(len(complaints(QUIET + "[    3.114159] BUG: sleeping func")), 1)
+
+    def test_quarantines_are_excused_where_they_are_announced(self):
+        begin, end = (f"[    3.1] uxive selftest: {what}quarantines are injected" for what in ("", "no more "))
+        quarantine = "[    3.2] uxive: context 7 (pid 57, ring): interrupt 0x14 is quarantined: its events keep coming"
+        queue = "[    3.3] uxive: an event queue does not come to rest, and is not given back"
+        for lines, expected in [
+            ([begin, quarantine, queue, end], 0),
+            ([begin, end, begin, quarantine, end], 0),
+            ([quarantine, begin, end], 1),
+            ([begin, end, queue], 1),
+            ([begin, quarantine], 1),                   # a test that did not come to its end
+            ([begin, quarantine, begin, end], 1),
+            ([quarantine, end], 1),
+            ([begin, COMPLAINTS[0], end], 1),           # nothing else is
+        ]:
+            self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
 
     def test_one_report_is_one_stretch(self):
         self.assertEqual(len(complaints("\n".join(COMPLAINTS[:10]))), 1)
