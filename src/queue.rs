@@ -162,6 +162,16 @@ enum Consumer {
     },
 }
 
+impl Consumer {
+    /// Returns whether the next event is to escalate, if the last escalation has been handled.
+    fn is_armed(&self) -> bool {
+        match self {
+            Self::Kernel(_) => true,
+            Self::User { arming, .. } => arming.armed,
+        }
+    }
+}
+
 /// What becomes of the events of a source.
 enum Target {
     /// The eventfd is signalled, if there is one.
@@ -293,12 +303,9 @@ impl Drain {
 
     /// Returns whether the handler is yet to be called for an escalation.
     fn in_flight(&self) -> bool {
-        let unmasked = match &self.state.lock().consumer {
-            Consumer::Kernel(_) => true,
-            Consumer::User { arming, .. } => arming.armed,
-        };
+        let armed = self.state.lock().consumer.is_armed();
 
-        unmasked && self.queue.escalation_pending()
+        armed && self.queue.escalation_pending()
     }
 }
 
@@ -660,7 +667,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet::Escalation`]: this is to be called again later.
+    /// [`NotQuiet::Escalation`]: nothing has changed, and this is to be called again later.
     pub(crate) fn quiesce(&self, tries: usize) -> Result<(), NotQuiet> {
         let drain = self.escalation.handler();
 
@@ -676,7 +683,13 @@ impl Queue {
         }
 
         let state = &mut *drain.state.lock();
-        drain.queue.mask_escalation()?;
+        if let Err(reason) = drain.queue.mask_escalation() {
+            // As it was. The queue of a context that is open is used further.
+            if state.consumer.is_armed() {
+                drain.queue.unmask_escalation();
+            }
+            return Err(reason);
+        }
         state.closing = true;
         Ok(())
     }

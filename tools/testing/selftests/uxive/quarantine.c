@@ -241,7 +241,9 @@ TEST_F_TIMEOUT(quarantine, an_alloc_that_cannot_be_undone_leaves_nothing, LONG_T
 	int step = 1, quarantined = 0;
 
 	for (;; step++) {
-		int fd = ux_open(), ret;
+		int fd = ux_open(), efd = event_new(), ret;
+		__u64 offset;
+		void *page;
 		bool hit;
 
 		ASSERT_LE(0, fd);
@@ -251,6 +253,15 @@ TEST_F_TIMEOUT(quarantine, an_alloc_that_cannot_be_undone_leaves_nothing, LONG_T
 		EXPECT_GT(0, ret);
 		EXPECT_EQ(0, ux_count(fd));
 		quarantined += debug_lines("quarantine", "", NULL, 0);
+
+		/* Whatever is left, the context is good for another. */
+		ASSERT_EQ(0, ux_alloc(fd, &offset));
+		ASSERT_EQ(0, ux_bind(fd, offset, efd));
+		page = ux_map(fd, offset, STRIDE);
+		ring(page);
+		EXPECT_EQ(1, event_wait(efd)) TH_LOG("step %d", step);
+		munmap(page, STRIDE);
+		close(efd);
 		close(fd);
 		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
 		if (!hit)
