@@ -12,7 +12,6 @@ use crate::{
     context::Shared,
     kernel_ext::debugfs::{
         DebugDir,
-        DebugTable,
         Records, //
     },
     layout::Window,
@@ -35,27 +34,20 @@ use kernel::{
 
 /// The files in debugfs.
 pub(crate) struct DebugFiles {
-    _contexts: DebugTable<Contexts>,
-    _slots: DebugTable<Slots>,
-    _queues: DebugTable<Queues>,
-    _quarantine: DebugTable<Quarantine>,
-    _reserve: DebugTable<Reserve>,
-    _dir: DebugDir,
+    _dir: DebugDir<Shared>,
 }
 
 impl DebugFiles {
     /// Makes them.
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        let dir = DebugDir::new(c"uxive");
+        let dir = DebugDir::new(c"uxive", shared.clone());
 
-        Self {
-            _contexts: dir.table(c"contexts", shared.clone()),
-            _slots: dir.table(c"slots", shared.clone()),
-            _queues: dir.table(c"queues", shared.clone()),
-            _quarantine: dir.table(c"quarantine", shared.clone()),
-            _reserve: dir.table(c"reserve", shared.clone()),
-            _dir: dir,
-        }
+        dir.table::<Contexts>(c"contexts");
+        dir.table::<Slots>(c"slots");
+        dir.table::<Queues>(c"queues");
+        dir.table::<Quarantine>(c"quarantine");
+        dir.table::<Reserve>(c"reserve");
+        Self { _dir: dir }
     }
 }
 

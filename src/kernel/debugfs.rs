@@ -45,87 +45,59 @@ pub(crate) trait Records {
     fn show(record: &Self::Record, m: &SeqFile);
 }
 
-/// A directory in debugfs. It is removed when dropped, with all that is in it.
+/// A directory in debugfs with tables of what is in an `S`. It is removed when dropped, with all that
+/// is in it.
 ///
 /// # Invariants
 ///
 /// `dentry` is what creating the directory returned, an error included: debugfs may be missing, and
 /// nobody depends on it.
-pub(crate) struct DebugDir {
+pub(crate) struct DebugDir<S> {
     dentry: *mut bindings::dentry,
+    // Dropped after `Drop::drop` has removed the files.
+    source: Arc<S>,
 }
 
-// SAFETY: A directory is not bound to a thread.
-unsafe impl Send for DebugDir {}
+// SAFETY: A directory is not bound to a thread, and the source may be dropped on any.
+unsafe impl<S: Send + Sync> Send for DebugDir<S> {}
 
 // SAFETY: Making files in a directory is synchronized by the C side.
-unsafe impl Sync for DebugDir {}
+unsafe impl<S: Send + Sync> Sync for DebugDir<S> {}
 
-impl DebugDir {
+impl<S: Send + Sync + 'static> DebugDir<S> {
     /// Makes the directory `name` at the top of debugfs.
-    pub(crate) fn new(name: &'static CStr) -> Self {
+    pub(crate) fn new(name: &'static CStr, source: Arc<S>) -> Self {
         Self {
             // SAFETY: The name is NUL-terminated, and a null parent is the top.
             dentry: unsafe {
                 bindings::debugfs_create_dir(name.as_char_ptr(), core::ptr::null_mut())
             },
+            source,
         }
     }
 
-    /// Makes the file `name`, for root to read, with the records `R` of `source`.
-    pub(crate) fn table<R: Records>(
-        &self,
-        name: &'static CStr,
-        source: Arc<R::Source>,
-    ) -> DebugTable<R> {
+    /// Makes the file `name`, for root to read, with the records `R`.
+    pub(crate) fn table<R: Records<Source = S>>(&self, name: &'static CStr) {
         // SAFETY: The name is NUL-terminated, the parent a directory or an error, which is passed
-        // on. The source lives until the file is removed, and is what the operations expect.
-        let dentry = unsafe {
+        // on. The source lives until the file is removed with the directory, and is what the
+        // operations expect.
+        unsafe {
             bindings::debugfs_create_file_full(
                 name.as_char_ptr(),
                 0o400,
                 self.dentry,
-                Arc::as_ptr(&source).cast_mut().cast(),
+                Arc::as_ptr(&self.source).cast_mut().cast(),
                 core::ptr::null(),
                 &Operations::<R>::FILE,
             )
         };
-
-        DebugTable {
-            dentry,
-            _source: source,
-        }
     }
 }
 
-impl Drop for DebugDir {
-    fn drop(&mut self) {
-        // SAFETY: Ours by the type invariants; the function ignores errors.
-        unsafe { bindings::debugfs_remove(self.dentry) };
-    }
-}
-
-/// A file in debugfs. It is removed when dropped.
-///
-/// # Invariants
-///
-/// `dentry` is what creating the file returned, an error included.
-pub(crate) struct DebugTable<R: Records> {
-    dentry: *mut bindings::dentry,
-    // Dropped after `Drop::drop` has removed the file.
-    _source: Arc<R::Source>,
-}
-
-// SAFETY: A file is not bound to a thread, and the source may be dropped on any.
-unsafe impl<R: Records> Send for DebugTable<R> {}
-
-// SAFETY: There is nothing to do with a shared reference.
-unsafe impl<R: Records> Sync for DebugTable<R> {}
-
-impl<R: Records> Drop for DebugTable<R> {
+impl<S> Drop for DebugDir<S> {
     fn drop(&mut self) {
         // SAFETY: Ours by the type invariants; the function ignores errors. It waits for whoever is
-        // reading, and nobody can read afterwards.
+        // reading a file, and nobody can read afterwards.
         unsafe { bindings::debugfs_remove(self.dentry) };
     }
 }
