@@ -5,21 +5,29 @@ ifneq ($(KERNELRELEASE),)
 CONFIG_UXIVE ?= m
 obj-$(CONFIG_UXIVE) += uxive.o
 uxive-y := src/uxive_main.o src/kernel/helpers.o
+uxive-$(CONFIG_TRACEPOINTS) += src/kernel/trace.o
+
+# <trace/define_trace.h> includes trace.h once more.
+CFLAGS_src/kernel/trace.o := -I$(src)/src/kernel
 
 # The bindings of what the kernel crate's own do not cover. The path is handed
 # over by a variable since a relative include! breaks with MO=.
 uxive-bindings := $(obj)/src/kernel/bindings_generated.rs
 
+# What is known from there. Opaque, or what they are made of would come here.
+uxive-foreign := '((file|inode)(_operations)?|dentry|device_node|tracepoint|vm_area_struct)'
+
 quiet_cmd_uxive_bindgen = BINDGEN $@
       cmd_uxive_bindgen = $(BINDGEN) $< --rust-target 1.85 --use-core \
 		--ctypes-prefix ffi --no-layout-tests --no-debug '.*' \
-		--no-doc-comments --blocklist-type '(file|inode)(_operations)?' \
-		--blocklist-type '(dentry|device_node|vm_area_struct)' \
+		--no-doc-comments --blocklist-type $(uxive-foreign) \
+		--opaque-type $(uxive-foreign) \
 		--allowlist-function anon_inode_create_getfile \
 		--allowlist-function 'xive_(native_.*|cleanup_irq_data)' \
-		--allowlist-function 'uxive_.*' \
+		--allowlist-function '(rust_do_trace_)?uxive_.*' \
 		--allowlist-type xive_irq_data --with-derive-default \
 		--allowlist-var OPAL_XIVE_ANY_CHIP \
+		--allowlist-var '__tracepoint_uxive_.*' \
 		--allowlist-var __xive_enabled \
 		--allowlist-var 'uxive_.*' \
 		--allowlist-var XIVE_INVALID_VP \

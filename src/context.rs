@@ -49,7 +49,8 @@ use crate::{
             FaultResult,
             FileMapping,
             MappedPages, //
-        }, //
+        },
+        trace, //
     },
     layout::Window,
     platform::{
@@ -78,7 +79,6 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    str::CString,
     sync::{
         poll::PollTable,
         Arc,
@@ -151,10 +151,10 @@ impl Context {
 
         KBox::pin_init(
             try_pin_init!(Self {
-                // Last of what can fail, as an estate is to be closed.
                 queue_memory: SetOnce::new(),
                 mapping,
                 setup <- new_mutex!((), "uxive_setup"),
+                // Last of what can fail, as an estate is to be closed.
                 estate: shared.registry.open(account)?,
                 shared,
             }? Error),
@@ -187,6 +187,17 @@ impl Context {
         chip: Option<ChipId>,
         tell: &mut dyn FnMut(u64) -> Result,
     ) -> Result {
+        self.allocate_or_fail(chip, tell)
+            .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
+    }
+
+    /// As [`Self::allocate`], of which a failure has to be told.
+    #[inline]
+    fn allocate_or_fail(
+        &self,
+        chip: Option<ChipId>,
+        tell: &mut dyn FnMut(u64) -> Result,
+    ) -> Result {
         if let Some(queue) = self.estate.queue() {
             return self.allocate_from(queue, chip, tell);
         }
@@ -199,7 +210,7 @@ impl Context {
         let queue = Queue::new(
             &self.shared.platform,
             &self.shared.queues,
-            self.irq_name()?,
+            self.estate.id(),
             QueueCharge::new(self.estate.account().clone())?,
         )
         .map_err(|refusal| self.refused(refusal))?;
@@ -224,6 +235,7 @@ impl Context {
         let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
         let source = Source::new(self.estate.account().irqs(), chip)
             .map_err(|refusal| self.refused(refusal))?;
+        let lisn = source.lisn();
         queue.attach(index, &source)?;
         let slot = || Slot::new(source, queue.clone(), index, self.mapping.clone());
 
@@ -232,6 +244,7 @@ impl Context {
             self.undo(slot(), reserved);
             return Err(error);
         }
+        trace::alloc(self.estate.id(), index, lisn, offset);
         reserved.fill(slot);
         Ok(())
     }
@@ -241,11 +254,6 @@ impl Context {
     fn undo(&self, slot: Slot, reserved: ReservedIndex<'_>) {
         self.estate
             .retire(TakenSlot::new(slot, reserved), &self.shared.registry);
-    }
-
-    /// Returns what the context's escalation is called in `/proc/interrupts`.
-    fn irq_name(&self) -> Result<CString> {
-        CString::try_from_fmt(fmt!("uxive-{}", self.estate.id()))
     }
 
     /// Tells the program if firmware has no more of something. Returns the error of the call.
@@ -302,7 +310,7 @@ impl Context {
         let queue = Queue::new_user_drained(
             &self.shared.platform,
             &self.shared.queues,
-            self.irq_name()?,
+            self.estate.id(),
             QueueCharge::new(self.estate.account().clone())?,
             eventfd,
         )
@@ -344,6 +352,15 @@ impl Context {
 
     /// Handles a page fault in a mapping of the file.
     pub(crate) fn fault(&self, fault: &Fault<'_>) -> FaultResult {
+        let (touched, result) = (fault.offset(), self.insert(fault));
+
+        trace::fault(self.estate.id(), Window::slot(touched), touched, result);
+        result
+    }
+
+    /// Places the page that was touched.
+    #[inline]
+    fn insert(&self, fault: &Fault<'_>) -> FaultResult {
         let slots = self.estate.lock();
         let slot = |index: usize| slots.get(index);
         let touched = fault.offset();

@@ -13,7 +13,8 @@ use crate::{
     },
     kernel_ext::{
         ratelimit::may_log,
-        task::TaskName, //
+        task::TaskName,
+        trace, //
     },
     layout::{
         Window,
@@ -273,6 +274,7 @@ impl Estate {
             return;
         };
 
+        trace::free(self.id, taken.reserved.index, slot.lisn());
         // Dropped with its index, which goes last.
         if let Err(reason) = slot.give_back() {
             self.quarantine(taken, reason);
@@ -291,6 +293,7 @@ impl Estate {
         let offset = Window::TRIGGER.offset(reserved.index).unwrap_or(0);
 
         self.log(reason, Some(slot.lisn()));
+        trace::quarantine(self.id, reserved.index, slot.lisn(), reason as u32);
         reserved.quarantine(slot.retire(), reason);
         self.events.report(Event::Quarantined { offset, reason });
     }
@@ -335,6 +338,7 @@ impl Estate {
                     Entry::Quarantined(slot, reason) => match slot.settle() {
                         Ok(()) => {
                             slots.quarantined -= 1;
+                            trace::quarantine_end(self.id, index, slot.lisn());
                             Some(core::mem::replace(entry, Entry::Empty))
                         }
                         Err(now) => {
@@ -390,6 +394,7 @@ impl Estate {
 
     /// Says that the context is closed and quarantined, if no slot has said so already.
     pub(crate) fn log_quarantine(&self, reason: NotQuiet) {
+        trace::context_quarantine(self.id, reason as u32);
         if reason == NotQuiet::Escalation {
             self.log(reason, None);
         }

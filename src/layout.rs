@@ -105,6 +105,13 @@ impl Window {
         index(offsets.start)..index(offsets.end)
     }
 
+    /// Returns the slot whose page is at `offset` exactly, in whatever window.
+    pub(crate) fn slot(offset: u64) -> Option<usize> {
+        let of_pair = || Some(Self::ESB.index(offset)? / 2);
+
+        Self::TRIGGER.index(offset).or_else(of_pair)
+    }
+
     /// Returns the window in which all of the `len` bytes at `offset` lie.
     pub(crate) fn containing(offset: u64, len: u64) -> Option<Self> {
         let end = offset.checked_add(len)?;
@@ -129,6 +136,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn pages_of_slots() {
+        let last = MAX_IRQS - 1;
+        for slot in [0, 1, last] {
+            let pages = [
+                (Window::TRIGGER, slot),
+                (Window::ESB, 2 * slot),
+                (Window::ESB, 2 * slot + 1),
+            ];
+            for (window, index) in pages {
+                assert_eq!(window.offset(index).and_then(Window::slot), Some(slot));
+            }
+        }
+        assert!(Window::slot(Window::QUEUE.base()).is_none());
+        assert!(Window::slot(Window::TRIGGER.base() + 8).is_none());
     }
 
     #[test]

@@ -119,14 +119,15 @@ const SPARES_FILLED: usize = SPARES_PER_CHIP / 4 * 3;
 const OFF_TRIES: usize = 8;
 
 /// What does not come to rest, and so cannot be given back: `UXIVE_QUARANTINE_*` but for the last.
+/// `trace.h` knows the numbers, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotQuiet {
     /// The ESB of a source does not read PQ=01 after that was set.
     Source = 1,
     /// Events of a source that is off reach the queue.
-    Events,
+    Events = 2,
     /// An escalation is on its way and does not arrive, or cannot be masked.
-    Escalation,
+    Escalation = 3,
 }
 
 impl fmt::Display for NotQuiet {

@@ -30,7 +30,11 @@ use crate::{
             IrqHandler,
             Remaining, //
         },
-        lock::SpinLockIrqSave, //
+        lock::SpinLockIrqSave,
+        trace::{
+            self,
+            Delivery, //
+        }, //
     },
     platform::{
         EscalationHandler,
@@ -232,6 +236,8 @@ struct DrainState {
 /// The handler of a queue's escalation.
 #[pin_data]
 struct Drain {
+    /// The number of the context.
+    context: u64,
     queue: Arc<EventQueue>,
     /// Innermost lock of the driver, taken in hard interrupt context; see `context.rs`.
     #[pin]
@@ -240,9 +246,10 @@ struct Drain {
 
 /// Ends the interrupt of an entry, and signals its eventfd.
 #[inline]
-fn deliver(routes: &mut Routes<Target>, eisn: usize) {
+fn deliver(context: u64, routes: &mut Routes<Target>, eisn: usize) {
     // No route if the slot was freed since the event.
     let Some(route) = routes.get_mut(eisn) else {
+        trace::ring(context, eisn, Delivery::Freed);
         return;
     };
 
@@ -252,12 +259,19 @@ fn deliver(routes: &mut Routes<Target>, eisn: usize) {
     match &mut route.with {
         Target::Live { eventfd, rings } => {
             *rings = rings.wrapping_add(1);
-            if let Some(eventfd) = eventfd {
-                eventfd.signal();
+            match eventfd {
+                Some(eventfd) => {
+                    trace::ring(context, eisn, Delivery::EventFd);
+                    eventfd.signal();
+                }
+                None => trace::ring(context, eisn, Delivery::Unbound),
             }
         }
         // Its interrupt is not ended, for that would switch it on.
-        Target::Off { strays, .. } => *strays = strays.wrapping_add(1),
+        Target::Off { strays, .. } => {
+            trace::ring(context, eisn, Delivery::Off);
+            *strays = strays.wrapping_add(1);
+        }
     }
 }
 
@@ -277,7 +291,7 @@ impl Drain {
         if let Consumer::Kernel(cursor) = &mut state.consumer {
             for _ in 0..BUDGET {
                 match cursor.next(|index| self.queue.entry(index)) {
-                    Some(eisn) => deliver(&mut state.routes, eisn),
+                    Some(eisn) => deliver(self.context, &mut state.routes, eisn),
                     None => return Remaining::Nothing,
                 }
             }
@@ -321,7 +335,7 @@ impl BoundedHandler for Drain {
                     || cursor.next(|index| self.queue.entry(index)),
                     |eisn| {
                         backlog = backlog.wrapping_add(1);
-                        deliver(&mut state.routes, eisn);
+                        deliver(self.context, &mut state.routes, eisn);
                     },
                     || {
                         if !state.closing {
@@ -329,6 +343,8 @@ impl BoundedHandler for Drain {
                         }
                     },
                 );
+                let handled = backlog.wrapping_sub(state.backlog);
+                trace::drain(self.context, handled, remaining == Remaining::Some);
                 state.high_water = state.high_water.max(backlog);
                 state.backlog = match remaining {
                     Remaining::Nothing => 0,
@@ -345,6 +361,7 @@ impl BoundedHandler for Drain {
                 arming,
             } => {
                 if arming.fired() {
+                    trace::wake(self.context, eventfd.is_some());
                     if let Some(eventfd) = eventfd {
                         eventfd.signal();
                     }
@@ -409,7 +426,8 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Sets up an empty queue that the kernel drains; `name` appears in `/proc/interrupts`.
+    /// Sets up the empty queue of `context`, which the kernel drains; the number appears in
+    /// `/proc/interrupts`.
     ///
     /// # Errors
     ///
@@ -417,15 +435,15 @@ impl Queue {
     pub(crate) fn new(
         platform: &Arc<Platform>,
         all: &QueueList,
-        name: CString,
+        context: u64,
         charge: QueueCharge,
     ) -> Result<Arc<Self>, Refusal> {
         let consumer = Consumer::Kernel(Cursor::new());
 
-        Self::with_consumer(platform, all, name, charge, consumer, None)
+        Self::with_consumer(platform, all, context, charge, consumer, None)
     }
 
-    /// Sets up an empty queue that the program drains, armed: the first event is told to who polls,
+    /// Sets up that of one which the program drains, armed: the first event is told to who polls,
     /// and signals `eventfd`.
     ///
     /// # Errors
@@ -434,7 +452,7 @@ impl Queue {
     pub(crate) fn new_user_drained(
         platform: &Arc<Platform>,
         all: &QueueList,
-        name: CString,
+        context: u64,
         charge: QueueCharge,
         eventfd: Option<EventFd>,
     ) -> Result<Arc<Self>, Refusal> {
@@ -446,13 +464,13 @@ impl Queue {
             arming: Arming::new(),
         };
 
-        Self::with_consumer(platform, all, name, charge, consumer, Some(pollers))
+        Self::with_consumer(platform, all, context, charge, consumer, Some(pollers))
     }
 
     fn with_consumer(
         platform: &Arc<Platform>,
         all: &QueueList,
-        name: CString,
+        context: u64,
         charge: QueueCharge,
         consumer: Consumer,
         pollers: Option<Arc<PollCondVarBox>>,
@@ -467,10 +485,12 @@ impl Queue {
         };
         let drain = |queue| {
             try_pin_init!(Drain {
+                context,
                 queue,
                 state <- SpinLockIrqSave::new(state, c"uxive_drain", static_lock_class!()),
             }? Error)
         };
+        let name = CString::try_from_fmt(fmt!("uxive-{context}"))?;
         let escalation = EscalationHandler::new(EventQueue::new()?, name, all.0.clone(), drain)?;
 
         let queue = Self {
@@ -526,6 +546,11 @@ impl Queue {
         }
         source.switch_on();
         Ok(())
+    }
+
+    /// Returns the number of the context.
+    pub(crate) fn context(&self) -> u64 {
+        self.escalation.handler().context
     }
 
     /// Returns whether the program drains the queue.
@@ -605,6 +630,7 @@ impl Queue {
         match &mut drain.state.lock().consumer {
             Consumer::Kernel(_) => return Err(EINVAL),
             Consumer::User { arming, .. } => {
+                trace::arm(drain.context, arming.armed);
                 if arming.arm() {
                     drain.queue.unmask_escalation();
                 }
@@ -654,10 +680,14 @@ impl Queue {
     ///
     /// `EINVAL` if there is no such slot, or the program drains the queue.
     pub(crate) fn bind(&self, index: usize, eventfd: Option<EventFd>) -> Result<Option<EventFd>> {
-        let state = &mut *self.escalation.handler().state.lock();
+        let drain = self.escalation.handler();
+        let state = &mut *drain.state.lock();
 
         match &mut state.routes.get_mut(index).ok_or(EINVAL)?.with {
-            Target::Live { eventfd: bound, .. } => Ok(core::mem::replace(bound, eventfd)),
+            Target::Live { eventfd: bound, .. } => {
+                trace::bind(drain.context, index, eventfd.is_some());
+                Ok(core::mem::replace(bound, eventfd))
+            }
             Target::Off { .. } => Err(EINVAL),
         }
     }

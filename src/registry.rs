@@ -10,9 +10,12 @@
 
 use crate::{
     estate::Estate,
-    kernel_ext::work::{
-        Work,
-        Worker, //
+    kernel_ext::{
+        trace,
+        work::{
+            Work,
+            Worker, //
+        }, //
     },
     quota::Account, //
 };
@@ -104,7 +107,10 @@ impl Table {
             match &context {
                 Registered::Open(estate) => settled &= estate.is_settled(),
                 Registered::Closing(estate) => match estate.settle(0) {
-                    Ok(()) => self.remove(estate.id()),
+                    Ok(()) => {
+                        trace::context_quarantine_end(estate.id());
+                        self.remove(estate.id());
+                    }
                     Err(_) => settled = false,
                 },
             }

@@ -6,11 +6,14 @@
 //! which can only be given back, and that not before hardware is done with it.
 
 use crate::{
-    kernel_ext::mapping::{
-        Fault,
-        FaultResult,
-        FileMapping,
-        MappedPages, //
+    kernel_ext::{
+        mapping::{
+            Fault,
+            FaultResult,
+            FileMapping,
+            MappedPages, //
+        },
+        trace, //
     },
     layout::Window,
     platform::{
@@ -92,7 +95,7 @@ impl Slot {
 
     /// Returns the LISN.
     pub(crate) fn lisn(&self) -> u32 {
-        self.0.source.lisn()
+        self.0.lisn()
     }
 
     /// Tells how the slot stands.
@@ -109,6 +112,7 @@ impl Slot {
     #[inline]
     pub(crate) fn give_back(&mut self) -> Result<(), NotQuiet> {
         self.0.source.withdraw();
+        trace::zap(self.0.queue.context(), self.0.index, self.lisn());
         self.0.settle()
     }
 
@@ -141,6 +145,11 @@ impl RetiredSlot {
         self.queue.detach(self.index, &self.source)?;
         self.settled = true;
         Ok(())
+    }
+
+    /// Returns the LISN.
+    pub(crate) fn lisn(&self) -> u32 {
+        self.source.lisn()
     }
 
     /// Tells how the slot stands.

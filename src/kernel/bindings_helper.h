@@ -9,3 +9,4 @@
 #include <asm/xive-regs.h>
 
 #include "helpers.h"
+#include "trace.h"

@@ -290,6 +290,7 @@ impl Fault<'_> {
 }
 
 /// What became of a page fault.
+#[derive(Clone, Copy)]
 pub(crate) struct FaultResult(bindings::vm_fault_t);
 
 impl FaultResult {

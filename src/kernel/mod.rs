@@ -2,8 +2,8 @@
 
 //! Safe wrappers of kernel interfaces that the `kernel` crate does not have yet.
 //!
-//! Each is written as it could go upstream: it knows nothing of uxive or XIVE. Together with
-//! `platform.rs` this is the only place with `unsafe` code.
+//! Each is written as it could go upstream: it knows nothing of uxive or XIVE, but for the events of
+//! `trace`. Together with `platform.rs` this is the only place with `unsafe` code.
 
 pub(crate) mod attribute;
 pub(crate) mod bindings;
@@ -20,4 +20,5 @@ pub(crate) mod misc;
 pub(crate) mod pages;
 pub(crate) mod ratelimit;
 pub(crate) mod task;
+pub(crate) mod trace;
 pub(crate) mod work;

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver's trace events.
+//!
+//! Declared in `trace.h`, which says what they record; these functions raise them. One that nobody
+//! listens to costs the test of a static key, and without `CONFIG_TRACEPOINTS` nothing. All may be
+//! raised in hard interrupt context and under spinlocks.
+//!
+//! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
+
+#[cfg(CONFIG_TRACEPOINTS)]
+use super::bindings as extra;
+use super::mapping::FaultResult;
+use kernel::{
+    ffi::c_int,
+    prelude::*, //
+};
+
+/// Declares the function that raises an event of `trace.h`, with the arguments that it has there.
+///
+/// As `kernel::tracepoint::declare_trace!`, which looks for events among the kernel crate's own
+/// bindings, but safe: none of ours takes a pointer.
+macro_rules! declare_trace {
+    ($(fn $name:ident($($arg:ident: $type:ty),* $(,)?);)*) => {$(
+        #[inline(always)]
+        fn $name($($arg: $type),*) {
+            #[cfg(CONFIG_TRACEPOINTS)]
+            kernel::macros::paste! {
+                // SAFETY: The key is that of the event, made by `trace.c`.
+                let enabled = unsafe {
+                    kernel::jump_label::static_branch_unlikely!(
+                        extra::[<__tracepoint_ $name>],
+                        kernel::bindings::tracepoint,
+                        key
+                    )
+                };
+
+                if enabled {
+                    // SAFETY: The function has no requirements: it records plain numbers.
+                    unsafe { extra::[<rust_do_trace_ $name>]($($arg),*) };
+                }
+            }
+
+            #[cfg(not(CONFIG_TRACEPOINTS))]
+            let _ = ($($arg,)*);
+        }
+    )*};
+}
+
+declare_trace! {
+    fn uxive_alloc(context: u64, slot: c_int, lisn: u32, offset: u64, ret: c_int);
+    fn uxive_bind(context: u64, slot: c_int, eventfd: bool);
+    fn uxive_fault(context: u64, slot: c_int, offset: u64, result: u32);
+    fn uxive_ring(context: u64, slot: c_int, delivery: u32);
+    fn uxive_drain(context: u64, entries: u32, more: bool);
+    fn uxive_wake(context: u64, eventfd: bool);
+    fn uxive_arm(context: u64, armed: bool);
+    fn uxive_free(context: u64, slot: c_int, lisn: u32);
+    fn uxive_zap(context: u64, slot: c_int, lisn: u32);
+    fn uxive_quarantine(context: u64, slot: c_int, lisn: u32, reason: u32);
+    fn uxive_quarantine_end(context: u64, slot: c_int, lisn: u32);
+}
+
+/// What became of an event. The numbers are those of `trace.h`.
+#[derive(Clone, Copy)]
+pub(crate) enum Delivery {
+    /// Its eventfd was signalled.
+    EventFd = 0,
+    /// Nothing: there is no eventfd.
+    Unbound = 1,
+    /// Nothing: its source is switched off.
+    Off = 2,
+    /// Nothing: its slot was freed.
+    Freed = 3,
+}
+
+/// Returns the number of a slot, or of none.
+#[inline(always)]
+fn number(slot: Option<usize>) -> c_int {
+    slot.map_or(-1, |slot| slot as c_int)
+}
+
+/// The program has an interrupt.
+#[inline(always)]
+pub(crate) fn alloc(context: u64, slot: usize, lisn: u32, offset: u64) {
+    uxive_alloc(context, number(Some(slot)), lisn, offset, 0);
+}
+
+/// The program could not have one.
+#[inline(always)]
+pub(crate) fn alloc_failed(context: u64, error: Error) {
+    uxive_alloc(context, number(None), 0, 0, error.to_errno());
+}
+
+/// An interrupt signals an eventfd from now on, or nothing.
+#[inline(always)]
+pub(crate) fn bind(context: u64, slot: usize, eventfd: bool) {
+    uxive_bind(context, number(Some(slot)), eventfd);
+}
+
+/// A page was touched: one of `slot`, or of none.
+#[inline(always)]
+pub(crate) fn fault(context: u64, slot: Option<usize>, offset: u64, result: FaultResult) {
+    uxive_fault(context, number(slot), offset, result.into_raw());
+}
+
+/// The kernel has taken an event from the queue.
+#[inline(always)]
+pub(crate) fn ring(context: u64, slot: usize, delivery: Delivery) {
+    uxive_ring(context, number(Some(slot)), delivery as u32);
+}
+
+/// A run of the handler has handled `entries`, and there may be `more`.
+#[inline(always)]
+pub(crate) fn drain(context: u64, entries: usize, more: bool) {
+    uxive_drain(context, entries as u32, more);
+}
+
+/// A program that drains its queue is told of events: those who poll, and its `eventfd` if it has
+/// one.
+#[inline(always)]
+pub(crate) fn wake(context: u64, eventfd: bool) {
+    uxive_wake(context, eventfd);
+}
+
+/// A program wants to be told of the next event. It was to be if it was `armed` before.
+#[inline(always)]
+pub(crate) fn arm(context: u64, armed: bool) {
+    uxive_arm(context, armed);
+}
+
+/// An interrupt is being freed.
+#[inline(always)]
+pub(crate) fn free(context: u64, slot: usize, lisn: u32) {
+    uxive_free(context, number(Some(slot)), lisn);
+}
+
+/// No mapping reaches the pages of an interrupt any more.
+#[inline(always)]
+pub(crate) fn zap(context: u64, slot: usize, lisn: u32) {
+    uxive_zap(context, number(Some(slot)), lisn);
+}
+
+/// A slot does not come to rest, and is kept.
+#[inline(always)]
+pub(crate) fn quarantine(context: u64, slot: usize, lisn: u32, reason: u32) {
+    uxive_quarantine(context, number(Some(slot)), lisn, reason);
+}
+
+/// It has come to rest.
+#[inline(always)]
+pub(crate) fn quarantine_end(context: u64, slot: usize, lisn: u32) {
+    uxive_quarantine_end(context, number(Some(slot)), lisn);
+}
+
+/// A closed context does not come to rest, and is kept.
+#[inline(always)]
+pub(crate) fn context_quarantine(context: u64, reason: u32) {
+    uxive_quarantine(context, number(None), 0, reason);
+}
+
+/// It has come to rest.
+#[inline(always)]
+pub(crate) fn context_quarantine_end(context: u64) {
+    uxive_quarantine_end(context, number(None), 0);
+}
