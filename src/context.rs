@@ -179,7 +179,7 @@ impl Context {
     /// - `ENOSPC`: the context, the machine or the chip has no more.
     /// - `EDQUOT`: the user has no more interrupts or, for the first one, event queues.
     /// - `ENFILE`: all together have no more of either.
-    /// - `ENODEV`, `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Slot::attach`] and, for the first
+    /// - `ENODEV`, `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first
     ///   interrupt, [`Queue::new`].
     /// - Those of `tell`.
     pub(crate) fn allocate(
@@ -341,7 +341,7 @@ impl Context {
         queue | self.estate.events().poll(file, table)
     }
 
-    /// Copies events to `to`, see [`EventLog::read`].
+    /// Copies events to `to`, see [`EventLog::read`](crate::events::EventLog::read).
     ///
     /// # Errors
     ///

@@ -105,12 +105,8 @@ const INDEX_BITS: u32 = 20;
 /// The index in the number of a record that stands for what comes after all slots.
 const LAST_INDEX: usize = (1 << INDEX_BITS) - 1;
 
-/// Returns the first slot from record number `from` on that `wanted` picks, and its number.
-fn next_slot(
-    shared: &Shared,
-    from: u64,
-    wanted: fn(&SlotRecord) -> bool,
-) -> Option<(u64, SlotRecord)> {
+/// Returns the first slot from record number `from` on, or only that is quarantined, and its number.
+fn next_slot(shared: &Shared, from: u64, quarantined: bool) -> Option<(u64, SlotRecord)> {
     let mut context = shared.registry().next(from >> INDEX_BITS)?;
     let mut index = match context.id() == from >> INDEX_BITS {
         true => from as usize & LAST_INDEX,
@@ -118,17 +114,14 @@ fn next_slot(
     };
 
     loop {
-        while let Some((at, view, quarantined)) = context.next_slot(index) {
+        if let Some((index, view, quarantined)) = context.next_slot(index, quarantined) {
             let record = SlotRecord {
                 context: context.id(),
-                index: at,
+                index,
                 view,
                 quarantined,
             };
-            if wanted(&record) {
-                return Some((context.id() << INDEX_BITS | at as u64, record));
-            }
-            index = at + 1;
+            return Some((context.id() << INDEX_BITS | index as u64, record));
         }
         context = shared.registry().next(context.id() + 1)?;
         index = 0;
@@ -146,7 +139,7 @@ impl Records for Slots {
     const HEADING: &'static str = "context slot offset lisn chip eisn pq eventfd rings state";
 
     fn next(shared: &Shared, from: u64) -> Option<(u64, SlotRecord)> {
-        next_slot(shared, from, |_| true)
+        next_slot(shared, from, false)
     }
 
     fn show(record: &SlotRecord, m: &SeqFile) {
@@ -233,7 +226,7 @@ impl Records for Quarantine {
     const HEADING: &'static str = "context slot lisn vp reason";
 
     fn next(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
-        let slot = next_slot(shared, from, |record| record.quarantined.is_some());
+        let slot = next_slot(shared, from, true);
         let queue = next_queue(shared, from);
 
         // In the order of their numbers.

@@ -310,16 +310,20 @@ impl Estate {
         (slots.iter().count(), slots.0.quarantined)
     }
 
-    /// Tells how a slot stands, the first from `index` on that there is, its index, and what does not
-    /// come to rest if it is quarantined.
-    pub(crate) fn next_slot(&self, index: usize) -> Option<(usize, SlotView, Option<NotQuiet>)> {
+    /// Tells how a slot stands, the first from `index` on that there is, or only that is quarantined,
+    /// its index, and what does not come to rest if it is.
+    pub(crate) fn next_slot(
+        &self,
+        index: usize,
+        quarantined: bool,
+    ) -> Option<(usize, SlotView, Option<NotQuiet>)> {
         let slots = self.slots.lock();
         let mut entries = slots.entries.iter().enumerate().skip(index);
 
         entries.find_map(|(index, entry)| match entry {
-            Entry::Empty => None,
-            Entry::Live(slot) => Some((index, slot.view(), None)),
+            Entry::Live(slot) if !quarantined => Some((index, slot.view(), None)),
             Entry::Quarantined(slot, reason) => Some((index, slot.view(), Some(*reason))),
+            _ => None,
         })
     }
 

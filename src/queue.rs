@@ -31,6 +31,7 @@ use crate::{
             Remaining, //
         },
         lock::SpinLockIrqSave,
+        ratelimit::may_log,
         trace::{
             self,
             Delivery, //
@@ -737,7 +738,12 @@ impl Drop for Queue {
 
         // What can wait has called this before. Freeing the interrupt would wait without an end.
         if !quiet && self.quiesce(LAST_TRIES).is_err() {
-            pr_warn!("an event queue does not come to rest, and is not given back\n");
+            if may_log() {
+                let context = self.context();
+                pr_warn!(
+                    "context {context}: its event queue does not come to rest, and is not given back\n"
+                );
+            }
             self.escalation.leave();
         }
     }

@@ -13,6 +13,7 @@ use crate::{
             FileMapping,
             MappedPages, //
         },
+        ratelimit::may_log,
         trace, //
     },
     layout::Window,
@@ -175,10 +176,12 @@ impl Drop for RetiredSlot {
         }
         self.source.withdraw();
         if self.settle().is_err() {
-            pr_warn!(
-                "interrupt {:#x} does not come to rest, and is not given back\n",
-                self.source.lisn()
-            );
+            if may_log() {
+                let (lisn, context) = (self.source.lisn(), self.queue.context());
+                pr_warn!(
+                    "context {context}: interrupt {lisn:#x} does not come to rest, and is not given back\n"
+                );
+            }
             self.source.keep();
             self.queue.keep();
         }

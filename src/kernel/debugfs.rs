@@ -124,8 +124,11 @@ impl<R: Records> Operations<R> {
         show: Some(Self::show),
     };
 
-    /// What stands for the heading; no record is there.
-    const HEADING: *mut ffi::c_void = core::ptr::without_provenance_mut(1);
+    /// What stands for the heading; no record is there, as each has a size.
+    const HEADING: *mut ffi::c_void = {
+        assert!(size_of::<R::Record>() > 0);
+        core::ptr::without_provenance_mut(1)
+    };
 
     /// # Safety
     ///

@@ -23,19 +23,23 @@ COMPLAINTS = re.compile("|".join([
     r"soft lockup", r"hard LOCKUP", r"blocked for more than", r"\bstall(?:s|ed)?\b.*\b(?:CPU|task|jiffies)",
     r"nobody cared",
 ]))
-QUARANTINES = re.compile(r"is quarantined|does not come to rest")
-INJECTED = "uxive selftest: quarantines are injected"
-NO_MORE_INJECTED = "uxive selftest: no more quarantines are injected"
+# What tests bring about on purpose, and the lines by which they say when. The rest of a report is searched as ever.
+ANNOUNCED = [
+    (re.compile(r"is quarantined|does not come to rest"),
+     "uxive selftest: quarantines are injected", "uxive selftest: no more quarantines are injected"),
+    (re.compile(r"\bCall Trace\b"),  # of the OOM killer
+     "uxive selftest: a cgroup runs out of memory", "uxive selftest: no more cgroup runs out of memory"),
+]
 BEFORE, AFTER = 3, 25
 
 
-def announced(lines):
-    """The numbers of the lines from one that says that quarantines are injected to one that says that no more are."""
+def between(lines, begin, end):
+    """The numbers of the lines from one that has `begin` to one that has `end`."""
     numbers, start = set(), None
     for number, line in enumerate(lines):
-        if INJECTED in line:
+        if begin in line:
             start = number
-        elif NO_MORE_INJECTED in line and start is not None:
+        elif end in line and start is not None:
             numbers.update(range(start, number))
             start = None
     return numbers
@@ -44,11 +48,17 @@ def announced(lines):
 def complaints(text):
     """Stretches of lines, each with a complaint and what stands around it."""
     lines = text.splitlines()
-    excused = announced(lines)
+    announced = [(pattern, between(lines, begin, end)) for pattern, begin, end in ANNOUNCED]
+
+    def complains(number, line):
+        if any(pattern.search(line) and number in numbers for pattern, numbers in announced):
+            return False
+        return COMPLAINTS.search(line) or any(pattern.search(line) for pattern, _ in announced)
+
     found = []
     end = 0
     for number, line in enumerate(lines):
-        if number >= end and (COMPLAINTS.search(line) or number not in excused and QUARANTINES.search(line)):
+        if number >= end and complains(number, line):
             start, end = max(number - BEFORE, end), number + AFTER
             found.append("\n".join(lines[start:end]))
     return found

@@ -85,6 +85,17 @@ class Complaints(unittest.TestCase):
         ]:
             self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
 
+    def test_oom_reports_are_excused_where_they_are_announced(self):
+        begin, end = (f"[    3.1] uxive selftest: {what} cgroup runs out of memory" for what in ("a", "no more"))
+        report = ["[    3.2] limits invoked oom-killer: gfp_mask=0x400dc0", "[    3.2] Call Trace:"]
+        for lines, expected in [
+            ([begin, *report, end], 0),
+            ([begin, *report], 1),
+            ([*report, begin, end], 1),
+            ([begin, "[    3.2] WARNING: mm/memcontrol.c:1", "[    3.2] Call Trace:", end], 1),
+        ]:
+            self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
+
     def test_one_report_is_one_stretch(self):
         self.assertEqual(len(complaints("\n".join(COMPLAINTS[:10]))), 1)
 

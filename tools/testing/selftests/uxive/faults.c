@@ -258,7 +258,7 @@ TEST_F(faults, set_fd_keeps_the_old_eventfd)
 
 TEST_F(faults, free_needs_no_memory)
 {
-	/* How the kernel takes a descriptor out of its table is not asked, hardware by `quarantine`. */
+	/* The way of a descriptor out of its table is not asked. Hardware is: quarantine.c. */
 	ASSERT_TRUE(select_faults(USER_COPY));
 	ASSERT_EQ(0, ux_fill(self->fd, 1));
 	while (next_fault(&self->steps)) {

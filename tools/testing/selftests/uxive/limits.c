@@ -918,6 +918,8 @@ TEST_F_TIMEOUT(limits, memory_is_charged_to_the_cgroup_of_the_caller, LONG_TEST)
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, count);
 
+	/* What the OOM killer reports is no complaint then. */
+	ASSERT_TRUE(log_line("uxive selftest: a cgroup runs out of memory"));
 	child = fork();
 	if (!child)
 		_exit(fill_cgroup(count));
@@ -942,6 +944,7 @@ TEST_F_TIMEOUT(limits, memory_is_charged_to_the_cgroup_of_the_caller, LONG_TEST)
 	}
 	fd = child_status(child);
 	EXPECT_TRUE(fd == -SIGKILL || fd == ENOMEM) TH_LOG("status %d", fd);
+	log_line("uxive selftest: no more cgroup runs out of memory");
 	EXPECT_TRUE(becomes(limit_get("queues"), 0));
 	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
 

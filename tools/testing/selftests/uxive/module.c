@@ -153,7 +153,7 @@ TEST_F(module, what_is_quarantined_is_waited_for)
 	lisn = rung_and_closed(0);
 	ASSERT_NE(0, lisn);
 
-	ASSERT_TRUE(announce(QUARANTINES));
+	ASSERT_TRUE(log_line(QUARANTINES));
 	/* A slot by its ESB and by its events, the queue by its escalation twice. */
 	for (int step = 1; step <= 4; step++) {
 		ASSERT_TRUE(prepare_faults());
@@ -164,7 +164,7 @@ TEST_F(module, what_is_quarantined_is_waited_for)
 		EXPECT_EQ(irqs, linux_irqs());
 		EXPECT_EQ(lisn, rung_and_closed(0)) TH_LOG("step %d", step);
 	}
-	announce(NO_MORE_QUARANTINES);
+	log_line(NO_MORE_QUARANTINES);
 }
 
 /* How many lines of /proc/interrupts are of a context. */
@@ -175,7 +175,7 @@ static int interrupts_of_contexts(void)
 	int count = 0;
 
 	while (file && fgets(line, sizeof(line), file))
-		count += strstr(line, " uxive-") != NULL;
+		count += !!strstr(line, " uxive-");
 	if (file)
 		fclose(file);
 	return file ? count : -1;
@@ -192,7 +192,7 @@ TEST_F_TIMEOUT(module, what_does_not_come_to_rest_is_left_to_the_hardware, LONG_
 	irqs = linux_irqs();
 	first = rung_and_closed(0);
 	ASSERT_EQ(0, interrupts_of_contexts());
-	ASSERT_TRUE(announce(QUARANTINES));
+	ASSERT_TRUE(log_line(QUARANTINES));
 	ASSERT_TRUE(prepare_faults());
 	ASSERT_TRUE(select_faults(DRIVER));
 	fd = ux_open();
@@ -208,7 +208,7 @@ TEST_F_TIMEOUT(module, what_does_not_come_to_rest_is_left_to_the_hardware, LONG_
 	ASSERT_TRUE(becomes(unload(), 0));
 	EXPECT_EQ(1, logged(QUARANTINES, "queue does not come to rest, and is not given back"));
 	EXPECT_EQ(2, logged(QUARANTINES, "does not come to rest, and is not given back"));
-	announce(NO_MORE_QUARANTINES);
+	log_line(NO_MORE_QUARANTINES);
 	/* The Linux interrupt is there, switched off, with a name that can be read. */
 	EXPECT_EQ(irqs + 1, linux_irqs());
 	EXPECT_EQ(1, interrupts_of_contexts());
@@ -219,9 +219,8 @@ TEST_F_TIMEOUT(module, what_does_not_come_to_rest_is_left_to_the_hardware, LONG_
 	for (int n = 0; n < 100; n++) {
 		fd = ux_open();
 		ASSERT_EQ(0, ux_fill(fd, 300));
-		for (int slot = 0; slot < 300; slot++) {
+		for (int slot = 0; slot < 300; slot++)
 			ASSERT_EQ(0, ux_bind(fd, slot_offset(slot), efd));
-		}
 		page = ux_map(fd, IRQ_BASE, STRIDE);
 		ring(page);
 		ASSERT_EQ(1, event_wait(efd));

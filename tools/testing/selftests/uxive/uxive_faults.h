@@ -117,7 +117,7 @@ static inline bool prepare_faults(void)
 	       write_file(FAIL_PAGE_ALLOC, "min-order", "0");
 }
 
-/* Until this is called with @times 0, that many steps of the driver fail, in whatever task; -1: all. */
+/* So many steps of the driver fail from now on, in whatever task; -1: all. */
 static inline bool fail_all(int times)
 {
 	char text[16];
@@ -155,14 +155,9 @@ static inline int debug_lines(const char *table, const char *start, char *line, 
 	return count;
 }
 
-/* Lines for the log: the testbed takes a quarantine that is not between them for a complaint. */
+/* Lines for the log. What is not between them, the testbed takes for a complaint. */
 #define QUARANTINES		"uxive selftest: quarantines are injected"
 #define NO_MORE_QUARANTINES	"uxive selftest: no more quarantines are injected"
-
-static inline bool announce(const char *what)
-{
-	return write_file("/dev", "kmsg", what);
-}
 
 /* Lines of the kernel's log since the last one that has @mark, that have @text. */
 static inline int logged(const char *mark, const char *text)

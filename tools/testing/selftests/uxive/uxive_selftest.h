@@ -473,6 +473,16 @@ static inline int child_status(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+/* Writes a line to the kernel's log. */
+static inline bool log_line(const char *line)
+{
+	int fd = open("/dev/kmsg", O_WRONLY);
+	bool done = write(fd, line, strlen(line)) == (ssize_t)strlen(line);
+
+	close(fd);
+	return done;
+}
+
 /* Modules: 0 or a negative errno. */
 
 static inline int module_load(const char *path)
