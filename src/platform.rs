@@ -261,11 +261,19 @@ impl Pool {
         self.chips.iter_mut().find_map(|chip| chip.spares.pop())
     }
 
-    /// Takes a spare source of `chip`, or else one from OPAL.
-    fn take(&mut self, chip: ChipId) -> Result<SpareSource, Refusal> {
-        match self.chip(chip).ok_or(ENODEV)?.spares.pop() {
+    /// Takes a spare source of `chip`, or else one from OPAL, and has `low` called if there are few
+    /// left.
+    #[inline]
+    fn take(&mut self, id: ChipId, low: impl FnOnce()) -> Result<SpareSource, Refusal> {
+        let chip = self.chip(id).ok_or(ENODEV)?;
+        let spare = chip.spares.pop();
+
+        if chip.spares.len() < SPARES_LOW {
+            low();
+        }
+        match spare {
             Some(spare) => Ok(spare),
-            None => self.allocate(chip.0),
+            None => self.allocate(id.0),
         }
     }
 
@@ -531,14 +539,7 @@ impl Platform {
             return pool.allocate(extra::OPAL_XIVE_ANY_CHIP);
         };
 
-        let taken = pool.take(own);
-        if pool
-            .chip(own)
-            .is_some_and(|own| own.spares.len() < SPARES_LOW)
-        {
-            self.sources.queue();
-        }
-        match taken {
+        match pool.take(own, || self.sources.queue()) {
             Err(_) if chip.is_none() => match pool.take_any_spare() {
                 Some(spare) => Ok(spare),
                 None => pool.allocate(extra::OPAL_XIVE_ANY_CHIP),

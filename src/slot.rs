@@ -170,6 +170,7 @@ fn esb_pages(index: usize) -> Option<Range<u64>> {
 }
 
 impl Drop for RetiredSlot {
+    #[inline]
     fn drop(&mut self) {
         if self.settled {
             return;

@@ -186,8 +186,11 @@ impl<P: UserPages, const N: usize> Deref for MappedPages<P, N> {
 }
 
 impl<P: UserPages, const N: usize> Drop for MappedPages<P, N> {
+    #[inline]
     fn drop(&mut self) {
-        self.withdraw();
+        if self.mapping.is_some() {
+            self.withdraw();
+        }
     }
 }
 
