@@ -59,7 +59,7 @@ impl Records for Contexts {
     type Source = Shared;
     type Record = Registered;
 
-    const HEADING: &'static str = "context pid uid state drain irqs quarantined comm";
+    const HEADING: &'static str = "context pid uid state drain irqs quarantined max-irqs comm";
 
     fn next(shared: &Shared, from: u64) -> Option<(u64, Registered)> {
         let context = shared.registry().next(from)?;
@@ -79,10 +79,11 @@ impl Records for Contexts {
             Some(true) => "user",
         };
         let (irqs, quarantined) = context.counts();
+        let max_irqs = context.account().quota().max_irqs_per_context();
 
         seq_print!(
             m,
-            "{} {} {} {state} {drain} {irqs} {quarantined} {}\n",
+            "{} {} {} {state} {drain} {irqs} {quarantined} {max_irqs} {}\n",
             context.id(),
             opener.pid,
             opener.uid.into_uid_in_current_ns(),

@@ -26,7 +26,8 @@ enum {
 static const struct table {
 	const char *name, *heading, *columns;
 } tables[] = {
-	{ "contexts", "context pid uid state drain irqs quarantined comm\n", "NNNWWNNR" },
+	{ "contexts", "context pid uid state drain irqs quarantined max-irqs comm\n",
+	  "NNNWWNNNR" },
 	{ "slots", "context slot offset lisn chip eisn pq eventfd rings state\n", "NNXXNNPWnW" },
 	{ "queues", "context vp drain armed index generation high-water deferred\n", "NXWWnnnn" },
 	{ "quarantine", "context slot lisn vp reason\n", "NnxxR" },
@@ -365,7 +366,8 @@ TEST_F(debugfs, a_context_is_shown_with_who_opened_it)
 		EXPECT_COLUMN(&row, 4, i ? "kernel" : "-");
 		EXPECT_EQ((long)i, number(&row, 5));
 		EXPECT_EQ(0, number(&row, 6));
-		EXPECT_COLUMN(&row, 7, names[i].shown);
+		EXPECT_EQ((long)SLOTS, number(&row, 7));
+		EXPECT_COLUMN(&row, 8, names[i].shown);
 		EXPECT_EQ((int)i, lines_of("slots", owner.context));
 		EXPECT_EQ(i ? 1 : 0, lines_of("queues", owner.context));
 		EXPECT_EQ(0, owner_end(&owner));
@@ -461,6 +463,7 @@ TEST_F(kernel, slots_are_those_that_the_program_has)
 	EXPECT_EQ(getpid(), number(&row, 1));
 	EXPECT_EQ(0, number(&row, 2));
 	EXPECT_EQ((long)info.irqs, number(&row, 5));
+	EXPECT_EQ((long)info.max_irqs, number(&row, 7));
 	for (int i = 0; i < IRQS - 1; i++) {
 		int slot = i < 7 ? i : i + 1;
 

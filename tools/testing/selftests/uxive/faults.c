@@ -28,6 +28,7 @@ struct steps {
 FIXTURE(faults) {
 	int fd;
 	int irqs, events;
+	long vp;
 	struct steps steps;
 };
 
@@ -40,6 +41,8 @@ FIXTURE_SETUP(faults)
 	ASSERT_TRUE(select_faults(MEMORY | USER_COPY | DRIVER));
 	self->irqs = linux_irqs();
 	self->events = events_in_use();
+	self->vp = lowest_vp();
+	ASSERT_LT(0, self->vp);
 	self->steps.nth = open("/proc/thread-self/fail-nth", O_RDWR);
 	ASSERT_LE(0, self->steps.nth);
 	self->fd = ux_open();
@@ -53,6 +56,11 @@ FIXTURE_TEARDOWN(faults)
 	select_faults(0);
 	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
 	EXPECT_TRUE(becomes(events_in_use(), self->events));
+	/* Nothing is left, neither here nor with firmware. */
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
+	EXPECT_EQ(0, all_irqs());
+	EXPECT_EQ(self->vp, lowest_vp());
 }
 
 /* Before the call: its next step is to fail; false once it has no more. */
@@ -269,6 +277,36 @@ TEST_F(faults, free_needs_no_memory)
 		ASSERT_EQ(0, ret ? 0 : ux_fill(self->fd, 1));
 	}
 	EXPECT_FAULTS(OCXL_IOCTL_IRQ_FREE, EFAULT);
+}
+
+TEST_F(faults, read_loses_no_event)
+{
+	struct uxive_event event;
+	__u64 offset;
+	int ret;
+
+	/* Something to read: that there is no VP. */
+	ASSERT_TRUE(select_faults(DRIVER));
+	for (int nth = 1; nth < MAX_STEPS; nth++) {
+		arm(self->steps.nth, nth);
+		ret = ux_alloc(self->fd, &offset);
+		ASSERT_TRUE(disarm(self->steps.nth)) TH_LOG("no step is ENOSPC");
+		if (ret == -ENOSPC)
+			break;
+		if (!ret) {
+			close(self->fd);
+			self->fd = ux_open();
+		}
+	}
+	ASSERT_TRUE(select_faults(MEMORY | USER_COPY | DRIVER));
+	while (next_fault(&self->steps)) {
+		ret = read(self->fd, &event, sizeof(event)) < 0 ? -errno : 0;
+		end_fault(&self->steps, ret);
+		EXPECT_EQ(!!ret, poll(&(struct pollfd){ .fd = self->fd, .events = POLLIN }, 1, 0));
+	}
+	EXPECT_FAULTS(read, EFAULT);
+	EXPECT_EQ(UXIVE_EVENT_EXHAUSTED, event.header.type);
+	EXPECT_EQ(UXIVE_RESOURCE_VP, event.exhausted.resource);
 }
 
 TEST_F(faults, mmap_is_enomem)

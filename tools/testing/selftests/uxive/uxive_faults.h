@@ -155,6 +155,20 @@ static inline int debug_lines(const char *table, const char *start, char *line, 
 	return count;
 }
 
+/* The VP of a context that is set up now: the lowest that firmware has left. */
+static inline long lowest_vp(void)
+{
+	char start[32], line[256];
+	int fd = ux_open();
+	long vp = -1;
+
+	snprintf(start, sizeof(start), "%ld ", ux_context(fd));
+	if (!ux_fill(fd, 1) && debug_lines("queues", start, line, sizeof(line)) == 1)
+		sscanf(line, "%*u %lx", &vp);
+	close(fd);
+	return vp;
+}
+
 /* Lines for the log. What is not between them, the testbed takes for a complaint. */
 #define QUARANTINES		"uxive selftest: quarantines are injected"
 #define NO_MORE_QUARANTINES	"uxive selftest: no more quarantines are injected"
