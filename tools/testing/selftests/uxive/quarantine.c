@@ -180,7 +180,7 @@ static bool close_fails(int nth, int fd, int step)
 
 TEST_F_TIMEOUT(quarantine, a_context_is_closed_although_it_does_not_come_to_rest, LONG_TEST)
 {
-	int step = 1, queues = 0;
+	int step = 1, queues = 0, tries = 0;
 
 	for (;; step++) {
 		struct bells bells;
@@ -198,7 +198,13 @@ TEST_F_TIMEOUT(quarantine, a_context_is_closed_although_it_does_not_come_to_rest
 			EXPECT_EQ(0, debug_lines("contexts", start, NULL, 0));
 			break;
 		}
-		ASSERT_EQ(1, debug_lines("contexts", start, line, sizeof(line)));
+		if (debug_lines("contexts", start, line, sizeof(line)) != 1) {
+			/* It was tried again before that was to fail, too. */
+			ASSERT_GT(20, tries++);
+			ASSERT_TRUE(fail_all(0));
+			step--;
+			continue;
+		}
 		EXPECT_TRUE(strstr(line, " closing kernel 0 ")) TH_LOG("%s", line);
 		ASSERT_EQ(1, debug_lines("quarantine", start, line, sizeof(line)));
 		queues += !!strstr(line, "its escalation does not come to rest");
@@ -216,7 +222,7 @@ TEST_F_TIMEOUT(quarantine, a_context_is_closed_although_it_does_not_come_to_rest
 
 TEST_F_TIMEOUT(quarantine, a_user_drained_context_is_closed_too, LONG_TEST)
 {
-	int step = 1;
+	int step = 1, tries = 0;
 
 	for (;; step++) {
 		struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
@@ -227,7 +233,11 @@ TEST_F_TIMEOUT(quarantine, a_user_drained_context_is_closed_too, LONG_TEST)
 		ASSERT_EQ(0, ux_fill(fd, IRQS));
 		if (!close_fails(self->nth, fd, step))
 			break;
-		EXPECT_EQ(1, debug_lines("quarantine", "", NULL, 0));
+		if (debug_lines("quarantine", "", NULL, 0) != 1) {
+			/* As above. */
+			ASSERT_GT(20, tries++);
+			step--;
+		}
 		ASSERT_TRUE(fail_all(0));
 		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
 	}
