@@ -42,7 +42,6 @@ use kernel::{
 };
 
 mod context;
-#[cfg(CONFIG_DEBUG_FS)]
 mod debug;
 mod estate;
 mod events;
@@ -138,7 +137,6 @@ static ATTRIBUTES: [Attribute<ContextFile>; 7] = [
 
 #[pin_data]
 struct Uxive {
-    #[cfg(CONFIG_DEBUG_FS)]
     _debug: debug::DebugFiles,
     #[pin]
     _device: MiscRegistration<ContextFile>,
@@ -159,7 +157,6 @@ impl kernel::InPlaceModule for Uxive {
             // First, since what follows can be made to fail.
             _faults: FaultControl::new(c"fail_uxive"),
             _device <- MiscRegistration::new(options, &ATTRIBUTES, Shared::new()?),
-            #[cfg(CONFIG_DEBUG_FS)]
             _debug: debug::DebugFiles::new(_device.device()),
         }? Error)
     }

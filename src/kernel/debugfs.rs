@@ -8,6 +8,7 @@
 //! C headers: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h),
 //! [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
+use super::bindings as extra;
 use core::marker::PhantomData;
 use kernel::{
     bindings,
@@ -68,10 +69,8 @@ impl<S: Send + Sync + 'static> DebugDir<S> {
     /// Makes the directory `name` at the top of debugfs.
     pub(crate) fn new(name: &'static CStr, source: Arc<S>) -> Self {
         Self {
-            // SAFETY: The name is NUL-terminated, and a null parent is the top.
-            dentry: unsafe {
-                bindings::debugfs_create_dir(name.as_char_ptr(), core::ptr::null_mut())
-            },
+            // SAFETY: The name is NUL-terminated.
+            dentry: unsafe { extra::uxive_debugfs_create_dir(name.as_char_ptr()) },
             source,
         }
     }
@@ -82,12 +81,10 @@ impl<S: Send + Sync + 'static> DebugDir<S> {
         // on. The source lives until the file is removed with the directory, and is what the
         // operations expect.
         unsafe {
-            bindings::debugfs_create_file_full(
+            extra::uxive_debugfs_create_file(
                 name.as_char_ptr(),
-                0o400,
                 self.dentry,
-                Arc::as_ptr(&self.source).cast_mut().cast(),
-                core::ptr::null(),
+                Arc::as_ptr(&self.source).cast(),
                 &Operations::<R>::FILE,
             )
         };
@@ -98,7 +95,7 @@ impl<S> Drop for DebugDir<S> {
     fn drop(&mut self) {
         // SAFETY: Ours by the type invariants; the function ignores errors. It waits for whoever is
         // reading a file, and nobody can read afterwards.
-        unsafe { bindings::debugfs_remove(self.dentry) };
+        unsafe { extra::uxive_debugfs_remove(self.dentry) };
     }
 }
 

@@ -53,6 +53,6 @@ impl FaultControl {
 impl Drop for FaultControl {
     fn drop(&mut self) {
         // SAFETY: Ours by the type invariants; the function ignores errors.
-        unsafe { bindings::debugfs_remove(self.dentry) };
+        unsafe { extra::uxive_debugfs_remove(self.dentry) };
     }
 }

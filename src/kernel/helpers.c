@@ -3,6 +3,7 @@
  * What the kernel offers only as an inline function or a macro, which Rust
  * cannot call.
  */
+#include <linux/debugfs.h>
 #include <linux/fault-inject.h>
 #include <linux/fs.h>
 #include <linux/io.h>
@@ -85,6 +86,26 @@ bool uxive_may_log(void)
 				      DEFAULT_RATELIMIT_BURST);
 
 	return __ratelimit(&state);
+}
+
+/* Where there is no debugfs, this and the next two are inline and do nothing. */
+struct dentry *uxive_debugfs_create_dir(const char *name)
+{
+	return debugfs_create_dir(name, NULL);
+}
+
+/* A file for root to read; @data is handed to its open callback. */
+struct dentry *uxive_debugfs_create_file(const char *name,
+					 struct dentry *parent,
+					 const void *data,
+					 const struct file_operations *fops)
+{
+	return debugfs_create_file(name, 0400, parent, (void *)data, fops);
+}
+
+void uxive_debugfs_remove(struct dentry *dentry)
+{
+	debugfs_remove(dentry);
 }
 
 /* The initializer is a macro, and what it initializes is empty if not configured. */

@@ -9,6 +9,7 @@ extern const int uxive_iocb_nowait;
 
 struct dentry;
 struct device_node;
+struct file_operations;
 struct vm_area_struct;
 
 void uxive_vma_set_pfnmap(struct vm_area_struct *vma);
@@ -20,6 +21,12 @@ void uxive_out_be64(void *addr, u64 val);
 void uxive_of_node_put(struct device_node *node);
 void uxive_get_current_comm(char *comm);
 bool uxive_may_log(void);
+struct dentry *uxive_debugfs_create_dir(const char *name);
+struct dentry *uxive_debugfs_create_file(const char *name,
+					 struct dentry *parent,
+					 const void *data,
+					 const struct file_operations *fops);
+void uxive_debugfs_remove(struct dentry *dentry);
 bool uxive_should_fail(void);
 struct dentry *uxive_create_fault_attr(const char *name);
 

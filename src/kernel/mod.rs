@@ -8,7 +8,6 @@
 pub(crate) mod attribute;
 pub(crate) mod bindings;
 pub(crate) mod cpuhp;
-#[cfg(CONFIG_DEBUG_FS)]
 pub(crate) mod debugfs;
 pub(crate) mod eventfd;
 pub(crate) mod fault;
