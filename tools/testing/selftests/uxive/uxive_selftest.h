@@ -242,40 +242,37 @@ static inline int ux_count(int fd)
 	return ux_irqs(fd, NULL, 0);
 }
 
+/* The number that fdinfo of a context has behind @key; -1 if it has none. */
+static inline long fdinfo_number(int fd, const char *key)
+{
+	char path[64], line[256];
+	size_t len = strlen(key);
+	long number = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, len) && line[len] == ':')
+			number = atol(line + len + 1);
+	if (file)
+		fclose(file);
+	return number;
+}
+
 /*
  * How often the kernel's drain of a context was continued outside hard
  * interrupt context; -1 if fdinfo does not say.
  */
 static inline long ux_deferred(int fd)
 {
-	char path[64], line[256];
-	long count = -1;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "uxive-deferred:\t%ld", &count) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return count;
+	return fdinfo_number(fd, "uxive-deferred");
 }
 
 /* The number of a context, as debugfs and /proc/interrupts have it; -1 if that is not told. */
 static inline long ux_context(int fd)
 {
-	char path[64], line[256];
-	long id = -1;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file))
-		sscanf(line, "uxive-context:\t%ld", &id);
-	if (file)
-		fclose(file);
-	return id;
+	return fdinfo_number(fd, "uxive-context");
 }
 
 static inline long clock_ms(void)
