@@ -2,9 +2,11 @@
 
 //! uxive: user-space interrupts for POWER's XIVE.
 //!
-//! The module and the device `/dev/uxive`. Calls go one way: an ioctl or a fault (`ioctl`) comes
-//! to the context of the open file (`context`), which has slots (`slot`), each of which owns an
-//! interrupt of the machine (`platform`).
+//! The module and the device `/dev/uxive`. Calls go one way: an ioctl (`ioctl`), a fault or a read
+//! comes to the context of the open file (`context`). What that has is its estate (`estate`): an event
+//! queue (`queue`), slots (`slot`), each of which owns an interrupt of the machine (`platform`), and
+//! what there is to tell the program (`events`). All are in the registry (`registry`), which keeps
+//! what hardware does not let go of, and charged to their user (`quota`); root sees them (`debug`).
 
 use crate::{
     context::{
