@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is built from this tree: the driver (out of tree, and as drivers/misc/uxive), test modules, the library, programs.
+"""What is built from this tree: the driver (out of tree, and as drivers/misc/uxive), test modules, the library, programs,
+the model of an accelerator.
 
 Sources are copied to where they are built, by content: a fresh clone of the same content builds nothing again, and a
 file with an older date but other content is seen. A directory that is built in has two marks: `.made` holds the hash
@@ -22,8 +23,11 @@ MODULES = REPO / "tools/testing/modules"
 LIBRARY = REPO / "tools/uxive/src/lib.rs"
 LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
 RUST = ["--edition=2021", "-O", "-Dwarnings"]
-# Of the driver and of the library, for programs.
-HEADERS = ["include/uapi", "tools/uxive/include"]
+# Of the driver, of the library and of the accelerator's model, for programs.
+HEADERS = ["include/uapi", "tools/uxive/include", "tools/afu-model/include"]
+MODEL = REPO / "tools/afu-model/src/main.rs"
+MODEL_OPTIONS = ["--crate-name=afu_model"]
+LIBC_OPTIONS = ["--crate-name=libc", "--crate-type=rlib", "--edition=2021", "-O", "--cap-lints=allow", '--cfg=feature="std"']
 CROSS = ["powerpc64le-linux-gnu-gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -209,3 +213,31 @@ class LibraryTests(Made):
         """What runs them."""
         return [[self.program, "--test-threads=1"],
                 ["rustdoc", "--test", "--edition=2021", *LIBRARY_OPTIONS, f"--extern=uxive={self.library}", LIBRARY]]
+
+
+class AfuModel(Made):
+    """The model of an accelerator, for this machine, and its unit tests.
+
+    Its one crate, libc, is that with which Rust's own library is built. What cargo would tell it about the compiler
+    it can do without.
+    """
+
+    def __init__(self):
+        super().__init__(BUILD / "afu-model", "building the AFU model", "afu-model.log", files(REPO, ["tools/afu-model/src"]),
+                         rust.version(), *RUST, *MODEL_OPTIONS, *LIBC_OPTIONS)
+        self.libc = self.path / "liblibc.rlib"
+        self.program = self.path / "afu-model"
+        self.tests = self.path / "tests"
+
+    def options(self):
+        return [*MODEL_OPTIONS, f"--extern=libc={self.libc}"]
+
+    def make(self, step):
+        libc = rust.Crate("vendor/libc-*").manifest().parent / "src/lib.rs"
+        step.run(["rustc", *LIBC_OPTIONS, libc, "-o", self.libc])
+        for kind, out in ([], self.program), (["--test"], self.tests):
+            step.run(["rustc", *RUST, *self.options(), *kind, MODEL, "-o", out])
+
+    def commands(self):
+        """What runs its tests."""
+        return [[self.tests]]

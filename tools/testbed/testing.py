@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import ktap
 from console import complaints
-from driver import InTree, LibraryTests, Programs, out_of_tree, test_modules
+from driver import AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_modules
 from guest import GUEST, Hung, Machine, initramfs, job, new_token, tracers
 from kernel import HERE, Kernel, Source
 from ktap import FAILED, PASSED
@@ -154,8 +154,8 @@ def unit_tests():
     return results.results
 
 
-def library_tests(tests):
-    """The library's own tests, and the examples in its documentation."""
+def rust_tests(tests):
+    """What runs on the host and speaks as Rust's own tests do, examples in documentation among them."""
     found = []
     for command in tests.commands():
         done = subprocess.run(command, capture_output=True, text=True)
@@ -268,14 +268,14 @@ def test(only=None):
     programs = Programs(wanted[0].kernel if wanted else base)
     modules = test_modules(debug) if any(each.kernel is debug for each in wanted) else []
     in_tree = InTree(base, "m")
-    library = LibraryTests()
+    model = AfuModel()
+    rusttests = {"library": LibraryTests(), "afu_model": model}
     needed = list(wanted)
     if wanted:
         needed += [programs, *modules]
     if any(suite.kind == "build" for suite in suites):
         needed += [configurations["debug"], configurations["debug-builtin"], in_tree]
-    if any(suite.kind == "rusttest" for suite in suites):
-        needed.append(library)
+    needed += [rusttests[suite.name] for suite in suites if suite.kind == "rusttest"]
 
     (BUILD / "test.json").unlink(missing_ok=True)
     results = Results()
@@ -288,7 +288,7 @@ def test(only=None):
                 if suite.kind == "build":
                     found = build_suite(configurations["debug"].module, configurations["debug-builtin"].builtin, in_tree)
                 elif suite.kind == "rusttest":
-                    found = library_tests(library)
+                    found = rust_tests(rusttests[suite.name])
                 else:
                     found = unit_tests()
                 show(found)

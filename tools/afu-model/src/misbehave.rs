@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a test can have the model do wrong, asked for by the global MMIO, and what of that is to
+//! come. The engine looks here where it could go wrong.
+
+use std::{
+    collections::{
+        HashMap,
+        HashSet, //
+    },
+    sync::atomic::Ordering::{
+        Acquire,
+        Relaxed,
+        Release, //
+    },
+    time::Duration, //
+};
+
+use crate::{
+    layout::{
+        global,
+        Layout,
+        DESCRIPTOR_SIZE,
+        FLAGS,
+        GLOBAL, //
+    },
+    sys::Memory, //
+};
+
+/// A test may be wrong about how long it means.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What the engine has to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Raise this entry of the message store.
+    Raise(usize),
+    /// Look again which detaches are asked for.
+    Detach,
+    /// Answer nothing for some time.
+    Vanish(Duration),
+}
+
+#[derive(Default)]
+pub(crate) struct Misbehaviour {
+    go: u32,
+    /// The entry of the store that is raised without pause.
+    pub(crate) storm: Option<usize>,
+    /// Context → the entry to raise behind its next detach.
+    pub(crate) late: HashMap<usize, usize>,
+    /// Contexts whose detach is not confirmed.
+    pub(crate) no_detach: HashSet<usize>,
+    /// For how long to vanish in the middle of the next copy.
+    pub(crate) vanish_half: Option<Duration>,
+}
+
+impl Misbehaviour {
+    /// Looks whether a test asks for something. The answer is given here, before it is done:
+    /// who vanishes could not give it.
+    pub(crate) fn look(&mut self, memory: &Memory, layout: &Layout) -> Option<Act> {
+        let go = memory.u32(GLOBAL + global::GO).load(Acquire);
+
+        if go == self.go {
+            return None;
+        }
+        self.go = go;
+        let act = self.take(memory, layout);
+        memory.u32(GLOBAL + global::GO_DONE).store(go, Release);
+        act
+    }
+
+    fn take(&mut self, memory: &Memory, layout: &Layout) -> Option<Act> {
+        let argument = memory.u64(GLOBAL + global::ARGUMENT).load(Relaxed);
+        let argument2 = memory.u64(GLOBAL + global::ARGUMENT2).load(Relaxed);
+        let within = |limit| usize::try_from(argument).ok().filter(|&it| it < limit);
+        let time = Duration::from_millis(argument).min(LONGEST);
+
+        match memory.u32(GLOBAL + global::MISBEHAVE).load(Relaxed) {
+            1 => return within(layout.entries()).map(Act::Raise),
+            2 => self.storm = within(layout.entries()),
+            3 => self.storm = None,
+            4 => {
+                if let Some(context) = within(layout.contexts()) {
+                    self.late
+                        .extend(layout.entry(context, argument2).map(|it| (context, it)));
+                }
+            }
+            5 => self.no_detach.extend(within(layout.contexts())),
+            6 => {
+                self.no_detach.clear();
+                return Some(Act::Detach);
+            }
+            7 => return Some(Act::Vanish(time)),
+            8 => self.vanish_half = Some(time),
+            9 => memory.write(0, &garbage(argument)),
+            10 => memory.write(0, &layout.descriptor()),
+            11 => memory.u32(FLAGS).store(0, Relaxed),
+            _ => {}
+        }
+        None
+    }
+
+    /// The AFU is reset: what is to come does not come. What does not work still does not.
+    pub(crate) fn reset(&mut self) {
+        self.storm = None;
+        self.late.clear();
+        self.vanish_half = None;
+    }
+}
+
+/// Pseudo-random bytes, by SplitMix64.
+fn garbage(mut seed: u64) -> [u8; DESCRIPTOR_SIZE] {
+    let mut bytes = [0; DESCRIPTOR_SIZE];
+
+    for chunk in bytes.chunks_exact_mut(8) {
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = seed;
+        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        chunk.copy_from_slice(&(word ^ word >> 31).to_le_bytes());
+    }
+    bytes
+}
