@@ -70,7 +70,8 @@ help:
 	@echo '                        make turns any failure into its own status 2, while'
 	@echo '                        tools/testbed/testbed run PROG ARGS returns the program'"'"'s'
 	@echo '  make shell            a console in the machine, driver and programs at hand'
-	@echo '    KERNEL=base|debug|bench CPUS=2 MACHINE=powernv9|powernv10 for these three'
+	@echo '    KERNEL=base|debug|bench CPUS=2 MACHINE=powernv9|powernv10 for these two and demo'
+	@echo '    AFUS=32x63[,23x89]  their model accelerators: contexts x message slots; 0: none'
 	@echo '  make build            builds all without running it'
 	@echo '  make lint             rustfmt, clippy, rustdoc, checkpatch, shellcheck, warnings,'
 	@echo '                        and a test for every documented errno'
@@ -87,6 +88,7 @@ export UXIVE_ARGS = $(value ARGS)
 export UXIVE_KERNEL = $(KERNEL)
 export UXIVE_CPUS = $(CPUS)
 export UXIVE_MACHINE = $(MACHINE)
+export UXIVE_AFUS = $(AFUS)
 export UXIVE_PROFILE = $(PROFILE)
 
 bench build demo shell lint distclean:

@@ -13,6 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from afu import Accelerators
 from steps import BUILD, CACHE, Failed, LOGS, REPO, shown
 
 GUEST = REPO / "tools/testbed/guest"
@@ -73,7 +74,8 @@ def events(buffer, token):
 
 
 class Machine:
-    def __init__(self, name, kernel, image, append="", cpus=None, machine=None):
+    def __init__(self, name, kernel, image, append="", cpus=None, machine=None, accelerators=None):
+        self.accelerators = accelerators or Accelerators(name, None, [])
         self.console_log = LOGS / f"{name}.console"
         self.output_log = LOGS / f"{name}.output"
         self.qemu_log = LOGS / f"{name}.qemu"
@@ -82,20 +84,25 @@ class Machine:
                         "-append", f"console=hvc0 panic=-1 {append}".strip(),
                         "-device", "virtio-serial-pci,bus=pcie.5",
                         "-chardev", f"file,id=output,path={self.output_log}",
-                        "-device", "virtserialport,chardev=output,name=uxive"]
+                        "-device", "virtserialport,chardev=output,name=uxive", *self.accelerators.options()]
         LOGS.mkdir(parents=True, exist_ok=True)
         for log in (self.console_log, self.output_log, self.qemu_log):
             log.write_bytes(b"")
 
     def interactive(self):
         """The console on the terminal, until the machine is off. Returns QEMU's exit status."""
-        return subprocess.run([*self.command, "-chardev", "stdio,id=console,mux=on,signal=off",
-                               "-serial", "chardev:console", "-mon", "chardev=console"]).returncode
+        with self.accelerators:
+            return subprocess.run([*self.command, "-chardev", "stdio,id=console,mux=on,signal=off",
+                                   "-serial", "chardev:console", "-mon", "chardev=console"]).returncode
 
     def run(self, token, silence=None, total=None, boot=300):
         """Yields the events of the run. Raises Hung, with the machine killed, if it says nothing at all for `silence`
-        seconds, runs for `total` seconds, takes more than `boot` seconds to its first job, or ends before its jobs."""
-        token = token.encode()
+        seconds, runs for `total` seconds, takes more than `boot` seconds to its first job, or ends before its jobs; or if
+        one of its accelerators fails."""
+        with self.accelerators:
+            yield from self.watch(token.encode(), silence, total, boot)
+
+    def watch(self, token, silence, total, boot):
         with self.qemu_log.open("wb") as log:
             process = subprocess.Popen([*self.command, "-chardev", f"file,id=console,path={self.console_log}",
                                         "-serial", "chardev:console", "-monitor", "none"],
@@ -116,6 +123,10 @@ class Machine:
                     now = time.monotonic()
                     if read or size != self.console_log.stat().st_size:
                         heard, size = now, self.console_log.stat().st_size
+                    # When it is over they are about to end, too.
+                    failed = self.accelerators.complaint(wait=1 if over else 0)
+                    if failed:
+                        raise Hung(failed)
                     if over:
                         break
                     if silence and now - heard > silence:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import lint
 import testing
+from afu import Accelerators, parse
 from console import complaints
-from driver import InTree, Programs, out_of_tree, test_modules
+from driver import AfuModel, InTree, Programs, out_of_tree, test_modules
 from guest import Hung, Machine, initramfs, job, new_token, program_files, tracers
 from kernel import FRAGMENTS, Kernel, Source
 from steps import BUILD, Failed, REPO, made, say, shown
@@ -22,7 +23,7 @@ def setting(name):
 
 
 class Bench:
-    """A machine with one kernel, the driver and the programs, for demo, run and shell."""
+    """A machine with one kernel, the driver, the programs and an accelerator (or those of AFUS=), for demo, run and shell."""
 
     def __init__(self, name):
         variant = setting("KERNEL") or "base"
@@ -32,7 +33,9 @@ class Bench:
         self.kernel = Kernel(Source(), variant)
         self.module = out_of_tree(self.kernel)
         self.programs = Programs(self.kernel)
-        with made(self.module, self.programs):
+        model = AfuModel()
+        self.accelerators = Accelerators(name, model.program, parse(setting("AFUS") or "32x63"))
+        with made(self.module, self.programs, model):
             pass
 
     def machine(self, files, command):
@@ -41,7 +44,9 @@ class Bench:
         token = new_token()
         jobs = job(0, "insmod /modules/uxive.ko") + job(1, command)
         image = initramfs(self.kernel.path, self.name, files, jobs, token)
-        return Machine(self.name, self.kernel.path / "vmlinux", image, "", setting("CPUS"), setting("MACHINE")), token
+        machine = Machine(self.name, self.kernel.path / "vmlinux", image, "", setting("CPUS"), setting("MACHINE"),
+                          self.accelerators)
+        return machine, token
 
     def run(self, files, command, total=None):
         """Runs one command in the machine and shows its output. Returns its exit status and output."""
@@ -69,7 +74,7 @@ def build():
     source = Source()
     base, debug = Kernel(source, "base"), Kernel(source, "debug")
     with made(out_of_tree(base), out_of_tree(debug), InTree(base, "m"), InTree(debug, "y"), Programs(base),
-              *test_modules(debug)):
+              AfuModel(), *test_modules(debug)):
         pass
     say(f"built for kernels base and debug: {shown(BUILD)}/*/uxive/uxive.ko")
 

@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import ktap
+from afu import Accelerators, Afu
 from console import complaints
 from driver import AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_modules
 from guest import GUEST, Hung, Machine, initramfs, job, new_token, tracers
@@ -24,6 +25,7 @@ from steps import BUILD, Failed, REPO, made, say, shown
 
 HOST = "host"
 SILENCE, TOTAL = 360, 2400
+AFUS = [Afu(32, 63), Afu(23, 89)]
 # Before this line of the console nothing may complain; after it the planted defects must.
 PLANTING = "uxive testbed: from here on defects are planted"
 KUNIT = "/sys/kernel/debug/kunit"
@@ -44,9 +46,9 @@ class Suite:
 
 
 class Configuration:
-    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp and -M."""
+    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp and -M, its AFUs."""
 
-    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None):
+    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None, afus=()):
         self.name = name
         self.kernel = kernel
         self.builtin = module if isinstance(module, InTree) else None
@@ -55,6 +57,7 @@ class Configuration:
         self.append = append
         self.cpus = cpus
         self.machine = machine
+        self.afus = afus
         self.copy = BUILD / name / "vmlinux"
 
     def steps(self):
@@ -167,7 +170,7 @@ def rust_tests(tests):
     return found
 
 
-def boot(configuration, suites, programs, modules, whole, results):
+def boot(configuration, suites, programs, model, modules, whole, results):
     """One boot: the suites' jobs in the list's order, then the console."""
     name = f"test-{configuration.name}"
     files = {f"/tests/{test}": path for test, path in programs.tests.items()}
@@ -190,7 +193,8 @@ def boot(configuration, suites, programs, modules, whole, results):
     token = new_token()
     image = initramfs(configuration.kernel.path, name, files,
                       "".join(job(number, command) for number, (_, command) in enumerate(jobs)), token)
-    machine = Machine(name, configuration.image(), image, configuration.append, configuration.cpus, configuration.machine)
+    machine = Machine(name, configuration.image(), image, configuration.append, configuration.cpus, configuration.machine,
+                      Accelerators(name, model.program, configuration.afus))
     say(f"booting {configuration.name}, console {shown(machine.console_log)}")
     running, output = None, b""
     try:
@@ -253,12 +257,12 @@ def test(only=None):
     source = Source()
     base, debug = Kernel(source, "base"), Kernel(source, "debug")
     configurations = {
-        "debug": Configuration("debug", debug, out_of_tree(debug)),
-        "debug-builtin": Configuration("debug-builtin", debug, InTree(debug, "y")),
-        "base": Configuration("base", base, out_of_tree(base)),
+        "debug": Configuration("debug", debug, out_of_tree(debug), afus=AFUS),
+        "debug-builtin": Configuration("debug-builtin", debug, InTree(debug, "y"), afus=AFUS),
+        "base": Configuration("base", base, out_of_tree(base), afus=AFUS[:1]),
         "smp1": Configuration("smp1", base, out_of_tree(base), cpus="1"),
-        "smp4": Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2"),
-        "power10": Configuration("power10", base, out_of_tree(base), machine="powernv10"),
+        "smp4": Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2", afus=AFUS),
+        "power10": Configuration("power10", base, out_of_tree(base), machine="powernv10", afus=AFUS),
         "noxive": Configuration("noxive", base, out_of_tree(base), load=False, append="xive=off"),
     }
     unknown = {name for suite in suites for name in suite.configurations} - {HOST, *configurations}
@@ -272,7 +276,7 @@ def test(only=None):
     rusttests = {"library": LibraryTests(), "afu_model": model}
     needed = list(wanted)
     if wanted:
-        needed += [programs, *modules]
+        needed += [programs, model, *modules]
     if any(suite.kind == "build" for suite in suites):
         needed += [configurations["debug"], configurations["debug-builtin"], in_tree]
     needed += [rusttests[suite.name] for suite in suites if suite.kind == "rusttest"]
@@ -298,6 +302,6 @@ def test(only=None):
         for name in programs.tests.keys() - listed:
             results.add(name, HOST, [("is not in tools/testing/suites", FAILED)])
     for each in wanted:
-        boot(each, [suite for suite in suites if each.name in suite.configurations], programs,
+        boot(each, [suite for suite in suites if each.name in suite.configurations], programs, model,
              modules if each.kernel is debug else [], whole, results)
     return results.finish()
