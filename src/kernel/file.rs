@@ -51,9 +51,9 @@ use kernel::{
 
 /// What an open file of a device can do.
 #[vtable]
-pub(crate) trait FileOperations: Sized {
+pub(crate) trait FileOperations: Sized + 'static {
     /// The device behind the node.
-    type Device: Sync;
+    type Device: Send + Sync;
 
     /// What belongs to one open file.
     type Data: ForeignOwnable + Send + Sync;
@@ -175,7 +175,7 @@ impl NewMapping<'_> {
             return Err(EINVAL);
         }
         self.vma.try_clear_maywrite()?;
-        self.vma.try_clear_mayexec()
+        self.require_not_executable()
     }
 
     /// Makes sure that it can be written to, and is not executable now or after any `mprotect`.
@@ -187,8 +187,51 @@ impl NewMapping<'_> {
         if !self.vma.writable() {
             return Err(EINVAL);
         }
+        self.require_not_executable()
+    }
+
+    /// Makes sure that it is not executable, now or after any `mprotect`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `mmap` was asked for `PROT_EXEC`.
+    pub(crate) fn require_not_executable(&self) -> Result {
         self.vma.try_clear_mayexec()
     }
+}
+
+/// Sets `vma` up as a shared mapping of page frames, which the fault callback of `operations`
+/// populates, unless `check` refuses it.
+///
+/// # Errors
+///
+/// `EINVAL` if `mmap` was asked for a private mapping, else what `check` returns.
+///
+/// # Safety
+///
+/// `vma` must be undergoing its set-up by `mmap`, with neither `VM_MIXEDMAP` nor operations so far,
+/// and its file be fit for `operations`.
+pub(super) unsafe fn set_up_mapping(
+    vma: *mut bindings::vm_area_struct,
+    operations: &'static bindings::vm_operations_struct,
+    check: impl FnOnce(&NewMapping<'_>) -> Result,
+) -> Result {
+    // SAFETY: The VMA is being set up.
+    let new = unsafe { VmaNew::from_raw(vma) };
+
+    // A private mapping would be copy-on-write, for which page frames cannot be inserted.
+    if new.flags() & flags::SHARED == 0 {
+        return Err(EINVAL);
+    }
+    check(&NewMapping { vma: new })?;
+
+    // SAFETY: The VMA is being set up. Nothing has set `VM_MIXEDMAP`, which would exclude what is
+    // set here: `NewMapping` does not offer it.
+    unsafe {
+        extra::uxive_vma_set_pfnmap(vma);
+        (*vma).vm_ops = operations;
+    }
+    Ok(())
 }
 
 /// The private data of an open file.
@@ -339,22 +382,12 @@ impl<T: FileOperations> FileTable<T> {
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
     ) -> ffi::c_int {
-        // SAFETY: The file is open for the duration of the call, and the VMA is being set up.
-        let (data, new) = unsafe { (Self::data(file), VmaNew::from_raw(vma)) };
+        // SAFETY: The file is open for the duration of the call.
+        let data = unsafe { Self::data(file) };
 
         from_result(|| {
-            // A private mapping would be copy-on-write, for which page frames cannot be inserted.
-            if new.flags() & flags::SHARED == 0 {
-                return Err(EINVAL);
-            }
-            T::mmap(data, &NewMapping { vma: new })?;
-
-            // SAFETY: The VMA is being set up. Nothing has set `VM_MIXEDMAP`, which would exclude
-            // what is set here: `NewMapping` does not offer it.
-            unsafe {
-                extra::uxive_vma_set_pfnmap(vma);
-                (*vma).vm_ops = &Self::VM_OPERATIONS;
-            }
+            // SAFETY: The VMA is being set up, and the operations are those of the file.
+            unsafe { set_up_mapping(vma, &Self::VM_OPERATIONS, |new| T::mmap(data, new)) }?;
             Ok(0)
         })
     }
@@ -364,7 +397,7 @@ impl<T: FileOperations> FileTable<T> {
     /// `vmf` must be a fault in a VMA that was set up by [`Self::mmap`].
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The argument is valid for the duration of the call. Its VMA was set up by
-        // `mmap` above, as the type invariants of `Fault` demand, and keeps its file open.
+        // `set_up_mapping`, as the type invariants of `Fault` demand, and keeps its file open.
         let (fault, data) = unsafe {
             let vmf = NonNull::new_unchecked(vmf);
             let vma = vmf.as_ref().__bindgen_anon_1.vma;

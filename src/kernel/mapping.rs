@@ -199,8 +199,8 @@ impl<P: UserPages, const N: usize> Drop for MappedPages<P, N> {
 /// # Invariants
 ///
 /// The fault is under way. Its VMA, `vma`, was set up by [`super::file`]: it is shared, maps page
-/// frames and belongs to a file whose address space is `mapping`, that of a [`FileMapping`]. It
-/// begins at the address `start`, and maps `covered` of the file.
+/// frames and belongs to a file whose address space is `mapping`. It begins at the address `start`,
+/// and maps `covered` of the file.
 pub(crate) struct Fault<'a> {
     vma: NonNull<bindings::vm_area_struct>,
     mapping: *mut bindings::address_space,
@@ -266,27 +266,40 @@ impl Fault<'_> {
         offset: u64,
     ) -> FaultResult {
         let phys = match (pages.phys_at(offset), &pages.mapping) {
-            (Some(phys), Some(mapping))
-                if self.mapping == mapping.as_raw() && self.covered.contains(&offset) =>
-            {
-                phys
-            }
+            (Some(phys), Some(mapping)) if self.mapping == mapping.as_raw() => phys,
             _ => return FaultResult::SIGBUS,
         };
+
+        // SAFETY: By the contract of `UserPages` the page is owned by `pages` and of the kind that
+        // is told. It is inserted in a range of `pages`, at the one place there from which
+        // withdrawing removes it, in a mapping of the address space in which that is done.
+        unsafe { self.insert_page(phys, offset, P::DEVICE) }
+    }
+
+    /// Places the page at the physical address `phys`, which is a device's or not, at `offset`, a
+    /// multiple of the page size, if the mapping covers that. May sleep to allocate page tables.
+    ///
+    /// # Safety
+    ///
+    /// The page must be of that kind. Before it serves another purpose, it must be removed from all
+    /// mappings at `offset` in the address space of the file, after this call returned.
+    #[inline]
+    pub(super) unsafe fn insert_page(&self, phys: u64, offset: u64, device: bool) -> FaultResult {
+        if !self.covered.contains(&offset) {
+            return FaultResult::SIGBUS;
+        }
         let address = self.start + (offset - self.covered.start) as usize;
 
         // SAFETY: The VMA is valid, by the type invariants it maps page frames and is not
-        // copy-on-write, and `address` lies in it. By the contract of `UserPages` the page is owned
-        // by `pages` and of the kind that is told. It is inserted in a range of `pages`, at the one
-        // place there from which withdrawing removes it, in a mapping of the address space in which
-        // that is done. The VMA is in that address space already, as faults come only after mmap()
-        // returned, so withdrawing will find it.
+        // copy-on-write, and `address` lies in it. The caller vouches for the page. The VMA is in
+        // the address space already, as faults come only after mmap() returned, so that removing
+        // the page from there will find it.
         FaultResult(unsafe {
             extra::uxive_vmf_insert_pfn(
                 self.vma.as_ptr(),
                 address,
                 (phys >> PAGE_SHIFT) as usize,
-                P::DEVICE,
+                device,
             )
         })
     }
