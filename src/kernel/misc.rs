@@ -5,7 +5,11 @@
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
 use super::{
-    attribute::Attribute,
+    attribute::{
+        Attribute,
+        AttributeGroups,
+        Registration, //
+    },
     fault::may_fail,
     file::{
         FileOperations,
@@ -39,22 +43,20 @@ pub(crate) struct MiscOptions {
 ///
 /// # Invariants
 ///
-/// `misc` is registered with `misc_register`, and its operations are those of `T`. `attributes` ends
-/// with a null pointer, the only group of `misc` refers to them, and all of them are of an
-/// [`Attribute`] of `T`.
+/// `misc` is registered with `misc_register`, and its operations are those of `T`. Its attributes are
+/// those of `groups`, each an [`Attribute`] of `Self`.
 #[pin_data(PinnedDrop)]
 pub(crate) struct MiscRegistration<T: FileOperations> {
     #[pin]
     misc: Opaque<bindings::miscdevice>,
-    attributes: KVec<*const bindings::attribute>,
-    group: bindings::attribute_group,
-    groups: [*const bindings::attribute_group; 2],
+    #[pin]
+    groups: AttributeGroups,
     device: T::Device,
 }
 
 // SAFETY: A misc device may be deregistered by another thread than the one that registered it. The
 // attributes live for ever.
-unsafe impl<T: FileOperations> Send for MiscRegistration<T> where T::Device: Send {}
+unsafe impl<T: FileOperations> Send for MiscRegistration<T> {}
 
 // SAFETY: A shared reference gives access to `device` only, which is `Sync`.
 unsafe impl<T: FileOperations> Sync for MiscRegistration<T> {}
@@ -74,21 +76,7 @@ impl<T: FileOperations> MiscRegistration<T> {
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(&this in Self {
             device,
-            attributes: {
-                let mut list = KVec::with_capacity(attributes.len() + 1, GFP_KERNEL)?;
-                for attribute in attributes {
-                    list.push(attribute.as_raw(), GFP_KERNEL)?;
-                }
-                list.push(core::ptr::null(), GFP_KERNEL)?;
-                list
-            },
-            group: {
-                let mut group: bindings::attribute_group = pin_init::zeroed();
-                group.__bindgen_anon_2.attrs_const = attributes.as_ptr();
-                group
-            },
-            // SAFETY: The object is valid, if not initialized.
-            groups: [unsafe { &raw const (*this.as_ptr()).group }, core::ptr::null()],
+            groups <- AttributeGroups::new(attributes, core::ptr::null()),
             // Last, for the device may be opened before the registration returns.
             misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
                 let mut misc: bindings::miscdevice = pin_init::zeroed();
@@ -97,8 +85,8 @@ impl<T: FileOperations> MiscRegistration<T> {
                 misc.nodename = options.nodename.as_char_ptr();
                 misc.mode = options.mode;
                 misc.fops = &Self::FILE_OPERATIONS;
-                // SAFETY: The object is valid.
-                misc.groups = unsafe { (&raw const (*this.as_ptr()).groups).cast_mut().cast() };
+                // SAFETY: The field was initialized above.
+                misc.groups = unsafe { (*this.as_ptr()).groups.as_raw() };
 
                 may_fail(EBUSY)?;
                 // SAFETY: `slot` is valid for writes. It is pinned, as are the groups that it refers
@@ -121,7 +109,7 @@ impl<T: FileOperations> MiscRegistration<T> {
     /// # Safety
     ///
     /// `misc` must be registered by [`Self::new`] and not be deregistered during `'a`.
-    pub(super) unsafe fn device_of<'a>(misc: *mut bindings::miscdevice) -> &'a T::Device {
+    unsafe fn registered<'a>(misc: *mut bindings::miscdevice) -> &'a T::Device {
         // SAFETY: By the contract of this function. `device` is initialized before `misc` is
         // registered; the fields after it may not be yet.
         unsafe { &(*container_of!(Opaque::cast_from(misc), Self, misc)).device }
@@ -136,12 +124,20 @@ impl<T: FileOperations> MiscRegistration<T> {
     ) -> ffi::c_int {
         // SAFETY: `misc_open` stored the registered `struct miscdevice` there, and holds the lock
         // that deregistering takes, so the registration around it does not go meanwhile.
-        let device = unsafe { Self::device_of((*file).private_data.cast()) };
+        let device = unsafe { Self::registered((*file).private_data.cast()) };
 
         from_result(|| {
             // SAFETY: This is the `open` callback of the table, with the file being opened.
             unsafe { FileTable::<T>::open(device, file) }.map(|()| 0)
         })
+    }
+}
+
+impl<T: FileOperations> Registration<T> for MiscRegistration<T> {
+    unsafe fn device_of<'a>(dev: *mut bindings::device) -> &'a T::Device {
+        // SAFETY: The data of the device of a `struct miscdevice` is that, and it is registered by
+        // the contract of this function.
+        unsafe { Self::registered(bindings::dev_get_drvdata(dev).cast()) }
     }
 }
 
