@@ -6,6 +6,7 @@
 //! `trace`. Together with `platform.rs` this is the only place with `unsafe` code.
 
 pub(crate) mod attribute;
+pub(crate) mod bar;
 pub(crate) mod bindings;
 pub(crate) mod cpuhp;
 pub(crate) mod debugfs;
