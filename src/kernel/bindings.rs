@@ -23,6 +23,7 @@
 use kernel::{
     bindings::{
         dentry,
+        device,
         device_node,
         file,
         file_operations,

@@ -5,7 +5,8 @@
 //! Goes beyond `kernel::miscdevice`, which has neither `poll` nor page faults, does not tell a reader
 //! that must not wait, and leaves all opens of a node on one address space. The files are streams:
 //! they have no position. How an open finds its device is the business of whoever
-//! registers the node, see [`super::misc`].
+//! registers the node, see [`super::misc`] and
+//! [`super::class`].
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 

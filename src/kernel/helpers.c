@@ -4,13 +4,17 @@
  * cannot call.
  */
 #include <linux/debugfs.h>
+#include <linux/device.h>
 #include <linux/fault-inject.h>
 #include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/kernfs.h>
+#include <linux/kobject.h>
 #include <linux/mm.h>
 #include <linux/of.h>
 #include <linux/ratelimit.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
 
 #include "helpers.h"
 
@@ -123,4 +127,30 @@ struct dentry *uxive_create_fault_attr(const char *name)
 	uxive_fault_attr.verbose = 0;
 #endif
 	return fault_create_debugfs_attr(name, NULL, &uxive_fault_attr);
+}
+
+/*
+ * Returns whether there is a device class of that name, for class_register()
+ * prints a backtrace then. The driver core does not tell, and its set of classes
+ * is not exported; but each has a directory in /sys/class, and that is reached
+ * from /sys/kernel, which is always there: so is its parent, the root.
+ */
+bool uxive_class_exists(const char *name)
+{
+	struct kernfs_node *root, *classes, *class;
+
+	root = rcu_access_pointer(kernel_kobj->sd->__parent);
+	classes = kernfs_find_and_get(root, "class");
+	class = classes ? kernfs_find_and_get(classes, name) : NULL;
+	kernfs_put(class);
+	kernfs_put(classes);
+	return class;
+}
+
+/* The node of a device in the directory of its class, for root alone. */
+char *uxive_class_devnode(const struct device *dev, umode_t *mode)
+{
+	if (mode)
+		*mode = 0600;
+	return kasprintf(GFP_KERNEL, "%s/%s", dev->class->name, dev_name(dev));
 }

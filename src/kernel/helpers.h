@@ -8,6 +8,7 @@ extern const fmode_t uxive_fmode_nowait;
 extern const int uxive_iocb_nowait;
 
 struct dentry;
+struct device;
 struct device_node;
 struct file_operations;
 struct vm_area_struct;
@@ -29,5 +30,7 @@ struct dentry *uxive_debugfs_create_file(const char *name,
 void uxive_debugfs_remove(struct dentry *dentry);
 bool uxive_should_fail(void);
 struct dentry *uxive_create_fault_attr(const char *name);
+bool uxive_class_exists(const char *name);
+char *uxive_class_devnode(const struct device *dev, umode_t *mode);
 
 #endif /* _UXIVE_HELPERS_H */

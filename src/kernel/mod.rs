@@ -8,6 +8,7 @@
 pub(crate) mod attribute;
 pub(crate) mod bar;
 pub(crate) mod bindings;
+pub(crate) mod class;
 pub(crate) mod cpuhp;
 pub(crate) mod debugfs;
 pub(crate) mod eventfd;
