@@ -15,7 +15,7 @@ CFLAGS_src/kernel/trace.o := -I$(src)/src/kernel
 uxive-bindings := $(obj)/src/kernel/bindings_generated.rs
 
 # What is known from there. Opaque, or what they are made of would come here.
-uxive-foreign := '((file|inode)(_operations)?|dentry|device|device_node|tracepoint|vm_area_struct)'
+uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|msi_desc|tracepoint|vm_area_struct)'
 
 quiet_cmd_uxive_bindgen = BINDGEN $@
       cmd_uxive_bindgen = $(BINDGEN) $< --rust-target 1.85 --use-core \

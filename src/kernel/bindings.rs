@@ -28,6 +28,7 @@ use kernel::{
         file,
         file_operations,
         inode,
+        msi_desc,
         tracepoint,
         vm_area_struct, //
     },

@@ -10,7 +10,9 @@
 #include <linux/io.h>
 #include <linux/kernfs.h>
 #include <linux/kobject.h>
+#include <linux/irq.h>
 #include <linux/mm.h>
+#include <linux/msi.h>
 #include <linux/of.h>
 #include <linux/ratelimit.h>
 #include <linux/sched.h>
@@ -66,6 +68,36 @@ u64 uxive_in_be64(const void *addr)
 void uxive_out_be64(void *addr, u64 val)
 {
 	out_be64((u64 __force __iomem *)addr, val);
+}
+
+/* A descriptor as the PCI core makes it, whose message may have 64 bits. */
+struct msi_desc *uxive_msi_desc_new(struct device *dev)
+{
+	struct msi_desc *desc = kzalloc_obj(*desc);
+
+	if (desc) {
+		desc->dev = dev;
+		desc->nvec_used = 1;
+		desc->pci.msi_attrib.is_64 = 1;
+	}
+	return desc;
+}
+
+/*
+ * Attaches @desc to the interrupt @virq, which was made with it, and composes
+ * the message. Returns the address, 0 if that failed: no message goes there.
+ */
+u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data)
+{
+	struct irq_data *irq = irq_get_irq_data(virq);
+	struct msi_msg msg = { };
+
+	desc->irq = virq;
+	irq->common->msi_desc = desc;
+	if (irq->chip->irq_compose_msi_msg)
+		irq->chip->irq_compose_msi_msg(irq, &msg);
+	*data = msg.data;
+	return (u64)msg.address_hi << 32 | msg.address_lo;
 }
 
 /* Nothing to call where device trees do not change. */

@@ -11,6 +11,7 @@ struct dentry;
 struct device;
 struct device_node;
 struct file_operations;
+struct msi_desc;
 struct vm_area_struct;
 
 void uxive_vma_set_pfnmap(struct vm_area_struct *vma);
@@ -19,6 +20,8 @@ u32 uxive_vmf_insert_pfn(struct vm_area_struct *vma, unsigned long addr,
 u64 uxive_virt_to_phys(const void *addr);
 u64 uxive_in_be64(const void *addr);
 void uxive_out_be64(void *addr, u64 val);
+struct msi_desc *uxive_msi_desc_new(struct device *dev);
+u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data);
 void uxive_of_node_put(struct device_node *node);
 void uxive_get_current_comm(char *comm);
 bool uxive_may_log(void);
