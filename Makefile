@@ -23,7 +23,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--no-doc-comments --blocklist-type $(uxive-foreign) \
 		--opaque-type $(uxive-foreign) \
 		--allowlist-function anon_inode_create_getfile \
-		--allowlist-function 'xive_(native_.*|cleanup_irq_data)' \
+		--allowlist-function '(xive_(native_.*|cleanup_irq_data)|is_xive_irq)' \
 		--allowlist-function '(rust_do_trace_)?uxive_.*' \
 		--allowlist-type xive_irq_data --with-derive-default \
 		--allowlist-var OPAL_XIVE_ANY_CHIP \

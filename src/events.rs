@@ -73,6 +73,7 @@ impl Record {
             Event::Released { offset } => (0x41, [offset, 0, 0, 0]),
             Event::Exhausted(Resource::Interrupt) => (0x42, [1, 0, 0, 0]),
             Event::Exhausted(Resource::VirtualProcessor) => (0x42, [2, 0, 0, 0]),
+            Event::Exhausted(Resource::Message) => (0x42, [3, 0, 0, 0]),
             Event::Dropped(count) => (0x43, [count, 0, 0, 0]),
         };
 
@@ -308,6 +309,7 @@ mod tests {
                 0x42,
                 [2, 0, 0, 0],
             ),
+            (Event::Exhausted(Resource::Message), 0x42, [3, 0, 0, 0]),
             (Event::Dropped(7), 0x43, [7, 0, 0, 0]),
         ] {
             for last in [false, true] {

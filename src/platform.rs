@@ -69,6 +69,11 @@ use kernel::{
     }, //
 };
 
+mod messages;
+
+pub(crate) use messages::MessagePool;
+use messages::MessageSource;
+
 /// What OPAL calls the interrupt controller in the device tree. The kernel's own driver matches it
 /// too, in `arch/powerpc/sysdev/xive/native.c`.
 const OPAL_XIVE_COMPATIBLE: &CStr = c"ibm,opal-xive-pe";
@@ -147,6 +152,8 @@ pub(crate) enum Resource {
     Interrupt,
     /// VPs.
     VirtualProcessor,
+    /// Messages of a PCI host bridge.
+    Message,
 }
 
 /// Why something could not be allocated.
@@ -209,7 +216,6 @@ impl ChipId {
 /// OPAL has allocated `lisn` to us, nothing else refers to it, and `esb` is its ESB.
 struct SpareSource {
     lisn: u32,
-    chip: ChipId,
     esb: Esb,
 }
 
@@ -300,10 +306,10 @@ impl Pool {
             return Err(EXHAUSTED);
         }
         match self.esb(lisn) {
-            Ok((chip, esb)) => {
+            Ok(esb) => {
                 self.held += 1;
                 // INVARIANT: OPAL gave it to us just now.
-                Ok(SpareSource { lisn, chip, esb })
+                Ok(SpareSource { lisn, esb })
             }
             Err(error) => {
                 // SAFETY: As above.
@@ -322,7 +328,7 @@ impl Pool {
 
     /// Keeps a source for a new interrupt, or gives it back to OPAL if there are enough of its chip.
     fn put(&mut self, spare: SpareSource) {
-        match self.chip(spare.chip) {
+        match self.chip(spare.esb.chip) {
             Some(chip) if chip.spares.len() < SPARES_PER_CHIP => {
                 // Does not fail: there is room, and nothing is allocated.
                 let _ = chip.spares.push_within_capacity(spare);
@@ -331,18 +337,17 @@ impl Pool {
         }
     }
 
-    /// Returns the ESB of `lisn`, and the chip that has it.
-    fn esb(&mut self, lisn: u32) -> Result<(ChipId, Esb)> {
-        let window = match self.windows.iter().position(|window| window.covers(lisn)) {
+    /// Returns the ESB of `lisn`.
+    fn esb(&mut self, lisn: u32) -> Result<Esb> {
+        match self.windows.iter().position(|window| window.covers(lisn)) {
             Some(at) => self.windows.get(at),
             None => {
                 self.windows.push(EsbWindow::new(lisn)?, GFP_KERNEL)?;
                 self.windows.last()
             }
         }
-        .ok_or(EIO)?;
-
-        Ok((window.chip, window.esb(lisn)?))
+        .ok_or(EIO)?
+        .esb(lisn)
     }
 }
 
@@ -570,6 +575,28 @@ impl Holder {
         *self.in_use.access(&*self.platform.sources.pool.lock())
     }
 
+    /// Counts a source that is not taken from the platform's pool, if limits allow it.
+    ///
+    /// # Errors
+    ///
+    /// `EDQUOT` when it has as many as it may, `ENFILE` when all together have.
+    fn charge(&self) -> Result {
+        let pool = &mut *self.platform.sources.pool.lock();
+        let own = *self.in_use.access(pool);
+
+        pool.tally.check(own)?;
+        *self.in_use.access_mut(pool) = pool.tally.add(own);
+        Ok(())
+    }
+
+    /// Counts such a source no more.
+    fn discharge(&self) {
+        let pool = &mut *self.platform.sources.pool.lock();
+        let own = *self.in_use.access(pool);
+
+        *self.in_use.access_mut(pool) = pool.tally.remove(own);
+    }
+
     /// Takes a source as [`Platform::take`] does, if limits allow it.
     fn take(&self, chip: Option<ChipId>) -> Result<SpareSource, Refusal> {
         let pool = &mut *self.platform.sources.pool.lock();
@@ -616,6 +643,11 @@ fn has_two_pages(data: &extra::xive_irq_data) -> bool {
         && data.trig_page.checked_add(ESB_PAGE as u64) == Some(data.eoi_page)
 }
 
+/// Returns whether the interrupt is ended by a store.
+fn has_store_eoi(data: &extra::xive_irq_data) -> bool {
+    data.flags & u64::from(extra::XIVE_IRQ_FLAG_STORE_EOI) != 0
+}
+
 /// The ESBs of some consecutive LISNs of a chip, mapped into the kernel.
 ///
 /// Each chip has its ESBs in one range of physical addresses, in the order of its LISNs, so that
@@ -651,7 +683,7 @@ impl EsbWindow {
 
         populate(lisn, &mut data)?;
         let (trigger, fit) = (data.trig_page, has_two_pages(&data));
-        let store_eoi = data.flags & u64::from(extra::XIVE_IRQ_FLAG_STORE_EOI) != 0;
+        let store_eoi = has_store_eoi(&data);
         // SAFETY: `data` was filled above.
         unsafe { extra::xive_cleanup_irq_data(&mut data) };
         if !fit {
@@ -693,6 +725,8 @@ impl EsbWindow {
             phys: self.phys + offset as u64,
             // SAFETY: As above.
             management: unsafe { self.virt.add(offset + ESB_PAGE) },
+            chip: self.chip,
+            trigger_before: 1,
             store_eoi: self.store_eoi,
         })
     }
@@ -709,12 +743,16 @@ impl Drop for EsbWindow {
 ///
 /// # Invariants
 ///
-/// `management` is where the management page is mapped, right after the trigger page, as long as the
-/// `Platform` lives, which the owner of the object keeps. `phys` is the address of the trigger page.
+/// `management` is where the management page is mapped, and the trigger page lies `trigger_before` pages
+/// before it: 1, or 0 if it is the same. Both are mapped as long as the `Platform` lives, or the message if the source is that of
+/// one, which the owner of the object keeps. `phys` is the address of the first page that a program may
+/// have: the trigger page, or the management page of a message.
 #[derive(Clone, Copy)]
 struct Esb {
     phys: u64,
     management: NonNull<u8>,
+    chip: ChipId,
+    trigger_before: u8,
     store_eoi: bool,
 }
 
@@ -749,8 +787,9 @@ impl Esb {
             // SAFETY: Mapped by the type invariants, and the hardware has this store.
             unsafe { extra::uxive_out_be64(self.management(extra::XIVE_ESB_STORE_EOI), 0) };
         } else if self.load(extra::XIVE_ESB_SET_PQ_00) & u64::from(extra::XIVE_ESB_VAL_Q) != 0 {
-            let trigger = self.management.as_ptr().wrapping_sub(ESB_PAGE);
-            // SAFETY: The trigger page lies before the other, by the type invariants.
+            let before = usize::from(self.trigger_before) * ESB_PAGE;
+            let trigger = self.management.as_ptr().wrapping_sub(before);
+            // SAFETY: The trigger page is mapped there, by the type invariants.
             unsafe { extra::uxive_out_be64(trigger.cast(), 0) };
         }
     }
@@ -761,12 +800,15 @@ impl Esb {
 ///
 /// # Invariants
 ///
-/// OPAL has allocated `lisn` to us, nothing else refers to it, and `esb` is its ESB.
+/// `esb` is the ESB of `lisn`, nothing else refers to that, and it is either that of `message`, a box
+/// that belongs to this object, or was allocated to us by OPAL.
 pub(crate) struct Source {
     lisn: u32,
-    chip: ChipId,
-    esb: Esb,
     kept: SetOnce<()>,
+    esb: Esb,
+    // Keeps the ESB mapped, if there is one. Not a box, so that dropping it need not be considered
+    // where most sources are dropped, which have none.
+    message: Option<NonNull<MessageSource>>,
     // Keeps the ESBs mapped, by way of the platform.
     holder: Arc<Holder>,
 }
@@ -788,16 +830,60 @@ impl Source {
     /// - `ENODEV` if there is no such chip, `ENOSPC` when it, or the machine, has none left.
     /// - Those of [`EsbWindow::new`].
     pub(crate) fn new(holder: &Arc<Holder>, chip: Option<ChipId>) -> Result<Self, Refusal> {
-        let SpareSource { lisn, chip, esb } = holder.take(chip)?;
+        let SpareSource { lisn, esb } = holder.take(chip)?;
 
         // INVARIANT: Those of `SpareSource`.
         Ok(Self {
             lisn,
-            chip,
-            esb,
             kept: SetOnce::new(),
+            esb,
+            message: None,
             holder: holder.clone(),
         })
+    }
+
+    /// Allocates for `holder` the source of a message of the function that `pool` belongs to. A message
+    /// that comes while the source is off is lost: the function is to hold it back as long.
+    ///
+    /// # Errors
+    ///
+    /// - `EDQUOT` when the holder has as many as it may, `ENFILE` when all together have.
+    /// - Those of [`MessagePool::take`].
+    #[expect(dead_code, reason = "for the AFU code, which comes next")]
+    pub(crate) fn of_message(
+        holder: &Arc<Holder>,
+        pool: &Arc<MessagePool>,
+    ) -> Result<Self, Refusal> {
+        holder.charge()?;
+        let message = pool.take().inspect_err(|_| holder.discharge())?;
+
+        // INVARIANT: Those of `MessageSource`.
+        Ok(Self {
+            lisn: message.lisn,
+            kept: SetOnce::new(),
+            esb: message.esb,
+            message: NonNull::new(KBox::into_raw(message)),
+            holder: holder.clone(),
+        })
+    }
+
+    /// Returns what the function has to write to raise the source, if it is that of a message.
+    #[expect(dead_code, reason = "for the AFU code, which comes next")]
+    pub(crate) fn message(&self) -> Option<Message> {
+        // SAFETY: Ours by the type invariants, and not dropped before this.
+        let source = unsafe { self.message?.as_ref() };
+
+        Some(Message {
+            address: source.message.address(),
+            data: source.message.data(),
+        })
+    }
+
+    /// Returns whether the first page that a program may have is a trigger page. If not, the first and
+    /// only one is the management page: a message is for its function to raise.
+    #[expect(dead_code, reason = "for the AFU code, which comes next")]
+    pub(crate) fn has_trigger_page(&self) -> bool {
+        self.message.is_none()
     }
 
     /// Returns the LISN.
@@ -807,7 +893,7 @@ impl Source {
 
     /// Returns the chip.
     pub(crate) fn chip(&self) -> ChipId {
-        self.chip
+        self.esb.chip
     }
 
     /// Returns P and Q of the ESB, as bits 1 and 0, and leaves them alone.
@@ -837,6 +923,20 @@ impl Source {
         Err(NotQuiet::Source)
     }
 
+    /// Gives `message`, its own, back unless it is kept.
+    #[cold]
+    fn drop_message(&mut self, message: NonNull<MessageSource>) {
+        // SAFETY: By the type invariants it was a box, and only `drop` makes it one again.
+        let message = unsafe { KBox::from_raw(message.as_ptr()) };
+
+        if self.kept.as_ref().is_some() {
+            message.keep();
+        } else {
+            message.put();
+            self.holder.discharge();
+        }
+    }
+
     /// Has the LISN not be given back when the source is dropped, nor used again.
     pub(crate) fn keep(&self) {
         self.kept.populate(());
@@ -845,13 +945,15 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
+        if let Some(message) = self.message {
+            return self.drop_message(message);
+        }
         if self.kept.as_ref().is_some() {
             return;
         }
         // INVARIANT: Nothing refers to the source any more.
         self.holder.put(SpareSource {
             lisn: self.lisn,
-            chip: self.chip,
             esb: self.esb,
         });
     }
@@ -861,7 +963,8 @@ impl Drop for Source {
 // LISN until that is given back, when the source is dropped.
 //
 // The first is the trigger page, for any program. The second, the management page, is for one that
-// drains the queue that the source is routed to: it can overrun that queue, and no other.
+// drains the queue that the source is routed to: it can overrun that queue, and no other. Of a
+// message only this one is shown. It may be the trigger page, too, which adds nothing to it.
 unsafe impl UserPages for Source {
     const DEVICE: bool = true;
 
@@ -870,8 +973,20 @@ unsafe impl UserPages for Source {
     }
 
     fn len(&self) -> u64 {
-        1 << ESB_SHIFT
+        match self.message {
+            None => 1 << ESB_SHIFT,
+            Some(_) => ESB_PAGE as u64,
+        }
     }
+}
+
+/// What a PCI function writes to raise an interrupt.
+#[expect(dead_code, reason = "for the AFU code, which comes next")]
+pub(crate) struct Message {
+    /// Where to, on its bus.
+    pub(crate) address: u64,
+    /// What, in 4 bytes.
+    pub(crate) data: u32,
 }
 
 /// A source that is routed to an event queue, and what goes with it.

@@ -18,7 +18,6 @@ pub(crate) mod irq;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod misc;
-#[expect(dead_code, reason = "for the platform layer, which comes next")]
 pub(crate) mod msi;
 pub(crate) mod pages;
 pub(crate) mod ratelimit;

@@ -186,6 +186,9 @@ struct uxive_event_quarantine {
 /* Virtual processors, of which each context with an interrupt needs one. */
 #define UXIVE_RESOURCE_VP	2
 
+/* Messages, of which each interrupt of an AFU needs one: of its host bridge. */
+#define UXIVE_RESOURCE_MESSAGE	3
+
 /**
  * struct uxive_event_exhausted - body of UXIVE_EVENT_EXHAUSTED
  * @resource: UXIVE_RESOURCE_*: what firmware had no more of, so that a call

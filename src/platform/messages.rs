@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Messages of a PCI function as XIVE sources, routed to our event queues.
+//!
+//! A message is a source of the function's host bridge (PHB), with an ESB: the function raises it by
+//! writing the message, where a program raises others by a store to their trigger page. The irq core
+//! allocates it for us, maps its ESB and frees both, and knows no more of it, see
+//! [`msi`](crate::kernel_ext::msi). So the source can be routed as ours are. To tell the irq core that it
+//! goes to a VP, as KVM does by `irq_set_vcpu_affinity()`, would serve interrupts that it had started: to
+//! keep it from ending or moving them.
+//!
+//! The irq core switches a source off when it makes it, and leaves it as it is when it frees it, route
+//! included. It is off then, and what is allocated next switched off and routed anew, but the VP may
+//! be gone: so the route is taken out first.
+//!
+//! The lock of a pool is as that of [`Platform`]: see `context.rs`. The irq core's are taken under it.
+
+use super::{
+    ChipId,
+    Esb,
+    Platform,
+    Refusal,
+    Resource,
+    ESB_PAGE,
+    ESB_SHIFT, //
+};
+use crate::kernel_ext::{
+    bindings as extra,
+    msi::{
+        Message,
+        MessageDomain, //
+    },
+    work::{
+        Work,
+        Worker, //
+    }, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    device::Bound,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+/// The most messages of a function that are kept for new interrupts. A PHB has 2040 or 4088, which all
+/// functions behind it share.
+const SPARES: usize = 64;
+
+/// With fewer spare messages than this a function gets more, up to [`SPARES_FILLED`].
+const SPARES_LOW: usize = SPARES / 4;
+
+/// How many spare messages a function is given, with room left for some that come back.
+const SPARES_FILLED: usize = SPARES / 2;
+
+/// For how long a PHB that had no more messages is not asked again: it says so in the log each time,
+/// and programs can make us ask.
+const ASK_AGAIN: Delta = Delta::from_secs(1);
+
+/// The priority of a source that is not routed.
+const NOT_ROUTED: u8 = 0xff;
+
+/// How many pages of 64 KiB an ESB has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    /// One, for stores as a trigger page and for loads as a management page.
+    One,
+    /// The trigger page, and the management page right after it.
+    Two,
+}
+
+impl Pages {
+    /// # Errors
+    ///
+    /// `EIO` if firmware tells something else.
+    fn of(data: &extra::xive_irq_data) -> Result<Self> {
+        if super::has_two_pages(data) {
+            return Ok(Self::Two);
+        }
+        let aligned = data.eoi_page != 0 && data.eoi_page % ESB_PAGE as u64 == 0;
+
+        if aligned && data.esb_shift == ESB_SHIFT - 1 && data.trig_page == data.eoi_page {
+            Ok(Self::One)
+        } else {
+            Err(EIO)
+        }
+    }
+}
+
+/// The source that is behind a message: off when it is made, and to be off when it is dropped.
+///
+/// # Invariants
+///
+/// `lisn` is that of `message`, nothing else refers to it, and `esb` is its ESB, mapped as long as
+/// `message` lives.
+pub(super) struct MessageSource {
+    pub(super) message: Message,
+    pub(super) lisn: u32,
+    pub(super) esb: Esb,
+    /// Where it goes back to, if it is in somebody's hands.
+    pool: Option<Arc<MessagePool>>,
+}
+
+impl MessageSource {
+    /// # Errors
+    ///
+    /// `EIO` if the message is not XIVE's, or firmware tells of an ESB that is of no use here.
+    fn new(message: Message) -> Result<KBox<Self>> {
+        // SAFETY: Valid as long as the message.
+        let irq = unsafe { message.source().as_ref() };
+        // SAFETY: An interrupt has a chip.
+        if !unsafe { extra::is_xive_irq(irq.chip.cast()) } {
+            return Err(EIO);
+        }
+        // SAFETY: This is what XIVE has there, and nobody changes it.
+        let data = unsafe { &*irq.chip_data.cast::<extra::xive_irq_data>() };
+
+        // INVARIANT: XIVE calls the LISN so, has mapped both pages for the irq core, and unmaps them
+        // when the message goes.
+        Ok(KBox::new(
+            Self {
+                lisn: u32::try_from(irq.hwirq).map_err(|_| EIO)?,
+                esb: Self::esb(data)?,
+                message,
+                pool: None,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    fn esb(data: &extra::xive_irq_data) -> Result<Esb> {
+        let pages = Pages::of(data)?;
+        let mapped = match pages {
+            Pages::One => data.eoi_mmio,
+            // The irq core maps `1 << esb_shift` from the trigger page on: both.
+            Pages::Two => data.trig_mmio.wrapping_byte_add(ESB_PAGE),
+        };
+
+        Ok(Esb {
+            phys: data.eoi_page,
+            management: NonNull::new(mapped.cast()).ok_or(EIO)?,
+            chip: ChipId(u32::try_from(data.src_chip).map_err(|_| EIO)?),
+            trigger_before: u8::from(pages == Pages::Two),
+            store_eoi: super::has_store_eoi(data),
+        })
+    }
+
+    /// Gives the source, which is off, back to where it came from. May sleep.
+    pub(super) fn put(mut self: KBox<Self>) {
+        if let Some(pool) = self.pool.take() {
+            pool.put(self);
+        }
+    }
+
+    /// Leaves the message allocated for good.
+    pub(super) fn keep(mut self: KBox<Self>) {
+        self.pool = None;
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for MessageSource {
+    fn drop(&mut self) {
+        // If firmware refuses, nothing is lost: the source is off.
+        //
+        // SAFETY: The LISN is ours until the message is dropped, after this.
+        unsafe { extra::xive_native_configure_irq(self.lisn, 0, NOT_ROUTED, 0) };
+    }
+}
+
+/// What a function has of messages that nobody uses.
+struct Spares {
+    /// `None` if the function is no longer ours.
+    domain: Option<MessageDomain>,
+    // Not longer than the capacity that it is made with.
+    sources: KVec<KBox<MessageSource>>,
+    /// When the PHB had no more, unless one was given back since.
+    exhausted: Option<Instant<Monotonic>>,
+}
+
+impl Spares {
+    const EXHAUSTED: Refusal = Refusal::Exhausted(Resource::Message);
+
+    /// Returns whether to ask the PHB for a message.
+    fn may_ask(&self) -> bool {
+        self.domain.is_some() && self.exhausted.is_none_or(|at| at.elapsed() >= ASK_AGAIN)
+    }
+
+    /// Allocates a source. As [`MessagePool::take`].
+    fn allocate(&mut self) -> Result<KBox<MessageSource>, Refusal> {
+        let domain = self.domain.as_ref().ok_or(ENODEV)?;
+
+        if !self.may_ask() {
+            return Err(Self::EXHAUSTED);
+        }
+        match domain.allocate() {
+            Ok(message) => Ok(MessageSource::new(message)?),
+            Err(ENOSPC) => {
+                self.exhausted = Some(Instant::now());
+                Err(Self::EXHAUSTED)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keeps a source for a new interrupt, or returns it if there are enough.
+    fn put(&mut self, source: KBox<MessageSource>) -> Option<KBox<MessageSource>> {
+        if self.domain.is_some() && self.sources.len() < SPARES {
+            // Does not fail: there is room, and nothing is allocated.
+            let _ = self.sources.push_within_capacity(source);
+            return None;
+        }
+        self.exhausted = None;
+        Some(source)
+    }
+}
+
+/// The spare messages of a function, and how they come to their number.
+#[pin_data]
+struct Reserve {
+    #[pin]
+    spares: Mutex<Spares>,
+}
+
+impl Reserve {
+    /// Adds a spare source, unless there are enough. Returns whether it did.
+    fn add_spare(&self) -> bool {
+        let spares = &mut *self.spares.lock();
+
+        if spares.sources.len() >= SPARES_FILLED {
+            return false;
+        }
+        match spares.allocate() {
+            Ok(source) => spares.put(source).is_none(),
+            Err(_) => false,
+        }
+    }
+}
+
+impl Work for Reserve {
+    fn run(worker: &Worker<Self>) {
+        while worker.add_spare() {}
+    }
+}
+
+/// Where the messages of a PCI function are taken from and put back to.
+///
+/// To be [closed](Self::close) before its driver is unbound. What is in somebody's hands then stays
+/// so, and keeps the pool.
+#[pin_data]
+pub(crate) struct MessagePool {
+    /// Its work is to fill up the spare messages.
+    #[pin]
+    reserve: Worker<Reserve>,
+}
+
+impl MessagePool {
+    /// Makes the pool of the function `dev`, and has spare messages allocated soon.
+    ///
+    /// The function raises interrupts only if its MSI-X is enabled.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the function cannot have messages, `ENOMEM` if there is no memory.
+    #[expect(dead_code, reason = "for the AFU code, which comes next")]
+    pub(crate) fn new(_machine: &Platform, dev: &pci::Device<Bound>) -> Result<Arc<Self>> {
+        let spares = Spares {
+            // SAFETY: `Platform::new` has shown that this is powernv, whose PHBs stay.
+            domain: Some(unsafe { MessageDomain::new(dev) }?),
+            sources: KVec::with_capacity(SPARES, GFP_KERNEL)?,
+            exhausted: None,
+        };
+        let pool = Arc::pin_init(
+            try_pin_init!(Self {
+                reserve <- Worker::new(try_pin_init!(Reserve {
+                    spares <- new_mutex!(spares, "uxive_messages"),
+                }? Error)),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+
+        pool.reserve.queue();
+        Ok(pool)
+    }
+
+    /// Takes a source. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOSPC` when the PHB has no more, or had none a moment ago.
+    /// - `ENODEV` if the pool is closed.
+    /// - `ENOMEM` if there is no memory, `EIO` if firmware refuses.
+    pub(super) fn take(self: &Arc<Self>) -> Result<KBox<MessageSource>, Refusal> {
+        let spares = &mut *self.reserve.spares.lock();
+        let spare = spares.sources.pop();
+
+        if spares.sources.len() < SPARES_LOW && spares.may_ask() {
+            self.reserve.queue();
+        }
+        let mut source = match spare {
+            Some(spare) => spare,
+            None => spares.allocate()?,
+        };
+        source.pool = Some(self.clone());
+        Ok(source)
+    }
+
+    /// Takes a source back.
+    fn put(&self, source: KBox<MessageSource>) {
+        let surplus = self.reserve.spares.lock().put(source);
+
+        // Freed outside the lock.
+        drop(surplus);
+    }
+
+    /// Gives the spare messages back. From now on no more are allocated, and those that come back are
+    /// freed.
+    #[expect(dead_code, reason = "for the AFU code, which comes next")]
+    pub(crate) fn close(&self) {
+        let (domain, sources) = {
+            let spares = &mut *self.reserve.spares.lock();
+            (
+                spares.domain.take(),
+                core::mem::replace(&mut spares.sources, KVec::new()),
+            )
+        };
+
+        drop((sources, domain));
+    }
+}
+
+#[kunit_tests(uxive_messages)]
+mod tests {
+    use super::*;
+
+    fn pages(esb_shift: u32, trig_page: u64, eoi_page: u64) -> Result<Pages> {
+        Pages::of(&extra::xive_irq_data {
+            esb_shift,
+            trig_page,
+            eoi_page,
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn one_page_or_two_are_known() {
+        assert_eq!(pages(16, 0x6_0001_0000, 0x6_0001_0000), Ok(Pages::One));
+        assert_eq!(pages(17, 0x6_0002_0000, 0x6_0003_0000), Ok(Pages::Two));
+    }
+
+    #[test]
+    fn other_layouts_are_refused() {
+        // No trigger page, so that what came meanwhile could not be sent again.
+        assert_eq!(pages(16, 0, 0x6_0001_0000), Err(EIO));
+        assert_eq!(pages(17, 0, 0x6_0003_0000), Err(EIO));
+        // Pages of another size, apart, in another order, not aligned, none.
+        assert_eq!(pages(12, 0x6_0001_0000, 0x6_0001_0000), Err(EIO));
+        assert_eq!(pages(17, 0x6_0001_0000, 0x6_0001_0000), Err(EIO));
+        assert_eq!(pages(16, 0x6_0001_0000, 0x6_0002_0000), Err(EIO));
+        assert_eq!(pages(17, 0x6_0001_0000, 0x6_0000_0000), Err(EIO));
+        assert_eq!(pages(16, 0x6_0001_1000, 0x6_0001_1000), Err(EIO));
+        assert_eq!(pages(16, 0, 0), Err(EIO));
+    }
+}
