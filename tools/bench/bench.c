@@ -211,6 +211,7 @@ static const struct {
 	{ "drain", bench_drain },
 	{ "memory", bench_memory },
 	{ "vfio", bench_vfio },
+	{ "vfio_afu", bench_vfio_afu },
 	{ "scale", bench_scale },
 	{ NULL, NULL }
 };

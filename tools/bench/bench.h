@@ -139,6 +139,7 @@ void bench_many(void);
 void bench_drain(void);
 void bench_memory(void);
 void bench_vfio(void);
+void bench_vfio_afu(void);
 void bench_scale(void);
 
 #endif

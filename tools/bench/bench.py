@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from statistics import median
 
 import chart
+from afu import Accelerators, Afu
 from console import complaints
-from driver import CROSS, HEADERS, Made, Module, files, out_of_tree
+from driver import AfuModel, CROSS, HEADERS, Made, Module, files, out_of_tree
 from functions import Functions, profile
 from guest import Hung, Machine, initramfs, job, new_token
 from kernel import Kernel, Source
@@ -29,6 +30,8 @@ TICKS_PER_INSTRUCTION = 1.024
 AGREE = 0.01
 # Too long for any of the boots, which take well under a minute each, or some minutes with the profiler.
 TOTAL = 1200
+# 64 vectors, of which one is Linux's.
+AFU = Afu(1, 63)
 TOP = 50
 
 
@@ -50,6 +53,7 @@ PARTS = [
     part("ready", "ocxl uxive", "ready64 touch64"),
     part("open_close", "ocxl uxive", "open_close open_close_with_one"),
     part("vfio", "vfio", "alloc_bind free ring_read ring_blocked_read ring_blocked_poll"),
+    part("vfio_afu", "vfio", "ims_alloc_bind ims_free"),
     part("scale", "eventfd pipe", "ring_read ring_blocked_read ring_blocked_poll"),
     part("scale", "futex", "ring_blocked_read"),
     part("drain", "uxive", "ring_user_drain arm arm_block_wake"),
@@ -108,24 +112,25 @@ class Result:
 class Bench:
     def __init__(self):
         self.kernel = Kernel(Source(), "bench")
-        self.modules = [out_of_tree(self.kernel), Module(self.kernel, "ocxlpeer", HERE / "peer", ["."])]
+        self.modules = {"ocxl": Module(self.kernel, "ocxlpeer", HERE / "peer", ["."]), "uxive": out_of_tree(self.kernel)}
         self.tools = Tools(self.kernel)
+        self.model = AfuModel()
         self.failures = []
-        with made(*self.modules, self.tools):
+        with made(*self.modules.values(), self.tools, self.model):
             pass
 
     def boot(self, name, append, parts, marked="", extra=()):
         """Boots the machine and runs the parts. Returns what each job printed, empty for those that failed."""
         name = f"bench-{name}"
-        files = {f"/modules/{module.ko.name}": module.ko for module in self.modules}
+        files = {f"/modules/{module.ko.name}": module.ko for module in self.modules.values()}
         files["/bin/bench"] = self.tools.program
-        jobs = [f"insmod /modules/{module.ko.name}" for module in self.modules]
-        jobs += [f"bench {each.name} {driver} {marked}" for each in parts for driver in each.drivers]
-        jobs += ["grep ']$' /proc/kallsyms"]
+        jobs = [command for driver in dict.fromkeys(driver for each in parts for driver in each.drivers)
+                for command in self.commands(driver, parts, marked)]
         token = new_token()
         image = initramfs(self.kernel.path, name, files, "".join(map(job, range(len(jobs)), jobs)), token)
-        machine = Machine(name, self.kernel.path / "vmlinux", image, append, cpus=1)
-        machine.command += [*ICOUNT, "-device", "edu,bus=pcie.0", *extra]
+        machine = Machine(name, self.kernel.path / "vmlinux", image, append, cpus=1,
+                          accelerators=Accelerators(name, self.model.program, [AFU]))
+        machine.command += [*ICOUNT, "-device", "edu,bus=pcie.1", *extra]
         say(f"booting {name}, output {shown(machine.output_log)}")
         outputs = [""] * len(jobs)
         try:
@@ -145,6 +150,14 @@ class Bench:
         if found:
             self.failures.append(f"{name}: the kernel complained, see {shown(machine.console_log)}:\n{found[0]}")
         return outputs
+
+    def commands(self, driver, parts, marked):
+        """What is to run for a driver. Its module is there for that only: ocxl's and uxive's want the same class."""
+        runs = [f"bench {each.name} {driver} {marked}" for each in parts if driver in each.drivers]
+        if driver not in self.modules:
+            return runs
+        ko = self.modules[driver].ko
+        return [f"insmod /modules/{ko.name}", *runs, "grep ']$' /proc/kallsyms", f"rmmod {ko.stem}"]
 
     def measure(self, name, append, parts=PARTS):
         """(operation, driver) → Result, from one boot."""
@@ -212,7 +225,8 @@ def show(off, on, memory):
             only_median(on, name, "ocxl"), only_median(on, name, "uxive"), verdict(on, name)[0].split(" ")[0]]
            for name in operations])
     others = ["vfio", "eventfd", "pipe", "futex"]
-    names = [name for name in operations if any((name, driver) in off for driver in others)]
+    names = [name for name in dict.fromkeys(name for each in PARTS for name in each.operations)
+             if any((name, driver) in off for driver in others)]
     print("\nFor scale, mitigations off")
     table(["", "uxive", "ocxl", *others],
           [[name, *(cost(off, name, driver) for driver in ["uxive", "ocxl", *others])] for name in names])
@@ -262,7 +276,7 @@ def profile_all(operation):
         outputs = bench.boot(name, "mitigations=off", [Part(each.name, (driver,), (operation,))], operation,
                              ["-plugin", f"{bench.tools.plugin},out={regions}"])
         text = regions.read_text() if regions.exists() else ""
-        profiles[driver] = profile(text, Functions(bench.kernel.path / "vmlinux", outputs[-1]))
+        profiles[driver] = profile(text, Functions(bench.kernel.path / "vmlinux", "".join(outputs)))
         if not profiles[driver]:
             bench.failures.append(f"{operation} of {driver} left no profile")
 

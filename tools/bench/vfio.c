@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* VFIO: an MSI of QEMU's `edu` device, bound to an eventfd. Its driver binds when it allocates. */
+/*
+ * VFIO: an MSI of QEMU's `edu` device, and an MSI-X of the function that is an
+ * AFU to uxive, bound to an eventfd. VFIO binds when it allocates.
+ */
 #include "bench.h"
 
 #include <dirent.h>
@@ -14,7 +17,10 @@
 #include <unistd.h>
 
 #define DEVICES "/sys/bus/pci/devices"
+
+/* PCI device ids: of edu, and of ivshmem-doorbell. */
 #define EDU "0x11e8"
+#define AFU "0x1110"
 
 /* Registers of edu: a write raises an interrupt, and the next register acknowledges it. */
 #define EDU_RAISE 0x60
@@ -28,7 +34,12 @@ static void write_file(const char *path, const char *text)
 	close(fd);
 }
 
-static const char *find_edu(void)
+struct function {
+	const char *address;
+	int container, group, device;
+};
+
+static const char *find(const char *wanted)
 {
 	DIR *directory = opendir(DEVICES);
 	static char address[256];
@@ -45,7 +56,7 @@ static const char *find_edu(void)
 		fd = open(path, O_RDONLY);
 		if (fd < 0)
 			continue;
-		if (read(fd, id, sizeof(EDU) - 1) > 0 && !strcmp(id, EDU)) {
+		if (read(fd, id, sizeof(id) - 1) > 0 && !strcmp(id, wanted)) {
 			snprintf(address, sizeof(address), "%s", entry->d_name);
 			closedir(directory);
 			close(fd);
@@ -53,33 +64,46 @@ static const char *find_edu(void)
 		}
 		close(fd);
 	}
-	die("there is no edu device");
+	die("there is no PCI device %s", wanted);
 }
 
-/* Hands the device to vfio-pci. Returns its descriptor. */
-static int open_edu(void)
+/* Hands the first function with that device id to vfio-pci. It has no driver. */
+static struct function take(const char *id)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
-	const char *address = find_edu();
+	struct function function = { .address = find(id) };
 	char path[300], link[300] = "", group_path[400];
-	int container, group;
 
-	snprintf(path, sizeof(path), DEVICES "/%s/driver_override", address);
+	snprintf(path, sizeof(path), DEVICES "/%s/driver_override", function.address);
 	write_file(path, "vfio-pci");
-	write_file("/sys/bus/pci/drivers_probe", address);
+	write_file("/sys/bus/pci/drivers_probe", function.address);
 
-	snprintf(path, sizeof(path), DEVICES "/%s/iommu_group", address);
+	snprintf(path, sizeof(path), DEVICES "/%s/iommu_group", function.address);
 	must(readlink(path, link, sizeof(link) - 1));
 	snprintf(group_path, sizeof(group_path), "/dev/vfio%s", strrchr(link, '/'));
 
-	container = must(open("/dev/vfio/vfio", O_RDWR));
-	group = must(open(group_path, O_RDWR));
-	must(ioctl(group, VFIO_GROUP_GET_STATUS, &status));
+	function.container = must(open("/dev/vfio/vfio", O_RDWR));
+	function.group = must(open(group_path, O_RDWR));
+	must(ioctl(function.group, VFIO_GROUP_GET_STATUS, &status));
 	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
 		die("the group is not viable");
-	must(ioctl(group, VFIO_GROUP_SET_CONTAINER, &container));
-	must(ioctl(container, VFIO_SET_IOMMU, VFIO_SPAPR_TCE_v2_IOMMU));
-	return must(ioctl(group, VFIO_GROUP_GET_DEVICE_FD, address));
+	must(ioctl(function.group, VFIO_GROUP_SET_CONTAINER, &function.container));
+	must(ioctl(function.container, VFIO_SET_IOMMU, VFIO_SPAPR_TCE_v2_IOMMU));
+	function.device = must(ioctl(function.group, VFIO_GROUP_GET_DEVICE_FD, function.address));
+	return function;
+}
+
+/* Leaves a function to the drivers that are made for it. */
+static void give_back(const struct function *function)
+{
+	char path[300];
+
+	close(function->device);
+	close(function->group);
+	close(function->container);
+	write_file("/sys/bus/pci/drivers/vfio-pci/unbind", function->address);
+	snprintf(path, sizeof(path), DEVICES "/%s/driver_override", function->address);
+	write_file(path, "\n");
 }
 
 static void *map_registers(int device)
@@ -102,8 +126,8 @@ static void *map_registers(int device)
 	return must(mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, bar.offset));
 }
 
-/* Binds the MSI to an eventfd, or frees it if that is -1. */
-static int set_irqs(int device, int eventfd)
+/* Binds the first interrupt of a kind to an eventfd, or frees it if that is -1. */
+static int set_irqs(int device, __u32 kind, int eventfd)
 {
 	struct {
 		struct vfio_irq_set set;
@@ -113,7 +137,7 @@ static int set_irqs(int device, int eventfd)
 			.argsz = eventfd < 0 ? sizeof(arg.set) : sizeof(arg),
 			.flags = VFIO_IRQ_SET_ACTION_TRIGGER |
 				 (eventfd < 0 ? VFIO_IRQ_SET_DATA_NONE : VFIO_IRQ_SET_DATA_EVENTFD),
-			.index = VFIO_PCI_MSI_IRQ_INDEX,
+			.index = kind,
 			.count = eventfd < 0 ? 0 : 1,
 		},
 		.eventfd = eventfd,
@@ -122,26 +146,46 @@ static int set_irqs(int device, int eventfd)
 	return ioctl(device, VFIO_DEVICE_SET_IRQS, &arg);
 }
 
-void bench_vfio(void)
+static void measure_set_irqs(const char *enable_name, const char *disable_name, int device,
+			     __u32 kind, int eventfd)
 {
-	struct op *enable = new_op("alloc_bind");
-	struct op *disable = new_op("free");
-	int device = open_edu();
-	struct bell bell = {
-		.kind = BY_REGISTER,
-		.page = map_registers(device) + EDU_RAISE,
-		.fd = must(eventfd(0, EFD_CLOEXEC)),
-	};
+	struct op *enable = new_op(enable_name);
+	struct op *disable = new_op(disable_name);
 	int result;
 
 	for (int i = 0; i < N; i++) {
-		MEASURE(enable, result = set_irqs(device, bell.fd));
+		MEASURE(enable, result = set_irqs(device, kind, eventfd));
 		must(result);
-		MEASURE(disable, result = set_irqs(device, -1));
+		MEASURE(disable, result = set_irqs(device, kind, -1));
 		must(result);
 	}
-	must(set_irqs(device, bell.fd));
+}
+
+void bench_vfio(void)
+{
+	struct function edu = take(EDU);
+	struct bell bell = {
+		.kind = BY_REGISTER,
+		.page = map_registers(edu.device) + EDU_RAISE,
+		.fd = must(eventfd(0, EFD_CLOEXEC)),
+	};
+
+	measure_set_irqs("alloc_bind", "free", edu.device, VFIO_PCI_MSI_IRQ_INDEX, bell.fd);
+	must(set_irqs(edu.device, VFIO_PCI_MSI_IRQ_INDEX, bell.fd));
 	measure_ring_read("ring_read", &bell, 1);
 	measure_ring_blocked("ring_blocked_read", &bell, false);
 	measure_ring_blocked("ring_blocked_poll", &bell, true);
+}
+
+/*
+ * What uxive calls a message slot. From none: on this machine VFIO cannot add
+ * one to MSI-X that is on, it frees all and begins anew.
+ */
+void bench_vfio_afu(void)
+{
+	struct function afu = take(AFU);
+	int event = must(eventfd(0, EFD_CLOEXEC));
+
+	measure_set_irqs("ims_alloc_bind", "ims_free", afu.device, VFIO_PCI_MSIX_IRQ_INDEX, event);
+	give_back(&afu);
 }
