@@ -61,7 +61,8 @@ PARTS = [
 ]
 MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]
 
-# The most that an operation may cost, as a multiple of another.
+# The most that an operation may cost, as a multiple of another driver's or of another operation.
+PEERS = ("ocxl", "vfio")
 TARGETS = {
     "alloc": (1 / 12, "ocxl"),
     "free": (1 / 10, "ocxl"),
@@ -71,6 +72,8 @@ TARGETS = {
     "ring_read": (1, "ocxl"),
     "ring_blocked_read": (1, "ocxl"),
     "ring_blocked_poll": (1, "ocxl"),
+    "ims_alloc_bind": (1 / 10, "vfio"),
+    "ims_free": (1 / 10, "vfio"),
     "alloc_at_16384": (1.2, "alloc"),
     "free_at_16384": (1.2, "free"),
     "first_touch_at_16384": (1.2, "first_touch"),
@@ -190,7 +193,7 @@ def verdict(results, operation):
         limit = LIMITS[operation]
         return "", f"≤ {limit}", ("met" if cost.median <= limit else "MISSED") if cost else "?"
     factor, of = TARGETS.get(operation, (None, "ocxl"))
-    other = results.get((operation, "ocxl") if of == "ocxl" else (of, "uxive"))
+    other = results.get((operation, of) if of in PEERS else (of, "uxive"))
     if not cost or not other:
         return "", "", "?" if factor else ""
     ratio = cost.median / max(other.median, 1)
