@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A context: one open file of `/dev/uxive`, and what a program can do with it.
+//! A context: one open file of `/dev/uxive` or of an AFU, and what a program can do with it.
 //!
 //! # Life
 //!
@@ -25,6 +25,9 @@
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
 //!
+//! An [AFU](crate::afu) has locks of its own, listed there. Of the above 1 and 3 may be taken under
+//! none of them, and at most 1 is held where they are taken.
+//!
 //! Four kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
 //! that of [`Platform`] the sources that it has; that of [`Quota`] its users, and is taken when a
@@ -32,6 +35,12 @@
 //! CPU hotplug lock is taken under 1, and what is called under it only queues work.
 
 use crate::{
+    afu::{
+        Afu,
+        AfuFile,
+        Metadata,
+        StoreEntry, //
+    },
     estate::{
         Estate,
         ReservedIndex,
@@ -39,6 +48,8 @@ use crate::{
     },
     events::Event,
     kernel_ext::{
+        bar::MappedBar,
+        class::Class,
         eventfd::EventFd,
         file::{
             NewMapping,
@@ -55,6 +66,7 @@ use crate::{
     layout::Window,
     platform::{
         ChipId,
+        Origin,
         Platform,
         QueueMemory,
         Refusal,
@@ -70,7 +82,10 @@ use crate::{
         Quota, //
     },
     registry::Registry,
-    slot::Slot, //
+    slot::{
+        MessageSlot,
+        Slot, //
+    }, //
 };
 use kernel::{
     fs::File,
@@ -96,7 +111,13 @@ pub(crate) struct Shared {
     pub(crate) platform: Arc<Platform>,
     pub(crate) quota: Arc<Quota>,
     queues: QueueList,
+    /// The class of AFUs, from the first one on. Nothing of this driver is taken under the mutex.
+    #[pin]
+    afus: Mutex<Option<AfuClass>>,
 }
+
+/// The class of AFUs: that of ocxl, which libocxl knows.
+type AfuClass = Arc<Class<AfuFile>>;
 
 impl Shared {
     /// Finds out what machine this is.
@@ -113,9 +134,26 @@ impl Shared {
                 platform,
                 queues: QueueList::new()?,
                 registry <- Registry::new(),
+                afus <- new_mutex!(None, "uxive_afus"),
             }? Error),
             GFP_KERNEL,
         )
+    }
+
+    /// Returns the class of AFUs.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Class::new`]: `EEXIST` if another driver has it.
+    pub(crate) fn afu_class(&self) -> Result<AfuClass> {
+        let mut class = self.afus.lock();
+
+        if let Some(class) = &*class {
+            return Ok(class.clone());
+        }
+        Ok(class
+            .insert(Arc::new(Class::new(c"ocxl")?, GFP_KERNEL)?)
+            .clone())
     }
 
     /// Returns all contexts.
@@ -134,6 +172,8 @@ pub(crate) struct Context {
     estate: Arc<Estate>,
     /// The queue's memory, if the program drains it.
     queue_memory: SetOnce<MappedPages<QueueMemory, 1>>,
+    /// Its part of the AFU's MMIO, once it is attached.
+    mmio: SetOnce<MappedBar>,
     mapping: Arc<FileMapping>,
     #[pin]
     setup: Mutex<()>,
@@ -141,25 +181,73 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Makes a context that owns nothing yet; `mapping` is that of its file.
+    /// Makes a context that owns nothing yet, of `afu` if there is one; `mapping` is that of its file.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is no memory.
-    pub(crate) fn new(mapping: Arc<FileMapping>, shared: Arc<Shared>) -> Result<Pin<KBox<Self>>> {
+    /// - `ENOMEM` if there is no memory.
+    /// - `ENOSPC` if the AFU has no more contexts, `ENODEV` if it is gone.
+    pub(crate) fn new(
+        mapping: Arc<FileMapping>,
+        shared: Arc<Shared>,
+        afu: Option<&Arc<Afu>>,
+    ) -> Result<Pin<KBox<Self>>> {
         let account = Account::of_caller(shared.quota.clone())?;
+        let place = match afu {
+            None => None,
+            Some(afu) => Some(Afu::reserve(afu)?),
+        };
 
-        KBox::pin_init(
+        let context = KBox::pin_init(
             try_pin_init!(Self {
                 queue_memory: SetOnce::new(),
+                mmio: SetOnce::new(),
                 mapping,
                 setup <- new_mutex!((), "uxive_setup"),
                 // Last of what can fail, as an estate is to be closed.
-                estate: shared.registry.open(account)?,
+                estate: shared.registry.open(account, place)?,
                 shared,
             }? Error),
             GFP_KERNEL_ACCOUNT,
-        )
+        )?;
+        if let Some(place) = context.estate.afu() {
+            place.enter(&context.estate, &context.mapping)?;
+        }
+        Ok(context)
+    }
+
+    /// Returns whether there is no AFU any more, of which this was a context.
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        match self.estate.afu() {
+            None => false,
+            Some(place) => place.is_gone(),
+        }
+    }
+
+    /// Has the AFU work for the program: its MMIO can be touched from now on.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOTTY` if this is no context of an AFU.
+    /// - `EIO` if it was attached before, or the AFU has not confirmed it in time.
+    /// - `ENODEV` if the AFU is gone, `ENOMEM` if there is no memory.
+    pub(crate) fn attach(&self) -> Result {
+        let place = self.estate.afu().ok_or(ENOTTY)?;
+        let mmio = place.map_mmio(self.mapping.clone())?;
+
+        place.attach()?;
+        self.mmio.populate(mmio);
+        Ok(())
+    }
+
+    /// Tells what AFU this is a context of.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` if it is of none.
+    pub(crate) fn metadata(&self) -> Result<Metadata> {
+        Ok(self.estate.afu().ok_or(ENOTTY)?.metadata())
     }
 
     /// Returns the chip of the number `id`.
@@ -172,7 +260,8 @@ impl Context {
     }
 
     /// Allocates an interrupt of `chip`, or by default of the caller's chip if that has any left, and
-    /// has `tell` tell the program its offset, in bytes. If that fails the interrupt is freed.
+    /// has `tell` tell the program its offset, in bytes. If that fails the interrupt is freed. In a
+    /// context of an AFU it comes with the message of its slot, as far as the AFU has such.
     ///
     /// # Errors
     ///
@@ -198,14 +287,46 @@ impl Context {
         chip: Option<ChipId>,
         tell: &mut dyn FnMut(u64) -> Result,
     ) -> Result {
-        if let Some(queue) = self.estate.queue() {
-            return self.allocate_from(queue, chip, tell);
+        match self.estate.queue() {
+            Some(queue) => self.allocate_from(queue, chip, tell),
+            None => self.with_first_queue(&mut |queue| self.allocate_from(queue, chip, tell)),
         }
+    }
 
-        // The first interrupt comes with the queue, or with neither if something fails.
+    /// Allocates an interrupt that is a message only, which the AFU sends for work of `queue_id`, and
+    /// binds it to `eventfd`. `tell` is given its offset, in bytes, and its slot. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOTTY` if this is no context of an AFU.
+    /// - `ENOSPC`: the context, the AFU or the host bridge has no more.
+    /// - Otherwise as [`Self::allocate`], `EINVAL` for an eventfd of a program that drains by itself.
+    pub(crate) fn allocate_message(
+        &self,
+        queue_id: u32,
+        eventfd: Option<EventFd>,
+        tell: &mut dyn FnMut(u64, usize) -> Result,
+    ) -> Result {
+        if self.estate.afu().is_none() {
+            return Err(ENOTTY);
+        }
+        let mut eventfd = Some(eventfd);
+
+        self.with_first_queue(&mut |queue| {
+            self.allocate_message_from(queue, queue_id, eventfd.take().flatten(), tell)
+        })
+        .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
+    }
+
+    /// Calls `allocate` with the queue. The first interrupt comes with it, or with neither if
+    /// something fails.
+    fn with_first_queue(&self, allocate: &mut dyn FnMut(&Arc<Queue>) -> Result) -> Result {
+        if let Some(queue) = self.estate.queue() {
+            return allocate(queue);
+        }
         let _setup = self.setup.lock();
         if let Some(queue) = self.estate.queue() {
-            return self.allocate_from(queue, chip, tell);
+            return allocate(queue);
         }
         let queue = Queue::new(
             &self.shared.platform,
@@ -214,7 +335,7 @@ impl Context {
             QueueCharge::new(self.estate.account().clone())?,
         )
         .map_err(|refusal| self.refused(refusal))?;
-        let result = self.allocate_from(&queue, chip, tell);
+        let result = allocate(&queue);
         // With neither, unless it has to wait for hardware: then it can as well be used.
         if result.is_ok() || !self.estate.is_settled() || queue.quiesce(0).is_err() {
             self.estate.set_queue(queue);
@@ -233,14 +354,22 @@ impl Context {
         let reserved = self.estate.reserve()?;
         let index = reserved.get();
         let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
+        let message = match self.entry(index) {
+            None => None,
+            Some(entry) => Some(self.message(entry, queue, index)?),
+        };
         let source = Source::new(self.estate.account().irqs(), chip)
             .map_err(|refusal| self.refused(refusal))?;
         let lisn = source.lisn();
         queue.attach(index, &source)?;
-        let slot = || Slot::new(source, queue.clone(), index, self.mapping.clone());
 
         // Told before others can find it, so that nobody frees it if this fails.
-        if let Err(error) = tell(offset) {
+        let told = match &message {
+            None => tell(offset),
+            Some(message) => Self::open(message, queue, index, 0).and_then(|()| tell(offset)),
+        };
+        let slot = || Slot::new(source, message, queue.clone(), index, self.mapping.clone());
+        if let Err(error) = told {
             self.undo(slot(), reserved);
             return Err(error);
         }
@@ -249,11 +378,80 @@ impl Context {
         Ok(())
     }
 
+    /// Has the AFU send the message of slot `index`, for work of `queue_id`.
+    #[cold]
+    fn open(message: &MessageSlot, queue: &Queue, index: usize, queue_id: u32) -> Result {
+        queue.attach_message(index, message.source())?;
+        message.open(queue_id)
+    }
+
+    /// As [`Self::allocate_message`], with the context's queue.
+    fn allocate_message_from(
+        &self,
+        queue: &Arc<Queue>,
+        queue_id: u32,
+        eventfd: Option<EventFd>,
+        tell: &mut dyn FnMut(u64, usize) -> Result,
+    ) -> Result {
+        let reserved = self.estate.reserve()?;
+        let index = reserved.get();
+        let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
+        let message = self.message(self.entry(index).ok_or(ENOSPC)?, queue, index)?;
+        let lisn = message.source().lisn();
+        queue.attach_message(index, message.source())?;
+
+        let bound = match eventfd {
+            None => Ok(()),
+            // Another program's thread may have bound one meanwhile, which goes.
+            eventfd => queue.bind(index, eventfd).map(drop),
+        };
+        // The AFU may send it from here on.
+        let told = bound
+            .and_then(|()| message.open(queue_id))
+            .and_then(|()| tell(offset, index));
+        let slot = Slot::of_message(message, queue.clone(), index);
+        if let Err(error) = told {
+            self.undo(slot, reserved);
+            return Err(error);
+        }
+        trace::alloc(self.estate.id(), index, lisn, offset);
+        reserved.fill(|| slot);
+        Ok(())
+    }
+
+    /// Returns the entry of the AFU's message store for slot `index`, if it has one.
+    #[inline]
+    fn entry(&self, index: usize) -> Option<StoreEntry> {
+        self.estate.afu()?.entry(index)
+    }
+
+    /// Makes the message of slot `index`, to be sent from `entry`.
+    #[cold]
+    #[inline(never)]
+    fn message(
+        &self,
+        entry: StoreEntry,
+        queue: &Arc<Queue>,
+        index: usize,
+    ) -> Result<KBox<MessageSlot>> {
+        let source = Source::of_message(self.estate.account().irqs(), entry.messages())
+            .map_err(|refusal| self.refused(refusal))?;
+
+        MessageSlot::new(source, entry, queue, index, self.mapping.clone())
+    }
+
     /// Gives back a slot that the program could not be told of.
     #[cold]
     fn undo(&self, slot: Slot, reserved: ReservedIndex<'_>) {
-        self.estate
-            .retire(TakenSlot::new(slot, reserved), &self.shared.registry);
+        self.retire(TakenSlot::new(slot, reserved));
+    }
+
+    /// Gives back a slot, now or when hardware lets go of it.
+    #[inline(always)]
+    fn retire(&self, slot: TakenSlot<'_>) {
+        if self.estate.retire(slot).is_err() {
+            self.shared.registry.retry_later();
+        }
     }
 
     /// Tells the program if firmware has no more of something. Returns the error of the call.
@@ -276,7 +474,7 @@ impl Context {
         let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
         let slot = self.estate.take(index).ok_or(EINVAL)?;
 
-        self.estate.retire(slot, &self.shared.registry);
+        self.retire(slot);
         Ok(())
     }
 
@@ -365,6 +563,10 @@ impl Context {
         let slot = |index: usize| slots.get(index);
         let touched = fault.offset();
 
+        // Told under the lock: what is inserted before that is withdrawn after it.
+        if self.is_gone() {
+            return FaultResult::SIGBUS;
+        }
         if let Some(index) = Window::TRIGGER.index(touched) {
             let Some(wanted) = slot(index) else {
                 return FaultResult::SIGBUS;
@@ -374,8 +576,15 @@ impl Context {
             }
             wanted.insert_trigger(fault)
         } else if let Some(index) = Window::ESB.index(touched) {
-            match slot(index / 2) {
-                Some(slot) => slot.insert_esb(fault),
+            let (origin, index) = Origin::of_eisn(index / 2);
+
+            match slot(index) {
+                Some(slot) => slot.insert_esb(origin, fault),
+                None => FaultResult::SIGBUS,
+            }
+        } else if touched < Window::TRIGGER.base() {
+            match self.mmio.as_ref() {
+                Some(mmio) => mmio.insert(fault, touched),
                 None => FaultResult::SIGBUS,
             }
         } else {
@@ -396,8 +605,19 @@ impl Context {
             Some(Window::TRIGGER) => area.require_write_only(),
             Some(Window::ESB) => area.require_writable(),
             Some(Window::QUEUE) => area.require_read_only(),
+            None if self.is_mmio(area) => area.require_not_executable(),
             _ => Err(EINVAL),
         }
+    }
+
+    /// Returns whether a mapping is of the AFU's MMIO, at offset 0 of the file.
+    fn is_mmio(&self, area: &NewMapping<'_>) -> bool {
+        let Some(place) = self.estate.afu() else {
+            return false;
+        };
+        let end = area.offset().checked_add(area.len());
+
+        end.is_some_and(|end| end <= place.metadata().mmio_size)
     }
 
     /// Returns how many interrupts the context has.
@@ -417,16 +637,26 @@ impl Context {
 
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
     pub(crate) fn show(&self, m: &SeqFile) {
-        let slots = self.estate.lock();
-
         seq_print!(m, "uxive-context:\t{}\n", self.estate.id());
+        if let Some(place) = self.estate.afu() {
+            place.show(m);
+        }
+
+        let slots = self.estate.lock();
         seq_print!(m, "uxive-irqs:\t{}\n", slots.iter().count());
         if let Some(drain) = self.estate.queue().and_then(|queue| queue.view().kernel) {
             seq_print!(m, "uxive-deferred:\t{}\n", drain.deferred);
         }
         for (index, slot) in slots.iter() {
             let offset = Window::TRIGGER.base() + index as u64 * Window::TRIGGER.stride();
-            seq_print!(m, "uxive-irq:\toffset:{offset:x} lisn:{:x}\n", slot.lisn());
+            seq_print!(m, "uxive-irq:\toffset:{offset:x}");
+            if let Some(lisn) = slot.generic_lisn() {
+                seq_print!(m, " lisn:{lisn:x}");
+            }
+            if let Some(lisn) = slot.message_lisn() {
+                seq_print!(m, " message:{lisn:x}");
+            }
+            seq_print!(m, "\n");
         }
     }
 }
@@ -434,6 +664,9 @@ impl Context {
 #[pinned_drop]
 impl PinnedDrop for Context {
     fn drop(self: Pin<&mut Self>) {
+        if let Some(place) = self.estate.afu() {
+            place.leave();
+        }
         self.shared.registry.close(&self.estate);
     }
 }

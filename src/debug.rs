@@ -21,7 +21,10 @@ use crate::{
     },
     queue::QueueView,
     registry::Registered,
-    slot::SlotView, //
+    slot::{
+        SlotView,
+        SourceView, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -137,7 +140,8 @@ impl Records for Slots {
     type Source = Shared;
     type Record = SlotRecord;
 
-    const HEADING: &'static str = "context slot offset lisn chip eisn pq eventfd rings state";
+    const HEADING: &'static str =
+        "context slot offset lisn chip eisn pq eventfd rings state message message-pq";
 
     fn next(shared: &Shared, from: u64) -> Option<(u64, SlotRecord)> {
         next_slot(shared, from, false)
@@ -150,7 +154,6 @@ impl Records for Slots {
             view,
             quarantined,
         } = record;
-        let SlotView { lisn, chip, pq, .. } = view;
         let state = match quarantined {
             None => "live",
             Some(_) => "quarantined",
@@ -161,7 +164,12 @@ impl Records for Slots {
             "{context} {index} {:#x} ",
             Window::TRIGGER.offset(*index).unwrap_or(0)
         );
-        seq_print!(m, "{lisn:#x} {chip} {index} {pq:02b} ");
+        match &view.generic {
+            None => seq_print!(m, "- - - - "),
+            Some(SourceView { lisn, chip, pq }) => {
+                seq_print!(m, "{lisn:#x} {chip} {index} {pq:02b} ");
+            }
+        }
         match &view.route {
             None => seq_print!(m, "- - "),
             Some(route) => {
@@ -169,7 +177,12 @@ impl Records for Slots {
                 seq_print!(m, "{bound} {} ", route.rings);
             }
         }
-        seq_print!(m, "{state}\n");
+        match &view.message {
+            None => seq_print!(m, "{state} - -\n"),
+            Some(SourceView { lisn, pq, .. }) => {
+                seq_print!(m, "{state} {lisn:#x} {pq:02b}\n");
+            }
+        }
     }
 }
 
@@ -215,8 +228,8 @@ struct Quarantine;
 /// Something in quarantine.
 enum Quarantined {
     Slot(SlotRecord),
-    /// The event queue of a context.
-    Queue(u64, QueueView),
+    /// The event queue of a context, if it has one, or all of it.
+    Context(u64, Option<QueueView>, NotQuiet),
 }
 
 #[vtable]
@@ -228,14 +241,14 @@ impl Records for Quarantine {
 
     fn next(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
         let slot = next_slot(shared, from, true);
-        let queue = next_queue(shared, from);
+        let context = next_context(shared, from);
 
         // In the order of their numbers.
-        match (slot, queue) {
+        match (slot, context) {
             (Some((at, slot)), Some((behind, _))) if at < behind => {
                 Some((at, Quarantined::Slot(slot)))
             }
-            (_, Some((at, queue))) => Some((at, queue)),
+            (_, Some((at, context))) => Some((at, context)),
             (slot, None) => slot.map(|(at, slot)| (at, Quarantined::Slot(slot))),
         }
     }
@@ -244,36 +257,41 @@ impl Records for Quarantine {
         match record {
             Quarantined::Slot(slot) => {
                 let SlotRecord { context, index, .. } = slot;
-                seq_print!(m, "{context} {index} {:#x} - ", slot.view.lisn);
+                let lisn = slot.view.generic.as_ref().or(slot.view.message.as_ref());
+                let lisn = lisn.map_or(0, |source| source.lisn);
+                seq_print!(m, "{context} {index} {lisn:#x} - ");
                 if let Some(reason) = slot.quarantined {
                     seq_print!(m, "{reason}");
                 }
                 seq_print!(m, "\n");
             }
-            Quarantined::Queue(context, queue) => {
-                seq_print!(
-                    m,
-                    "{context} - - {:#x} {}\n",
-                    queue.vp,
-                    NotQuiet::Escalation
-                );
+            Quarantined::Context(context, queue, reason) => {
+                match queue {
+                    None => seq_print!(m, "{context} - - - "),
+                    Some(queue) => seq_print!(m, "{context} - - {:#x} ", queue.vp),
+                }
+                seq_print!(m, "{reason}\n");
             }
         }
     }
 }
 
-/// Returns the first event queue from record number `from` on that is all that is left of its
-/// context, and its number.
-fn next_queue(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
+/// Returns the first context from record number `from` on that is quarantined for more than slots,
+/// and its number.
+fn next_context(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
     let mut context = shared.registry().next(from >> INDEX_BITS)?;
 
     loop {
         let id = context.id();
-        if let (Registered::Closing(_), (_, 0), Some(queue)) =
-            (&context, context.counts(), context.queue())
-        {
+        let reason = match (&context, context.counts()) {
+            (Registered::Open(_), _) | (_, (_, 1..)) => None,
+            _ if context.afu().is_some_and(|place| place.is_attached()) => Some(NotQuiet::Afu),
+            _ => context.queue().map(|_| NotQuiet::Escalation),
+        };
+        if let Some(reason) = reason {
+            let queue = context.queue().map(|queue| queue.view());
             let number = id << INDEX_BITS | LAST_INDEX as u64;
-            return Some((number, Quarantined::Queue(id, queue.view())));
+            return Some((number, Quarantined::Context(id, queue, reason)));
         }
         context = shared.registry().next(id + 1)?;
     }

@@ -7,6 +7,7 @@
 //! settle it; only a [`Context`](crate::context::Context) can add to it.
 
 use crate::{
+    afu::AfuContext,
     events::{
         Event,
         EventLog, //
@@ -23,7 +24,6 @@ use crate::{
     platform::NotQuiet,
     queue::Queue,
     quota::Account,
-    registry::Registry,
     slot::{
         RetiredSlot,
         Slot,
@@ -97,6 +97,7 @@ impl SlotTable {
     /// # Errors
     ///
     /// `ENOSPC` if `limit` are in use, `ENOMEM` if there is no memory.
+    #[inline(always)]
     fn reserve(&mut self, limit: usize) -> Result<usize> {
         if self.used >= limit {
             return Err(ENOSPC);
@@ -104,11 +105,8 @@ impl SlotTable {
         let id = self.ids.find_unused_id(self.first_free).ok_or(ENOSPC)?;
         let index = id.as_usize();
 
-        if index >= self.entries.capacity() {
-            self.entries.reserve(GROWTH, GFP_KERNEL_ACCOUNT)?;
-        }
-        while self.entries.len() <= index {
-            self.entries.push(Entry::Empty, GFP_KERNEL_ACCOUNT)?;
+        if index >= self.entries.len() {
+            grow(&mut self.entries)?;
         }
         self.used += 1;
         self.first_free = index + 1;
@@ -140,6 +138,20 @@ impl SlotTable {
             _ => None,
         }
     }
+}
+
+/// Adds some empty entries.
+///
+/// # Errors
+///
+/// `ENOMEM` if there is no memory.
+#[inline(never)]
+fn grow(entries: &mut KVVec<Entry>) -> Result {
+    entries.reserve(GROWTH, GFP_KERNEL_ACCOUNT)?;
+    for _ in 0..GROWTH {
+        entries.push_within_capacity(Entry::Empty)?;
+    }
+    Ok(())
 }
 
 /// A slot that is in no table any more, and still has its index.
@@ -177,6 +189,8 @@ pub(crate) struct Estate {
     /// What there is to tell the program.
     #[pin]
     events: EventLog,
+    /// Its place in an AFU. Given back last.
+    afu: Option<AfuContext>,
 }
 
 impl Estate {
@@ -185,7 +199,11 @@ impl Estate {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    pub(crate) fn new(id: u64, account: Arc<Account>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        id: u64,
+        account: Arc<Account>,
+        afu: Option<AfuContext>,
+    ) -> Result<Arc<Self>> {
         let table = SlotTable {
             ids: IdPool::with_capacity(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
             used: 0,
@@ -202,6 +220,7 @@ impl Estate {
                 queue: SetOnce::new(),
                 slots <- new_mutex!(table, "uxive_slots"),
                 events <- EventLog::new(),
+                afu,
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
@@ -227,6 +246,12 @@ impl Estate {
         &self.events
     }
 
+    /// Returns its place in an AFU, if it is a context of one.
+    #[inline]
+    pub(crate) fn afu(&self) -> Option<&AfuContext> {
+        self.afu.as_ref()
+    }
+
     /// Returns the event queue, if there is one yet.
     #[inline]
     pub(crate) fn queue(&self) -> Option<&Arc<Queue>> {
@@ -243,8 +268,14 @@ impl Estate {
     /// # Errors
     ///
     /// `ENOSPC` if the context has as many as it may, `ENOMEM` if there is no memory.
+    #[inline(always)]
     pub(crate) fn reserve(&self) -> Result<ReservedIndex<'_>> {
         let limit = self.account.quota().max_irqs_per_context();
+        let limit = match self.afu {
+            None => limit,
+            // The queue has room for two sources of each.
+            Some(_) => limit.min(MAX_IRQS / 2),
+        };
         let index = self.slots.lock().reserve(limit)?;
 
         Ok(ReservedIndex {
@@ -268,17 +299,24 @@ impl Estate {
     /// Gives back a slot, and its index; or quarantines them. May sleep.
     ///
     /// When this returns, no mapping reaches its pages, and its eventfd is not signalled.
+    ///
+    /// # Errors
+    ///
+    /// [`NotQuiet`] if they are quarantined: [`Self::retry`] is to be called later.
     #[inline(always)]
-    pub(crate) fn retire(&self, mut taken: TakenSlot<'_>, registry: &Registry) {
+    pub(crate) fn retire(&self, mut taken: TakenSlot<'_>) -> Result<(), NotQuiet> {
         let Entry::Live(slot) = &mut taken.entry else {
-            return;
+            return Ok(());
         };
 
         trace::free(self.id, taken.reserved.index, slot.lisn());
         // Dropped with its index, which goes last.
-        if let Err(reason) = slot.give_back() {
-            self.quarantine(taken, reason);
-            registry.retry_later();
+        match slot.give_back() {
+            Ok(()) => Ok(()),
+            Err(reason) => {
+                self.quarantine(taken, reason);
+                Err(reason)
+            }
         }
     }
 
@@ -367,11 +405,30 @@ impl Estate {
     }
 
     /// Retires all slots. No new one comes, since the context is closed.
-    pub(crate) fn retire_all(&self, registry: &Registry) {
+    fn retire_all(&self) {
         let count = self.slots.lock().entries.len();
 
         for slot in (0..count).filter_map(|index| self.take(index)) {
-            self.retire(slot, registry);
+            // One that is quarantined is not settled, which is looked at next.
+            let _ = self.retire(slot);
+        }
+    }
+
+    /// Withdraws the pages of all slots, which are kept.
+    fn withdraw_all(&self) {
+        let count = self.slots.lock().entries.len();
+
+        for index in 0..count {
+            let Some(TakenSlot {
+                entry: Entry::Live(mut slot),
+                reserved,
+            }) = self.take(index)
+            else {
+                continue;
+            };
+
+            slot.withdraw();
+            reserved.fill(|| slot);
         }
     }
 
@@ -380,13 +437,20 @@ impl Estate {
         self.slots.lock().quarantined == 0
     }
 
-    /// Brings all that there is to rest, so that it can be dropped. All slots are retired. An
-    /// escalation that is on its way is given `tries` milliseconds.
+    /// Takes all that there is from the program, whose context is closed, and brings it to rest, so
+    /// that it can be dropped. An AFU that is yet to let go of it, and an escalation that is on its
+    /// way, are each given `tries` milliseconds. May sleep.
     ///
     /// # Errors
     ///
     /// [`NotQuiet`]: this is to be called again later.
     pub(crate) fn settle(&self, tries: usize) -> Result<(), NotQuiet> {
+        // Until it does it may ring what it was given: nothing of that may be another's.
+        if let Some(Err(reason)) = self.afu.as_ref().map(|afu| afu.detach(tries)) {
+            self.withdraw_all();
+            return Err(reason);
+        }
+        self.retire_all();
         if !self.is_settled() {
             return Err(NotQuiet::Source);
         }
@@ -399,12 +463,12 @@ impl Estate {
     /// Says that the context is closed and quarantined, if no slot has said so already.
     pub(crate) fn log_quarantine(&self, reason: NotQuiet) {
         trace::context_quarantine(self.id, reason as u32);
-        if reason == NotQuiet::Escalation {
+        if matches!(reason, NotQuiet::Escalation | NotQuiet::Afu) {
             self.log(reason, None);
         }
     }
 
-    /// Says that something is quarantined: the interrupt `lisn`, or the event queue.
+    /// Says that something is quarantined: the interrupt `lisn`, the event queue, or all.
     fn log(&self, reason: NotQuiet, lisn: Option<u32>) {
         if !may_log() {
             return;
@@ -414,6 +478,9 @@ impl Estate {
         match lisn {
             Some(lisn) => pr_warn!(
                 "context {id} (pid {pid}, {name}): interrupt {lisn:#x} is quarantined: {reason}\n"
+            ),
+            None if reason == NotQuiet::Afu => pr_warn!(
+                "context {id} (pid {pid}, {name}): it is quarantined with all it has: {reason}\n"
             ),
             None => pr_warn!(
                 "context {id} (pid {pid}, {name}): its event queue is quarantined: {reason}\n"

@@ -43,6 +43,9 @@ const CAPACITY: usize = 32;
 /// `OCXL_KERNEL_EVENT_FLAG_LAST`
 const FLAG_LAST: u16 = 1;
 
+/// `OCXL_AFU_EVENT_XSL_FAULT_ERROR`, with `struct ocxl_kernel_event_xsl_fault_error` as its body.
+const AFU_FAULT: u16 = 0;
+
 /// Something to tell the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -54,6 +57,24 @@ pub(crate) enum Event {
     Exhausted(Resource),
     /// So many events found no room. Made by the log.
     Dropped(u64),
+    /// The AFU touched what it may not, at this offset in the context's MMIO: `count` times since the
+    /// last of these; `code` is that of the last.
+    AfuFault { address: u64, code: u64, count: u64 },
+    /// The AFU had another error, `count` times since the last of these; `code` is that of the last.
+    AfuError { code: u64, count: u64 },
+    /// There is no AFU any more.
+    Gone(Gone),
+    /// The message of the interrupt at `offset` came so often that it was held back for a while.
+    Storm { offset: u64, count: u64 },
+}
+
+/// Why there is no AFU any more: `UXIVE_GONE_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// The driver was unbound from its function, or that was removed.
+    Unbound = 1,
+    /// It has not answered for some seconds.
+    Silent = 2,
 }
 
 /// What is read for an event: `struct uxive_event`.
@@ -75,6 +96,14 @@ impl Record {
             Event::Exhausted(Resource::VirtualProcessor) => (0x42, [2, 0, 0, 0]),
             Event::Exhausted(Resource::Message) => (0x42, [3, 0, 0, 0]),
             Event::Dropped(count) => (0x43, [count, 0, 0, 0]),
+            Event::AfuFault {
+                address,
+                code,
+                count,
+            } => (AFU_FAULT, [address, code, count, 0]),
+            Event::AfuError { code, count } => (0x44, [code, count, 0, 0]),
+            Event::Gone(reason) => (0x45, [reason as u64, 0, 0, 0]),
+            Event::Storm { offset, count } => (0x46, [offset, count, 0, 0]),
         };
 
         Self {
@@ -94,6 +123,8 @@ struct Pending {
     out: usize,
     /// How many found no room, after all of `events`.
     dropped: u64,
+    /// No event will follow those that are there.
+    ended: bool,
 }
 
 impl Pending {
@@ -102,6 +133,7 @@ impl Pending {
             events: KVec::with_capacity(CAPACITY, GFP_KERNEL_ACCOUNT)?,
             out: 0,
             dropped: 0,
+            ended: false,
         })
     }
 
@@ -190,15 +222,31 @@ impl EventLog {
         self.readers.notify_all();
     }
 
-    /// Returns [`PollEvents::READABLE`] if there is an event; else has who polls `file` woken at the
-    /// next.
+    /// Tells the program of `event` as the last one ever. As [`Self::report`] otherwise.
+    pub(crate) fn end(&self, event: Event) {
+        {
+            let mut pending = self.pending.lock();
+
+            pending.add(event);
+            pending.ended = true;
+        }
+        self.readers.notify_all();
+    }
+
+    /// Returns [`PollEvents::READABLE`] if there is an event, and [`PollEvents::HANG_UP`] after the
+    /// [end](Self::end); else has who polls `file` woken at either.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         // Before looking, or an event in between would wake nobody.
         table.register_wait(file, &self.readers);
-        if self.pending.lock().is_empty() {
-            PollEvents::NONE
-        } else {
-            PollEvents::READABLE
+
+        let pending = self.pending.lock();
+        let readable = match pending.is_empty() {
+            true => PollEvents::NONE,
+            false => PollEvents::READABLE,
+        };
+        match pending.ended {
+            true => readable | PollEvents::HANG_UP,
+            false => readable,
         }
     }
 
@@ -208,6 +256,7 @@ impl EventLog {
     /// # Errors
     ///
     /// - `EINVAL` if there is no room for one event.
+    /// - `ENODEV` if there is none, and none will come.
     /// - `EAGAIN` if there is none, and it may not wait.
     /// - `ERESTARTSYS` if a signal came first.
     /// - `EFAULT` if the first could not be copied. An event that could not be copied stays.
@@ -249,6 +298,9 @@ impl EventLog {
         loop {
             if let Some(taken) = pending.take() {
                 return Ok(taken);
+            }
+            if pending.ended {
+                return Err(ENODEV);
             }
             if !may_wait {
                 return Err(EAGAIN);
@@ -311,6 +363,19 @@ mod tests {
             ),
             (Event::Exhausted(Resource::Message), 0x42, [3, 0, 0, 0]),
             (Event::Dropped(7), 0x43, [7, 0, 0, 0]),
+            (
+                Event::AfuFault {
+                    address: 5,
+                    code: 6,
+                    count: 7,
+                },
+                0,
+                [5, 6, 7, 0],
+            ),
+            (Event::AfuError { code: 6, count: 7 }, 0x44, [6, 7, 0, 0]),
+            (Event::Gone(Gone::Unbound), 0x45, [1, 0, 0, 0]),
+            (Event::Gone(Gone::Silent), 0x45, [2, 0, 0, 0]),
+            (Event::Storm { offset, count: 7 }, 0x46, [offset, 7, 0, 0]),
         ] {
             for last in [false, true] {
                 let record = Record::new(event, last);

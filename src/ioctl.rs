@@ -32,7 +32,10 @@ use kernel::{
 const MAGIC: u32 = 0xca;
 
 /// `UXIVE_VERSION`
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+
+/// `OCXL_IOCTL_ATTACH`: has the AFU work for the program.
+const ATTACH: u32 = _IOW::<[u64; 4]>(MAGIC, 0x10);
 
 /// Distance of the pairs of pages of consecutive interrupts in the window of ESBs.
 const ESB_STRIDE: u64 = 2 * Window::ESB.stride();
@@ -76,6 +79,23 @@ fn optional_eventfd(fd: i32) -> Result<Option<EventFd>> {
     }
 }
 
+/// `OCXL_IOCTL_GET_METADATA`: tells what AFU there is.
+const GET_METADATA: u32 = _IOR::<Metadata>(MAGIC, 0x14);
+
+/// `struct ocxl_ioctl_metadata`
+#[repr(C)]
+#[derive(IntoBytes, FromBytes)]
+struct Metadata {
+    /// Of the structure: 0, of which all fields are here.
+    version: u16,
+    afu_version_major: u8,
+    afu_version_minor: u8,
+    pasid: u32,
+    pp_mmio_size: u64,
+    global_mmio_size: u64,
+    reserved: [u64; 13],
+}
+
 /// `OCXL_IOCTL_GET_FEATURES`: tells which of ocxl's optional features there are.
 const GET_FEATURES: u32 = _IOR::<Features>(MAGIC, 0x16);
 
@@ -96,6 +116,9 @@ const ARM: u32 = _IO(MAGIC, 0x42);
 
 /// `UXIVE_IOC_IRQ_ALLOC`: allocates an interrupt, of a given chip if the program wants that.
 const IRQ_ALLOC_FROM: u32 = _IOWR::<IrqAlloc>(MAGIC, 0x43);
+
+/// `UXIVE_IOC_IMS_ALLOC`: allocates an interrupt that the AFU sends as a message.
+const IMS_ALLOC: u32 = _IOWR::<ImsAlloc>(MAGIC, 0x44);
 
 /// A structure of `<misc/uxive.h>`. It begins with its size, as the program knows it, and flags;
 /// later versions have more fields at the end.
@@ -340,6 +363,49 @@ impl IrqAlloc {
     }
 }
 
+/// `struct uxive_ims_alloc`
+#[repr(C)]
+#[derive(IntoBytes, FromBytes)]
+struct ImsAlloc {
+    size: u32,
+    flags: u32,
+    eventfd: i32,
+    queue: u32,
+    offset: u64,
+    slot: u32,
+    reserved: u32,
+}
+
+impl Extensible for ImsAlloc {
+    const FIRST_SIZE: usize = 32;
+    const FLAGS: u32 = Self::QUEUE;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl ImsAlloc {
+    /// `UXIVE_IMS_QUEUE`
+    const QUEUE: u32 = 1 << 0;
+
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let mut argument = Argument::<Self>::read(user)?;
+        let alloc = &argument.value;
+        if alloc.reserved != 0 || (alloc.flags & Self::QUEUE == 0 && alloc.queue != 0) {
+            return Err(EINVAL);
+        }
+        let (queue, eventfd) = (alloc.queue, optional_eventfd(alloc.eventfd)?);
+
+        context.allocate_message(queue, eventfd, &mut |offset, slot| {
+            argument.value.offset = offset;
+            argument.value.slot = slot as u32;
+            argument.write()
+        })
+    }
+}
+
 /// Returns whether `cmd` is `known`, but for the size of its structure, which may grow.
 fn is_grown(cmd: u32, known: u32) -> bool {
     const SIZE: u32 = uapi::_IOC_SIZEMASK << uapi::_IOC_SIZESHIFT;
@@ -371,6 +437,37 @@ fn irq_set_fd(context: &Context, user: UserPtr) -> Result {
 }
 
 #[inline(never)]
+fn attach(context: &Context, user: UserPtr) -> Result {
+    // Which storage keys the AFU may use, of no effect: it does not reach the program's memory.
+    let [_amr, reserved @ ..]: [u64; 4] = UserSlice::new(user, size_of::<[u64; 4]>())
+        .reader()
+        .read()?;
+
+    if reserved != [0; 3] {
+        return Err(EINVAL);
+    }
+    context.attach()
+}
+
+#[inline(never)]
+fn get_metadata(context: &Context, user: UserPtr) -> Result {
+    let metadata = context.metadata()?;
+    let mut metadata = Metadata {
+        version: 0,
+        afu_version_major: metadata.version_major,
+        afu_version_minor: metadata.version_minor,
+        pasid: metadata.pasid,
+        pp_mmio_size: metadata.mmio_size,
+        global_mmio_size: metadata.global_size,
+        reserved: [0; 13],
+    };
+
+    UserSlice::new(user, size_of::<Metadata>())
+        .writer()
+        .write_slice(metadata.as_mut_bytes())
+}
+
+#[inline(never)]
 fn get_features(user: UserPtr) -> Result {
     UserSlice::new(user, size_of_val(&NO_FEATURES))
         .writer()
@@ -384,19 +481,27 @@ fn get_features(user: UserPtr) -> Result {
 /// - `ENOTTY` if there is no such ioctl.
 /// - `EFAULT` if `arg` does not point to accessible memory.
 /// - `EINVAL` if a reserved field is not zero.
+/// - `ENODEV` if the context was one of an AFU that is gone.
 /// - Those of [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl does: [`Context`].
-#[inline]
+// Inlined into the callback of each kind of file.
+#[inline(always)]
 pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize> {
     let user = UserPtr::from_addr(arg);
 
+    if context.is_gone() {
+        return Err(ENODEV);
+    }
     match cmd {
         IRQ_ALLOC => irq_alloc(context, user)?,
         IRQ_FREE => irq_free(context, user)?,
         IRQ_SET_FD => irq_set_fd(context, user)?,
         GET_FEATURES => get_features(user)?,
+        ATTACH => attach(context, user)?,
+        GET_METADATA => get_metadata(context, user)?,
         cmd if is_grown(cmd, INFO) => Info::run(context, user)?,
         cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, user)?,
         cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, user)?,
+        cmd if is_grown(cmd, IMS_ALLOC) => ImsAlloc::run(context, user)?,
         ARM => context.arm()?,
         _ => return Err(ENOTTY),
     }

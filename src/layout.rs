@@ -6,6 +6,7 @@
 //! reach them by `mmap2`. Offset 0 is never an interrupt, since libocxl takes it for "none".
 
 use crate::platform::{
+    Origin,
     QUEUE_BYTES,
     QUEUE_ENTRIES, //
 };
@@ -36,9 +37,9 @@ impl Window {
     /// The trigger pages of the interrupts, by slot.
     pub(crate) const TRIGGER: Self = Self::new(1 << 40, 64 * 1024, MAX_IRQS);
 
-    /// The pages of the interrupts of a user-drained context: those of slot `n` at `2 * n`, the
-    /// trigger page, and `2 * n + 1`, the management page.
-    pub(crate) const ESB: Self = Self::new(2 << 40, 64 * 1024, 2 * MAX_IRQS);
+    /// The pages of the sources of a user-drained context: those of EISN `n` at `2 * n`, the trigger
+    /// page, and `2 * n + 1`, the management page.
+    pub(crate) const ESB: Self = Self::new(2 << 40, 64 * 1024, 4 * MAX_IRQS);
 
     /// The event queue of a user-drained context, page by page.
     pub(crate) const QUEUE: Self = Self::new(3 << 40, PAGE_SIZE as u64, QUEUE_PAGES);
@@ -107,7 +108,7 @@ impl Window {
 
     /// Returns the slot whose page is at `offset` exactly, in whatever window.
     pub(crate) fn slot(offset: u64) -> Option<usize> {
-        let of_pair = || Some(Self::ESB.index(offset)? / 2);
+        let of_pair = || Some(Origin::of_eisn(Self::ESB.index(offset)? / 2).1);
 
         Self::TRIGGER.index(offset).or_else(of_pair)
     }
@@ -146,6 +147,8 @@ mod tests {
                 (Window::TRIGGER, slot),
                 (Window::ESB, 2 * slot),
                 (Window::ESB, 2 * slot + 1),
+                (Window::ESB, 2 * (MAX_IRQS + slot)),
+                (Window::ESB, 2 * (MAX_IRQS + slot) + 1),
             ];
             for (window, index) in pages {
                 assert_eq!(window.offset(index).and_then(Window::slot), Some(slot));

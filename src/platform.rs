@@ -133,6 +133,8 @@ pub(crate) enum NotQuiet {
     Events = 2,
     /// An escalation is on its way and does not arrive, or cannot be masked.
     Escalation = 3,
+    /// An AFU does not confirm that it has let go of a context.
+    Afu = 4,
 }
 
 impl fmt::Display for NotQuiet {
@@ -141,6 +143,7 @@ impl fmt::Display for NotQuiet {
             Self::Source => "its ESB cannot be switched off",
             Self::Events => "its events keep coming",
             Self::Escalation => "its escalation does not come to rest",
+            Self::Afu => "its AFU does not confirm that it was detached",
         })
     }
 }
@@ -598,6 +601,7 @@ impl Holder {
     }
 
     /// Takes a source as [`Platform::take`] does, if limits allow it.
+    #[inline(always)]
     fn take(&self, chip: Option<ChipId>) -> Result<SpareSource, Refusal> {
         let pool = &mut *self.platform.sources.pool.lock();
 
@@ -829,6 +833,7 @@ impl Source {
     /// - `EDQUOT` when the holder has as many as it may, `ENFILE` when all together have.
     /// - `ENODEV` if there is no such chip, `ENOSPC` when it, or the machine, has none left.
     /// - Those of [`EsbWindow::new`].
+    #[inline(always)]
     pub(crate) fn new(holder: &Arc<Holder>, chip: Option<ChipId>) -> Result<Self, Refusal> {
         let SpareSource { lisn, esb } = holder.take(chip)?;
 
@@ -849,7 +854,6 @@ impl Source {
     ///
     /// - `EDQUOT` when the holder has as many as it may, `ENFILE` when all together have.
     /// - Those of [`MessagePool::take`].
-    #[expect(dead_code, reason = "for the AFU code, which comes next")]
     pub(crate) fn of_message(
         holder: &Arc<Holder>,
         pool: &Arc<MessagePool>,
@@ -868,7 +872,6 @@ impl Source {
     }
 
     /// Returns what the function has to write to raise the source, if it is that of a message.
-    #[expect(dead_code, reason = "for the AFU code, which comes next")]
     pub(crate) fn message(&self) -> Option<Message> {
         // SAFETY: Ours by the type invariants, and not dropped before this.
         let source = unsafe { self.message?.as_ref() };
@@ -877,13 +880,6 @@ impl Source {
             address: source.message.address(),
             data: source.message.data(),
         })
-    }
-
-    /// Returns whether the first page that a program may have is a trigger page. If not, the first and
-    /// only one is the management page: a message is for its function to raise.
-    #[expect(dead_code, reason = "for the AFU code, which comes next")]
-    pub(crate) fn has_trigger_page(&self) -> bool {
-        self.message.is_none()
     }
 
     /// Returns the LISN.
@@ -911,6 +907,7 @@ impl Source {
     /// # Errors
     ///
     /// [`NotQuiet::Source`] if its ESB says otherwise.
+    #[inline(always)]
     pub(crate) fn switch_off(&self) -> Result<(), NotQuiet> {
         for _ in 0..OFF_TRIES {
             self.esb.load(extra::XIVE_ESB_SET_PQ_01);
@@ -981,7 +978,6 @@ unsafe impl UserPages for Source {
 }
 
 /// What a PCI function writes to raise an interrupt.
-#[expect(dead_code, reason = "for the AFU code, which comes next")]
 pub(crate) struct Message {
     /// Where to, on its bus.
     pub(crate) address: u64,
@@ -989,9 +985,43 @@ pub(crate) struct Message {
     pub(crate) data: u32,
 }
 
-/// A source that is routed to an event queue, and what goes with it.
+/// Which of the sources of a slot: one that is rung by a store, or that of a message of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Generic,
+    Message,
+}
+
+impl Origin {
+    /// Returns the EISN of the source of slot `index`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if that is beyond what a queue has entries for.
+    #[inline]
+    pub(crate) fn eisn(self, index: usize) -> Result<u32> {
+        if index >= QUEUE_ENTRIES {
+            return Err(ENOSPC);
+        }
+        Ok(match self {
+            Self::Generic => index as u32,
+            Self::Message => (QUEUE_ENTRIES + index) as u32,
+        })
+    }
+
+    /// Returns the slot and the source that `eisn` stands for.
+    #[inline]
+    pub(crate) fn of_eisn(eisn: usize) -> (Self, usize) {
+        match eisn.checked_sub(QUEUE_ENTRIES) {
+            None => (Self::Generic, eisn),
+            Some(index) => (Self::Message, index),
+        }
+    }
+}
+
+/// What is entered for a slot, and its source that is routed to an event queue if it has one.
 pub(crate) struct Route<T> {
-    esb: Esb,
+    esb: Option<Esb>,
     pub(crate) with: T,
 }
 
@@ -999,14 +1029,16 @@ impl<T> Route<T> {
     /// Ends the interrupt of the source, so that its next event is routed.
     #[inline]
     pub(crate) fn end_interrupt(&self) {
-        self.esb.eoi();
+        if let Some(esb) = &self.esb {
+            esb.eoi();
+        }
     }
 }
 
-/// The sources that are routed to an event queue, by EISN, each with a `T`.
+/// The slots whose sources are routed to an event queue, each with a `T`, and slots without such.
 ///
-/// Has their ESBs only: a source is to be removed before it is dropped, for what is done here to
-/// one that is no longer ours would be done to another's.
+/// Has the ESBs only: a slot is to be removed before its sources are dropped, for what is done here
+/// to one that is no longer ours would be done to another's.
 pub(crate) struct Routes<T> {
     // Not longer than the capacity that it is made with.
     entries: KVVec<Option<Route<T>>>,
@@ -1015,7 +1047,7 @@ pub(crate) struct Routes<T> {
 }
 
 impl<T> Routes<T> {
-    /// Makes an empty table with room for EISNs below `capacity`.
+    /// Makes an empty table with room for slots below `capacity`.
     ///
     /// # Errors
     ///
@@ -1027,7 +1059,7 @@ impl<T> Routes<T> {
         })
     }
 
-    /// Returns below which number EISNs have room.
+    /// Returns below which index slots have room.
     pub(crate) fn capacity(&self) -> usize {
         self.entries.capacity()
     }
@@ -1049,43 +1081,47 @@ impl<T> Routes<T> {
         Ok(())
     }
 
-    /// Enters `source` as `eisn`, together with `with`. Neither allocates nor frees memory.
+    /// Enters slot `index` with a source or without, together with `with`. Neither allocates nor frees
+    /// memory.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no room, `EINVAL` if the source is another machine's.
-    pub(crate) fn insert(&mut self, eisn: usize, source: &Source, with: T) -> Result {
-        if !Arc::ptr_eq(&source.holder.platform, &self.platform) {
-            return Err(EINVAL);
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, index: usize, source: Option<&Source>, with: T) -> Result {
+        if let Some(source) = source {
+            if !Arc::ptr_eq(&source.holder.platform, &self.platform) {
+                return Err(EINVAL);
+            }
         }
-        if eisn >= self.capacity() {
+        if index >= self.capacity() {
             return Err(ENOMEM);
         }
-        while self.entries.len() <= eisn {
+        while self.entries.len() <= index {
             self.entries.push_within_capacity(None)?;
         }
-        *self.entries.get_mut(eisn).ok_or(ENOMEM)? = Some(Route {
-            esb: source.esb,
+        *self.entries.get_mut(index).ok_or(ENOMEM)? = Some(Route {
+            esb: source.map(|source| source.esb),
             with,
         });
         Ok(())
     }
 
-    /// Takes out what is entered as `eisn`.
-    pub(crate) fn remove(&mut self, eisn: usize) -> Option<T> {
-        self.entries.get_mut(eisn)?.take().map(|route| route.with)
+    /// Takes out slot `index`.
+    pub(crate) fn remove(&mut self, index: usize) -> Option<T> {
+        self.entries.get_mut(index)?.take().map(|route| route.with)
     }
 
-    /// Returns the route of the source `eisn`, if there is one.
+    /// Returns slot `index`, if it is entered.
     #[inline]
-    pub(crate) fn get(&self, eisn: usize) -> Option<&Route<T>> {
-        self.entries.get(eisn)?.as_ref()
+    pub(crate) fn get(&self, index: usize) -> Option<&Route<T>> {
+        self.entries.get(index)?.as_ref()
     }
 
     /// As [`Self::get`].
     #[inline]
-    pub(crate) fn get_mut(&mut self, eisn: usize) -> Option<&mut Route<T>> {
-        self.entries.get_mut(eisn)?.as_mut()
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Route<T>> {
+        self.entries.get_mut(index)?.as_mut()
     }
 }
 

@@ -41,6 +41,7 @@ use crate::{
         EscalationHandler,
         EventQueue,
         NotQuiet,
+        Origin,
         Platform,
         QueueMemory,
         Refusal,
@@ -177,7 +178,57 @@ impl Consumer {
     }
 }
 
-/// What becomes of the events of a source.
+/// How often messages may come: more of a slot within a period are held back until the next.
+struct Moderation {
+    period: u32,
+    limit: u32,
+    /// How many slots are held back.
+    held: usize,
+}
+
+/// How often the message of a slot has come.
+#[derive(Default)]
+struct Rate {
+    period: u32,
+    /// In that period.
+    count: u32,
+    /// Its interrupt was not ended, so that no further event of it comes.
+    held: bool,
+    /// The program was told, and it has been held in each period since.
+    told: bool,
+}
+
+impl Moderation {
+    /// Ends the interrupt of a message, unless it has come too often.
+    fn end_interrupt(&mut self, messages: &mut Routes<Rate>, index: usize) {
+        if let Some(message) = messages.get_mut(index) {
+            match message.with.count(self) {
+                false => message.end_interrupt(),
+                true => self.held = self.held.saturating_add(1),
+            }
+        }
+    }
+}
+
+impl Rate {
+    /// Counts an event. Returns whether it was the last that this period has room for.
+    fn count(&mut self, moderation: &Moderation) -> bool {
+        let periods = moderation.period.wrapping_sub(self.period);
+
+        if periods > 0 {
+            if periods > 1 || self.count < moderation.limit {
+                self.told = false;
+            }
+            self.period = moderation.period;
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.held = self.count >= moderation.limit;
+        self.held
+    }
+}
+
+/// What becomes of the events of a slot.
 enum Target {
     /// The eventfd is signalled, if there is one.
     Live {
@@ -185,7 +236,7 @@ enum Target {
         /// How many events there were.
         rings: u64,
     },
-    /// Nothing: the source is switched off, and should have none.
+    /// Nothing: the sources are switched off, and should have none.
     Off {
         strays: u64,
         /// How many of them [`Self::strayed`] has returned.
@@ -194,6 +245,14 @@ enum Target {
 }
 
 impl Target {
+    /// That of a new slot.
+    fn new() -> Self {
+        Self::Live {
+            eventfd: None,
+            rings: 0,
+        }
+    }
+
     /// Has nothing become of events from now on. Returns what was signalled, if that is new.
     fn close(&mut self) -> Option<Option<EventFd>> {
         let Self::Live { eventfd, .. } = self else {
@@ -221,9 +280,12 @@ impl Target {
 
 struct DrainState {
     consumer: Consumer,
-    /// What becomes of the events of the sources, if the kernel drains the queue. The EISN is the
-    /// index of the slot.
+    /// What becomes of the events of the slots, if the kernel drains the queue. With their generic
+    /// sources.
     routes: Routes<Target>,
+    /// The messages of slots that have one.
+    messages: Routes<Rate>,
+    moderation: Moderation,
     /// The escalation is to stay masked.
     closing: bool,
     /// How often a run of the handler has left some work.
@@ -232,6 +294,23 @@ struct DrainState {
     backlog: usize,
     /// The most that were.
     high_water: usize,
+}
+
+impl DrainState {
+    /// Ends the interrupt of the message of slot `index` if it is held back. Returns whether the program
+    /// is to be told.
+    fn release(&mut self, index: usize) -> bool {
+        let Some(message) = self.messages.get_mut(index) else {
+            return false;
+        };
+
+        if !core::mem::replace(&mut message.with.held, false) {
+            return false;
+        }
+        self.moderation.held = self.moderation.held.saturating_sub(1);
+        message.end_interrupt();
+        !core::mem::replace(&mut message.with.told, true)
+    }
 }
 
 /// The handler of a queue's escalation.
@@ -247,30 +326,40 @@ struct Drain {
 
 /// Ends the interrupt of an entry, and signals its eventfd.
 #[inline]
-fn deliver(context: u64, routes: &mut Routes<Target>, eisn: usize) {
+fn deliver(
+    context: u64,
+    routes: &mut Routes<Target>,
+    messages: &mut Routes<Rate>,
+    moderation: &mut Moderation,
+    eisn: usize,
+) {
+    let (origin, index) = Origin::of_eisn(eisn);
     // No route if the slot was freed since the event.
-    let Some(route) = routes.get_mut(eisn) else {
-        trace::ring(context, eisn, Delivery::Freed);
+    let Some(route) = routes.get_mut(index) else {
+        trace::ring(context, index, Delivery::Freed);
         return;
     };
 
+    // That of a source that is off is not ended, for that would switch it on.
     if let Target::Live { .. } = route.with {
-        route.end_interrupt();
+        match origin {
+            Origin::Generic => route.end_interrupt(),
+            Origin::Message => moderation.end_interrupt(messages, index),
+        }
     }
     match &mut route.with {
         Target::Live { eventfd, rings } => {
             *rings = rings.wrapping_add(1);
             match eventfd {
                 Some(eventfd) => {
-                    trace::ring(context, eisn, Delivery::EventFd);
+                    trace::ring(context, index, Delivery::EventFd);
                     eventfd.signal();
                 }
-                None => trace::ring(context, eisn, Delivery::Unbound),
+                None => trace::ring(context, index, Delivery::Unbound),
             }
         }
-        // Its interrupt is not ended, for that would switch it on.
         Target::Off { strays, .. } => {
-            trace::ring(context, eisn, Delivery::Off);
+            trace::ring(context, index, Delivery::Off);
             *strays = strays.wrapping_add(1);
         }
     }
@@ -288,11 +377,20 @@ impl Drain {
     }
 
     /// Handles up to [`BUDGET`] entries if the kernel drains the queue. Leaves the escalation alone.
+    #[inline(always)]
     fn flush_some(&self, state: &mut DrainState) -> Remaining {
         if let Consumer::Kernel(cursor) = &mut state.consumer {
             for _ in 0..BUDGET {
                 match cursor.next(|index| self.queue.entry(index)) {
-                    Some(eisn) => deliver(self.context, &mut state.routes, eisn),
+                    Some(eisn) => {
+                        deliver(
+                            self.context,
+                            &mut state.routes,
+                            &mut state.messages,
+                            &mut state.moderation,
+                            eisn,
+                        );
+                    }
                     None => return Remaining::Nothing,
                 }
             }
@@ -313,6 +411,7 @@ impl Drain {
             }
         }
         state.routes.remove(index);
+        state.messages.remove(index);
         Ok(())
     }
 
@@ -336,7 +435,13 @@ impl BoundedHandler for Drain {
                     || cursor.next(|index| self.queue.entry(index)),
                     |eisn| {
                         backlog = backlog.wrapping_add(1);
-                        deliver(self.context, &mut state.routes, eisn);
+                        deliver(
+                            self.context,
+                            &mut state.routes,
+                            &mut state.messages,
+                            &mut state.moderation,
+                            eisn,
+                        );
                     },
                     || {
                         if !state.closing {
@@ -479,6 +584,12 @@ impl Queue {
         let state = DrainState {
             consumer,
             routes: Routes::new(platform, BUDGET)?,
+            messages: Routes::new(platform, 0)?,
+            moderation: Moderation {
+                period: 0,
+                limit: u32::MAX,
+                held: 0,
+            },
             closing: false,
             deferred: 0,
             backlog: 0,
@@ -503,50 +614,106 @@ impl Queue {
         Ok(Arc::new(queue, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Routes `source` here, as slot `index`, and switches it on.
+    /// Routes `source` here, for slot `index`, which is new, and switches it on.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory, `ENOSPC` if `index` is beyond the queue, those of
     /// [`EventQueue::route`].
+    #[inline(always)]
     pub(crate) fn attach(&self, index: usize, source: &Source) -> Result {
         let drain = self.escalation.handler();
 
-        if index >= QUEUE_ENTRIES {
-            return Err(ENOSPC);
-        }
-        drain.queue.route(source, index as u32)?;
-        if self.is_user_drained() {
-            source.switch_on();
-            return Ok(());
-        }
-
-        // The table grows by doubling. Memory is neither allocated nor freed under the lock.
-        let mut larger: Option<Routes<_>> = None;
-        loop {
-            {
-                let routes = &mut drain.state.lock().routes;
-
-                if let Some(larger) = &mut larger {
-                    // Another may have been faster.
-                    if larger.capacity() > routes.capacity() {
-                        routes.grow(larger)?;
+        drain.queue.route(source, Origin::Generic.eisn(index)?)?;
+        if !self.is_user_drained() {
+            loop {
+                {
+                    let routes = &mut drain.state.lock().routes;
+                    if index < routes.capacity() {
+                        routes.insert(index, Some(source), Target::new())?;
+                        break;
                     }
                 }
-                if index < routes.capacity() {
-                    let target = Target::Live {
-                        eventfd: None,
-                        rings: 0,
-                    };
-                    routes.insert(index, source, target)?;
-                    break;
-                }
+                self.grow(index, |state| &mut state.routes)?;
             }
-            let capacity = (index + 1).next_power_of_two();
-            larger = Some(Routes::new(&self.platform, capacity)?);
         }
         source.switch_on();
         Ok(())
+    }
+
+    /// Routes `source`, a message, here for slot `index`, which is new or has a generic source, and
+    /// switches it on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::attach`].
+    pub(crate) fn attach_message(&self, index: usize, source: &Source) -> Result {
+        let drain = self.escalation.handler();
+
+        drain.queue.route(source, Origin::Message.eisn(index)?)?;
+        if !self.is_user_drained() {
+            self.grow(index, |state| &mut state.routes)?;
+            self.grow(index, |state| &mut state.messages)?;
+            let state = &mut *drain.state.lock();
+
+            state
+                .messages
+                .insert(index, Some(source), Rate::default())?;
+            if state.routes.get(index).is_none() {
+                state.routes.insert(index, None, Target::new())?;
+            }
+        }
+        source.switch_on();
+        Ok(())
+    }
+
+    /// Makes room for slot `index` in a table of the drain, unless there is. It grows by doubling.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    #[inline(never)]
+    fn grow<T>(&self, index: usize, table: fn(&mut DrainState) -> &mut Routes<T>) -> Result {
+        let drain = self.escalation.handler();
+        let capacity = (index + 1).next_power_of_two();
+
+        if index < table(&mut drain.state.lock()).capacity() {
+            return Ok(());
+        }
+        // Memory is neither allocated nor freed under the lock.
+        let mut larger = Routes::new(&self.platform, capacity)?;
+        let state = &mut *drain.state.lock();
+        let routes = table(state);
+
+        // Another may have been faster.
+        if larger.capacity() > routes.capacity() {
+            routes.grow(&mut larger)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a new period, in which the message of each slot may come `limit` times. Calls `held`
+    /// with the index of each that came as often in the last one, the first time in a row. To be
+    /// called in process context, by one at a time.
+    pub(crate) fn moderate(&self, limit: u32, mut held: impl FnMut(usize)) {
+        let drain = self.escalation.handler();
+        let count = {
+            let state = &mut *drain.state.lock();
+            let moderation = &mut state.moderation;
+
+            moderation.period = moderation.period.wrapping_add(1);
+            moderation.limit = limit.max(1);
+            match moderation.held {
+                0 => 0,
+                _ => state.messages.capacity(),
+            }
+        };
+
+        for index in 0..count {
+            if drain.state.lock().release(index) {
+                held(index);
+            }
+        }
     }
 
     /// Returns the number of the context.
@@ -608,7 +775,7 @@ impl Queue {
         let state = &*self.escalation.handler().state.lock();
 
         match &state.routes.get(index)?.with {
-            Target::Live { eventfd, rings } => Some(RouteView {
+            Target::Live { eventfd, rings, .. } => Some(RouteView {
                 bound: eventfd.is_some(),
                 rings: *rings,
             }),
@@ -640,7 +807,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Switches `source`, which is that of slot `index`, off and forgets it.
+    /// Switches the sources of slot `index` off and forgets it.
     ///
     /// When this returns its eventfd is signalled no more, and no entry of it is in the queue unless
     /// the program drains that.
@@ -649,21 +816,39 @@ impl Queue {
     ///
     /// [`NotQuiet::Source`] and [`NotQuiet::Events`]: it is not forgotten, and this is to be called
     /// again later.
-    pub(crate) fn detach(&self, index: usize, source: &Source) -> Result<(), NotQuiet> {
+    #[inline]
+    pub(crate) fn detach(
+        &self,
+        index: usize,
+        generic: Option<&Source>,
+        message: Option<&Source>,
+    ) -> Result<(), NotQuiet> {
         let drain = self.escalation.handler();
         let _eventfd;
-        let expected;
+        let mut expected = 0;
         {
             let state = &mut *drain.state.lock();
-            let route = state.routes.get_mut(index);
-            let closed = route.and_then(|route| route.with.close());
-            // One that was on has P set as long as an entry is in the queue, and so no second one.
-            expected = u64::from(closed.is_some());
-            // Freed when this returns, outside the lock.
-            _eventfd = closed.flatten();
+            if let Some(rate) = state.messages.get_mut(index) {
+                let held = core::mem::replace(&mut rate.with.held, false);
+                state.moderation.held -= usize::from(held);
+            }
+            if let Some(route) = state.routes.get_mut(index) {
+                let closed = route.with.close();
+                // One that was on has P set as long as an entry is in the queue, and so no second.
+                if closed.is_some() {
+                    expected = u64::from(generic.is_some()) + u64::from(message.is_some());
+                }
+                // Freed when this returns, outside the lock.
+                _eventfd = closed.flatten();
+            }
 
             // Only now, as handling an entry of a source that is off would switch it on.
-            source.switch_off()?;
+            if let Some(source) = generic {
+                source.switch_off()?;
+            }
+            if let Some(source) = message {
+                source.switch_off()?;
+            }
             if drain.flush_some(state) == Remaining::Nothing {
                 return drain.forget(state, index, expected);
             }
@@ -680,6 +865,7 @@ impl Queue {
     /// # Errors
     ///
     /// `EINVAL` if there is no such slot, or the program drains the queue.
+    #[inline(always)]
     pub(crate) fn bind(&self, index: usize, eventfd: Option<EventFd>) -> Result<Option<EventFd>> {
         let drain = self.escalation.handler();
         let state = &mut *drain.state.lock();

@@ -9,6 +9,7 @@
 //! its memory.
 
 use crate::{
+    afu::AfuContext,
     estate::Estate,
     kernel_ext::{
         trace,
@@ -41,7 +42,8 @@ use kernel::{
 /// How long what is quarantined is left alone between two tries, in milliseconds.
 const RETRY_MS: u32 = 1000;
 
-/// How often closing a context looks whether the last escalation was handled, a millisecond apart.
+/// How often closing a context looks whether its AFU has let go of it, and whether the last escalation
+/// was handled, a millisecond apart.
 const CLOSE_TRIES: usize = 1000;
 
 /// How often unloading tries to give back what is quarantined, and how long it waits in between.
@@ -163,19 +165,24 @@ impl Registry {
         })
     }
 
-    /// Enters a context that the caller has just opened, charged to `account`, and returns its estate.
+    /// Enters a context that the caller has just opened, charged to `account`, in its place of an AFU
+    /// if it is of one, and returns its estate.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    pub(crate) fn open(&self, account: Arc<Account>) -> Result<Arc<Estate>> {
+    pub(crate) fn open(
+        &self,
+        account: Arc<Account>,
+        afu: Option<AfuContext>,
+    ) -> Result<Arc<Estate>> {
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let id = {
             let contexts = &mut *self.table.contexts.lock();
             contexts.next_id = contexts.next_id.wrapping_add(1);
             contexts.next_id
         };
-        let estate = Estate::new(id, account)?;
+        let estate = Estate::new(id, account, afu)?;
         let node = node.into_node(id, Registered::Open(estate.clone()));
 
         self.table.contexts.lock().by_id.insert(node);
@@ -185,7 +192,6 @@ impl Registry {
     /// Gives back all that the context of `estate` has, and forgets it, now or when that is at rest.
     /// May sleep.
     pub(crate) fn close(&self, estate: &Arc<Estate>) {
-        estate.retire_all(self);
         let Err(reason) = estate.settle(CLOSE_TRIES) else {
             self.table.remove(estate.id());
             return;

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One interrupt of a context: its source, its pages, and its place in the event queue.
+//! One interrupt of a context: its sources, their pages, and its place in the event queue.
+//!
+//! One that a program allocates has a generic source, which is rung by a store to its trigger page. In
+//! a context of an AFU it has a message as well, for the AFU to send, or only that. Both do the same.
 //!
 //! A [`Slot`] is an interrupt that the program has. When that is over it becomes a [`RetiredSlot`],
 //! which can only be given back, and that not before hardware is done with it.
 
 use crate::{
+    afu::StoreEntry,
     kernel_ext::{
         mapping::{
             Fault,
@@ -16,9 +20,13 @@ use crate::{
         ratelimit::may_log,
         trace, //
     },
-    layout::Window,
+    layout::{
+        Window,
+        MAX_IRQS, //
+    },
     platform::{
         NotQuiet,
+        Origin,
         Source, //
     },
     queue::{
@@ -39,20 +47,83 @@ pub(crate) struct Slot(RetiredSlot);
 
 /// How a slot stands at one moment.
 pub(crate) struct SlotView {
-    pub(crate) lisn: u32,
-    pub(crate) chip: u32,
-    /// P and Q of the ESB, as bits 1 and 0.
-    pub(crate) pq: u64,
+    /// Of the generic source, if it has one.
+    pub(crate) generic: Option<SourceView>,
+    /// Of the message, if it has one.
+    pub(crate) message: Option<SourceView>,
     /// Not if the program drains the queue, or the slot is retired.
     pub(crate) route: Option<RouteView>,
 }
 
+/// How a source stands at one moment.
+pub(crate) struct SourceView {
+    pub(crate) lisn: u32,
+    pub(crate) chip: u32,
+    /// P and Q of the ESB, as bits 1 and 0.
+    pub(crate) pq: u64,
+}
+
+impl SourceView {
+    fn new(source: &Source) -> Self {
+        Self {
+            lisn: source.lisn(),
+            chip: source.chip().as_u32(),
+            pq: source.pq(),
+        }
+    }
+}
+
+/// A message of an AFU, which it sends for a slot.
+pub(crate) struct MessageSlot {
+    // Closed before the source that it names can be another's.
+    entry: StoreEntry,
+    /// The management page, in [`Window::ESB`] if the program drains the queue.
+    source: MappedPages<Source, 1>,
+}
+
+impl MessageSlot {
+    /// Makes the one of slot `index`, to be sent from `entry`, which is closed.
+    pub(crate) fn new(
+        source: Source,
+        entry: StoreEntry,
+        queue: &Queue,
+        index: usize,
+        mapping: Arc<FileMapping>,
+    ) -> Result<KBox<Self>> {
+        let management = if queue.is_user_drained() {
+            Window::ESB.page(2 * (MAX_IRQS + index) + 1).unwrap_or(0..0)
+        } else {
+            0..0
+        };
+        let source = MappedPages::new(source, mapping, [management]);
+
+        Ok(KBox::new(Self { entry, source }, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Returns the source.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Lets the AFU send the message, for work of `queue_id`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`StoreEntry::open`].
+    pub(crate) fn open(&self, queue_id: u32) -> Result {
+        let message = self.source.message().ok_or(EINVAL)?;
+
+        self.entry.open(message, queue_id)
+    }
+}
+
 impl Slot {
-    /// Makes slot `index` of `source`, which is attached to `queue` as that, and whose pages can be
-    /// mapped in `mapping`.
+    /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`, and `message` if there is
+    /// one. They are attached to `queue` as that.
     #[inline(always)]
     pub(crate) fn new(
         source: Source,
+        message: Option<KBox<MessageSlot>>,
         queue: Arc<Queue>,
         index: usize,
         mapping: Arc<FileMapping>,
@@ -65,43 +136,78 @@ impl Slot {
         };
 
         Self(RetiredSlot {
-            source: MappedPages::new(source, mapping, [trigger, esb]),
+            source: Some(MappedPages::new(source, mapping, [trigger, esb])),
+            message,
             queue,
-            index,
+            index: index as u32,
+            settled: false,
+        })
+    }
+
+    /// Makes slot `index` of a message only, which is attached to `queue` as that.
+    pub(crate) fn of_message(message: KBox<MessageSlot>, queue: Arc<Queue>, index: usize) -> Self {
+        Self(RetiredSlot {
+            source: None,
+            message: Some(message),
+            queue,
+            index: index as u32,
             settled: false,
         })
     }
 
     /// Places the trigger page in a mapping of the window of trigger pages.
     pub(crate) fn insert_trigger(&self, fault: &Fault<'_>) -> FaultResult {
-        match Window::TRIGGER.offset(self.0.index) {
-            Some(offset) => fault.insert(&self.0.source, offset),
-            None => FaultResult::SIGBUS,
+        match (&self.0.source, Window::TRIGGER.offset(self.0.index())) {
+            (Some(source), Some(offset)) => fault.insert(source, offset),
+            _ => FaultResult::SIGBUS,
         }
     }
 
-    /// Places both pages in a mapping of the window of ESBs, if the program may have them.
-    pub(crate) fn insert_esb(&self, fault: &Fault<'_>) -> FaultResult {
+    /// Places the pages of the source `origin` in a mapping of the window of ESBs, if the program may
+    /// have them.
+    pub(crate) fn insert_esb(&self, origin: Origin, fault: &Fault<'_>) -> FaultResult {
         let touched = fault.offset();
-        let other = esb_pages(self.0.index)
+        let insert = |offset| match (origin, &self.0.source, &self.0.message) {
+            (Origin::Generic, Some(source), _) => fault.insert(source, offset),
+            (Origin::Message, _, Some(message)) => fault.insert(&message.source, offset),
+            _ => FaultResult::SIGBUS,
+        };
+        let other = (origin.eisn(self.0.index()).ok())
+            .and_then(|eisn| esb_pages(eisn as usize))
             .into_iter()
             .flat_map(|pages| pages.step_by(Window::ESB.stride() as usize))
             .filter(|&offset| offset != touched);
 
         for offset in other {
-            fault.insert(&self.0.source, offset);
+            insert(offset);
         }
-        fault.insert(&self.0.source, touched)
+        insert(touched)
     }
 
-    /// Returns the LISN.
+    /// Returns the LISN of the source that is rung by a store, or else of the message.
+    #[inline]
     pub(crate) fn lisn(&self) -> u32 {
         self.0.lisn()
+    }
+
+    /// Returns the LISN of the source that is rung by a store, if the slot has one.
+    pub(crate) fn generic_lisn(&self) -> Option<u32> {
+        Some(self.0.source.as_deref()?.lisn())
+    }
+
+    /// Returns the LISN of the message, if the slot has one.
+    pub(crate) fn message_lisn(&self) -> Option<u32> {
+        Some(self.0.message.as_ref()?.source().lisn())
     }
 
     /// Tells how the slot stands.
     pub(crate) fn view(&self) -> SlotView {
         self.0.view()
+    }
+
+    /// Removes its pages from all mappings, for good; it is used on otherwise. May sleep.
+    pub(crate) fn withdraw(&mut self) {
+        self.0.withdraw();
     }
 
     /// Takes the interrupt from the program: when this returns no mapping reaches its pages. Then
@@ -112,8 +218,8 @@ impl Slot {
     /// Those of [`RetiredSlot::settle`]: the slot is to be kept as what [`Self::retire`] returns.
     #[inline]
     pub(crate) fn give_back(&mut self) -> Result<(), NotQuiet> {
-        self.0.source.withdraw();
-        trace::zap(self.0.queue.context(), self.0.index, self.lisn());
+        self.0.withdraw();
+        trace::zap(self.0.queue.context(), self.0.index(), self.lisn());
         self.0.settle()
     }
 
@@ -128,14 +234,31 @@ impl Slot {
 /// When dropped without having come to rest it is kept for good, and with it what the hardware uses.
 pub(crate) struct RetiredSlot {
     /// Both pages if the program drains the queue, in the windows [`Window::TRIGGER`] and
-    /// [`Window::ESB`]; else only the trigger page, in the first.
-    source: MappedPages<Source, 2>,
+    /// [`Window::ESB`]; else only the trigger page, in the first. None if it has a message only.
+    source: Option<MappedPages<Source, 2>>,
+    message: Option<KBox<MessageSlot>>,
     queue: Arc<Queue>,
-    index: usize,
+    index: u32,
     settled: bool,
 }
 
 impl RetiredSlot {
+    #[inline]
+    fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    /// Removes its pages from all mappings, for good. May sleep.
+    #[inline]
+    fn withdraw(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.withdraw();
+        }
+        if let Some(message) = &mut self.message {
+            message.source.withdraw();
+        }
+    }
+
     /// Brings the interrupt to rest, so that it can be dropped.
     ///
     /// # Errors
@@ -143,48 +266,78 @@ impl RetiredSlot {
     /// Those of [`Queue::detach`]: this is to be called again later.
     #[inline]
     pub(crate) fn settle(&mut self) -> Result<(), NotQuiet> {
-        self.queue.detach(self.index, &self.source)?;
+        let message = match &self.message {
+            None => None,
+            Some(message) => {
+                message.entry.close();
+                Some(message.source())
+            }
+        };
+
+        self.queue
+            .detach(self.index(), self.source.as_deref(), message)?;
         self.settled = true;
         Ok(())
     }
 
-    /// Returns the LISN.
+    /// As [`Slot::lisn`].
+    #[inline]
     pub(crate) fn lisn(&self) -> u32 {
-        self.source.lisn()
+        match (&self.source, &self.message) {
+            (Some(source), _) => source.lisn(),
+            (None, Some(message)) => message.source.lisn(),
+            (None, None) => 0,
+        }
     }
 
     /// Tells how the slot stands.
     pub(crate) fn view(&self) -> SlotView {
         SlotView {
-            lisn: self.source.lisn(),
-            chip: self.source.chip().as_u32(),
-            pq: self.source.pq(),
-            route: self.queue.route_view(self.index),
+            generic: self.source.as_deref().map(SourceView::new),
+            message: self
+                .message
+                .as_ref()
+                .map(|message| SourceView::new(message.source())),
+            route: self.queue.route_view(self.index()),
         }
     }
 }
 
-/// Returns the offsets of the trigger and the management page of slot `index` in [`Window::ESB`].
-fn esb_pages(index: usize) -> Option<Range<u64>> {
-    Some(Window::ESB.page(2 * index)?.start..Window::ESB.page(2 * index + 1)?.end)
+/// Returns the offsets of the trigger and the management page of an EISN in [`Window::ESB`].
+fn esb_pages(eisn: usize) -> Option<Range<u64>> {
+    Some(Window::ESB.page(2 * eisn)?.start..Window::ESB.page(2 * eisn + 1)?.end)
+}
+
+impl RetiredSlot {
+    /// Tries a last time to bring the interrupt to rest. If that fails it is never given back.
+    #[cold]
+    #[inline(never)]
+    fn settle_or_keep(&mut self) {
+        self.withdraw();
+        if self.settle().is_ok() {
+            return;
+        }
+        if may_log() {
+            let (lisn, context) = (self.lisn(), self.queue.context());
+            pr_warn!(
+                "context {context}: interrupt {lisn:#x} does not come to rest, and is not given back\n"
+            );
+        }
+        if let Some(source) = &self.source {
+            source.keep();
+        }
+        if let Some(message) = &self.message {
+            message.source.keep();
+        }
+        self.queue.keep();
+    }
 }
 
 impl Drop for RetiredSlot {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
-        self.source.withdraw();
-        if self.settle().is_err() {
-            if may_log() {
-                let (lisn, context) = (self.source.lisn(), self.queue.context());
-                pr_warn!(
-                    "context {context}: interrupt {lisn:#x} does not come to rest, and is not given back\n"
-                );
-            }
-            self.source.keep();
-            self.queue.keep();
+        if !self.settled {
+            self.settle_or_keep();
         }
     }
 }

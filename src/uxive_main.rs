@@ -2,13 +2,18 @@
 
 //! uxive: user-space interrupts for POWER's XIVE.
 //!
-//! The module and the device `/dev/uxive`. Calls go one way: an ioctl (`ioctl`), a fault or a read
-//! comes to the context of the open file (`context`). What that has is its estate (`estate`): an event
-//! queue (`queue`), slots (`slot`), each of which owns an interrupt of the machine (`platform`), and
-//! what there is to tell the program (`events`). All are in the registry (`registry`), which keeps
-//! what hardware does not let go of, and charged to their user (`quota`); root sees them (`debug`).
+//! The module, the device `/dev/uxive` and the driver of AFUs. Calls go one way: an ioctl (`ioctl`), a
+//! fault or a read comes to the context of the open file (`context`). What that has is its estate
+//! (`estate`): an event queue (`queue`), slots (`slot`), each of which owns an interrupt of the machine
+//! (`platform`), a place in an AFU if it is of one (`afu`), and what there is to tell the program
+//! (`events`). All are in the registry (`registry`), which keeps what hardware does not let go of, and
+//! charged to their user (`quota`); root sees them (`debug`).
 
 use crate::{
+    afu::{
+        Afu,
+        AfuDriver, //
+    },
     context::{
         Context,
         Shared, //
@@ -32,9 +37,12 @@ use crate::{
         }, //
     }, //
 };
+use core::marker::PhantomData;
 use kernel::{
+    driver,
     fs::File,
     iov::IovIterDest,
+    pci,
     prelude::*,
     seq_file::SeqFile,
     sync::{
@@ -43,6 +51,7 @@ use kernel::{
     }, //
 };
 
+mod afu;
 mod context;
 mod debug;
 mod estate;
@@ -66,16 +75,34 @@ module! {
     license: "GPL",
 }
 
-/// The operations of `/dev/uxive`.
-struct ContextFile;
+/// A device whose files are contexts.
+trait ContextDevice: Send + Sync + 'static {
+    /// Makes the context of a file that is being opened, whose mapping is `mapping`.
+    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>>;
+}
+
+impl ContextDevice for Arc<Shared> {
+    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
+        Context::new(mapping, self.clone(), None)
+    }
+}
+
+impl ContextDevice for Arc<Afu> {
+    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
+        Context::new(mapping, self.shared().clone(), Some(self))
+    }
+}
+
+/// The operations of the files of a device: `/dev/uxive`, or that of an AFU.
+struct ContextFile<D>(PhantomData<D>);
 
 #[vtable]
-impl FileOperations for ContextFile {
-    type Device = Arc<Shared>;
+impl<D: ContextDevice> FileOperations for ContextFile<D> {
+    type Device = D;
     type Data = Pin<KBox<Context>>;
 
-    fn open(shared: &Arc<Shared>, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        Context::new(mapping, shared.clone())
+    fn open(device: &D, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
+        device.open(mapping)
     }
 
     #[inline]
@@ -105,7 +132,7 @@ impl FileOperations for ContextFile {
 }
 
 /// The limits, and what is in use of them.
-static ATTRIBUTES: [Attribute<ContextFile>; 7] = [
+static ATTRIBUTES: [Attribute<ContextFile<Arc<Shared>>>; 7] = [
     Attribute::writable(
         c"max_irqs_per_context",
         |shared: &Arc<Shared>| shared.quota.max_irqs_per_context(),
@@ -139,14 +166,18 @@ static ATTRIBUTES: [Attribute<ContextFile>; 7] = [
 
 #[pin_data]
 struct Uxive {
+    // Unbound first, from all that are AFUs.
+    #[pin]
+    _afus: driver::Registration<pci::Adapter<AfuDriver>>,
+    _shared: afu::shared::Guard,
     _debug: debug::DebugFiles,
     #[pin]
-    _device: MiscRegistration<ContextFile>,
+    _device: MiscRegistration<ContextFile<Arc<Shared>>>,
     _faults: FaultControl,
 }
 
 impl kernel::InPlaceModule for Uxive {
-    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // Not for everyone: a store to a trigger page that is not 8 bytes wide is an error of the
         // machine, which may stop it.
         let options = MiscOptions {
@@ -160,6 +191,8 @@ impl kernel::InPlaceModule for Uxive {
             _faults: FaultControl::new(c"fail_uxive"),
             _device <- MiscRegistration::new(options, &ATTRIBUTES, Shared::new()?),
             _debug: debug::DebugFiles::new(_device.device()),
+            _shared: afu::shared::set(_device.device().clone())?,
+            _afus <- driver::Registration::new(c"uxive", module),
         }? Error)
     }
 }

@@ -69,7 +69,6 @@ impl<T: FileOperations, R: Registration<T>> Attribute<T, R> {
 
     /// Makes an attribute that everybody may read: the line that `show` writes, without its end, of
     /// fewer bytes than a page.
-    #[expect(dead_code, reason = "used by the AFU files from the next commit on")]
     pub(crate) const fn text(
         name: &'static CStr,
         show: fn(&T::Device, &mut fmt::Formatter<'_>) -> fmt::Result,

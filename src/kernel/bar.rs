@@ -16,8 +16,6 @@
 //! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
 //! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
-#![expect(dead_code, reason = "used by the AFU files from the next commit on")]
-
 use super::{
     file::set_up_mapping,
     mapping::{

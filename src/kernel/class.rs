@@ -11,8 +11,6 @@
 //! C headers: [`include/linux/cdev.h`](srctree/include/linux/cdev.h),
 //! [`include/linux/device/class.h`](srctree/include/linux/device/class.h)
 
-#![expect(dead_code, reason = "used by the AFU files from the next commit on")]
-
 use super::{
     attribute::{
         Attribute,

@@ -124,6 +124,9 @@ impl PollEvents {
 
     /// `EPOLLPRI`: there is something that is not read from the file.
     pub(crate) const PRIORITY: Self = Self(bindings::POLLPRI);
+
+    /// `EPOLLHUP`: what the file stands for is gone.
+    pub(crate) const HANG_UP: Self = Self(bindings::POLLHUP);
 }
 
 impl BitOr for PollEvents {

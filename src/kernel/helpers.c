@@ -8,9 +8,9 @@
 #include <linux/fault-inject.h>
 #include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/irq.h>
 #include <linux/kernfs.h>
 #include <linux/kobject.h>
-#include <linux/irq.h>
 #include <linux/mm.h>
 #include <linux/msi.h>
 #include <linux/of.h>

@@ -79,6 +79,14 @@ impl FileMapping {
         unsafe { (*self.anon.as_ptr()).f_mapping }
     }
 
+    /// Removes all pages from every mapping of the file, in every process. May sleep.
+    ///
+    /// Faults may insert them again: who calls this has seen to it that they do not.
+    pub(crate) fn zap_all(&self) {
+        // SAFETY: The address space is valid. No length means all of it.
+        unsafe { bindings::unmap_mapping_range(self.as_raw(), 0, 0, 1) };
+    }
+
     /// Removes the pages in `range`, which is not empty, from every mapping of the file, in every
     /// process.
     ///

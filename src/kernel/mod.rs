@@ -14,6 +14,7 @@ pub(crate) mod debugfs;
 pub(crate) mod eventfd;
 pub(crate) mod fault;
 pub(crate) mod file;
+pub(crate) mod global;
 pub(crate) mod irq;
 pub(crate) mod lock;
 pub(crate) mod mapping;

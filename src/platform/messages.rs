@@ -271,7 +271,6 @@ impl MessagePool {
     /// # Errors
     ///
     /// `ENODEV` if the function cannot have messages, `ENOMEM` if there is no memory.
-    #[expect(dead_code, reason = "for the AFU code, which comes next")]
     pub(crate) fn new(_machine: &Platform, dev: &pci::Device<Bound>) -> Result<Arc<Self>> {
         let spares = Spares {
             // SAFETY: `Platform::new` has shown that this is powernv, whose PHBs stay.
@@ -324,7 +323,6 @@ impl MessagePool {
 
     /// Gives the spare messages back. From now on no more are allocated, and those that come back are
     /// freed.
-    #[expect(dead_code, reason = "for the AFU code, which comes next")]
     pub(crate) fn close(&self) {
         let (domain, sources) = {
             let spares = &mut *self.reserve.spares.lock();

@@ -21,7 +21,7 @@
  */
 
 /* Of the interface that this header describes, see struct uxive_info. */
-#define UXIVE_VERSION 2
+#define UXIVE_VERSION 3
 
 /**
  * struct uxive_window - offsets of a context file that can be mapped
@@ -50,12 +50,14 @@ struct uxive_window {
  * @max_irqs_total: Out: the most that all contexts together can have.
  * @irqs: Out: interrupts that this context has.
  * @irqs_total: Out: interrupts that all contexts have, with those that are
- *	being allocated or freed at this moment.
+ *	being allocated or freed at this moment. One that an AFU can ring both
+ *	ways counts twice here and for the user.
  * @reserved: Out: 0.
  * @trigger: Out: trigger pages of the interrupts. The offset in a call that
  *	allocates or names an interrupt is that of its page in this window.
- * @esb: Out: for each interrupt its trigger page and, half of the stride
- *	behind, its management page. Empty unless the program drains the queue.
+ * @esb: Out: for each number that appears in the event queue the trigger page
+ *	and, half of the stride behind, the management page. Empty unless the
+ *	program drains the queue.
  * @queue: Out: the event queue. Empty unless the program drains it.
  * @max_irqs_user: Out: the most interrupts that all contexts of a user together
  *	can have. The user of a context is the one who opened it. From here on
@@ -103,6 +105,8 @@ struct uxive_info {
  * @esb_offset: Out: offset at which the pages of the interrupts can be mapped.
  * @esb_stride: Out: distance of the pages of consecutive interrupts in bytes.
  *	Each has its trigger page first, its management page at half of that.
+ *	An entry of the queue has the number of the interrupt, or for a message
+ *	of an AFU that plus @queue_entries; both have pages.
  */
 struct uxive_user_drain {
 	__u32 size;
@@ -144,10 +148,42 @@ struct uxive_irq_alloc {
 /* Allocates an interrupt, as OCXL_IOCTL_IRQ_ALLOC does. */
 #define UXIVE_IOC_IRQ_ALLOC	_IOWR(UXIVE_MAGIC, 0x43, struct uxive_irq_alloc)
 
+/* Only work of the AFU's queue @queue raises the interrupt. */
+#define UXIVE_IMS_QUEUE		0x1
+
+/**
+ * struct uxive_ims_alloc - argument of UXIVE_IOC_IMS_ALLOC
+ * @size: In: size of the structure.
+ * @flags: In: UXIVE_IMS_QUEUE or 0.
+ * @eventfd: In: eventfd to signal, as OCXL_IOCTL_IRQ_SET_FD does, or -1.
+ * @queue: In: with UXIVE_IMS_QUEUE the number of a queue, as the AFU counts
+ *	them; without it 0, which is the context's default.
+ * @offset: Out: what names the interrupt in other calls. No page is there.
+ * @slot: Out: message slot of the context, by which the AFU knows the interrupt.
+ * @reserved: In: must be 0.
+ */
+struct uxive_ims_alloc {
+	__u32 size;
+	__u32 flags;
+	__s32 eventfd;
+	__u32 queue;
+	__u64 offset;
+	__u32 slot;
+	__u32 reserved;
+};
+
+/*
+ * Allocates an interrupt whose message lies in the store of the context's AFU:
+ * nothing but the AFU can raise it, for work of this context.
+ */
+#define UXIVE_IOC_IMS_ALLOC	_IOWR(UXIVE_MAGIC, 0x44, struct uxive_ims_alloc)
+
 /*
  * Events, which are read from a context: each is a struct uxive_event, that is,
  * a header as ocxl has it and a body of 32 bytes. The header's @type is one of
- * these, @flags is OCXL_KERNEL_EVENT_FLAG_LAST or 0, and @reserved is 0.
+ * these, @flags is OCXL_KERNEL_EVENT_FLAG_LAST or 0, and @reserved is 0. Or it
+ * is OCXL_AFU_EVENT_XSL_FAULT_ERROR, with its body: the AFU touched what it may
+ * not; the address is an offset in the context's MMIO, in bytes.
  */
 
 /* Something was put into quarantine, see struct uxive_event_quarantine. */
@@ -161,6 +197,15 @@ struct uxive_irq_alloc {
 
 /* There was no room for events here, see struct uxive_event_dropped. */
 #define UXIVE_EVENT_DROPPED	0x43
+
+/* The AFU reported an error, see struct uxive_event_afu_error. */
+#define UXIVE_EVENT_AFU_ERROR	0x44
+
+/* There is no AFU any more, see struct uxive_event_gone. The last event. */
+#define UXIVE_EVENT_GONE	0x45
+
+/* A message came too often, see struct uxive_event_storm. */
+#define UXIVE_EVENT_STORM	0x46
 
 /* The interrupt cannot be switched off at its source. */
 #define UXIVE_QUARANTINE_SOURCE	1
@@ -211,11 +256,58 @@ struct uxive_event_dropped {
 };
 
 /**
+ * struct uxive_event_afu_error - body of UXIVE_EVENT_AFU_ERROR
+ * @code: What the AFU calls it.
+ * @count: How many errors there were since the last that was reported. @code is
+ *	that of the last.
+ * @reserved: 0.
+ */
+struct uxive_event_afu_error {
+	__u64 code;
+	__u64 count;
+	__u64 reserved[2];
+};
+
+/* The driver was unbound from its function, or the function was removed. */
+#define UXIVE_GONE_UNBOUND	1
+
+/* It did not answer for some seconds. */
+#define UXIVE_GONE_SILENT	2
+
+/**
+ * struct uxive_event_gone - body of UXIVE_EVENT_GONE
+ * @reason: UXIVE_GONE_*.
+ * @reserved: 0.
+ */
+struct uxive_event_gone {
+	__u64 reason;
+	__u64 reserved[3];
+};
+
+/**
+ * struct uxive_event_storm - body of UXIVE_EVENT_STORM
+ * @offset: Offset of the interrupt.
+ * @count: How often its message came within a tenth of a second, which was the
+ *	most that may be. It was held back for the rest of that, and is again
+ *	as long as this goes on, of which no further event tells.
+ * @reserved: 0.
+ */
+struct uxive_event_storm {
+	__u64 offset;
+	__u64 count;
+	__u64 reserved[2];
+};
+
+/**
  * struct uxive_event - what is read from a context
  * @header: The header.
  * @quarantine: Body of UXIVE_EVENT_QUARANTINED and UXIVE_EVENT_RELEASED.
  * @exhausted: Body of UXIVE_EVENT_EXHAUSTED.
  * @dropped: Body of UXIVE_EVENT_DROPPED.
+ * @fault: Body of OCXL_AFU_EVENT_XSL_FAULT_ERROR.
+ * @afu_error: Body of UXIVE_EVENT_AFU_ERROR.
+ * @gone: Body of UXIVE_EVENT_GONE.
+ * @storm: Body of UXIVE_EVENT_STORM.
  * @body: Body of any.
  */
 struct uxive_event {
@@ -224,6 +316,10 @@ struct uxive_event {
 		struct uxive_event_quarantine quarantine;
 		struct uxive_event_exhausted exhausted;
 		struct uxive_event_dropped dropped;
+		struct ocxl_kernel_event_xsl_fault_error fault;
+		struct uxive_event_afu_error afu_error;
+		struct uxive_event_gone gone;
+		struct uxive_event_storm storm;
 		__u64 body[4];
 	};
 };

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registers of an AFU and its message store, as long as the driver is bound to the function.
+//!
+//! All of it is the device's: what is read may be anything, and nothing that is read here is used as
+//! an address or a length. Offsets come from the checked [`Descriptor`].
+
+use super::descriptor::{
+    self,
+    Descriptor, //
+};
+use crate::{
+    kernel_ext::bar::UserBar,
+    platform::{
+        Message,
+        MessagePool, //
+    }, //
+};
+use core::ops::Range;
+use kernel::{
+    device::Bound,
+    io::Io,
+    new_mutex,
+    pci::{
+        self,
+        DevresBar, //
+    },
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// Registers for the whole AFU, in [`descriptor::BAR`].
+const RESET: u64 = 0x100;
+const RESET_DONE: u64 = 0x104;
+const PING: u64 = 0x108;
+const PONG: u64 = 0x10c;
+
+/// Registers in the control block of a context.
+const REQUEST: u64 = 0x00;
+const STATE: u64 = 0x04;
+const PASID: u64 = 0x08;
+const ERRORS: u64 = 0x0c;
+const ERROR_KIND: u64 = 0x10;
+const ERROR_ADDRESS: u64 = 0x18;
+const ERROR_CODE: u64 = 0x20;
+
+/// A request to attach a context, in bit 0; else it is to detach it. The bits above count requests.
+const ATTACH: u32 = 1;
+
+/// Fields of an entry of the message store, as in an MSI-X table.
+const ADDRESS_LOW: u64 = 0x0;
+const ADDRESS_HIGH: u64 = 0x4;
+const DATA: u64 = 0x8;
+const CONTROL: u64 = 0xc;
+const MASKED: u32 = 1;
+
+/// Bits of a cookie: it is in use, and where the PASID begins.
+const COOKIE_VALID: u64 = 1 << 63;
+const COOKIE_PASID_SHIFT: u32 = 32;
+
+/// What an AFU reports of an error.
+pub(super) struct AfuError {
+    /// How many there were, modulo 2^32.
+    pub(super) count: u32,
+    pub(super) kind: u32,
+    /// Offset in the MMIO of the context, in bytes.
+    pub(super) address: u64,
+    pub(super) code: u64,
+}
+
+/// An [error](AfuError) that is an access where the AFU may not.
+pub(super) const ADDRESS_FAULT: u32 = 1;
+
+/// A BAR, mapped into the kernel.
+struct MappedRegisters {
+    number: usize,
+    io: DevresBar,
+}
+
+/// The hardware of an AFU.
+pub(super) struct Hardware {
+    pub(super) descriptor: Descriptor,
+    bars: KVec<MappedRegisters>,
+    mmio: UserBar,
+    messages: Arc<MessagePool>,
+    /// Guards the message store; see `afu.rs`.
+    store: Pin<KBox<Mutex<Store>>>,
+}
+
+/// Whether entries of the store may be written. Not when the function is about to be another's.
+struct Store {
+    closed: bool,
+}
+
+impl Hardware {
+    /// Takes the function's hardware, which `descriptor` describes; `bar` is the one that it lies in.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if another driver has a BAR, `ENOMEM` if there is no memory.
+    pub(super) fn new<'a>(
+        function: &'a pci::Device<Bound>,
+        bar: pci::Bar<'a>,
+        descriptor: Descriptor,
+        messages: Arc<MessagePool>,
+    ) -> Result<Self> {
+        let mut bars = KVec::with_capacity(3, GFP_KERNEL)?;
+        let first = MappedRegisters {
+            number: descriptor::BAR,
+            io: bar.into_devres()?,
+        };
+
+        bars.push(first, GFP_KERNEL)?;
+        for number in [descriptor.store_bar, descriptor.doorbell.bar] {
+            if bars.iter().all(|bar| bar.number != number) {
+                let io = function
+                    .iomap_region(number as u32, c"uxive")?
+                    .into_devres()?;
+                bars.push(MappedRegisters { number, io }, GFP_KERNEL)?;
+            }
+        }
+        let mmio = UserBar::new(function, descriptor::BAR as u32)?;
+
+        Ok(Self {
+            descriptor,
+            bars,
+            mmio,
+            messages,
+            store: KBox::pin_init(
+                new_mutex!(Store { closed: false }, "uxive_store"),
+                GFP_KERNEL,
+            )?,
+        })
+    }
+
+    /// Returns the memory of the BAR that has what programs map.
+    pub(super) fn mmio(&self) -> &UserBar {
+        &self.mmio
+    }
+
+    /// Returns where messages for the store come from.
+    pub(super) fn messages(&self) -> &Arc<MessagePool> {
+        &self.messages
+    }
+
+    /// Returns the mapping of a BAR.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if there is none.
+    fn bar(&self, number: usize) -> Result<&DevresBar> {
+        let mut bars = self.bars.iter();
+
+        Ok(&bars.find(|bar| bar.number == number).ok_or(ENODEV)?.io)
+    }
+
+    /// Reads a register of [`descriptor::BAR`].
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the driver is not bound any more.
+    fn read32(&self, offset: u64) -> Result<u32> {
+        let bar = self.bar(descriptor::BAR)?.try_access().ok_or(ENODEV)?;
+
+        bar.try_read32(offset as usize)
+    }
+
+    /// As [`Self::read32`].
+    fn read64(&self, offset: u64) -> Result<u64> {
+        let bar = self.bar(descriptor::BAR)?.try_access().ok_or(ENODEV)?;
+
+        bar.try_read64(offset as usize)
+    }
+
+    /// Writes a register of BAR `bar`, as [`Self::read32`].
+    fn write32(&self, bar: usize, offset: u64, value: u32) -> Result {
+        let bar = self.bar(bar)?.try_access().ok_or(ENODEV)?;
+
+        bar.try_write32(value, offset as usize)
+    }
+
+    /// Rings the AFU's doorbell, for it to look at what was written before.
+    fn ring(&self) -> Result {
+        let doorbell = &self.descriptor.doorbell;
+
+        self.write32(doorbell.bar, doorbell.offset.into(), doorbell.value)
+    }
+
+    /// Asks the AFU to forget all contexts. [`Self::is_reset`] tells when it has.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the driver is not bound any more, as everywhere here.
+    pub(super) fn reset(&self) -> Result<u32> {
+        // Not what it has answered last: that may have been to the driver before this one.
+        let number = self.read32(RESET_DONE)?.wrapping_add(1);
+
+        // What it takes for carried out after that: no request that will be made.
+        for context in 0..self.descriptor.contexts {
+            self.write32(descriptor::BAR, self.register(context, REQUEST)?, 0)?;
+        }
+        self.write32(descriptor::BAR, RESET, number)?;
+        self.ring()?;
+        Ok(number)
+    }
+
+    /// Returns whether the AFU has carried out the reset `number`.
+    pub(super) fn is_reset(&self, number: u32) -> Result<bool> {
+        Ok(self.read32(RESET_DONE)? == number)
+    }
+
+    /// Asks the AFU whether it is there, as question `number`.
+    pub(super) fn ping(&self, number: u32) -> Result {
+        self.write32(descriptor::BAR, PING, number)?;
+        self.ring()
+    }
+
+    /// Returns the number of the last question that the AFU has answered.
+    pub(super) fn pong(&self) -> Result<u32> {
+        self.read32(PONG)
+    }
+
+    /// Returns the offset of a register of a context.
+    fn register(&self, context: u32, offset: u64) -> Result<u64> {
+        Ok(self.descriptor.control_block(context).ok_or(EINVAL)? + offset)
+    }
+
+    /// Asks the AFU to attach or detach a context, as request `number` of it. Returns what
+    /// [`Self::state`] is when it has.
+    pub(super) fn request(&self, context: u32, attach: bool, number: u32) -> Result<u32> {
+        let request = number << 1 | if attach { ATTACH } else { 0 };
+
+        if attach {
+            let pasid = self.register(context, PASID)?;
+            self.write32(descriptor::BAR, pasid, context)?;
+        }
+        self.write32(descriptor::BAR, self.register(context, REQUEST)?, request)?;
+        self.ring()?;
+        Ok(request)
+    }
+
+    /// Returns the last request for a context that the AFU has carried out.
+    pub(super) fn state(&self, context: u32) -> Result<u32> {
+        self.read32(self.register(context, STATE)?)
+    }
+
+    /// Returns how many errors of a context the AFU has reported, modulo 2^32.
+    pub(super) fn errors(&self, context: u32) -> Result<u32> {
+        self.read32(self.register(context, ERRORS)?)
+    }
+
+    /// Returns the last error of a context.
+    pub(super) fn error(&self, context: u32) -> Result<AfuError> {
+        Ok(AfuError {
+            kind: self.read32(self.register(context, ERROR_KIND)?)?,
+            address: self.read64(self.register(context, ERROR_ADDRESS)?)?,
+            code: self.read64(self.register(context, ERROR_CODE)?)?,
+            count: self.errors(context)?,
+        })
+    }
+
+    /// Returns where the MMIO of a context lies in [`Self::mmio`].
+    pub(super) fn mmio_of(&self, context: u32) -> Result<Range<u64>> {
+        self.descriptor.mmio(context).ok_or(EINVAL)
+    }
+
+    /// Has the AFU send `message` for work of a context and its queue `queue_id` as that of `slot`,
+    /// which it does not before.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the store is [closed](Self::close_store), `EINVAL` if there is no such slot.
+    pub(super) fn open_entry(
+        &self,
+        context: u32,
+        slot: u32,
+        message: Message,
+        queue_id: u32,
+    ) -> Result {
+        let entry = self.descriptor.store_entry(context, slot).ok_or(EINVAL)?;
+        let cookie = self.descriptor.cookie(context, slot).ok_or(EINVAL)?;
+        let owner = COOKIE_VALID | u64::from(context) << COOKIE_PASID_SHIFT | u64::from(queue_id);
+        let store = self.store.lock();
+
+        if store.closed {
+            return Err(ENODEV);
+        }
+        let bar = self.bar(descriptor::BAR)?.try_access().ok_or(ENODEV)?;
+        bar.try_write64(owner, cookie as usize)?;
+
+        let bar = self
+            .bar(self.descriptor.store_bar)?
+            .try_access()
+            .ok_or(ENODEV)?;
+        let field = |offset: u64| (entry + offset) as usize;
+        bar.try_write32(message.address as u32, field(ADDRESS_LOW))?;
+        bar.try_write32((message.address >> 32) as u32, field(ADDRESS_HIGH))?;
+        bar.try_write32(message.data, field(DATA))?;
+        // One that the AFU wanted to send meanwhile is sent now.
+        bar.try_write32(0, field(CONTROL))
+    }
+
+    /// Has the AFU send no message for `slot` of a context any more. When this returns it has sent the
+    /// last one.
+    pub(super) fn close_entry(&self, context: u32, slot: u32) {
+        let _store = self.store.lock();
+
+        // Fails if the driver is not bound any more: the whole store was closed then.
+        let _ = self.clear_entry(context, slot);
+    }
+
+    /// As [`Self::close_entry`], with the lock held.
+    fn clear_entry(&self, context: u32, slot: u32) -> Result {
+        let entry = self.descriptor.store_entry(context, slot).ok_or(EINVAL)?;
+        let cookie = self.descriptor.cookie(context, slot).ok_or(EINVAL)?;
+        let store_bar = self.bar(self.descriptor.store_bar)?;
+        let bar = store_bar.try_access().ok_or(ENODEV)?;
+        let field = |offset: u64| (entry + offset) as usize;
+
+        // Masked first: what is cleared after that is not sent. Reading it back pushes a message that
+        // is on its way ahead.
+        bar.try_write32(MASKED, field(CONTROL))?;
+        bar.try_read32(field(CONTROL))?;
+        bar.try_write32(0, field(ADDRESS_LOW))?;
+        bar.try_write32(0, field(ADDRESS_HIGH))?;
+        bar.try_write32(0, field(DATA))?;
+        drop(bar);
+
+        let bar = self.bar(descriptor::BAR)?.try_access().ok_or(ENODEV)?;
+        bar.try_write64(0, cookie as usize)
+    }
+
+    /// Clears all entries of the store.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the driver is not bound any more.
+    pub(super) fn clear_store(&self) -> Result {
+        let _store = self.store.lock();
+
+        self.clear_all()
+    }
+
+    /// As [`Self::clear_store`], with the lock held.
+    fn clear_all(&self) -> Result {
+        for context in 0..self.descriptor.contexts {
+            for slot in 0..self.descriptor.slots {
+                self.clear_entry(context, slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears all entries of the store and has none be opened any more, nor a message be allocated.
+    pub(super) fn close_store(&self) {
+        {
+            let mut store = self.store.lock();
+
+            store.closed = true;
+            // Called while the driver is bound.
+            let _ = self.clear_all();
+        }
+        self.messages.close();
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What callbacks without an argument of the module's own need to find.
+//!
+//! The driver core calls a driver with the device only. What the module has made before it registered
+//! the driver is set here, and taken out when that is over: a static is never dropped.
+
+/// Declares a static, in a module `$name` of its own, which has a value as long as a guard lives.
+///
+/// `set(value)` returns the guard, once: `EBUSY` after that. `get()` returns a clone of the value, if
+/// there is one.
+macro_rules! module_global {
+    ($(#[$attribute:meta])* $visibility:vis $name:ident: $type:ty) => {
+        $(#[$attribute])*
+        $visibility mod $name {
+            use super::*;
+            use kernel::sync::atomic::{
+                Acquire,
+                Atomic,
+                Full,
+                Release, //
+            };
+
+            kernel::sync::global_lock! {
+                // SAFETY: `set` initializes it before it sets `READY`, without which nobody uses it.
+                unsafe(uninit) static VALUE: Mutex<Option<$type>> = None;
+            }
+
+            static TAKEN: Atomic<bool> = Atomic::new(false);
+            static READY: Atomic<bool> = Atomic::new(false);
+
+            /// As long as it lives there is a value.
+            pub(crate) struct Guard(());
+
+            /// Sets the value, once in the life of the module.
+            ///
+            /// # Errors
+            ///
+            /// `EBUSY` if it was set before.
+            pub(crate) fn set(value: $type) -> Result<Guard> {
+                if TAKEN.xchg(true, Full) {
+                    return Err(EBUSY);
+                }
+                // SAFETY: Nobody has come here before.
+                unsafe { VALUE.init() };
+                *VALUE.lock() = Some(value);
+                READY.store(true, Release);
+                Ok(Guard(()))
+            }
+
+            /// Returns the value.
+            pub(crate) fn get() -> Option<$type> {
+                if !READY.load(Acquire) {
+                    return None;
+                }
+                VALUE.lock().clone()
+            }
+
+            impl Drop for Guard {
+                fn drop(&mut self) {
+                    let value = VALUE.lock().take();
+
+                    // Not under the lock.
+                    drop(value);
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use module_global;

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What selftests of accelerators need: the PCI functions of the model AFU, how
+ * they are bound and unbound, their files, and the model's commands.
+ */
+#ifndef UXIVE_AFU_H
+#define UXIVE_AFU_H
+
+#include "uxive_selftest.h"
+
+#include <endian.h>
+#include <limits.h>
+
+#include <afu_model.h>
+
+#define PCI_DEVICES	"/sys/bus/pci/devices/"
+#define AFU_DRIVER	"/sys/bus/pci/drivers/uxive/"
+#define AFU_NAME	"IBM,MEMCPY3"
+#define AFU_MOST	2
+
+/* A PCI function, "0000:00:00.0". */
+struct afu_function {
+	char address[16];
+};
+
+/* 0 or a negative errno. */
+static inline int file_write(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+
+	close(fd);
+	return ret;
+}
+
+/* Reads the first line of a file. Returns "" if that cannot be done. */
+static inline const char *file_line(const char *path)
+{
+	static __thread char line[256];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = read(fd, line, sizeof(line) - 1);
+
+	close(fd);
+	line[length < 0 ? 0 : length] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	return line;
+}
+
+/* Finds functions of the vendor and device @id, "0x1af4 0x1110". Returns how many there are. */
+static inline int pci_functions(const char *id, struct afu_function *functions, int most)
+{
+	DIR *directory = opendir(PCI_DEVICES);
+	struct dirent *entry;
+	int count = 0;
+
+	while (directory && (entry = readdir(directory)) && count < most) {
+		char path[PATH_MAX], found[64];
+
+		snprintf(path, sizeof(path), PCI_DEVICES "%s/vendor", entry->d_name);
+		snprintf(found, sizeof(found), "%.15s", file_line(path));
+		snprintf(path, sizeof(path), PCI_DEVICES "%s/device", entry->d_name);
+		snprintf(found + strlen(found), 20, " %.15s", file_line(path));
+		if (!strcmp(found, id))
+			snprintf(functions[count++].address, sizeof(functions->address), "%.15s",
+				 entry->d_name);
+	}
+	if (directory)
+		closedir(directory);
+	return count;
+}
+
+/* The model AFUs, in the order of their addresses. */
+static inline int afu_functions(struct afu_function *functions)
+{
+	int count = pci_functions("0x1af4 0x1110", functions, AFU_MOST);
+
+	if (count == 2 && strcmp(functions[0].address, functions[1].address) > 0) {
+		struct afu_function first = functions[1];
+
+		functions[1] = functions[0];
+		functions[0] = first;
+	}
+	return count;
+}
+
+/* 0 or a negative errno: that of the driver if it refuses. */
+static inline int afu_bind(const struct afu_function *function)
+{
+	char path[PATH_MAX];
+	int ret;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", function->address);
+	ret = file_write(path, "uxive");
+	return ret ? ret : file_write(AFU_DRIVER "bind", function->address);
+}
+
+static inline int afu_unbind(const struct afu_function *function)
+{
+	return file_write(AFU_DRIVER "unbind", function->address);
+}
+
+/* The node of the AFU, or of a file of it in sysfs. */
+static inline const char *afu_path(const struct afu_function *function, const char *attribute)
+{
+	static __thread char path[PATH_MAX];
+
+	if (attribute)
+		snprintf(path, sizeof(path), "/sys/class/ocxl/" AFU_NAME ".%s.0/%s",
+			 function->address, attribute);
+	else
+		snprintf(path, sizeof(path), "/dev/ocxl/" AFU_NAME ".%s.0", function->address);
+	return path;
+}
+
+static inline int afu_open(const struct afu_function *function)
+{
+	int fd = open(afu_path(function, NULL), O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static inline int afu_attach(int fd)
+{
+	struct ocxl_ioctl_attach arg = {};
+
+	return ux_ioctl(fd, OCXL_IOCTL_ATTACH, &arg);
+}
+
+static inline int afu_metadata(int fd, struct ocxl_ioctl_metadata *metadata)
+{
+	memset(metadata, 0xff, sizeof(*metadata));
+	return ux_ioctl(fd, OCXL_IOCTL_GET_METADATA, metadata);
+}
+
+/* An interrupt that is a message only; its slot is returned there if that is wanted. */
+static inline int afu_ims_alloc(int fd, int efd, __u64 *offset, __u32 *slot)
+{
+	struct uxive_ims_alloc arg = { .size = sizeof(arg), .eventfd = efd };
+	int ret = ux_ioctl(fd, UXIVE_IOC_IMS_ALLOC, &arg);
+
+	*offset = arg.offset;
+	if (slot)
+		*slot = arg.slot;
+	return ret;
+}
+
+/* The MMIO of a context, all of it; MAP_FAILED if that is refused. */
+static inline void *afu_map(int fd)
+{
+	struct ocxl_ioctl_metadata metadata;
+
+	if (afu_metadata(fd, &metadata))
+		return MAP_FAILED;
+	return mmap(NULL, metadata.pp_mmio_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+}
+
+/* The MMIO for all contexts; MAP_FAILED if that is refused. */
+static inline void *afu_map_global(const struct afu_function *function)
+{
+	int fd = open(afu_path(function, "global_mmio_area"), O_RDWR | O_CLOEXEC);
+	void *global = mmap(NULL, 64 << 10, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	close(fd);
+	return global;
+}
+
+/* Single accesses, which the compiler leaves as they are. */
+
+static inline __u64 mmio_read64(const void *mmio, size_t offset)
+{
+	return le64toh(__atomic_load_n((const __u64 *)(mmio + offset), __ATOMIC_RELAXED));
+}
+
+static inline __u32 mmio_read32(const void *mmio, size_t offset)
+{
+	return le32toh(__atomic_load_n((const __u32 *)(mmio + offset), __ATOMIC_RELAXED));
+}
+
+static inline void mmio_write64(void *mmio, size_t offset, __u64 value)
+{
+	__atomic_store_n((__u64 *)(mmio + offset), htole64(value), __ATOMIC_RELAXED);
+}
+
+static inline void mmio_write32(void *mmio, size_t offset, __u32 value)
+{
+	__atomic_store_n((__u32 *)(mmio + offset), htole32(value), __ATOMIC_RELAXED);
+}
+
+/* Has the model misbehave. Returns whether it has understood. */
+static inline bool afu_misbehave(void *global, __u32 how, __u64 argument, __u64 argument2)
+{
+	__u32 go = mmio_read32(global, AFU_GO) + 1;
+
+	mmio_write32(global, AFU_MISBEHAVE, how);
+	mmio_write64(global, AFU_ARGUMENT, argument);
+	mmio_write64(global, AFU_ARGUMENT2, argument2);
+	__sync_synchronize();
+	mmio_write32(global, AFU_GO, go);
+	return becomes(mmio_read32(global, AFU_GO_DONE), go) == go;
+}
+
+/* Submits a command. Returns its number. */
+static inline __u64 afu_submit(void *mmio, const struct afu_command *command)
+{
+	__u64 number = mmio_read64(mmio, AFU_TAIL);
+	size_t entry = AFU_COMMAND + number % AFU_COMMANDS * sizeof(*command);
+
+	mmio_write32(mmio, entry + offsetof(struct afu_command, opcode), command->opcode);
+	mmio_write32(mmio, entry + offsetof(struct afu_command, queue), command->queue);
+	mmio_write64(mmio, entry + offsetof(struct afu_command, source), command->source);
+	mmio_write64(mmio, entry + offsetof(struct afu_command, destination), command->destination);
+	mmio_write64(mmio, entry + offsetof(struct afu_command, length), command->length);
+	mmio_write64(mmio, entry + offsetof(struct afu_command, value), command->value);
+	mmio_write64(mmio, entry + offsetof(struct afu_command, handle), command->handle);
+	mmio_write64(mmio, entry + offsetof(struct afu_command, status), AFU_PENDING);
+	__sync_synchronize();
+	mmio_write64(mmio, AFU_TAIL, number + 1);
+	return number;
+}
+
+/* Waits until a command is completed. Returns its status. */
+static inline __u64 afu_wait(void *mmio, __u64 number)
+{
+	size_t entry = AFU_COMMAND + number % AFU_COMMANDS * sizeof(struct afu_command);
+
+	if (!becomes(mmio_read64(mmio, AFU_HEAD) > number, true))
+		return AFU_PENDING;
+	return mmio_read64(mmio, entry + offsetof(struct afu_command, status));
+}
+
+/* Submits one, waits, and returns its status. */
+static inline __u64 afu_do(void *mmio, const struct afu_command *command)
+{
+	return afu_wait(mmio, afu_submit(mmio, command));
+}
+
+#endif /* UXIVE_AFU_H */
