@@ -164,7 +164,8 @@ impl MessageSource {
     /// Leaves the message allocated for good.
     pub(super) fn keep(mut self: KBox<Self>) {
         self.pool = None;
-        core::mem::forget(self);
+        // The irq core has what is still needed, but not the box.
+        core::mem::forget(KBox::into_inner(self));
     }
 }
 
