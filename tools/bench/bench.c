@@ -209,6 +209,7 @@ static const struct {
 	{ "open_close", bench_open_close },
 	{ "many", bench_many },
 	{ "drain", bench_drain },
+	{ "ims", bench_ims },
 	{ "memory", bench_memory },
 	{ "vfio", bench_vfio },
 	{ "vfio_afu", bench_vfio_afu },

@@ -128,6 +128,16 @@ struct bell {
 void measure_ring_read(const char *name, const struct bell *bells, unsigned int count);
 void measure_ring_blocked(const char *name, const struct bell *bell, bool poll);
 
+/* PCI functions: the first with a device id, and which driver it is bound to. */
+
+#define PCI_EDU "0x11e8"
+/* ivshmem-doorbell, which the model AFU is behind. */
+#define PCI_AFU "0x1110"
+
+const char *pci_find(const char *wanted);
+void pci_bind(const char *address, const char *driver_name);
+void pci_unbind(const char *address, const char *driver_name);
+
 /* Parts of the program, each for one way to be run. */
 int open_driver(void);
 __u64 allocate(int fd);
@@ -137,6 +147,7 @@ void bench_ready(void);
 void bench_open_close(void);
 void bench_many(void);
 void bench_drain(void);
+void bench_ims(void);
 void bench_memory(void);
 void bench_vfio(void);
 void bench_vfio_afu(void);

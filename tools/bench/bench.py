@@ -57,6 +57,7 @@ PARTS = [
     part("scale", "eventfd pipe", "ring_read ring_blocked_read ring_blocked_poll"),
     part("scale", "futex", "ring_blocked_read"),
     part("drain", "uxive", "ring_user_drain arm arm_block_wake"),
+    part("ims", "uxive", "ims_alloc_bind ims_free"),
     part("many", "uxive", "alloc_at_16384 first_touch_at_16384 ring_read_at_16384 free_at_16384"),
 ]
 MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]

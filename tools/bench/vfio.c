@@ -5,7 +5,6 @@
  */
 #include "bench.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/pci_regs.h>
@@ -18,65 +17,22 @@
 
 #define DEVICES "/sys/bus/pci/devices"
 
-/* PCI device ids: of edu, and of ivshmem-doorbell. */
-#define EDU "0x11e8"
-#define AFU "0x1110"
-
 /* Registers of edu: a write raises an interrupt, and the next register acknowledges it. */
 #define EDU_RAISE 0x60
-
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die("%s: %m", path);
-	close(fd);
-}
 
 struct function {
 	const char *address;
 	int container, group, device;
 };
 
-static const char *find(const char *wanted)
-{
-	DIR *directory = opendir(DEVICES);
-	static char address[256];
-	struct dirent *entry;
-	char path[300];
-
-	if (!directory)
-		die("%s: %m", DEVICES);
-	while ((entry = readdir(directory))) {
-		char id[sizeof(EDU)] = "";
-		int fd;
-
-		snprintf(path, sizeof(path), DEVICES "/%s/device", entry->d_name);
-		fd = open(path, O_RDONLY);
-		if (fd < 0)
-			continue;
-		if (read(fd, id, sizeof(id) - 1) > 0 && !strcmp(id, wanted)) {
-			snprintf(address, sizeof(address), "%s", entry->d_name);
-			closedir(directory);
-			close(fd);
-			return address;
-		}
-		close(fd);
-	}
-	die("there is no PCI device %s", wanted);
-}
-
 /* Hands the first function with that device id to vfio-pci. It has no driver. */
 static struct function take(const char *id)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
-	struct function function = { .address = find(id) };
+	struct function function = { .address = pci_find(id) };
 	char path[300], link[300] = "", group_path[400];
 
-	snprintf(path, sizeof(path), DEVICES "/%s/driver_override", function.address);
-	write_file(path, "vfio-pci");
-	write_file("/sys/bus/pci/drivers_probe", function.address);
+	pci_bind(function.address, "vfio-pci");
 
 	snprintf(path, sizeof(path), DEVICES "/%s/iommu_group", function.address);
 	must(readlink(path, link, sizeof(link) - 1));
@@ -96,14 +52,10 @@ static struct function take(const char *id)
 /* Leaves a function to the drivers that are made for it. */
 static void give_back(const struct function *function)
 {
-	char path[300];
-
 	close(function->device);
 	close(function->group);
 	close(function->container);
-	write_file("/sys/bus/pci/drivers/vfio-pci/unbind", function->address);
-	snprintf(path, sizeof(path), DEVICES "/%s/driver_override", function->address);
-	write_file(path, "\n");
+	pci_unbind(function->address, "vfio-pci");
 }
 
 static void *map_registers(int device)
@@ -163,7 +115,7 @@ static void measure_set_irqs(const char *enable_name, const char *disable_name, 
 
 void bench_vfio(void)
 {
-	struct function edu = take(EDU);
+	struct function edu = take(PCI_EDU);
 	struct bell bell = {
 		.kind = BY_REGISTER,
 		.page = map_registers(edu.device) + EDU_RAISE,
@@ -183,7 +135,7 @@ void bench_vfio(void)
  */
 void bench_vfio_afu(void)
 {
-	struct function afu = take(AFU);
+	struct function afu = take(PCI_AFU);
 	int event = must(eventfd(0, EFD_CLOEXEC));
 
 	measure_set_irqs("ims_alloc_bind", "ims_free", afu.device, VFIO_PCI_MSIX_IRQ_INDEX, event);
