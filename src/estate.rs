@@ -114,6 +114,7 @@ impl SlotTable {
     }
 
     /// Gives an index back.
+    #[inline(always)]
     fn release(&mut self, index: usize) {
         self.ids.release_id(index);
         self.used -= 1;
@@ -542,6 +543,7 @@ impl ReservedIndex<'_> {
 }
 
 impl Drop for ReservedIndex<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.estate.slots.lock().release(self.index);
     }

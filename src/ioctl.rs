@@ -481,16 +481,12 @@ fn get_features(user: UserPtr) -> Result {
 /// - `ENOTTY` if there is no such ioctl.
 /// - `EFAULT` if `arg` does not point to accessible memory.
 /// - `EINVAL` if a reserved field is not zero.
-/// - `ENODEV` if the context was one of an AFU that is gone.
 /// - Those of [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl does: [`Context`].
 // Inlined into the callback of each kind of file.
 #[inline(always)]
 pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize> {
     let user = UserPtr::from_addr(arg);
 
-    if context.is_gone() {
-        return Err(ENODEV);
-    }
     match cmd {
         IRQ_ALLOC => irq_alloc(context, user)?,
         IRQ_FREE => irq_free(context, user)?,

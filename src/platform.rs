@@ -616,6 +616,7 @@ impl Holder {
     }
 
     /// Takes a source back.
+    #[inline(always)]
     fn put(&self, spare: SpareSource) {
         let pool = &mut *self.platform.sources.pool.lock();
 
@@ -941,6 +942,7 @@ impl Source {
 }
 
 impl Drop for Source {
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(message) = self.message {
             return self.drop_message(message);

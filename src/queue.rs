@@ -411,7 +411,6 @@ impl Drain {
             }
         }
         state.routes.remove(index);
-        state.messages.remove(index);
         Ok(())
     }
 
@@ -816,7 +815,7 @@ impl Queue {
     ///
     /// [`NotQuiet::Source`] and [`NotQuiet::Events`]: it is not forgotten, and this is to be called
     /// again later.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn detach(
         &self,
         index: usize,
@@ -828,8 +827,10 @@ impl Queue {
         let mut expected = 0;
         {
             let state = &mut *drain.state.lock();
-            if let Some(rate) = state.messages.get_mut(index) {
-                let held = core::mem::replace(&mut rate.with.held, false);
+            // Nothing becomes of it any more once the slot is closed.
+            if message.is_some() {
+                let rate = state.messages.remove(index);
+                let held = rate.is_some_and(|rate| rate.held);
                 state.moderation.held -= usize::from(held);
             }
             if let Some(route) = state.routes.get_mut(index) {

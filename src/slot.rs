@@ -266,18 +266,26 @@ impl RetiredSlot {
     /// Those of [`Queue::detach`]: this is to be called again later.
     #[inline]
     pub(crate) fn settle(&mut self) -> Result<(), NotQuiet> {
-        let message = match &self.message {
-            None => None,
-            Some(message) => {
-                message.entry.close();
-                Some(message.source())
-            }
-        };
-
-        self.queue
-            .detach(self.index(), self.source.as_deref(), message)?;
+        match (&self.source, &self.message) {
+            (Some(source), None) => self.queue.detach(self.index(), Some(source), None)?,
+            (source, Some(message)) => self.settle_message(source.as_deref(), message)?,
+            (None, None) => (),
+        }
         self.settled = true;
         Ok(())
+    }
+
+    /// As [`Self::settle`], with a message.
+    #[cold]
+    #[inline(never)]
+    fn settle_message(
+        &self,
+        source: Option<&Source>,
+        message: &MessageSlot,
+    ) -> Result<(), NotQuiet> {
+        message.entry.close();
+        self.queue
+            .detach(self.index(), source, Some(message.source()))
     }
 
     /// As [`Slot::lisn`].

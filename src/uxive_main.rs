@@ -77,17 +77,24 @@ module! {
 
 /// A device whose files are contexts.
 trait ContextDevice: Send + Sync + 'static {
+    /// Whether it can be gone while files are open.
+    const MAY_GO: bool;
+
     /// Makes the context of a file that is being opened, whose mapping is `mapping`.
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>>;
 }
 
 impl ContextDevice for Arc<Shared> {
+    const MAY_GO: bool = false;
+
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
         Context::new(mapping, self.clone(), None)
     }
 }
 
 impl ContextDevice for Arc<Afu> {
+    const MAY_GO: bool = true;
+
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
         Context::new(mapping, self.shared().clone(), Some(self))
     }
@@ -107,6 +114,9 @@ impl<D: ContextDevice> FileOperations for ContextFile<D> {
 
     #[inline]
     fn ioctl(context: Pin<&Context>, cmd: u32, arg: usize) -> Result<isize> {
+        if D::MAY_GO && context.is_gone() {
+            return Err(ENODEV);
+        }
         ioctl::dispatch(&context, cmd, arg)
     }
 

@@ -162,6 +162,7 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
     ///
     /// When this returns, no CPU reaches them through such a mapping, and faults insert them no
     /// more; nor does it keep the mapping, or the module for that. May sleep.
+    #[inline(always)]
     pub(crate) fn withdraw(&mut self) {
         let Some(mapping) = self.mapping.take() else {
             return;
@@ -193,11 +194,20 @@ impl<P: UserPages, const N: usize> Deref for MappedPages<P, N> {
     }
 }
 
+impl<P: UserPages, const N: usize> MappedPages<P, N> {
+    /// Withdraws them as the last thing.
+    #[cold]
+    #[inline(never)]
+    fn withdraw_late(&mut self) {
+        self.withdraw();
+    }
+}
+
 impl<P: UserPages, const N: usize> Drop for MappedPages<P, N> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.mapping.is_some() {
-            self.withdraw();
+            self.withdraw_late();
         }
     }
 }
