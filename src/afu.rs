@@ -58,6 +58,7 @@ use descriptor::{
     MsixTable, //
 };
 use hardware::{
+    AfuError,
     Hardware,
     ADDRESS_FAULT, //
 };
@@ -74,6 +75,7 @@ use kernel::{
     seq_print,
     str::CString,
     sync::{
+        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -162,6 +164,7 @@ impl Places {
 /// What the poll of an AFU works on.
 #[pin_data]
 struct State {
+    function: ARef<pci::Device>,
     hardware: Hardware,
     /// See the head of this file.
     #[pin]
@@ -196,7 +199,9 @@ impl State {
         let places = &mut *self.places.lock();
         let limit = self.message_rate.load(Relaxed) / (1000 / POLL_MS);
 
-        if self.hardware.pong()? == places.ping {
+        let answered = self.hardware.pong()? == places.ping;
+
+        if answered {
             places.silent = 0;
             places.ping = places.ping.wrapping_add(1);
             self.hardware.ping(places.ping)?;
@@ -218,33 +223,34 @@ impl State {
                     });
                 });
             }
-            if place.attachment != Attachment::Detached {
-                let errors = self.hardware.errors(index)?;
-                if errors != place.errors {
-                    estate.events().report(self.error(index, place.errors)?);
-                    place.errors = errors;
-                }
+            // What one that is not there seems to say is nothing.
+            if answered
+                && place.attachment != Attachment::Detached
+                && self.hardware.errors(index)? != place.errors
+            {
+                let error = self.hardware.error(index)?;
+                estate.events().report(event(&error, place.errors));
+                place.errors = error.count;
             }
         }
         Ok((places.taken > 0, places.silent < SILENT_POLLS))
     }
+}
 
-    /// Returns the event that tells of the errors of a context after the first `told`.
-    fn error(&self, index: u32, told: u32) -> Result<Event> {
-        let error = self.hardware.error(index)?;
-        let count = error.count.wrapping_sub(told).into();
+/// Returns the event that tells of the errors of a context after the first `told`.
+fn event(error: &AfuError, told: u32) -> Event {
+    let count = error.count.wrapping_sub(told).into();
 
-        Ok(match error.kind {
-            ADDRESS_FAULT => Event::AfuFault {
-                address: error.address,
-                code: error.code,
-                count,
-            },
-            _ => Event::AfuError {
-                code: error.code,
-                count,
-            },
-        })
+    match error.kind {
+        ADDRESS_FAULT => Event::AfuFault {
+            address: error.address,
+            code: error.code,
+            count,
+        },
+        _ => Event::AfuError {
+            code: error.code,
+            count,
+        },
     }
 }
 
@@ -254,7 +260,10 @@ impl Work for State {
             Ok((true, true)) => worker.queue_after(msecs_to_jiffies(POLL_MS)),
             Ok((_, true)) => (),
             Ok((_, false)) => {
-                pr_warn!("an AFU does not answer any more: its contexts are ended\n");
+                dev_warn!(
+                    worker.function,
+                    "it does not answer any more: its contexts are ended\n"
+                );
                 worker.end(Gone::Silent);
             }
             // Unbound, and all ended.
@@ -278,7 +287,11 @@ impl Afu {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    fn new(hardware: Hardware, shared: Arc<Shared>) -> Result<Arc<Self>> {
+    fn new(
+        function: &pci::Device<Bound>,
+        hardware: Hardware,
+        shared: Arc<Shared>,
+    ) -> Result<Arc<Self>> {
         let contexts = hardware.descriptor.contexts;
         let mut list = KVec::with_capacity(contexts as usize, GFP_KERNEL)?;
         for _ in 0..contexts {
@@ -295,6 +308,7 @@ impl Afu {
         Arc::pin_init(
             try_pin_init!(Self {
                 state <- Worker::new(try_pin_init!(State {
+                    function: function.into(),
                     hardware,
                     places <- new_mutex!(places, "uxive_places"),
                     gone: SetOnce::new(),
@@ -475,6 +489,7 @@ impl AfuContext {
         // If it confirms later, it is attached, and to be detached.
         match self.is_confirmed(state, ANSWER_TRIES)? {
             true => Ok(()),
+            false if self.is_gone() => Err(ENODEV),
             false => Err(EIO),
         }
     }
@@ -724,7 +739,7 @@ impl<'bound> BoundAfu<'bound> {
         let class = shared.afu_class()?;
         let messages = MessagePool::new(&shared.platform, function)?;
         let hardware = Hardware::new(function, bar, descriptor, messages)?;
-        let afu = Afu::new(hardware, shared)?;
+        let afu = Afu::new(function, hardware, shared)?;
 
         if afu.reset().is_err() {
             dev_err!(function, "it does not answer\n");

@@ -47,6 +47,9 @@ const ERROR_KIND: u64 = 0x10;
 const ERROR_ADDRESS: u64 = 0x18;
 const ERROR_CODE: u64 = 0x20;
 
+/// How often an error is read once more, until it is the same as before.
+const ERROR_READS: usize = 4;
+
 /// A request to attach a context, in bit 0; else it is to detach it. The bits above count requests.
 const ATTACH: u32 = 1;
 
@@ -252,8 +255,21 @@ impl Hardware {
         self.read32(self.register(context, ERRORS)?)
     }
 
-    /// Returns the last error of a context.
+    /// Returns the last error of a context. It is of one piece unless the AFU has one after the other.
     pub(super) fn error(&self, context: u32) -> Result<AfuError> {
+        let mut error = self.read_error(context)?;
+
+        for _ in 0..ERROR_READS {
+            let again = self.read_error(context)?;
+            if again.count == error.count {
+                return Ok(again);
+            }
+            error = again;
+        }
+        Ok(error)
+    }
+
+    fn read_error(&self, context: u32) -> Result<AfuError> {
         Ok(AfuError {
             kind: self.read32(self.register(context, ERROR_KIND)?)?,
             address: self.read64(self.register(context, ERROR_ADDRESS)?)?,
