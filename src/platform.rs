@@ -748,10 +748,10 @@ impl Drop for EsbWindow {
 ///
 /// # Invariants
 ///
-/// `management` is where the management page is mapped, and the trigger page lies `trigger_before` pages
-/// before it: 1, or 0 if it is the same. Both are mapped as long as the `Platform` lives, or the message if the source is that of
-/// one, which the owner of the object keeps. `phys` is the address of the first page that a program may
-/// have: the trigger page, or the management page of a message.
+/// `management` is where the management page is mapped, and the trigger page lies `trigger_before`
+/// pages before it: 1, or 0 if it is the same. Both are mapped as long as the `Platform` lives, or the
+/// message if the source is that of one, which the owner of the object keeps. `phys` is the address of
+/// the trigger page.
 #[derive(Clone, Copy)]
 struct Esb {
     phys: u64,
@@ -883,6 +883,11 @@ impl Source {
         })
     }
 
+    /// Returns whether its trigger page is another than its management page.
+    pub(crate) fn has_trigger_page(&self) -> bool {
+        self.esb.trigger_before != 0
+    }
+
     /// Returns the LISN.
     pub(crate) fn lisn(&self) -> u32 {
         self.lisn
@@ -958,12 +963,12 @@ impl Drop for Source {
     }
 }
 
-// SAFETY: The address is that of the ESB, two pages of device memory which serve nothing but our
-// LISN until that is given back, when the source is dropped.
+// SAFETY: The address is that of the ESB, one or two pages of device memory which serve nothing but
+// our LISN until that is given back, when the source is dropped.
 //
-// The first is the trigger page, for any program. The second, the management page, is for one that
-// drains the queue that the source is routed to: it can overrun that queue, and no other. Of a
-// message only this one is shown. It may be the trigger page, too, which adds nothing to it.
+// Of two the first is the trigger page, for any program. The second, the management page, is for one
+// that drains the queue that the source is routed to: it can overrun that queue, and no other. A page
+// that is both, as a message can have it, is for that one only.
 unsafe impl UserPages for Source {
     const DEVICE: bool = true;
 
@@ -972,10 +977,7 @@ unsafe impl UserPages for Source {
     }
 
     fn len(&self) -> u64 {
-        match self.message {
-            None => 1 << ESB_SHIFT,
-            Some(_) => ESB_PAGE as u64,
-        }
+        (ESB_PAGE as u64) << self.esb.trigger_before
     }
 }
 

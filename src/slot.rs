@@ -77,8 +77,9 @@ impl SourceView {
 pub(crate) struct MessageSlot {
     // Closed before the source that it names can be another's.
     entry: StoreEntry,
-    /// The management page, in [`Window::ESB`] if the program drains the queue.
-    source: MappedPages<Source, 1>,
+    /// Its pages, in [`Window::ESB`] if the program drains the queue: if there is only one, in the
+    /// place of both.
+    source: MappedPages<Source, 2>,
 }
 
 impl MessageSlot {
@@ -90,12 +91,14 @@ impl MessageSlot {
         index: usize,
         mapping: Arc<FileMapping>,
     ) -> Result<KBox<Self>> {
-        let management = if queue.is_user_drained() {
-            Window::ESB.page(2 * (MAX_IRQS + index) + 1).unwrap_or(0..0)
-        } else {
-            0..0
+        let pair = 2 * (MAX_IRQS + index);
+        let pages = match (queue.is_user_drained(), source.has_trigger_page()) {
+            (false, _) => [None, None],
+            (true, true) => [esb_pages(MAX_IRQS + index), None],
+            (true, false) => [Window::ESB.page(pair), Window::ESB.page(pair + 1)],
         };
-        let source = MappedPages::new(source, mapping, [management]);
+        let pages = pages.map(|range| range.unwrap_or(0..0));
+        let source = MappedPages::new(source, mapping, pages);
 
         Ok(KBox::new(Self { entry, source }, GFP_KERNEL_ACCOUNT)?)
     }

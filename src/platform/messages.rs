@@ -146,7 +146,7 @@ impl MessageSource {
         };
 
         Ok(Esb {
-            phys: data.eoi_page,
+            phys: data.trig_page,
             management: NonNull::new(mapped.cast()).ok_or(EIO)?,
             chip: ChipId(u32::try_from(data.src_chip).map_err(|_| EIO)?),
             trigger_before: u8::from(pages == Pages::Two),
