@@ -39,6 +39,10 @@ use crate::{
         fault::may_fail,
         global::module_global,
         mapping::FileMapping,
+        reboot::{
+            OnReboot,
+            RebootNotifier, //
+        },
         work::{
             Work,
             Worker, //
@@ -199,6 +203,10 @@ impl State {
         let places = &mut *self.places.lock();
         let limit = self.message_rate.load(Relaxed) / (1000 / POLL_MS);
 
+        // It may be out of reach soon, and there is nobody to tell of it.
+        if self.gone.as_ref().is_some() {
+            return Ok((false, true));
+        }
         let answered = self.hardware.pong()? == places.ping;
 
         if answered {
@@ -361,6 +369,14 @@ impl Afu {
         self.state.places.lock().taken
     }
 
+    /// Ends all contexts, and has nothing touch the function any more on their behalf. May sleep.
+    fn stop(&self) {
+        self.state.end(Gone::Unbound);
+        // It may be gone, and what is left of it is of no use.
+        let _ = self.state.hardware.reset();
+        self.state.hardware.close_store();
+    }
+
     /// Has the AFU forget all contexts, as it is before the first.
     ///
     /// # Errors
@@ -377,6 +393,13 @@ impl Afu {
             fsleep(Delta::from_millis(1));
         }
         Err(ENODEV)
+    }
+}
+
+impl OnReboot for Arc<Afu> {
+    /// Where the host bridges are switched off, to touch an AFU behind one is an error of the machine.
+    fn reboot(&self) {
+        self.stop();
     }
 }
 
@@ -693,6 +716,7 @@ kernel::pci_device_table!(NO_TABLE, <AfuDriver as pci::Driver>::IdInfo, []);
 
 /// A function that the driver is bound to.
 pub(crate) struct BoundAfu<'bound> {
+    _reboot: Pin<KBox<RebootNotifier<Arc<Afu>>>>,
     _device: ClassDevice<AfuFile>,
     afu: Arc<Afu>,
     // Switches MSI-X off: after the store was cleared.
@@ -712,12 +736,7 @@ impl pci::Driver for AfuDriver {
     }
 
     fn unbind<'bound>(_function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
-        let state = &this.afu.state;
-
-        state.end(Gone::Unbound);
-        // It may be gone, and what is left of it is of no use.
-        let _ = state.hardware.reset();
-        state.hardware.close_store();
+        this.afu.stop();
     }
 }
 
@@ -758,6 +777,7 @@ impl<'bound> BoundAfu<'bound> {
         let device = ClassDevice::new(&class, function, &options, afu.clone())?;
 
         Ok(Self {
+            _reboot: RebootNotifier::new(afu.clone())?,
             _device: device,
             afu,
             _vectors: vectors,

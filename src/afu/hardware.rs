@@ -322,10 +322,12 @@ impl Hardware {
     /// Has the AFU send no message for `slot` of a context any more. When this returns it has sent the
     /// last one.
     pub(super) fn close_entry(&self, context: u32, slot: u32) {
-        let _store = self.store.lock();
+        let store = self.store.lock();
 
-        // Fails if the driver is not bound any more: the whole store was closed then.
-        let _ = self.clear_entry(context, slot);
+        // The whole of one that is closed was cleared, and may be out of reach.
+        if !store.closed {
+            let _ = self.clear_entry(context, slot);
+        }
     }
 
     /// As [`Self::close_entry`], with the lock held.
