@@ -28,7 +28,8 @@ HEADERS = ["include/uapi", "tools/uxive/include", "tools/afu-model/include"]
 MODEL = REPO / "tools/afu-model/src/main.rs"
 MODEL_OPTIONS = ["--crate-name=afu_model"]
 LIBC_OPTIONS = ["--crate-name=libc", "--crate-type=rlib", "--edition=2021", "-O", "--cap-lints=allow", '--cfg=feature="std"']
-CROSS = ["powerpc64le-linux-gnu-gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror"]
+CROSS = ["powerpc64le-linux-gnu-gcc", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror"]
+LINK = {True: ["-locxl"], False: ["-static"]}
 
 
 def files(top, names):
@@ -168,14 +169,17 @@ class InTree(Made):
 
 
 class Programs(Made):
-    """Static ppc64le programs: the tests, in C and in Rust, and the demonstration as demo-<name>."""
+    """ppc64le programs: the tests, in C and in Rust, and the demonstration as demo-<name>.
+
+    They are static, but for those that include <libocxl.h>: these are for Debian's libocxl.
+    """
 
     def __init__(self, kernel):
         self.std = rust.Std()
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
                          | files(REPO, [*HEADERS, "tools/uxive/src"]), kernel.source.key, self.std.path.name,
-                         *CROSS, *RUST, *LIBRARY_OPTIONS)
+                         *CROSS, *LINK[True], *LINK[False], *RUST, *LIBRARY_OPTIONS)
         self.kernel = kernel
         self.library = self.path / "libuxive.rlib"
         self.tests = {path.stem: self.path / path.stem for path in sorted([*TESTS.glob("*.c"), *TESTS.glob("*.rs")])}
@@ -189,7 +193,8 @@ class Programs(Made):
                    self.kernel.source.path / "tools/testing/selftests", *(f"-I{REPO / name}" for name in HEADERS)]
         for path in [*TESTS.glob("*.c"), *DEMO.glob("*.c")]:
             name = path.stem if path.parent == TESTS else f"demo-{path.stem}"
-            step.run([*CROSS, *include, path, "-o", self.path / name])
+            dynamic = "#include <libocxl.h>" in path.read_text()
+            step.run([*CROSS, *include, path, *LINK[dynamic], "-o", self.path / name])
         rustc = [*self.std.rustc(), *RUST]
         step.run([*rustc, *LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY, "-o", self.library])
         for path in TESTS.glob("*.rs"):

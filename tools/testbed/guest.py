@@ -178,6 +178,14 @@ def program_files(program, root=Path("/")):
     return found
 
 
+def libraries(programs):
+    """What those of `programs` (name → path here) that are dynamic need in the machine, as program_files()."""
+    found = {}
+    for program in programs.values():
+        found |= program_files(program)
+    return found
+
+
 def tracers(variant):
     """trace-cmd and perf, which are of use with a debug kernel only. Path in the initramfs → path here."""
     if variant != "debug":
