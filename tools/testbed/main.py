@@ -12,8 +12,8 @@ import lint
 import testing
 from afu import Accelerators, parse
 from console import complaints
-from driver import AfuModel, InTree, Programs, out_of_tree, test_modules
-from guest import Hung, Machine, initramfs, job, new_token, program_files, tracers
+from driver import DEMO, AfuModel, InTree, Programs, out_of_tree, test_modules
+from guest import Hung, Machine, initramfs, job, libraries, new_token, program_files, tracers
 from kernel import FRAGMENTS, Kernel, Source
 from steps import BUILD, Failed, REPO, made, say, shown
 
@@ -81,15 +81,22 @@ def build():
 
 def demo():
     bench = Bench("demo")
-    files = {f"/bin/{name}": path for name, path in bench.programs.demo.items()}
-    status, output, complained = bench.run(files, "/bin/demo-owner", total=300)
-    last = (output.strip().splitlines() or [""])[-1]
-    counts = re.fullmatch(r"rings sent (\d+), received (\d+), lost (\d+)", last)
-    if status or not counts:
+    programs = bench.programs.demo
+    files = {f"/bin/{name}": path for name, path in programs.items()} | {"/bin/demo": DEMO / "demo"} | libraries(programs)
+    status, output, complained = bench.run(files, "/bin/demo", total=300)
+    rings = re.search(r"^rings sent (\d+), received (\d+), lost (\d+)$", output, re.MULTILINE)
+    if not rings:
         raise Failed(f"demo: it ended with status {status} and without its count of rings")
-    sent, received, lost = map(int, counts.groups())
+    sent, received, lost = map(int, rings.groups())
     if sent == 0 or received != sent or lost:
         raise Failed("demo: rings were lost")
+    # Process, PASID, commands, bytes, interrupts, checksums.
+    rows = re.findall(r"^ *(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\w+)$", output, re.MULTILINE)
+    if status or len(rows) != 4:
+        raise Failed(f"demo: it ended with status {status} and {len(rows)} rows of its table of 4 copiers")
+    for process, _, commands, size, interrupts, checksums in rows:
+        if int(size) == 0 or int(interrupts) == 0 or interrupts != commands or checksums != "ok":
+            raise Failed(f"demo: not all that process {process} had the accelerator do was done and verified")
     return 1 if complained else 0
 
 
@@ -105,6 +112,7 @@ def run(program, *arguments):
 def shell():
     bench = Bench("shell")
     files = {f"/bin/{name}": path for name, path in (bench.programs.demo | bench.programs.tests).items()}
+    files |= libraries(bench.programs.demo | bench.programs.tests)
     say("ctrl-A X ends the machine at once, `exit` in an orderly way")
     machine, _ = bench.machine(files, "setsid cttyhack sh -l </dev/hvc0 >/dev/hvc0 2>&1")
     return machine.interactive()
