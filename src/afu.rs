@@ -712,7 +712,12 @@ module_global! {
 /// by `driver_override` or `new_id` in sysfs.
 pub(crate) struct AfuDriver;
 
-kernel::pci_device_table!(NO_TABLE, <AfuDriver as pci::Driver>::IdInfo, []);
+kernel::pci_device_table!(
+    NO_TABLE,
+    @none,
+    // Of an empty table the PCI core takes no `new_id`. This is no function's: a class has 24 bits.
+    [pci::DeviceId::from_class(u32::MAX, u32::MAX)]
+);
 
 /// A function that the driver is bound to.
 pub(crate) struct BoundAfu<'bound> {
