@@ -225,6 +225,11 @@ impl Context {
         }
     }
 
+    /// Returns whether this is a context of an AFU.
+    pub(crate) fn has_afu(&self) -> bool {
+        self.estate.afu().is_some()
+    }
+
     /// Has the AFU work for the program: its MMIO can be touched from now on.
     ///
     /// # Errors
