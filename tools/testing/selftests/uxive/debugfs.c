@@ -11,7 +11,7 @@
 #include <uxive_drain.h>
 
 #define ENTRIES		16384
-#define COLUMNS		10
+#define COLUMNS		12
 #define SPARES		256
 #define SOMEBODY	1000
 
@@ -28,7 +28,10 @@ static const struct table {
 } tables[] = {
 	{ "contexts", "context pid uid state drain irqs quarantined max-irqs comm\n",
 	  "NNNWWNNNR" },
-	{ "slots", "context slot offset lisn chip eisn pq eventfd rings state\n", "NNXXNNPWnW" },
+	/* A context without an AFU has no messages: afu_ims.c has those. */
+	{ "slots",
+	  "context slot offset lisn chip eisn pq eventfd rings state message message-pq\n",
+	  "NNXXNNPWnWWW" },
 	{ "queues", "context vp drain armed index generation high-water deferred\n", "NXWWnnnn" },
 	{ "quarantine", "context slot lisn vp reason\n", "NnxxR" },
 	{ "reserve", "chip spare\n", "NN" },
