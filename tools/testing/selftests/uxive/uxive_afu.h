@@ -196,7 +196,7 @@ static inline bool afu_misbehave(void *global, __u32 how, __u64 argument, __u64 
 	mmio_write64(global, AFU_ARGUMENT2, argument2);
 	__sync_synchronize();
 	mmio_write32(global, AFU_GO, go);
-	return becomes(mmio_read32(global, AFU_GO_DONE), go) == go;
+	return becomes(mmio_read32(global, AFU_GO_DONE), go);
 }
 
 /* Submits a command. Returns its number. */
@@ -232,6 +232,88 @@ static inline __u64 afu_wait(void *mmio, __u64 number)
 static inline __u64 afu_do(void *mmio, const struct afu_command *command)
 {
 	return afu_wait(mmio, afu_submit(mmio, command));
+}
+
+/* What root sees of a function, with a driver or without. */
+
+/* Lets the BARs of a function without a driver be read and written. */
+static inline bool afu_enable(const struct afu_function *function, const char *on)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/enable", function->address);
+	return !file_write(path, on);
+}
+
+/* A BAR, all of it; MAP_FAILED if that is refused. */
+static inline void *afu_map_bar(const struct afu_function *function, int bar, size_t *length)
+{
+	char path[PATH_MAX];
+	struct stat stat;
+	void *map;
+	int fd;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/resource%d", function->address, bar);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &stat))
+		return MAP_FAILED;
+	*length = stat.st_size;
+	map = mmap(NULL, *length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	return map;
+}
+
+/* Whether it has a driver. */
+static inline bool afu_is_bound(const struct afu_function *function)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver", function->address);
+	return !access(path, F_OK);
+}
+
+/* The only driver that may be bound, or "" for none but whose table has the function. */
+static inline int afu_override(const struct afu_function *function, const char *driver)
+{
+	char path[PATH_MAX], line[64];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", function->address);
+	snprintf(line, sizeof(line), "%s\n", driver);
+	return file_write(path, line);
+}
+
+/* What a driver holds of the machine as long as it is bound. */
+struct afu_held {
+	int irqs;
+	int regions;
+	int nodes;
+};
+
+static inline struct afu_held afu_held(void)
+{
+	struct afu_held held = { .irqs = linux_irqs() };
+	FILE *file = fopen("/proc/iomem", "r");
+	DIR *class = opendir("/sys/class/ocxl");
+	struct dirent *entry;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		held.regions += !!strstr(line, " : uxive\n");
+	if (file)
+		fclose(file);
+	while (class && (entry = readdir(class)))
+		held.nodes += entry->d_name[0] != '.';
+	if (class)
+		closedir(class);
+	return held;
+}
+
+/* Whether no more is held than @before, once what goes later has gone. */
+static inline bool afu_holds_no_more(const struct afu_held *before)
+{
+	struct afu_held now = afu_held();
+
+	return becomes((now = afu_held(), !memcmp(&now, before, sizeof(now))), true);
 }
 
 #endif /* UXIVE_AFU_H */
