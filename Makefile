@@ -60,7 +60,7 @@ else
 help:
 	@echo 'The driver on an emulated POWER9 (what is missing is set up first, as root'
 	@echo 'or as an ordinary user; the kernel is kept in UXIVE_CACHE, ~/.cache/uxive):'
-	@echo '  make demo             two processes ring each other through eight interrupts'
+	@echo '  make demo             two processes ring each other, four share an accelerator'
 	@echo '  make test [T=suite]   all tests, or one suite; results also in build/test.json'
 	@echo '  make bench            what operations cost, in instructions, beside ocxl'"'"'s C'
 	@echo '                        code and others; also build/bench.json and bench.svg;'
