@@ -751,7 +751,7 @@ impl<'bound> BoundAfu<'bound> {
     /// # Errors
     ///
     /// - `ENODEV` if it is no AFU, or none that can be used, or does not answer.
-    /// - `EEXIST` if another driver has the class of such devices.
+    /// - `EBUSY` if another driver has the class of such devices, or a BAR.
     /// - `ENOMEM` if there is no memory, `ENOSPC` if the machine has no interrupt left.
     fn new(function: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         let shared = shared::get().ok_or(ENODEV)?;

@@ -144,7 +144,7 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// Those of [`Class::new`]: `EEXIST` if another driver has it.
+    /// Those of [`Class::new`]: `EBUSY` if another driver has it.
     pub(crate) fn afu_class(&self) -> Result<AfuClass> {
         let mut class = self.afus.lock();
 
