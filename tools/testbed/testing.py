@@ -26,6 +26,8 @@ from steps import BUILD, Failed, REPO, made, say, shown
 HOST = "host"
 SILENCE, TOTAL = 360, 2400
 AFUS = [Afu(32, 63), Afu(23, 89)]
+# Beside AFUs there is QEMU's edu, which is none: a program that has its registers has all of the memory.
+NO_AFU = ["-device", "edu,bus=pcie.4"]
 # Before this line of the console nothing may complain; after it the planted defects must.
 PLANTING = "uxive testbed: from here on defects are planted"
 KUNIT = "/sys/kernel/debug/kunit"
@@ -195,6 +197,8 @@ def boot(configuration, suites, programs, model, modules, whole, results):
                       "".join(job(number, command) for number, (_, command) in enumerate(jobs)), token)
     machine = Machine(name, configuration.image(), image, configuration.append, configuration.cpus, configuration.machine,
                       Accelerators(name, model.program, configuration.afus))
+    if configuration.afus:
+        machine.command += NO_AFU
     say(f"booting {configuration.name}, console {shown(machine.console_log)}")
     running, output = None, b""
     try:
