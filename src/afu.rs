@@ -273,6 +273,8 @@ impl Work for State {
                     "it does not answer any more: its contexts are ended\n"
                 );
                 worker.end(Gone::Silent);
+                // It may come back, to nobody.
+                worker.hardware.close_store();
             }
             // Unbound, and all ended.
             Err(_) => (),
