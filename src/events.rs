@@ -123,6 +123,8 @@ struct Pending {
     out: usize,
     /// How many found no room, after all of `events`.
     dropped: u64,
+    /// What comes after all of these, and needs no room.
+    end: Option<Event>,
     /// No event will follow those that are there.
     ended: bool,
 }
@@ -133,20 +135,24 @@ impl Pending {
             events: KVec::with_capacity(CAPACITY, GFP_KERNEL_ACCOUNT)?,
             out: 0,
             dropped: 0,
+            end: None,
             ended: false,
         })
     }
 
     fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.dropped == 0
+        self.events.is_empty() && self.dropped == 0 && self.end.is_none()
     }
 
     fn room(&self) -> usize {
         CAPACITY.saturating_sub(self.events.len().saturating_add(self.out))
     }
 
-    /// Adds an event, or counts it if there is no room. Does not allocate memory.
+    /// Adds an event, or counts it if there is no room; none after the end. Does not allocate memory.
     fn add(&mut self, event: Event) {
+        if self.ended {
+            return;
+        }
         // Room for what tells of those that were dropped before this one, too.
         if self.dropped > 0 && self.room() >= 2 {
             let dropped = core::mem::take(&mut self.dropped);
@@ -159,6 +165,13 @@ impl Pending {
         }
     }
 
+    /// Adds the last event, for which there is always room.
+    fn end(&mut self, event: Event) {
+        if !core::mem::replace(&mut self.ended, true) {
+            self.end = Some(event);
+        }
+    }
+
     /// Takes the oldest event out, and tells whether it is the last.
     ///
     /// To be followed by [`Self::done`] or [`Self::put_back`].
@@ -166,7 +179,7 @@ impl Pending {
         let event = match self.events.remove(0) {
             Ok(event) => event,
             Err(_) if self.dropped > 0 => Event::Dropped(core::mem::take(&mut self.dropped)),
-            Err(_) => return None,
+            Err(_) => self.end.take()?,
         };
 
         self.out = self.out.saturating_add(1);
@@ -186,6 +199,7 @@ impl Pending {
             Event::Dropped(count) if self.room() == 0 => {
                 self.dropped = self.dropped.saturating_add(count);
             }
+            Event::Gone(_) => self.end = Some(event),
             event => {
                 let _ = self.events.insert_within_capacity(0, event);
             }
@@ -224,12 +238,7 @@ impl EventLog {
 
     /// Tells the program of `event` as the last one ever. As [`Self::report`] otherwise.
     pub(crate) fn end(&self, event: Event) {
-        {
-            let mut pending = self.pending.lock();
-
-            pending.add(event);
-            pending.ended = true;
-        }
+        self.pending.lock().end(event);
         self.readers.notify_all();
     }
 
@@ -498,6 +507,33 @@ mod tests {
             _ => Event::Dropped(1),
         });
         assert_eq!(count, 33);
+        Ok(())
+    }
+
+    #[test]
+    fn the_end_finds_room_and_nothing_comes_after_it() -> Result {
+        let mut pending = full()?;
+        let end = Event::Gone(Gone::Silent);
+        pending.add(numbered(100));
+        pending.end(end);
+        pending.end(Event::Gone(Gone::Unbound));
+        pending.add(numbered(101));
+        for n in 0..CAPACITY as u64 {
+            assert_eq!(pending.take(), Some((numbered(n), false)));
+            pending.done();
+        }
+        assert_eq!(pending.take(), Some((Event::Dropped(1), false)));
+        pending.done();
+        for _ in 0..3 {
+            assert_eq!(pending.take(), Some((end, true)));
+            assert!(pending.take().is_none());
+            pending.put_back(end);
+        }
+        assert_eq!(pending.take(), Some((end, true)));
+        pending.done();
+        pending.add(numbered(102));
+        pending.end(end);
+        assert!(pending.is_empty());
         Ok(())
     }
 }
