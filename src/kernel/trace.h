@@ -32,7 +32,8 @@ TRACE_DEFINE_ENUM(VM_FAULT_NOPAGE);
 	__print_symbolic(reason,					\
 			 { 1, "source" },				\
 			 { 2, "events" },				\
-			 { 3, "escalation" })
+			 { 3, "escalation" },				\
+			 { 4, "afu" })
 
 #define uxive_show_fault(result)					\
 	__print_symbolic(result,					\
