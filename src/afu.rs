@@ -237,8 +237,10 @@ impl State {
                 && self.hardware.errors(index)? != place.errors
             {
                 let error = self.hardware.error(index)?;
-                estate.events().report(event(&error, place.errors));
-                place.errors = error.count;
+                // Else with those that are to come, when the program has read some.
+                if estate.events().offer(event(&error, place.errors)) {
+                    place.errors = error.count;
+                }
             }
         }
         Ok((places.taken > 0, places.silent < SILENT_POLLS))

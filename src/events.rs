@@ -165,6 +165,16 @@ impl Pending {
         }
     }
 
+    /// Adds an event if there is room, and none was dropped before it. Returns whether it did.
+    fn offer(&mut self, event: Event) -> bool {
+        let taken = self.dropped == 0 && self.room() > 0;
+
+        if taken {
+            self.add(event);
+        }
+        taken
+    }
+
     /// Adds the last event, for which there is always room.
     fn end(&mut self, event: Event) {
         if !core::mem::replace(&mut self.ended, true) {
@@ -234,6 +244,17 @@ impl EventLog {
     pub(crate) fn report(&self, event: Event) {
         self.pending.lock().add(event);
         self.readers.notify_all();
+    }
+
+    /// Tells the program of `event` if there is room for it. Returns whether there was. As
+    /// [`Self::report`] otherwise.
+    pub(crate) fn offer(&self, event: Event) -> bool {
+        let taken = self.pending.lock().offer(event);
+
+        if taken {
+            self.readers.notify_all();
+        }
+        taken
     }
 
     /// Tells the program of `event` as the last one ever. As [`Self::report`] otherwise.
@@ -534,6 +555,27 @@ mod tests {
         pending.add(numbered(102));
         pending.end(end);
         assert!(pending.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_offered_is_taken_if_there_is_room() -> Result {
+        let mut pending = full()?;
+        assert!(!pending.offer(numbered(100)));
+        pending.add(numbered(100));
+        for n in 0..2 {
+            assert_eq!(pending.take(), Some((numbered(n), false)));
+            pending.done();
+        }
+        // Not before what tells of the one that was dropped.
+        assert!(!pending.offer(numbered(101)));
+        let count = read_all(&mut pending, |n| match n {
+            0..30 => numbered(n + 2),
+            _ => Event::Dropped(1),
+        });
+        assert_eq!(count, 31);
+        assert!(pending.offer(numbered(102)));
+        assert_eq!(pending.take(), Some((numbered(102), true)));
         Ok(())
     }
 }
