@@ -378,7 +378,7 @@ impl Hardware {
             let mut store = self.store.lock();
 
             store.closed = true;
-            // Called while the driver is bound.
+            // Fails if the driver is not bound any more, which has closed it before.
             let _ = self.clear_all();
         }
         self.messages.close();

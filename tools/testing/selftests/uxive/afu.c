@@ -395,7 +395,7 @@ TEST_F_TIMEOUT(binding, each_rule_of_the_descriptor_is_kept, LONG_TEST)
 		bytes[at] = 0x80;
 		EXPECT_REFUSED("reserved");
 	}
-	TH_LOG("%d broken descriptors refused", tried);
+	TH_LOG("%d broken descriptors tried", tried);
 
 	/* It was the descriptor. */
 	descriptor_write(self->memory, good);

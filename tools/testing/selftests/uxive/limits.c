@@ -427,7 +427,10 @@ TEST_F(limits, take_numbers_within_their_range_and_nothing_else)
 
 	for (size_t i = 0; i < LIMITS; i++) {
 		const char *name = limit_names[i];
+		int fd = limit_open(name, O_WRONLY);
 
+		EXPECT_ERRNO(write, EFAULT, write(fd, (void *)(1UL << 62), 2) < 0 ? -errno : 0);
+		close(fd);
 		for (size_t n = 0; n < ARRAY_SIZE(bad); n++) {
 			EXPECT_ERRNO(write, EINVAL, limit_write(name, bad[n]))
 				TH_LOG("%s: %s", name, bad[n]);

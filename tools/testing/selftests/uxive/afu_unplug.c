@@ -1,0 +1,1235 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: an accelerator may go at any moment, or be wrong, and its programs are
+ * told. What they have ends at once, all of it comes back with their last
+ * reference, and who comes after them sees nothing of it. What an AFU has not let
+ * go of is nobody else's.
+ *
+ * That an AFU is gone has three forms: the driver is unbound from the function,
+ * the function is removed, or it does not answer for five seconds. The model is
+ * asked to do what is wrong. The first AFU is to have 32 contexts of 63 slots.
+ */
+#include "uxive_afu.h"
+#include "uxive_faults.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+
+#define CONTEXTS	32
+#define SLOTS_EACH	63
+#define IRQS		4
+/* Bound to what nobody raises. */
+#define QUIET		(IRQS - 1)
+/* How long an AFU is away in the middle of a command, in milliseconds. */
+#define HALF_MS		2000
+/* Longer than the driver waits before it says that one is gone, and shorter. */
+#define AWAY_MS		7000
+#define SHORT_MS	2500
+/* How many unread events there is room for, and how long that takes the driver. */
+#define ROOM		32
+#define FULL_MS		5000
+#define PAGE		(64UL << 10)
+#define QUEUE_BYTES	(64UL << 10)
+#define OCXL_FAULT	OCXL_AFU_EVENT_XSL_FAULT_ERROR
+#define EVENT		sizeof(struct uxive_event)
+#define RACE_ROUNDS	50
+#define RACERS		4
+
+enum end { UNBIND, REMOVE, SILENT };
+
+/* Loads; returns 0 or the signal that the load raised. */
+static int load(const void *page, __u64 *value)
+{
+	int sig = sigsetjmp(touch_env, 0);
+
+	if (!sig) {
+		__atomic_store_n(&touching, 1, __ATOMIC_RELAXED);
+		*value = mmio_read64(page, 0);
+	}
+	__atomic_store_n(&touching, 0, __ATOMIC_RELAXED);
+	return sig;
+}
+
+static int look(const void *page)
+{
+	__u64 value;
+
+	return load(page, &value);
+}
+
+/* The function's directory in sysfs, or one beside it of the bridge that it is behind. */
+static void function_path(const struct afu_function *function, const char *name, char *path)
+{
+	snprintf(path, PATH_MAX, PCI_DEVICES "%s/%s", function->address, name);
+}
+
+/* Removes the function; returns the file by which it is found again. */
+static bool function_remove(const struct afu_function *function, char *rescan)
+{
+	char path[PATH_MAX], real[PATH_MAX];
+
+	function_path(function, "", path);
+	if (!realpath(path, real))
+		return false;
+	*strrchr(real, '/') = 0;
+	snprintf(rescan, PATH_MAX, "%.4000s/rescan", real);
+	function_path(function, "remove", path);
+	return !file_write(path, "1");
+}
+
+/* How many contexts the AFU counts; -1 if it does not tell. */
+static int contexts_used(const struct afu_function *function)
+{
+	int used, most;
+
+	if (sscanf(file_line(afu_path(function, "contexts")), "%d/%d", &used, &most) != 2 ||
+	    most != CONTEXTS)
+		return -1;
+	return used;
+}
+
+static int polled(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) < 0 ? -1 : pfd.revents;
+}
+
+/* Waits for an event and reads it, or returns a negative errno. */
+static int read_event(int fd, struct uxive_event *event)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	ssize_t length;
+
+	memset(event, 0, sizeof(*event));
+	if (poll(&pfd, 1, WATCHDOG_MS) != 1)
+		return -ETIMEDOUT;
+	length = read(fd, event, sizeof(*event));
+	return length < 0 ? -errno : (length == EVENT ? 0 : -EIO);
+}
+
+/* Reads on, up to the last event, which there is within the watchdog. 0 or a negative errno. */
+static int read_gone(int fd, __u64 *reason)
+{
+	struct uxive_event event;
+	int ret;
+
+	do {
+		ret = read_event(fd, &event);
+	} while (!ret && event.header.type != UXIVE_EVENT_GONE);
+	*reason = event.gone.reason;
+	if (!ret && event.header.flags != OCXL_KERNEL_EVENT_FLAG_LAST)
+		return -EPROTO;
+	return ret;
+}
+
+/* Whether the thread sleeps. */
+static bool asleep(pid_t thread)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
+	file = fopen(path, "r");
+	if (file && fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	if (file)
+		fclose(file);
+	return state == 'S';
+}
+
+/*
+ * A context with all that one can have: attached, its MMIO mapped, interrupts that
+ * are bound and mapped. Of each mapping the first page is touched and the last not.
+ */
+struct seat {
+	int fd, efd[IRQS];
+	long id;
+	__u32 pasid;
+	size_t mmio_size;
+	void *mmio, *triggers;
+	/* If the program drains. */
+	void *esb, *queue;
+	size_t esb_stride;
+};
+
+static bool seat_take(struct seat *seat, const struct afu_function *function, bool user_drain)
+{
+	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct ocxl_ioctl_metadata metadata;
+	__u64 offset;
+
+	*seat = (struct seat){ .fd = afu_open(function) };
+	if (seat->fd < 0 || afu_metadata(seat->fd, &metadata) || afu_attach(seat->fd))
+		return false;
+	seat->id = ux_context(seat->fd);
+	seat->pasid = metadata.pasid;
+	seat->mmio_size = metadata.pp_mmio_size;
+	if (user_drain && ux_ioctl(seat->fd, UXIVE_IOC_USER_DRAIN, &drain))
+		return false;
+	for (int i = 0; i < IRQS; i++) {
+		seat->efd[i] = eventfd(0, EFD_CLOEXEC);
+		/* All of an AFU's come with a message, the last one has only that. */
+		if (i == IRQS - 1 ? afu_ims_alloc(seat->fd, -1, &offset, NULL) :
+				    ux_alloc(seat->fd, &offset))
+			return false;
+		if (offset != slot_offset(i) ||
+		    (!user_drain && ux_bind(seat->fd, offset, seat->efd[i])))
+			return false;
+	}
+
+	seat->mmio = afu_map(seat->fd);
+	seat->triggers = ux_map(seat->fd, IRQ_BASE, IRQS * STRIDE);
+	if (seat->mmio == MAP_FAILED || seat->triggers == MAP_FAILED || touch(seat->triggers))
+		return false;
+	if (mmio_read64(seat->mmio, AFU_PASID) != seat->pasid)
+		return false;
+	if (!user_drain)
+		return true;
+
+	seat->esb_stride = drain.esb_stride;
+	seat->esb = mmap(NULL, IRQS * drain.esb_stride, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 seat->fd, drain.esb_offset);
+	seat->queue = mmap(NULL, QUEUE_BYTES, PROT_READ, MAP_SHARED, seat->fd,
+			   drain.queue_offset);
+	return seat->esb != MAP_FAILED && seat->queue != MAP_FAILED &&
+	       !look(seat->esb + drain.esb_stride / 2) && !look(seat->queue);
+}
+
+static void seat_unmap(struct seat *seat)
+{
+	munmap(seat->mmio, seat->mmio_size);
+	munmap(seat->triggers, IRQS * STRIDE);
+	if (seat->queue) {
+		munmap(seat->esb, IRQS * seat->esb_stride);
+		munmap(seat->queue, QUEUE_BYTES);
+	}
+}
+
+static void seat_leave(struct seat *seat)
+{
+	seat_unmap(seat);
+	for (int i = 0; i < IRQS; i++)
+		close(seat->efd[i]);
+	close(seat->fd);
+}
+
+/* How many of its pages are there after all, of those that were touched and of others. */
+static int seat_pages(const struct seat *seat)
+{
+	int there = 0;
+
+	for (size_t at = 0; at < seat->mmio_size; at += PAGE) {
+		there += look(seat->mmio + at) != SIGBUS;
+		there += touch(seat->mmio + at) != SIGBUS;
+	}
+	for (int i = 0; i < IRQS; i++)
+		there += touch(seat->triggers + i * STRIDE) != SIGBUS;
+	if (!seat->queue)
+		return there;
+	for (int i = 0; i < IRQS; i++) {
+		there += touch(seat->esb + i * seat->esb_stride) != SIGBUS;
+		there += look(seat->esb + i * seat->esb_stride + seat->esb_stride / 2) != SIGBUS;
+	}
+	return there + (look(seat->queue) != SIGBUS);
+}
+
+/* What there is of the machine's before the AFU is bound, and is to be again. */
+struct before {
+	long irqs, vp, queues;
+	int linux_irqs, eventfds;
+};
+
+static struct before count_all(void)
+{
+	return (struct before){
+		.irqs = all_irqs(),
+		.vp = lowest_vp(),
+		.queues = limit_get("queues"),
+		.linux_irqs = linux_irqs(),
+		.eventfds = events_in_use(),
+	};
+}
+
+/* The debugfs tables have no context, but for those of tests. */
+#define EXPECT_NOTHING_LEFT(before) do {				\
+	const __typeof__(before) was_ = (before);			\
+								\
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));	\
+	EXPECT_EQ(0, debug_lines("slots", "", NULL, 0));		\
+	EXPECT_EQ(0, debug_lines("queues", "", NULL, 0));		\
+	EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));		\
+	EXPECT_EQ(was_.irqs, all_irqs());				\
+	EXPECT_EQ(was_.queues, limit_get("queues"));		\
+	EXPECT_EQ(was_.vp, lowest_vp());				\
+	EXPECT_TRUE(becomes(linux_irqs(), was_.linux_irqs));	\
+	EXPECT_TRUE(becomes(events_in_use(), was_.eventfds));	\
+} while (0)
+
+/* The first AFU, bound, and how the machine was before. */
+struct stage {
+	struct afu_function functions[AFU_MOST];
+	int count;
+	struct before before;
+	char rescan[PATH_MAX];
+	void *global;
+};
+
+static bool stage_bind(struct stage *stage)
+{
+	if (!becomes(afu_bind(stage->functions), 0))
+		return false;
+	stage->global = afu_map_global(stage->functions);
+	return stage->global != MAP_FAILED;
+}
+
+static bool stage_set(struct stage *stage)
+{
+	catch_touches();
+	stage->count = afu_functions(stage->functions);
+	stage->before = count_all();
+	return stage->count && stage->before.vp > 0 && !debug_lines("contexts", "", NULL, 0) &&
+	       stage_bind(stage);
+}
+
+static bool stage_unbind(struct stage *stage)
+{
+	munmap(stage->global, PAGE);
+	return !afu_unbind(stage->functions);
+}
+
+/* Has the AFU be gone, of its own accord within some seconds. */
+static bool stage_end(struct stage *stage, enum end end)
+{
+	switch (end) {
+	case UNBIND:
+		return !afu_unbind(stage->functions);
+	case REMOVE:
+		return function_remove(stage->functions, stage->rescan);
+	default:
+		return afu_misbehave(stage->global, AFU_VANISH, AWAY_MS, 0);
+	}
+}
+
+/* Whether the AFU hears what is asked of it. */
+static bool stage_answers(struct stage *stage)
+{
+	return afu_misbehave(stage->global, AFU_STOP_STORM, 0, 0);
+}
+
+/* Has it be bound again, once it answers: it may still be away in mid-command. */
+static bool stage_return(struct stage *stage, enum end end)
+{
+	char path[PATH_MAX];
+
+	function_path(stage->functions, "driver_override", path);
+	if (end == SILENT && (!stage_answers(stage) || afu_unbind(stage->functions)))
+		return false;
+	if (end == REMOVE && (file_write(stage->rescan, "1") ||
+			      !becomes(access(path, F_OK), 0)))
+		return false;
+	munmap(stage->global, PAGE);
+	return stage_bind(stage);
+}
+
+FIXTURE(gone) {
+	struct stage stage;
+};
+
+FIXTURE_VARIANT(gone) {
+	enum end end;
+	__u64 reason;
+};
+
+FIXTURE_VARIANT_ADD(gone, unbound) {
+	.end = UNBIND,
+	.reason = UXIVE_GONE_UNBOUND,
+};
+
+FIXTURE_VARIANT_ADD(gone, removed) {
+	.end = REMOVE,
+	.reason = UXIVE_GONE_UNBOUND,
+};
+
+FIXTURE_VARIANT_ADD(gone, silent) {
+	.end = SILENT,
+	.reason = UXIVE_GONE_SILENT,
+};
+
+FIXTURE_SETUP(gone)
+{
+	ASSERT_TRUE(stage_set(&self->stage));
+}
+
+/*
+ * A function that is found again before the last file of the removed one is closed
+ * has no PE after that, and so no new messages: pnv_pci_release_device() takes it
+ * from whoever has that address. Another removal cures this.
+ */
+FIXTURE_TEARDOWN(gone)
+{
+	EXPECT_TRUE(stage_unbind(&self->stage));
+	if (variant->end == REMOVE) {
+		EXPECT_TRUE(function_remove(self->stage.functions, self->stage.rescan));
+		EXPECT_EQ(0, file_write(self->stage.rescan, "1"));
+	}
+	EXPECT_NOTHING_LEFT(self->stage.before);
+}
+
+/* A thread that waits for something of a context. */
+struct waiter {
+	pthread_t thread;
+	atomic_int id;
+	struct seat *seat;
+	/* What it was woken by. */
+	atomic_long woken;
+	__u64 reason;
+};
+
+static void *wait_for_events(void *data)
+{
+	struct waiter *waiter = data;
+	struct uxive_event event;
+	long last = 0;
+	ssize_t length;
+
+	waiter->id = gettid();
+	while ((length = read(waiter->seat->fd, &event, EVENT)) == EVENT) {
+		last = event.header.type;
+		waiter->reason = event.gone.reason;
+	}
+	waiter->woken = length < 0 && errno == ENODEV ? last : -1;
+	return NULL;
+}
+
+/* POLLHUP cannot be left out. */
+static void *wait_by_poll(void *data)
+{
+	struct waiter *waiter = data;
+	struct pollfd pfd = { .fd = waiter->seat->fd };
+
+	waiter->id = gettid();
+	waiter->woken = poll(&pfd, 1, -1) == 1 ? pfd.revents : -1;
+	return NULL;
+}
+
+static void *wait_by_epoll(void *data)
+{
+	struct waiter *waiter = data;
+	struct epoll_event event = {};
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	waiter->id = gettid();
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, waiter->seat->fd, &event) ||
+	    epoll_wait(epoll, &event, 1, -1) != 1)
+		event.events = -1;
+	waiter->woken = event.events;
+	close(epoll);
+	return NULL;
+}
+
+static void *wait_for_interrupt(void *data)
+{
+	struct waiter *waiter = data;
+	__u64 count = 0;
+
+	waiter->id = gettid();
+	if (read(waiter->seat->efd[QUIET], &count, sizeof(count)) != sizeof(count))
+		count = -1;
+	waiter->woken = count;
+	return NULL;
+}
+
+/* Does not wait, but rings as fast as it can. */
+static void *ring_to_the_end(void *data)
+{
+	struct waiter *waiter = data;
+	int sig;
+
+	waiter->id = gettid();
+	do {
+		sig = touch(waiter->seat->triggers);
+	} while (!sig);
+	waiter->woken = sig;
+	return NULL;
+}
+
+/* A child that has the seat's mappings and file, and reports when it may. */
+struct heir {
+	pid_t child;
+	int go;
+};
+
+static bool heir_start(struct heir *heir, const struct seat *seat)
+{
+	int go[2];
+	char byte;
+
+	if (pipe2(go, O_CLOEXEC))
+		return false;
+	heir->go = go[1];
+	heir->child = fork();
+	if (heir->child)
+		return heir->child > 0;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (read(go[0], &byte, 1) != 1)
+		_exit(-1);
+	_exit(seat_pages(seat) + (afu_attach(seat->fd) != -ENODEV));
+}
+
+static int heir_status(struct heir *heir)
+{
+	return write(heir->go, "", 1) == 1 ? child_status(heir->child) : -1;
+}
+
+TEST_F_TIMEOUT(gone, all_that_a_program_has_ends_and_it_is_told, LONG_TEST)
+{
+	static void *(* const waits[])(void *) = {
+		wait_for_events, wait_by_poll, wait_by_epoll, wait_for_interrupt, ring_to_the_end
+	};
+	enum { EVENTS, POLL, EPOLL, INTERRUPT, RINGS, WAITERS };
+	struct stage *stage = &self->stage;
+	struct waiter waiters[WAITERS] = {};
+	struct seat bells, drained;
+	struct heir heirs[2];
+	struct uxive_event event;
+	struct ocxl_ioctl_metadata metadata;
+	struct uxive_info info = { .size = sizeof(info) };
+	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_ims_alloc ims = { .size = sizeof(ims), .eventfd = -1 };
+	__u64 offset, reason, features[4];
+	void *map;
+	long irqs;
+	char path[64];
+	int ret, fd;
+
+	ASSERT_TRUE(seat_take(&bells, stage->functions, false));
+	ASSERT_TRUE(seat_take(&drained, stage->functions, true));
+	irqs = all_irqs();
+	ASSERT_TRUE(heir_start(&heirs[0], &bells));
+	ASSERT_TRUE(heir_start(&heirs[1], &drained));
+	for (int i = 0; i < WAITERS; i++) {
+		waiters[i].seat = &bells;
+		ASSERT_EQ(0, pthread_create(&waiters[i].thread, NULL, waits[i], &waiters[i]));
+		ASSERT_TRUE(i == RINGS ? becomes(waiters[i].id != 0, true) :
+			    becomes(waiters[i].id && asleep(waiters[i].id), true));
+	}
+	ASSERT_TRUE(afu_misbehave(stage->global, AFU_STORM, bells.pasid * SLOTS_EACH + 1, 0));
+	ASSERT_NE(0, event_wait(bells.efd[1]));
+	ASSERT_EQ(0, polled(drained.fd) & POLLHUP);
+
+	ASSERT_TRUE(stage_end(stage, variant->end));
+	for (int i = 0; i < WAITERS; i++)
+		if (i != INTERRUPT)
+			ASSERT_EQ(0, pthread_join(waiters[i].thread, NULL));
+	EXPECT_EQ(UXIVE_EVENT_GONE, waiters[EVENTS].woken);
+	EXPECT_EQ(variant->reason, waiters[EVENTS].reason);
+	EXPECT_EQ(POLLHUP, waiters[POLL].woken);
+	EXPECT_EQ(EPOLLHUP, waiters[EPOLL].woken);
+	EXPECT_EQ(SIGBUS, waiters[RINGS].woken);
+
+	/* In its turn, as the last. */
+	EXPECT_EQ(POLLIN | POLLHUP, polled(drained.fd));
+	EXPECT_EQ(0, read_gone(drained.fd, &reason));
+	EXPECT_EQ(variant->reason, reason);
+	EXPECT_EQ(POLLHUP, polled(drained.fd));
+	for (int i = 0; i < 2; i++)
+		EXPECT_ERRNO(read, ENODEV, read_event(drained.fd, &event));
+
+	/* No page, old or new, here or in a child. */
+	EXPECT_EQ(0, seat_pages(&bells));
+	EXPECT_EQ(0, seat_pages(&drained));
+	EXPECT_EQ(0, heir_status(&heirs[0]));
+	EXPECT_EQ(0, heir_status(&heirs[1]));
+	map = ux_map(bells.fd, IRQ_BASE, STRIDE);
+	EXPECT_EQ(SIGBUS, touch(map));
+	munmap(map, STRIDE);
+	ret = write(waiters[0].seat->efd[0], bells.mmio, 8);
+	EXPECT_EQ(-1, ret);
+	EXPECT_EQ(EFAULT, errno);
+
+	fd = bells.fd;
+	offset = slot_offset(0);
+	EXPECT_ERRNO(OCXL_IOCTL_ATTACH, ENODEV, afu_attach(fd));
+	EXPECT_ERRNO(OCXL_IOCTL_GET_METADATA, ENODEV, afu_metadata(fd, &metadata));
+	EXPECT_ERRNO(OCXL_IOCTL_GET_FEATURES, ENODEV,
+		     ux_ioctl(fd, OCXL_IOCTL_GET_FEATURES, features));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENODEV, ux_alloc(fd, &offset));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, ENODEV, ux_bind(fd, slot_offset(0), bells.efd[0]));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_FREE, ENODEV, ux_free(fd, slot_offset(0)));
+	EXPECT_ERRNO(UXIVE_IOC_INFO, ENODEV, ux_ioctl(fd, UXIVE_IOC_INFO, &info));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENODEV, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_ERRNO(UXIVE_IOC_ARM, ENODEV, ux_ioctl(drained.fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENODEV, ux_alloc_on(fd, -1, &offset));
+	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, ENODEV, ux_ioctl(fd, UXIVE_IOC_IMS_ALLOC, &ims));
+
+	/* Nor does it let anyone in, by its node or what is left of that. */
+	if (variant->end == SILENT) {
+		EXPECT_ERRNO(open, ENODEV, afu_open(stage->functions));
+	} else {
+		/* There is no node any more. */
+		EXPECT_EQ(-ENOENT, afu_open(stage->functions));
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ret = open(path, O_RDWR);
+	EXPECT_EQ(-1, ret);
+	EXPECT_TRUE(errno == ENODEV || errno == ENXIO) TH_LOG("errno %d", errno);
+
+	/* It is bound again while they are open: for others. */
+	EXPECT_EQ(irqs, all_irqs());
+	if (variant->end == SILENT) {
+		/* One that comes back raises nothing. */
+		ASSERT_TRUE(stage_answers(stage));
+		for (int i = 0; i < IRQS; i++) {
+			fcntl(bells.efd[i], F_SETFL, O_NONBLOCK);
+			if (i != QUIET)
+				event_read(bells.efd[i]);
+			EXPECT_TRUE(afu_misbehave(stage->global, AFU_SPURIOUS,
+						  bells.pasid * SLOTS_EACH + i, 0));
+		}
+		EXPECT_TRUE(stage_answers(stage));
+		for (int i = 0; i < IRQS - 1; i++)
+			EXPECT_EQ(0, event_read(bells.efd[i]));
+	}
+	ASSERT_TRUE(stage_return(stage, variant->end));
+	struct seat next;
+
+	ASSERT_TRUE(seat_take(&next, stage->functions, false));
+	EXPECT_EQ(bells.pasid, next.pasid);
+	for (size_t at = mmio_read64(next.mmio, AFU_DATA_OFFSET); at < next.mmio_size; at += 8) {
+		if (mmio_read64(next.mmio, at)) {
+			EXPECT_EQ(0, at);
+			break;
+		}
+	}
+	EXPECT_EQ(0, seat_pages(&bells));
+	EXPECT_EQ(-ENODEV, afu_attach(bells.fd));
+	for (int i = 0; i < IRQS; i++) {
+		struct afu_command raise = { .opcode = AFU_RAISE, .value = i };
+
+		/* That of the seat's own taking. */
+		if (!i)
+			EXPECT_EQ(1, event_wait(next.efd[i]));
+		EXPECT_EQ(AFU_DONE, afu_do(next.mmio, &raise));
+		EXPECT_EQ(1, event_wait(next.efd[i]));
+	}
+
+	/* Nobody was woken by an interrupt that was none. */
+	EXPECT_EQ(0, waiters[INTERRUPT].woken);
+	fcntl(bells.efd[QUIET], F_SETFL, 0);
+	event_add(bells.efd[QUIET], 7);
+	ASSERT_EQ(0, pthread_join(waiters[INTERRUPT].thread, NULL));
+	EXPECT_EQ(7, waiters[INTERRUPT].woken);
+
+	/* At the last close all of it is back; the other is as before. */
+	seat_leave(&drained);
+	seat_leave(&bells);
+	EXPECT_EQ(1, debug_lines("contexts", "", NULL, 0));
+	EXPECT_EQ(2 * IRQS - 1, all_irqs() - stage->before.irqs);
+	EXPECT_EQ(1, contexts_used(stage->functions));
+	touch(next.triggers);
+	EXPECT_EQ(1, event_wait(next.efd[0]));
+	seat_leave(&next);
+}
+
+/* Has the AFU be in the middle of a copy, for so long. */
+static bool copy_half(struct stage *stage, struct seat *seat, int time)
+{
+	struct afu_command copy = { .opcode = AFU_COPY, .destination = PAGE, .length = PAGE };
+	size_t data = mmio_read64(seat->mmio, AFU_DATA_OFFSET);
+
+	for (size_t at = 0; at < PAGE; at += 8)
+		mmio_write64(seat->mmio, data + at, 0x5a);
+	if (!afu_misbehave(stage->global, AFU_VANISH_HALF, time, 0))
+		return false;
+	afu_submit(seat->mmio, &copy);
+	return becomes(mmio_read64(seat->mmio, data + PAGE), 0x5a) &&
+	       !mmio_read64(seat->mmio, data + 2 * PAGE - 8);
+}
+
+/* However many events were not read. */
+TEST_F_TIMEOUT(gone, a_full_log_has_room_for_the_end, LONG_TEST)
+{
+	struct afu_command error = { .opcode = AFU_ERROR };
+	struct stage *stage = &self->stage;
+	int events = 0, last = -1, flags = 0, ret;
+	unsigned long count = 0, errors = 0;
+	struct uxive_event event;
+	__u64 reason = 0;
+	struct seat seat;
+	long end;
+
+	ASSERT_TRUE(seat_take(&seat, stage->functions, false));
+	/* More often than there is room for, if each look of the driver finds some. */
+	for (end = clock_ms() + FULL_MS; clock_ms() < end; usleep(10000))
+		errors += afu_do(seat.mmio, &error) == AFU_FAILED;
+	ASSERT_TRUE(stage_end(stage, variant->end));
+	ASSERT_TRUE(becomes(polled(seat.fd) & POLLHUP, POLLHUP));
+	while (!(ret = read_event(seat.fd, &event))) {
+		EXPECT_NE(UXIVE_EVENT_DROPPED, event.header.type);
+		if (event.header.type == UXIVE_EVENT_AFU_ERROR)
+			count += event.afu_error.count;
+		last = event.header.type;
+		flags = event.header.flags;
+		reason = event.gone.reason;
+		events++;
+	}
+	TH_LOG("%lu of %lu errors in %d events", count, errors, events - 1);
+	EXPECT_EQ(-ENODEV, ret);
+	EXPECT_EQ(UXIVE_EVENT_GONE, last);
+	EXPECT_EQ(variant->reason, reason);
+	EXPECT_EQ(OCXL_KERNEL_EVENT_FLAG_LAST, flags);
+	EXPECT_EQ(ROOM + 1, events);
+	seat_leave(&seat);
+	ASSERT_TRUE(stage_return(stage, variant->end));
+}
+
+/* A child that has a context and rings, until it is killed. */
+static pid_t holder_start(struct stage *stage, bool user_drain, int time)
+{
+	pid_t child;
+	int ready[2];
+	char byte = 0;
+
+	if (pipe(ready))
+		return -1;
+	child = fork();
+	if (!child) {
+		struct seat seat;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(ready[0]);
+		if (seat_take(&seat, stage->functions, user_drain) &&
+		    (!time || copy_half(stage, &seat, time)) && write(ready[1], "", 1) == 1)
+			for (;; usleep(1000))
+				touch(seat.triggers);
+		_exit(1);
+	}
+	close(ready[1]);
+	if (child > 0 && read(ready[0], &byte, 1) != 1) {
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+		child = -1;
+	}
+	close(ready[0]);
+	return child;
+}
+
+TEST_F_TIMEOUT(gone, in_mid_command_its_holders_may_be_killed_before_or_after, LONG_TEST)
+{
+	struct stage *stage = &self->stage;
+	pid_t before, after, drained;
+	struct seat watch;
+	__u64 reason;
+
+	ASSERT_TRUE(seat_take(&watch, stage->functions, false));
+	/* One that is closed while its AFU is silent, and not gone yet. */
+	ASSERT_TRUE(log_line(QUARANTINES));
+	drained = holder_start(stage, true, 0);
+	after = holder_start(stage, false, 0);
+	ASSERT_LT(0, drained);
+	ASSERT_LT(0, after);
+	before = holder_start(stage, false, variant->end == SILENT ? AWAY_MS : HALF_MS);
+	ASSERT_LT(0, before);
+	kill(before, SIGKILL);
+	if (variant->end != SILENT)
+		ASSERT_TRUE(stage_end(stage, variant->end));
+	ASSERT_EQ(0, read_gone(watch.fd, &reason));
+	EXPECT_EQ(variant->reason, reason);
+	EXPECT_EQ(-SIGKILL, child_status(before));
+	kill(after, SIGKILL);
+	kill(drained, SIGKILL);
+	EXPECT_EQ(-SIGKILL, child_status(after));
+	EXPECT_EQ(-SIGKILL, child_status(drained));
+
+	/* None waits for an AFU that is gone. */
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 1));
+	log_line(NO_MORE_QUARANTINES);
+	seat_leave(&watch);
+	EXPECT_EQ(0, debug_lines("contexts", "", NULL, 0));
+	EXPECT_EQ(stage->before.irqs, all_irqs());
+	ASSERT_TRUE(stage_return(stage, variant->end));
+	ASSERT_TRUE(seat_take(&watch, stage->functions, false));
+	seat_leave(&watch);
+}
+
+/* Has up to @count contexts take all messages that there are. Returns how many those are. */
+static int take_messages(const struct afu_function *function, int *fds, int count)
+{
+	int taken = 0, ret = 0;
+	__u64 offset;
+
+	for (int i = 0; i < count; i++) {
+		fds[i] = ret ? -1 : afu_open(function);
+		while (!ret && fds[i] >= 0) {
+			ret = afu_ims_alloc(fds[i], -1, &offset, NULL);
+			taken += !ret;
+			/* It has as many as the AFU has slots for it. */
+			if (ret == -ENOSPC && taken % SLOTS_EACH == 0)
+				break;
+		}
+		if (ret == -ENOSPC && taken % SLOTS_EACH == 0)
+			ret = 0;
+	}
+	return ret ? ret : taken;
+}
+
+FIXTURE(afu) {
+	struct stage stage;
+	struct afu_function *function;
+};
+
+FIXTURE_SETUP(afu)
+{
+	ASSERT_TRUE(stage_set(&self->stage));
+	self->function = self->stage.functions;
+}
+
+FIXTURE_TEARDOWN(afu)
+{
+	EXPECT_TRUE(stage_unbind(&self->stage));
+	EXPECT_NOTHING_LEFT(self->stage.before);
+}
+
+TEST_F_TIMEOUT(afu, all_messages_are_there_again_when_the_last_file_is_closed, LONG_TEST)
+{
+	int fds[CONTEXTS], taken[3];
+
+	for (int round = 0; round < 3; round++) {
+		taken[round] = take_messages(self->function, fds, CONTEXTS);
+		EXPECT_EQ(taken[0], taken[round]);
+		if (round < 2) {
+			ASSERT_TRUE(stage_end(&self->stage, round ? REMOVE : UNBIND));
+			EXPECT_EQ(self->stage.before.irqs + taken[0], all_irqs());
+		}
+		for (int i = 0; i < CONTEXTS; i++)
+			close(fds[i]);
+		EXPECT_EQ(self->stage.before.irqs, all_irqs());
+		if (round < 2)
+			ASSERT_TRUE(stage_return(&self->stage, round ? REMOVE : UNBIND));
+	}
+	TH_LOG("%d messages, before and after", taken[0]);
+	EXPECT_EQ(CONTEXTS * SLOTS_EACH, taken[0]);
+}
+
+/* What happened to threads while the AFU came and went. */
+struct race {
+	struct stage *stage;
+	atomic_bool over;
+	atomic_long opened, refused, ended, signals, events, wrong;
+	atomic_int error;
+};
+
+/* Whether to go on: a call did what it should, or the AFU is gone. */
+static bool race_goes_on(struct race *race, int ret)
+{
+	if (!ret)
+		return true;
+	if (ret == -ENODEV) {
+		race->ended++;
+	} else {
+		race->error = ret;
+		race->wrong++;
+	}
+	return false;
+}
+
+static void race_once(struct race *race, int fd)
+{
+	struct ocxl_ioctl_metadata metadata;
+	struct uxive_event event;
+	__u64 offset, message, pasid;
+	void *mmio, *triggers;
+	int efd = event_new();
+
+	if (!race_goes_on(race, afu_metadata(fd, &metadata)) ||
+	    !race_goes_on(race, afu_attach(fd)) ||
+	    !race_goes_on(race, ux_alloc(fd, &offset)) ||
+	    !race_goes_on(race, afu_ims_alloc(fd, efd, &message, NULL)) ||
+	    !race_goes_on(race, ux_bind(fd, offset, efd)))
+		goto out;
+	mmio = mmap(NULL, metadata.pp_mmio_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	triggers = ux_map(fd, offset, STRIDE);
+	if (mmio == MAP_FAILED || triggers == MAP_FAILED) {
+		race->wrong++;
+		goto out;
+	}
+	for (int n = 0; n < 20; n++) {
+		race->signals += !!touch(triggers);
+		/* It may go now, but is no other's. */
+		if (load(mmio + AFU_PASID, &pasid))
+			race->signals++;
+		else
+			race->wrong += pasid != metadata.pasid;
+		if (read(fd, &event, EVENT) == EVENT)
+			race->events++;
+	}
+	munmap(mmio, metadata.pp_mmio_size);
+	munmap(triggers, STRIDE);
+	if (race_goes_on(race, ux_free(fd, offset)))
+		race_goes_on(race, ux_free(fd, message));
+out:
+	close(efd);
+}
+
+static void *race_run(void *data)
+{
+	struct race *race = data;
+
+	while (!race->over) {
+		int fd = open(afu_path(race->stage->functions, NULL),
+			      O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+		if (fd >= 0) {
+			race->opened++;
+			race_once(race, fd);
+			close(fd);
+		} else if (errno == ENOENT || errno == ENXIO || errno == ENODEV) {
+			race->refused++;
+		} else {
+			race->error = -errno;
+			race->wrong++;
+		}
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(afu, all_may_be_in_use_while_it_comes_and_goes, LONG_TEST)
+{
+	struct race race = { .stage = &self->stage };
+	pthread_t threads[RACERS];
+	long opened = 0;
+
+	for (int i = 0; i < RACERS; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_run, &race));
+	for (int round = 0; round < RACE_ROUNDS; round++) {
+		/* At another moment of what the threads do each time. */
+		EXPECT_TRUE(becomes(race.opened > opened, true));
+		opened = race.opened;
+		usleep(round * 200);
+		ASSERT_EQ(0, afu_unbind(self->function));
+		ASSERT_EQ(0, afu_bind(self->function));
+	}
+	race.over = true;
+	for (int i = 0; i < RACERS; i++)
+		ASSERT_EQ(0, pthread_join(threads[i], NULL));
+	TH_LOG("%d rounds: %ld opened, %ld not, %ld ENODEV, %ld SIGBUS, %ld events",
+	       RACE_ROUNDS, race.opened, race.refused, race.ended, race.signals, race.events);
+	EXPECT_EQ(0, race.wrong) TH_LOG("the last error was %d", race.error);
+	EXPECT_LT(0, race.ended + race.signals);
+	EXPECT_LT(0, race.events);
+}
+
+/* Errors of an AFU. */
+
+TEST_F(afu, a_fault_is_read_with_its_address)
+{
+	struct afu_command copy = { .opcode = AFU_COPY, .length = 1 };
+	struct uxive_event event;
+	struct seat seat, other;
+	__u64 data, size;
+
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	ASSERT_TRUE(seat_take(&other, self->function, false));
+	EXPECT_EQ(0, polled(seat.fd));
+	data = mmio_read64(seat.mmio, AFU_DATA_OFFSET);
+	size = mmio_read64(seat.mmio, AFU_DATA_SIZE);
+	for (int n = 0; n < 3; n++) {
+		copy.source = size + n;
+		EXPECT_EQ(AFU_FAILED, afu_do(seat.mmio, &copy));
+		ASSERT_EQ(0, read_event(seat.fd, &event));
+		EXPECT_EQ(OCXL_FAULT, event.header.type);
+		EXPECT_EQ(OCXL_KERNEL_EVENT_FLAG_LAST, event.header.flags);
+		EXPECT_EQ(0, event.header.reserved);
+		EXPECT_EQ(data + size + n, event.fault.addr);
+		EXPECT_EQ(1, event.fault.count);
+	}
+	EXPECT_EQ(0, polled(seat.fd));
+	/* The other one's are its own. */
+	EXPECT_EQ(0, polled(other.fd));
+	seat_leave(&seat);
+	seat_leave(&other);
+}
+
+TEST_F(afu, an_error_is_read_with_its_code_by_whose_it_is)
+{
+	struct seat seats[3];
+	struct uxive_event event;
+
+	for (int i = 0; i < 3; i++)
+		ASSERT_TRUE(seat_take(&seats[i], self->function, i == 1));
+	for (int i = 0; i < 3; i++) {
+		struct afu_command error = { .opcode = AFU_ERROR, .value = 1000 + i };
+
+		EXPECT_EQ(AFU_FAILED, afu_do(seats[i].mmio, &error));
+	}
+	for (int i = 2; i >= 0; i--) {
+		ASSERT_EQ(0, read_event(seats[i].fd, &event));
+		EXPECT_EQ(UXIVE_EVENT_AFU_ERROR, event.header.type);
+		EXPECT_EQ(1000 + i, event.afu_error.code);
+		EXPECT_EQ(1, event.afu_error.count);
+		EXPECT_EQ(0, event.afu_error.reserved[0] | event.afu_error.reserved[1]);
+		EXPECT_EQ(0, polled(seats[i].fd) & POLLIN);
+		seat_leave(&seats[i]);
+	}
+}
+
+TEST_F_TIMEOUT(afu, many_errors_are_all_counted, LONG_TEST)
+{
+	enum { MANY = 5000 };
+	struct afu_command error = { .opcode = AFU_ERROR };
+	struct uxive_event event;
+	unsigned long count = 0;
+	int events = 0;
+	struct seat seat;
+
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	for (int n = 0; n < MANY; n++) {
+		error.value = n;
+		ASSERT_EQ(AFU_FAILED, afu_do(seat.mmio, &error));
+	}
+	while (count < MANY && !read_event(seat.fd, &event)) {
+		ASSERT_EQ(UXIVE_EVENT_AFU_ERROR, event.header.type);
+		EXPECT_LT(0, event.afu_error.count);
+		count += event.afu_error.count;
+		/* That of the last one of these. */
+		EXPECT_EQ(count - 1, event.afu_error.code);
+		events++;
+	}
+	TH_LOG("%lu errors in %d events", count, events);
+	EXPECT_EQ(MANY, count);
+	EXPECT_GT(MANY / 2, events);
+	EXPECT_EQ(0, polled(seat.fd));
+	seat_leave(&seat);
+}
+
+TEST_F(afu, errors_of_before_are_not_the_next_ones)
+{
+	struct afu_command error = { .opcode = AFU_ERROR, .value = 77 };
+	struct uxive_event event;
+	struct seat seat;
+
+	for (int n = 0; n < 20; n++) {
+		ASSERT_TRUE(seat_take(&seat, self->function, false));
+		ASSERT_EQ(0, seat.pasid);
+		EXPECT_EQ(AFU_FAILED, afu_do(seat.mmio, &error));
+		if (n == 19) {
+			ASSERT_EQ(0, read_event(seat.fd, &event));
+			EXPECT_EQ(1, event.afu_error.count);
+		}
+		seat_leave(&seat);
+	}
+}
+
+/* What an AFU does not let go of. */
+
+/* A context whose detach the AFU will not confirm, closed. */
+static bool keep_one(struct stage *stage, struct seat *seat)
+{
+	if (!log_line(QUARANTINES) || !seat_take(seat, stage->functions, false) ||
+	    !afu_misbehave(stage->global, AFU_NO_DETACH, seat->pasid, 0))
+		return false;
+	seat_leave(seat);
+	return true;
+}
+
+#define EXPECT_KEPT(self, seat) do {					\
+	char __start[32], __line[256] = "";				\
+									\
+	snprintf(__start, sizeof(__start), "%ld ", (seat).id);		\
+	EXPECT_EQ(1, debug_lines("quarantine", __start, __line, sizeof(__line)));	\
+	EXPECT_TRUE(strstr(__line, "its AFU does not confirm that it was detached"))	\
+		TH_LOG("%s", __line);					\
+	EXPECT_EQ(1, debug_lines("contexts", __start, __line, sizeof(__line)));	\
+	EXPECT_TRUE(strstr(__line, " closing ")) TH_LOG("%s", __line);	\
+	EXPECT_EQ(2 * IRQS - 1, all_irqs() - (self)->stage.before.irqs);	\
+} while (0)
+
+TEST_F_TIMEOUT(afu, a_context_that_is_not_detached_is_kept_until_it_is, LONG_TEST)
+{
+	struct seat kept, next;
+	int fds[CONTEXTS - 1];
+	struct ocxl_ioctl_metadata metadata;
+
+	ASSERT_TRUE(keep_one(&self->stage, &kept));
+	EXPECT_EQ(1, logged(QUARANTINES, "its AFU does not confirm that it was detached"));
+	EXPECT_KEPT(self, kept);
+	EXPECT_EQ(1, contexts_used(self->function));
+
+	/* Its place is nobody's, and nor are its interrupts. */
+	for (int i = 0; i < CONTEXTS - 1; i++) {
+		fds[i] = afu_open(self->function);
+		ASSERT_LE(0, fds[i]);
+		ASSERT_EQ(0, afu_metadata(fds[i], &metadata));
+		EXPECT_NE(kept.pasid, metadata.pasid);
+	}
+	EXPECT_EQ(CONTEXTS, contexts_used(self->function));
+	EXPECT_ERRNO(open, ENOSPC, afu_open(self->function));
+	for (int i = 0; i < CONTEXTS - 1; i++)
+		close(fds[i]);
+	ASSERT_TRUE(seat_take(&next, self->function, false));
+	for (int i = 0; i < IRQS; i++)
+		ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_SPURIOUS,
+					  kept.pasid * SLOTS_EACH + i, 0));
+	EXPECT_EQ(1, event_wait(next.efd[0]));
+	for (int i = 0; i < IRQS; i++) {
+		struct afu_command raise = { .opcode = AFU_RAISE, .value = i };
+
+		EXPECT_EQ(AFU_DONE, afu_do(next.mmio, &raise));
+		EXPECT_EQ(1, event_wait(next.efd[i]));
+	}
+	seat_leave(&next);
+	EXPECT_KEPT(self, kept);
+
+	/* It is tried again. */
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_DO_DETACH, 0, 0));
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	EXPECT_EQ(0, contexts_used(self->function));
+	EXPECT_EQ(self->stage.before.irqs, all_irqs());
+	log_line(NO_MORE_QUARANTINES);
+	ASSERT_TRUE(seat_take(&next, self->function, false));
+	EXPECT_EQ(kept.pasid, next.pasid);
+	EXPECT_EQ(1, event_wait(next.efd[0]));
+	for (int i = 0; i < IRQS; i++) {
+		struct afu_command raise = { .opcode = AFU_RAISE, .value = i };
+
+		EXPECT_EQ(AFU_DONE, afu_do(next.mmio, &raise));
+		EXPECT_EQ(1, event_wait(next.efd[i]));
+	}
+	seat_leave(&next);
+}
+
+TEST_F_TIMEOUT(afu, unbinding_ends_what_was_kept, LONG_TEST)
+{
+	struct seat kept, next;
+
+	ASSERT_TRUE(keep_one(&self->stage, &kept));
+	EXPECT_KEPT(self, kept);
+	ASSERT_TRUE(stage_end(&self->stage, UNBIND));
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	EXPECT_EQ(self->stage.before.irqs, all_irqs());
+	log_line(NO_MORE_QUARANTINES);
+	ASSERT_TRUE(stage_return(&self->stage, UNBIND));
+	EXPECT_EQ(0, contexts_used(self->function));
+	/* The model does not forget what is wrong with it. */
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_DO_DETACH, 0, 0));
+	ASSERT_TRUE(seat_take(&next, self->function, false));
+	EXPECT_EQ(kept.pasid, next.pasid);
+	seat_leave(&next);
+}
+
+TEST_F_TIMEOUT(afu, unloading_ends_what_was_kept, LONG_TEST)
+{
+	struct seat kept;
+
+	ASSERT_TRUE(keep_one(&self->stage, &kept));
+	EXPECT_KEPT(self, kept);
+	munmap(self->stage.global, PAGE);
+	if (access(UXIVE_MODULE, F_OK)) {
+		ASSERT_TRUE(stage_end(&self->stage, UNBIND));
+		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	} else {
+		ASSERT_EQ(0, module_unload("uxive"));
+		ASSERT_EQ(0, module_load(UXIVE_MODULE));
+	}
+	/* What would be tried again is tried no more. */
+	sleep(2);
+	log_line(NO_MORE_QUARANTINES);
+	ASSERT_TRUE(stage_bind(&self->stage));
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_DO_DETACH, 0, 0));
+}
+
+TEST_F(afu, an_open_file_keeps_the_module)
+{
+	struct seat seat;
+	__u64 reason;
+
+	if (access(UXIVE_MODULE, F_OK))
+		SKIP(return, "the driver is built in");
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	EXPECT_EQ(-EWOULDBLOCK, module_unload("uxive"));
+	/* One that is dead, too. */
+	ASSERT_TRUE(stage_end(&self->stage, UNBIND));
+	EXPECT_EQ(0, read_gone(seat.fd, &reason));
+	EXPECT_EQ(-EWOULDBLOCK, module_unload("uxive"));
+	ASSERT_TRUE(stage_return(&self->stage, UNBIND));
+	seat_leave(&seat);
+}
+
+TEST_F_TIMEOUT(afu, an_interrupt_behind_the_detach_is_not_the_next_ones, LONG_TEST)
+{
+	struct seat seat;
+
+	for (int n = 0; n < 20; n++) {
+		ASSERT_TRUE(seat_take(&seat, self->function, n % 2));
+		ASSERT_EQ(0, seat.pasid);
+		ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_LATE, seat.pasid, n % IRQS));
+		if (n % 2 == 0) {
+			struct afu_command raise = { .opcode = AFU_RAISE, .value = QUIET };
+
+			EXPECT_EQ(1, event_wait(seat.efd[0]));
+			EXPECT_EQ(AFU_DONE, afu_do(seat.mmio, &raise));
+			EXPECT_EQ(1, event_wait(seat.efd[QUIET]));
+		}
+		seat_leave(&seat);
+	}
+	EXPECT_EQ(0, contexts_used(self->function));
+	EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
+}
+
+/* An AFU that is slow. */
+
+TEST_F_TIMEOUT(afu, an_attach_that_is_not_confirmed_in_time_is_undone, LONG_TEST)
+{
+	struct uxive_event event;
+	struct seat seat;
+	void *mmio;
+	int fd = afu_open(self->function);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, fcntl(fd, F_SETFL, O_NONBLOCK));
+	mmio = afu_map(fd);
+	ASSERT_NE(MAP_FAILED, mmio);
+	ASSERT_TRUE(log_line(QUARANTINES));
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_VANISH, 4000, 0));
+	EXPECT_ERRNO(OCXL_IOCTL_ATTACH, EIO, afu_attach(fd));
+	EXPECT_EQ(SIGBUS, look(mmio));
+	EXPECT_EQ(-1, read(fd, &event, EVENT));
+	EXPECT_EQ(EAGAIN, errno);
+	munmap(mmio, PAGE);
+	close(fd);
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	log_line(NO_MORE_QUARANTINES);
+	EXPECT_TRUE(becomes(contexts_used(self->function), 0));
+	ASSERT_TRUE(stage_answers(&self->stage));
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	EXPECT_EQ(0, seat.pasid);
+	seat_leave(&seat);
+}
+
+TEST_F_TIMEOUT(afu, one_that_is_away_for_two_seconds_is_not_gone, LONG_TEST)
+{
+	struct afu_command fill = { .opcode = AFU_FILL, .length = 8, .value = 1 };
+	struct seat seat;
+	int others = 0;
+
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	ASSERT_TRUE(copy_half(&self->stage, &seat, 2000));
+	/* However often it is asked. */
+	while (!mmio_read64(seat.mmio, AFU_HEAD)) {
+		int fd = afu_open(self->function);
+
+		ASSERT_LE(0, fd);
+		close(fd);
+		others++;
+	}
+	TH_LOG("%d others opened and closed meanwhile", others);
+	EXPECT_EQ(AFU_DONE, afu_do(seat.mmio, &fill));
+	EXPECT_EQ(0, polled(seat.fd));
+	EXPECT_EQ(0, afu_metadata(seat.fd, &(struct ocxl_ioctl_metadata){}));
+	seat_leave(&seat);
+}
+
+TEST_HARNESS_MAIN
