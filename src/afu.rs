@@ -77,6 +77,7 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     seq_print,
+    static_lock_class,
     str::CString,
     sync::{
         aref::ARef,
@@ -319,7 +320,7 @@ impl Afu {
 
         Arc::pin_init(
             try_pin_init!(Self {
-                state <- Worker::new(try_pin_init!(State {
+                state <- Worker::new(static_lock_class!(), try_pin_init!(State {
                     function: function.into(),
                     hardware,
                     places <- new_mutex!(places, "uxive_places"),

@@ -60,6 +60,7 @@ use kernel::{
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
+    static_lock_class,
     str::CString,
     sync::{
         Arc,
@@ -450,7 +451,7 @@ impl Platform {
         };
         let platform = Arc::pin_init(
             try_pin_init!(Self {
-                sources <- Worker::new(try_pin_init!(Sources {
+                sources <- Worker::new(static_lock_class!(), try_pin_init!(Sources {
                     pool <- new_mutex!(pool, "uxive_pool"),
                 }? Error)),
             }? Error),

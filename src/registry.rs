@@ -28,6 +28,7 @@ use kernel::{
         RBTree,
         RBTreeNodeReservation, //
     },
+    static_lock_class,
     sync::{
         Arc,
         Mutex, //
@@ -159,7 +160,7 @@ impl Registry {
         };
 
         try_pin_init!(Self {
-            table <- Worker::new(try_pin_init!(Table {
+            table <- Worker::new(static_lock_class!(), try_pin_init!(Table {
                 contexts <- new_mutex!(contexts, "uxive_contexts"),
             }? Error)),
         })

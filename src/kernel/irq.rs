@@ -33,6 +33,7 @@ use kernel::{
     ffi,
     irq::IrqReturn,
     prelude::*,
+    static_lock_class,
     str::CString,
     sync::{
         Arc,
@@ -198,7 +199,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
         KBox::pin_init(
             try_pin_init!(&this in Self {
                 // INVARIANT: The mapping is dropped after the worker.
-                worker <- Worker::new(try_pin_init!(Bounded {
+                worker <- Worker::new(static_lock_class!(), try_pin_init!(Bounded {
                     virq,
                     handler <- handler,
                 }? Error)),

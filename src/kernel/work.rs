@@ -18,6 +18,7 @@ use kernel::{
     ffi,
     prelude::*,
     static_lock_class,
+    sync::LockClassKey,
     time::Jiffies,
     types::Opaque, //
 };
@@ -53,15 +54,19 @@ unsafe impl<T: Work> Send for Worker<T> {}
 unsafe impl<T: Work> Sync for Worker<T> {}
 
 impl<T: Work> Worker<T> {
-    /// Puts `object` together with a work item that is not queued.
-    pub(crate) fn new<'a, E>(object: impl PinInit<T, E> + 'a) -> impl PinInit<Self, E> + 'a
+    /// Puts `object` together with a work item that is not queued, of the lock class `class`: one for
+    /// each kind, as the work item of one may be what drops another.
+    pub(crate) fn new<'a, E>(
+        class: Pin<&'static LockClassKey>,
+        object: impl PinInit<T, E> + 'a,
+    ) -> impl PinInit<Self, E> + 'a
     where
         T: 'a,
         E: From<core::convert::Infallible> + 'a,
     {
         try_pin_init!(Self {
             object <- object,
-            work <- Opaque::ffi_init(|work: *mut bindings::delayed_work| {
+            work <- Opaque::ffi_init(move |work: *mut bindings::delayed_work| {
                 // SAFETY: `work` is valid for writes and pinned, and the callback fits it. The timer
                 // is embedded in a `delayed_work`, started by the workqueue only, and irq-safe.
                 unsafe {
@@ -70,7 +75,7 @@ impl<T: Work> Worker<T> {
                         Some(Self::run),
                         false,
                         c"Worker::work".as_char_ptr(),
-                        static_lock_class!().as_ptr(),
+                        class.as_ptr(),
                     );
                     bindings::timer_init_key(
                         &raw mut (*work).timer,

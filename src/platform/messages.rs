@@ -41,6 +41,7 @@ use kernel::{
     new_mutex,
     pci,
     prelude::*,
+    static_lock_class,
     sync::{
         Arc,
         Mutex, //
@@ -281,7 +282,7 @@ impl MessagePool {
         };
         let pool = Arc::pin_init(
             try_pin_init!(Self {
-                reserve <- Worker::new(try_pin_init!(Reserve {
+                reserve <- Worker::new(static_lock_class!(), try_pin_init!(Reserve {
                     spares <- new_mutex!(spares, "uxive_messages"),
                 }? Error)),
             }? Error),
