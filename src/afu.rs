@@ -291,7 +291,6 @@ pub(crate) struct Afu {
     /// Its work is to look after the AFU.
     #[pin]
     state: Worker<State>,
-    shared: Arc<Shared>,
 }
 
 impl Afu {
@@ -300,11 +299,7 @@ impl Afu {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    fn new(
-        function: &pci::Device<Bound>,
-        hardware: Hardware,
-        shared: Arc<Shared>,
-    ) -> Result<Arc<Self>> {
+    fn new(function: &pci::Device<Bound>, hardware: Hardware) -> Result<Arc<Self>> {
         let contexts = hardware.descriptor.contexts;
         let mut list = KVec::with_capacity(contexts as usize, GFP_KERNEL)?;
         for _ in 0..contexts {
@@ -327,7 +322,6 @@ impl Afu {
                     gone: SetOnce::new(),
                     message_rate: Atomic::new(MESSAGE_RATE),
                 }? Error)),
-                shared,
             }? Error),
             GFP_KERNEL,
         )
@@ -352,11 +346,6 @@ impl Afu {
             afu: afu.clone(),
             index,
         })
-    }
-
-    /// Returns what all contexts share.
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     /// Returns whether the AFU is there no more.
@@ -709,7 +698,8 @@ static ATTRIBUTES: [Attribute<AfuFile, ClassDevice<AfuFile>>; 5] = [
 ];
 
 module_global! {
-    /// What all contexts share, for functions that are bound.
+    /// What all contexts share, for functions that are bound. No AFU refers to it: it refers to what
+    /// was not let go of, and that to its AFU.
     pub(crate) shared: Arc<Shared>
 }
 
@@ -768,7 +758,7 @@ impl<'bound> BoundAfu<'bound> {
         let class = shared.afu_class()?;
         let messages = MessagePool::new(&shared.platform, function)?;
         let hardware = Hardware::new(function, bar, descriptor, messages)?;
-        let afu = Afu::new(function, hardware, shared)?;
+        let afu = Afu::new(function, hardware)?;
 
         if afu.reset().is_err() {
             dev_err!(function, "it does not answer\n");

@@ -96,7 +96,7 @@ impl ContextDevice for Arc<Afu> {
     const MAY_GO: bool = true;
 
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        Context::new(mapping, self.shared().clone(), Some(self))
+        Context::new(mapping, afu::shared::get().ok_or(ENODEV)?, Some(self))
     }
 }
 
