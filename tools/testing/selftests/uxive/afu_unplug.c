@@ -530,8 +530,8 @@ TEST_F_TIMEOUT(gone, all_that_a_program_has_ends_and_it_is_told, LONG_TEST)
 	EXPECT_EQ(EPOLLHUP, waiters[EPOLL].woken);
 	EXPECT_EQ(SIGBUS, waiters[RINGS].woken);
 
-	/* In its turn, as the last. */
-	EXPECT_EQ(POLLIN | POLLHUP, polled(drained.fd));
+	/* In its turn, as the last. Contexts are ended one after the other. */
+	EXPECT_TRUE(becomes(polled(drained.fd), (POLLIN | POLLHUP)));
 	EXPECT_EQ(0, read_gone(drained.fd, &reason));
 	EXPECT_EQ(variant->reason, reason);
 	EXPECT_EQ(POLLHUP, polled(drained.fd));
@@ -605,8 +605,7 @@ TEST_F_TIMEOUT(gone, all_that_a_program_has_ends_and_it_is_told, LONG_TEST)
 	EXPECT_EQ(0, seat_pages(&bells));
 	EXPECT_EQ(-ENODEV, afu_attach(bells.fd));
 	/* That of the seat's own taking. */
-	irqs = event_wait(next.efd[0]);
-	EXPECT_TRUE(irqs == 1 || variant->end == SILENT) TH_LOG("%ld events", irqs);
+	EXPECT_LE(1, event_wait(next.efd[0]));
 	for (int i = 0; i < IRQS; i++) {
 		struct afu_command raise = { .opcode = AFU_RAISE, .value = i };
 
@@ -614,10 +613,8 @@ TEST_F_TIMEOUT(gone, all_that_a_program_has_ends_and_it_is_told, LONG_TEST)
 		 * What the AFU raised while nobody had the slot, the function keeps
 		 * pending, and sends when somebody has: before this one.
 		 */
-		if (variant->end == SILENT) {
-			EXPECT_EQ(AFU_DONE, afu_do(next.mmio, &raise));
-			EXPECT_LE(1, event_wait(next.efd[i]));
-		}
+		EXPECT_EQ(AFU_DONE, afu_do(next.mmio, &raise));
+		EXPECT_LE(1, event_wait(next.efd[i]));
 		EXPECT_EQ(AFU_DONE, afu_do(next.mmio, &raise));
 		EXPECT_EQ(1, event_wait(next.efd[i]));
 	}
