@@ -111,7 +111,6 @@ TEST_F(binding, only_who_is_asked_for_is_bound)
 	EXPECT_EQ(0, afu_unbind(function));
 	EXPECT_NE(0, access(afu_path(function, NULL), F_OK));
 	/* Not by itself, once it was. */
-	ASSERT_EQ(0, afu_override(function, ""));
 	EXPECT_FALSE(offer(function));
 }
 
@@ -534,7 +533,6 @@ FIXTURE_SETUP(afu)
 FIXTURE_TEARDOWN(afu)
 {
 	EXPECT_EQ(0, afu_unbind(self->function));
-	EXPECT_EQ(0, afu_override(self->function, ""));
 	EXPECT_TRUE(afu_holds_no_more(&self->held));
 	EXPECT_EQ(0, all_irqs());
 	if (!access(DEBUG_UXIVE, F_OK))

@@ -199,10 +199,8 @@ FIXTURE_TEARDOWN(ims)
 		EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
 	}
 	EXPECT_TRUE(becomes(events_in_use(), self->events));
-	for (int i = 0; i < self->functions; i++) {
+	for (int i = 0; i < self->functions; i++)
 		EXPECT_EQ(0, afu_unbind(&self->function[i]));
-		EXPECT_EQ(0, afu_override(&self->function[i], ""));
-	}
 	EXPECT_TRUE(afu_holds_no_more(&self->held));
 }
 

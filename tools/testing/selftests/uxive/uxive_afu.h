@@ -83,20 +83,30 @@ static inline int afu_functions(struct afu_function *functions)
 	return count;
 }
 
+/* The only driver that may be bound, or "" for none but whose table has the function. */
+static inline int afu_override(const struct afu_function *function, const char *driver)
+{
+	char path[PATH_MAX], line[64];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", function->address);
+	snprintf(line, sizeof(line), "%s\n", driver);
+	return file_write(path, line);
+}
+
 /* 0 or a negative errno: that of the driver if it refuses. */
 static inline int afu_bind(const struct afu_function *function)
 {
-	char path[PATH_MAX];
-	int ret;
+	int ret = afu_override(function, "uxive");
 
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", function->address);
-	ret = file_write(path, "uxive");
 	return ret ? ret : file_write(AFU_DRIVER "bind", function->address);
 }
 
+/* Loading the driver once more is not to bind it again. */
 static inline int afu_unbind(const struct afu_function *function)
 {
-	return file_write(AFU_DRIVER "unbind", function->address);
+	int ret = afu_override(function, "");
+
+	return ret ? ret : file_write(AFU_DRIVER "unbind", function->address);
 }
 
 /* The node of the AFU, or of a file of it in sysfs. */
@@ -270,16 +280,6 @@ static inline bool afu_is_bound(const struct afu_function *function)
 
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver", function->address);
 	return !access(path, F_OK);
-}
-
-/* The only driver that may be bound, or "" for none but whose table has the function. */
-static inline int afu_override(const struct afu_function *function, const char *driver)
-{
-	char path[PATH_MAX], line[64];
-
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", function->address);
-	snprintf(line, sizeof(line), "%s\n", driver);
-	return file_write(path, line);
 }
 
 /* What a driver holds of the machine as long as it is bound. */
