@@ -755,7 +755,11 @@ impl<'bound> BoundAfu<'bound> {
         let (bar, descriptor) = read_descriptor(function)?;
         let name =
             CString::try_from_fmt(fmt!("{}.{}.0", descriptor.name, function.as_ref().name()))?;
-        let class = shared.afu_class()?;
+        let class = shared.afu_class().inspect_err(|&error| {
+            if error == EBUSY {
+                dev_err!(function, "another driver has the class ocxl\n");
+            }
+        })?;
         let messages = MessagePool::new(&shared.platform, function)?;
         let hardware = Hardware::new(function, bar, descriptor, messages)?;
         let afu = Afu::new(function, hardware)?;

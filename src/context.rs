@@ -630,6 +630,11 @@ impl Context {
         self.estate.lock().iter().count()
     }
 
+    /// Returns how many it may have at present.
+    pub(crate) fn max_irqs(&self) -> usize {
+        self.estate.max_irqs()
+    }
+
     /// Returns what the context is charged to.
     pub(crate) fn account(&self) -> &Account {
         self.estate.account()

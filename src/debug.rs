@@ -82,7 +82,7 @@ impl Records for Contexts {
             Some(true) => "user",
         };
         let (irqs, quarantined) = context.counts();
-        let max_irqs = context.account().quota().max_irqs_per_context();
+        let max_irqs = context.max_irqs();
 
         seq_print!(
             m,

@@ -264,6 +264,18 @@ impl Estate {
         self.queue.populate(queue);
     }
 
+    /// Returns how many interrupts the context may have at present.
+    #[inline(always)]
+    pub(crate) fn max_irqs(&self) -> usize {
+        let limit = self.account.quota().max_irqs_per_context();
+
+        match self.afu {
+            None => limit,
+            // The queue has room for two sources of each.
+            Some(_) => limit.min(MAX_IRQS / 2),
+        }
+    }
+
     /// Takes the lowest free index into use.
     ///
     /// # Errors
@@ -271,13 +283,7 @@ impl Estate {
     /// `ENOSPC` if the context has as many as it may, `ENOMEM` if there is no memory.
     #[inline(always)]
     pub(crate) fn reserve(&self) -> Result<ReservedIndex<'_>> {
-        let limit = self.account.quota().max_irqs_per_context();
-        let limit = match self.afu {
-            None => limit,
-            // The queue has room for two sources of each.
-            Some(_) => limit.min(MAX_IRQS / 2),
-        };
-        let index = self.slots.lock().reserve(limit)?;
+        let index = self.slots.lock().reserve(self.max_irqs())?;
 
         Ok(ReservedIndex {
             estate: self,

@@ -256,7 +256,7 @@ impl Info {
             version: VERSION,
             page_size: PAGE_SIZE as u32,
             esb_page_size: Window::ESB.stride() as u32,
-            max_irqs: quota.max_irqs_per_context() as u32,
+            max_irqs: context.max_irqs() as u32,
             max_irqs_total: max_irqs.total as u32,
             irqs: context.irqs() as u32,
             irqs_total: platform.sources_in_use() as u32,

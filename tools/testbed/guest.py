@@ -186,11 +186,11 @@ def libraries(programs):
     return found
 
 
-def tracers(variant):
-    """trace-cmd and perf, which are of use with a debug kernel only. Path in the initramfs → path here."""
-    if variant != "debug":
+def debug_files(kernel):
+    """What a machine with a debug kernel has besides: trace-cmd, perf and ocxl. Path in the initramfs → path here."""
+    if kernel.variant != "debug":
         return {}
-    programs = {f"/bin/{name}": TRACERS / "usr/bin" / name for name in ("trace-cmd", "perf")}
-    for program in list(programs.values()):
-        programs |= program_files(program, TRACERS)
-    return programs
+    files = {f"/bin/{name}": TRACERS / "usr/bin" / name for name in ("trace-cmd", "perf")}
+    for program in list(files.values()):
+        files |= program_files(program, TRACERS)
+    return files | {"/modules/ocxl.ko": kernel.path / "drivers/misc/ocxl/ocxl.ko"}

@@ -18,7 +18,7 @@ import ktap
 from afu import Accelerators, Afu
 from console import complaints
 from driver import AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_modules
-from guest import GUEST, Hung, Machine, initramfs, job, libraries, new_token, tracers
+from guest import GUEST, Hung, Machine, debug_files, initramfs, job, libraries, new_token
 from kernel import HERE, Kernel, Source
 from ktap import FAILED, PASSED
 from steps import BUILD, Failed, REPO, made, say, shown
@@ -177,7 +177,7 @@ def boot(configuration, suites, programs, model, modules, whole, results):
     name = f"test-{configuration.name}"
     files = {f"/tests/{test}": path for test, path in programs.tests.items()}
     files |= {f"/tests/{path.name}": path for path in (GUEST / "tests").iterdir()}
-    files |= libraries(programs.tests) | tracers(configuration.kernel.variant)
+    files |= libraries(programs.tests) | debug_files(configuration.kernel)
     for module in modules:
         files[f"/modules/{module.ko.name}"] = module.ko
         files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}

@@ -45,8 +45,8 @@ struct uxive_window {
  * @page_size: Out: page size of the kernel in bytes, the unit of mappings.
  * @esb_page_size: Out: size of a trigger page and of a management page in bytes.
  *	Where @page_size is less, only the first @page_size bytes can be mapped.
- * @max_irqs: Out: the most interrupts that a context can have at present, as
- *	root may change this and the other limits.
+ * @max_irqs: Out: the most interrupts that this context can have at present, as
+ *	root may change this and the other limits. On an AFU it is 8192 at most.
  * @max_irqs_total: Out: the most that all contexts together can have.
  * @irqs: Out: interrupts that this context has.
  * @irqs_total: Out: interrupts that all contexts have, with those that are

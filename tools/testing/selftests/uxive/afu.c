@@ -205,6 +205,40 @@ TEST_F(binding, what_can_program_dma_is_refused)
 	EXPECT_TRUE(afu_enable(&edu, "0"));
 }
 
+#define OCXL_FIRST	"uxive selftest: ocxl is loaded first"
+
+/* The real one. If uxive comes first, it is ocxl that is refused. */
+TEST_F(binding, an_afu_is_refused_where_ocxl_has_the_class)
+{
+	struct afu_function *function = self->function;
+	char line[1024];
+
+	if (access(OCXL_MODULE, R_OK))
+		SKIP(return, "the kernel has no ocxl");
+	if (!access(UXIVE_MODULE, R_OK)) {
+		ASSERT_TRUE(becomes(module_unload("uxive"), 0));
+		ASSERT_EQ(0, module_load(UXIVE_MODULE));
+		ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
+	}
+	ASSERT_NE(0, access("/sys/class/ocxl", F_OK));
+	ASSERT_EQ(0, module_load(OCXL_MODULE));
+	ASSERT_EQ(0, access("/sys/class/ocxl", F_OK));
+	ASSERT_TRUE(log_line(OCXL_FIRST));
+	log_read(self->log, function, line, sizeof(line));
+	EXPECT_ERRNO(bind, EBUSY, afu_bind(function));
+	/* The driver core has a line for all errors but ENODEV. */
+	EXPECT_EQ(2, log_read(self->log, function, line, sizeof(line)));
+	EXPECT_EQ(1, logged(OCXL_FIRST, "another driver has the class ocxl"));
+	EXPECT_FALSE(afu_is_bound(function));
+	EXPECT_TRUE(afu_holds_no_more(&self->held));
+
+	/* Not for good. */
+	ASSERT_EQ(0, module_unload("ocxl"));
+	ASSERT_EQ(0, afu_bind(function));
+	EXPECT_EQ(0, access(afu_path(function, NULL), F_OK));
+	EXPECT_EQ(0, afu_unbind(function));
+}
+
 TEST_F(binding, the_function_of_another_driver_is_refused)
 {
 	struct afu_function serial[1];

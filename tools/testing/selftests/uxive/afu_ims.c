@@ -1084,6 +1084,31 @@ TEST_F(ims, limits_hold_for_messages)
 	EXPECT_EQ(0, afu_ims_alloc(fd, -1, &offset, NULL));
 }
 
+/* Returns 0 if INFO fails. */
+static __u32 info_max_irqs(int fd)
+{
+	struct uxive_info info = { .size = sizeof(info) };
+
+	return ux_ioctl(fd, UXIVE_IOC_INFO, &info) ? 0 : info.max_irqs;
+}
+
+TEST_F(ims, what_the_context_says_that_it_can_have_it_can)
+{
+	long max_context = limit_get("max_irqs_per_context");
+	int fd = self->context.fd;
+	__u64 offset;
+
+	/* Its queue takes two events for each slot, and has as many entries as others. */
+	EXPECT_EQ(SLOTS / 2, info_max_irqs(fd));
+	ASSERT_EQ(0, ux_fill(fd, SLOTS / 2));
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd, &offset));
+	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, ENOSPC, afu_ims_alloc(fd, -1, &offset, NULL));
+
+	ASSERT_EQ(0, limit_set("max_irqs_per_context", SLOTS / 2 - 1));
+	EXPECT_EQ(SLOTS / 2 - 1, info_max_irqs(fd));
+	ASSERT_EQ(0, limit_set("max_irqs_per_context", max_context));
+}
+
 /* The line of fdinfo of a context that begins with @start; "" if there is none. */
 static const char *fdinfo_line(int fd, const char *start)
 {

@@ -40,6 +40,7 @@
 
 #define UXIVE_DEV	"/dev/uxive"
 #define UXIVE_MODULE	"/modules/uxive.ko"
+#define OCXL_MODULE	"/modules/ocxl.ko"
 
 /* The trigger window of a context: slot k lies at IRQ_BASE + k * STRIDE. */
 #define IRQ_BASE	0x10000000000ULL
