@@ -44,6 +44,7 @@ use crate::{
     estate::{
         Estate,
         ReservedIndex,
+        ReservedRange,
         TakenSlot, //
     },
     events::Event,
@@ -65,7 +66,7 @@ use crate::{
     },
     layout::Window,
     platform::{
-        ChipId,
+        Location,
         Origin,
         Platform,
         QueueMemory,
@@ -87,6 +88,7 @@ use crate::{
         Slot, //
     }, //
 };
+use core::ops::Range;
 use kernel::{
     fs::File,
     iov::IovIterDest,
@@ -163,7 +165,7 @@ impl Shared {
 }
 
 /// How many neighbouring interrupts a fault considers: the touched one and those around it that are
-/// allocated are mapped at once.
+/// allocated are mapped at once, and so are all that came in one call with it.
 const FAULT_AROUND: usize = 64;
 
 /// An open file.
@@ -255,47 +257,107 @@ impl Context {
         Ok(self.estate.afu().ok_or(ENOTTY)?.metadata())
     }
 
-    /// Returns the chip of the number `id`.
+    /// Allocates an interrupt at `location`, and has `tell` tell the program its offset, in bytes. If that
+    /// fails the interrupt is freed. In a context of an AFU it comes with the message of its slot, as far
+    /// as the AFU has such.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is none.
-    pub(crate) fn chip(&self, id: u32) -> Result<ChipId> {
-        self.shared.platform.chip(id)
-    }
-
-    /// Allocates an interrupt of `chip`, or by default of the caller's chip if that has any left, and
-    /// has `tell` tell the program its offset, in bytes. If that fails the interrupt is freed. In a
-    /// context of an AFU it comes with the message of its slot, as far as the AFU has such.
-    ///
-    /// # Errors
-    ///
-    /// - `ENOSPC`: the context, the machine or the chip has no more.
+    /// - `ENOSPC`: the context has no more, or there are no more at `location`.
     /// - `EDQUOT`: the user has no more interrupts or, for the first one, event queues.
     /// - `ENFILE`: all together have no more of either.
-    /// - `ENODEV`, `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first
-    ///   interrupt, [`Queue::new`].
+    /// - `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first interrupt,
+    ///   [`Queue::new`].
     /// - Those of `tell`.
     pub(crate) fn allocate(
         &self,
-        chip: Option<ChipId>,
+        location: Location,
         tell: &mut dyn FnMut(u64) -> Result,
     ) -> Result {
-        self.allocate_or_fail(chip, tell)
+        self.allocate_or_fail(location, tell)
             .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
+    }
+
+    /// Allocates `count` interrupts of consecutive slots at `location`: from the slot `start` on, or else the
+    /// lowest that are free. `tell` is given the first slot before they are made. They are bound to
+    /// `eventfds`, as far as there are any. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY`: a slot from `start` on is in use.
+    /// - `EINVAL`: there can be no such slots, or there are eventfds and the program drains by itself.
+    /// - Otherwise as [`Self::allocate`], `ENOSPC` also if there are no so many free slots on end.
+    pub(crate) fn allocate_many(
+        &self,
+        location: Location,
+        start: Option<usize>,
+        count: usize,
+        mut eventfds: KVVec<Option<EventFd>>,
+        tell: &mut dyn FnMut(usize) -> Result,
+    ) -> Result {
+        self.with_first_queue(&mut |queue| {
+            let reserved = self.estate.reserve_range(start, count)?;
+            let mut made = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+
+            tell(reserved.start())?;
+            let result = self.make_many(queue, location, reserved, &mut eventfds, &mut made);
+            match result {
+                Ok(()) => self.estate.enter(made),
+                Err(_) => self.retire_many(made),
+            }
+            result
+        })
+        .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
     }
 
     /// As [`Self::allocate`], of which a failure has to be told.
     #[inline]
-    fn allocate_or_fail(
-        &self,
-        chip: Option<ChipId>,
-        tell: &mut dyn FnMut(u64) -> Result,
-    ) -> Result {
+    fn allocate_or_fail(&self, location: Location, tell: &mut dyn FnMut(u64) -> Result) -> Result {
         match self.estate.queue() {
-            Some(queue) => self.allocate_from(queue, chip, tell),
-            None => self.with_first_queue(&mut |queue| self.allocate_from(queue, chip, tell)),
+            Some(queue) => self.allocate_from(queue, location, tell),
+            None => self.with_first_queue(&mut |queue| self.allocate_from(queue, location, tell)),
         }
+    }
+
+    /// Makes a slot for each index of `reserved`, for [`Self::allocate_many`], as far as nothing fails.
+    fn make_many<'a>(
+        &self,
+        queue: &Arc<Queue>,
+        location: Location,
+        reserved: ReservedRange<'a>,
+        eventfds: &mut KVVec<Option<EventFd>>,
+        made: &mut KVVec<TakenSlot<'a>>,
+    ) -> Result {
+        let mut eventfds = eventfds.drain_all();
+
+        for reserved in reserved {
+            let index = reserved.get();
+            let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
+            let message = match self.entry(index) {
+                None => None,
+                Some(entry) => Some(self.message(entry, queue, index)?),
+            };
+            let source = Source::new(self.estate.account().irqs(), location)
+                .map_err(|refusal| self.refused(refusal))?;
+            let lisn = source.lisn();
+            queue.attach(index, &source)?;
+
+            let mapping = self.mapping.clone();
+            let mut slot = Slot::new(source, message, queue.clone(), index, mapping);
+            if !made.is_empty() {
+                slot.join();
+            }
+            made.push_within_capacity(TakenSlot::new(slot, reserved))?;
+            if let Some(slot) = made.last().and_then(TakenSlot::slot) {
+                slot.open_message()?;
+            }
+            if let Some(Some(eventfd)) = eventfds.next() {
+                // Another thread of the program may have bound one meanwhile, which goes.
+                drop(queue.bind(index, Some(eventfd))?);
+            }
+            trace::alloc(self.estate.id(), index, lisn, offset);
+        }
+        Ok(())
     }
 
     /// Allocates an interrupt that is a message only, which the AFU sends for work of `queue_id`, and
@@ -353,7 +415,7 @@ impl Context {
     fn allocate_from(
         &self,
         queue: &Arc<Queue>,
-        chip: Option<ChipId>,
+        location: Location,
         tell: &mut dyn FnMut(u64) -> Result,
     ) -> Result {
         let reserved = self.estate.reserve()?;
@@ -363,7 +425,7 @@ impl Context {
             None => None,
             Some(entry) => Some(self.message(entry, queue, index)?),
         };
-        let source = Source::new(self.estate.account().irqs(), chip)
+        let source = Source::new(self.estate.account().irqs(), location)
             .map_err(|refusal| self.refused(refusal))?;
         let lisn = source.lisn();
         queue.attach(index, &source)?;
@@ -459,6 +521,13 @@ impl Context {
         }
     }
 
+    /// As [`Self::retire`], of many at once.
+    fn retire_many(&self, slots: KVVec<TakenSlot<'_>>) {
+        if self.estate.retire_many(slots).is_err() {
+            self.shared.registry.retry_later();
+        }
+    }
+
     /// Tells the program if firmware has no more of something. Returns the error of the call.
     fn refused(&self, refusal: Refusal) -> Error {
         if let Refusal::Exhausted(resource) = refusal {
@@ -480,6 +549,16 @@ impl Context {
         let slot = self.estate.take(index).ok_or(EINVAL)?;
 
         self.retire(slot);
+        Ok(())
+    }
+
+    /// Frees the interrupts of the slots in `range`, as [`Self::free`] does, or none.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one of them does not exist, `ENOMEM` if there is no memory.
+    pub(crate) fn free_many(&self, range: Range<usize>) -> Result {
+        self.retire_many(self.estate.take_range(range)?);
         Ok(())
     }
 
@@ -576,7 +655,7 @@ impl Context {
             let Some(wanted) = slot(index) else {
                 return FaultResult::SIGBUS;
             };
-            for neighbour in neighbours(index, fault).filter_map(slot) {
+            for neighbour in neighbours(index, slots.joined(index), fault).filter_map(slot) {
                 neighbour.insert_trigger(fault);
             }
             wanted.insert_trigger(fault)
@@ -681,11 +760,17 @@ impl PinnedDrop for Context {
     }
 }
 
-/// Returns the slots, around and without `index`, whose trigger pages the mapping of `fault` covers.
-fn neighbours(index: usize, fault: &Fault<'_>) -> impl Iterator<Item = usize> {
+/// Returns the slots around and without `index`, and those of `joined`, whose trigger pages the mapping
+/// of `fault` covers.
+fn neighbours(
+    index: usize,
+    joined: Range<usize>,
+    fault: &Fault<'_>,
+) -> impl Iterator<Item = usize> {
     let covered = Window::TRIGGER.indices(fault.covered());
     let first = index - index % FAULT_AROUND;
+    let around = first.min(joined.start)..(first + FAULT_AROUND).max(joined.end);
 
-    (first.max(covered.start)..(first + FAULT_AROUND).min(covered.end))
+    (around.start.max(covered.start)..around.end.min(covered.end))
         .filter(move |&other| other != index)
 }

@@ -30,9 +30,10 @@ use crate::{
         SlotView, //
     }, //
 };
+use core::ops::Range;
 use kernel::{
+    bitmap::BitmapVec,
     current,
-    id_pool::IdPool,
     new_mutex,
     prelude::*,
     sync::{
@@ -77,7 +78,7 @@ enum Entry {
 struct SlotTable {
     /// The indices in use. One stays in use while its slot is being made or torn down, so that
     /// nobody gets an offset at which an old page may still be, and while it is quarantined.
-    ids: IdPool,
+    taken: BitmapVec,
     /// How many that are.
     used: usize,
     /// All indices below this are in use.
@@ -102,21 +103,78 @@ impl SlotTable {
         if self.used >= limit {
             return Err(ENOSPC);
         }
-        let id = self.ids.find_unused_id(self.first_free).ok_or(ENOSPC)?;
-        let index = id.as_usize();
+        let index = self.taken.next_zero_bit(self.first_free).ok_or(ENOSPC)?;
 
         if index >= self.entries.len() {
-            grow(&mut self.entries)?;
+            grow(&mut self.entries, GROWTH)?;
         }
+        self.taken.set_bit(index);
         self.used += 1;
         self.first_free = index + 1;
-        Ok(id.acquire())
+        Ok(index)
+    }
+
+    /// Takes `count` consecutive indices into use, from `start` on or else the lowest that are free, and
+    /// makes sure that there are entries for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reserve`], also if there are no such indices; `EINVAL` if there cannot be any at
+    /// `start`, `EBUSY` if one of them is in use.
+    fn reserve_range(
+        &mut self,
+        start: Option<usize>,
+        count: usize,
+        limit: usize,
+    ) -> Result<Range<usize>> {
+        let range = match start {
+            Some(start) => {
+                let end = start.checked_add(count).ok_or(EINVAL)?;
+                if end > self.taken.len() {
+                    return Err(EINVAL);
+                }
+                if self.free_from(start).len() < count {
+                    return Err(EBUSY);
+                }
+                start..end
+            }
+            None => self.find_range(count).ok_or(ENOSPC)?,
+        };
+        if count > limit.saturating_sub(self.used) {
+            return Err(ENOSPC);
+        }
+
+        let missing = range.end.saturating_sub(self.entries.len());
+        grow(&mut self.entries, missing.next_multiple_of(GROWTH))?;
+        for index in range.clone() {
+            self.taken.set_bit(index);
+        }
+        self.used += count;
+        Ok(range)
+    }
+
+    /// Returns the indices from `start` on that are free without one in between that is in use.
+    fn free_from(&self, start: usize) -> Range<usize> {
+        start..self.taken.next_bit(start).unwrap_or(self.taken.len())
+    }
+
+    /// Returns the lowest `count` consecutive indices that are free.
+    fn find_range(&self, count: usize) -> Option<Range<usize>> {
+        let mut from = self.first_free;
+
+        loop {
+            let free = self.free_from(self.taken.next_zero_bit(from)?);
+            if free.len() >= count {
+                return Some(free.start..free.start + count);
+            }
+            from = free.end;
+        }
     }
 
     /// Gives an index back.
     #[inline(always)]
     fn release(&mut self, index: usize) {
-        self.ids.release_id(index);
+        self.taken.clear_bit(index);
         self.used -= 1;
         self.first_free = self.first_free.min(index);
     }
@@ -141,15 +199,15 @@ impl SlotTable {
     }
 }
 
-/// Adds some empty entries.
+/// Adds `count` empty entries.
 ///
 /// # Errors
 ///
 /// `ENOMEM` if there is no memory.
 #[inline(never)]
-fn grow(entries: &mut KVVec<Entry>) -> Result {
-    entries.reserve(GROWTH, GFP_KERNEL_ACCOUNT)?;
-    for _ in 0..GROWTH {
+fn grow(entries: &mut KVVec<Entry>, count: usize) -> Result {
+    entries.reserve(count, GFP_KERNEL_ACCOUNT)?;
+    for _ in 0..count {
         entries.push_within_capacity(Entry::Empty)?;
     }
     Ok(())
@@ -168,6 +226,14 @@ impl<'a> TakenSlot<'a> {
         Self {
             entry: Entry::Live(slot),
             reserved,
+        }
+    }
+
+    /// Returns the slot.
+    pub(crate) fn slot(&self) -> Option<&Slot> {
+        match &self.entry {
+            Entry::Live(slot) => Some(slot),
+            _ => None,
         }
     }
 }
@@ -206,7 +272,7 @@ impl Estate {
         afu: Option<AfuContext>,
     ) -> Result<Arc<Self>> {
         let table = SlotTable {
-            ids: IdPool::with_capacity(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
+            taken: BitmapVec::new(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
             used: 0,
             first_free: 0,
             entries: KVVec::new(),
@@ -291,6 +357,63 @@ impl Estate {
         })
     }
 
+    /// Takes `count` consecutive indices into use, from `start` on or else the lowest that are free.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reserve`], also if no so many indices on end are free; `EINVAL` if there cannot be any
+    /// at `start`, `EBUSY` if one of them is in use.
+    pub(crate) fn reserve_range(
+        &self,
+        start: Option<usize>,
+        count: usize,
+    ) -> Result<ReservedRange<'_>> {
+        let limit = self.max_irqs();
+        let range = self.slots.lock().reserve_range(start, count, limit)?;
+
+        Ok(ReservedRange {
+            estate: self,
+            range,
+        })
+    }
+
+    /// Enters slots of `self` that others do not know yet. Does not fail: see [`ReservedIndex::fill`].
+    pub(crate) fn enter(&self, mut slots: KVVec<TakenSlot<'_>>) {
+        let table = &mut *self.slots.lock();
+
+        for TakenSlot { entry, reserved } in slots.drain_all() {
+            if let Some(place) = table.entries.get_mut(reserved.index) {
+                *place = entry;
+            }
+            // The index belongs to the entry from now on.
+            core::mem::forget(reserved);
+        }
+    }
+
+    /// Takes the slots in `range` out of the table, to be [retired](Self::retire_many).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the program does not have all of them, `ENOMEM` if there is no memory: none is taken.
+    pub(crate) fn take_range(&self, range: Range<usize>) -> Result<KVVec<TakenSlot<'_>>> {
+        let mut taken = KVVec::with_capacity(range.len(), GFP_KERNEL_ACCOUNT)?;
+        let slots = &mut *self.slots.lock();
+
+        if range.clone().any(|index| slots.live(index).is_none()) {
+            return Err(EINVAL);
+        }
+        for index in range {
+            if let Some(entry) = slots.take(index) {
+                let reserved = ReservedIndex {
+                    estate: self,
+                    index,
+                };
+                taken.push_within_capacity(TakenSlot { entry, reserved })?;
+            }
+        }
+        Ok(taken)
+    }
+
     /// Takes the slot `index` out of the table if the program has it, to be [retired](Self::retire).
     #[inline(always)]
     pub(crate) fn take(&self, index: usize) -> Option<TakenSlot<'_>> {
@@ -325,6 +448,24 @@ impl Estate {
                 Err(reason)
             }
         }
+    }
+
+    /// As [`Self::retire`], of many at once. They are slots of `self`.
+    ///
+    /// # Errors
+    ///
+    /// [`NotQuiet`] if one is quarantined.
+    pub(crate) fn retire_many(&self, mut taken: KVVec<TakenSlot<'_>>) -> Result<(), NotQuiet> {
+        let mut result = Ok(());
+
+        Slot::withdraw_many(taken.iter_mut().filter_map(|taken| match &mut taken.entry {
+            Entry::Live(slot) => Some(slot),
+            _ => None,
+        }));
+        for slot in taken.drain_all() {
+            result = self.retire(slot).and(result);
+        }
+        result
     }
 
     /// Keeps a slot that does not come to rest, and says so.
@@ -506,9 +647,62 @@ impl LiveSlots<'_> {
         self.0.live(index)
     }
 
+    /// Returns the slots that came in one call with slot `index`, as far as they are still there.
+    #[inline]
+    pub(crate) fn joined(&self, index: usize) -> Range<usize> {
+        let is_joined = |index| self.get(index).is_some_and(Slot::is_joined);
+        let mut range = index..index + 1;
+
+        while range.start > 0 && is_joined(range.start) {
+            range.start -= 1;
+        }
+        while is_joined(range.end) {
+            range.end += 1;
+        }
+        range
+    }
+
     /// Returns all of them, with their indices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Slot)> {
         (0..self.0.entries.len()).filter_map(|index| Some((index, self.get(index)?)))
+    }
+}
+
+/// Consecutive indices in use that have no slots. Given back when dropped.
+pub(crate) struct ReservedRange<'a> {
+    estate: &'a Estate,
+    range: Range<usize>,
+}
+
+impl ReservedRange<'_> {
+    /// Returns the first one.
+    pub(crate) fn start(&self) -> usize {
+        self.range.start
+    }
+}
+
+impl<'a> Iterator for ReservedRange<'a> {
+    type Item = ReservedIndex<'a>;
+
+    /// Takes out the first one.
+    fn next(&mut self) -> Option<ReservedIndex<'a>> {
+        Some(ReservedIndex {
+            estate: self.estate,
+            index: self.range.next()?,
+        })
+    }
+}
+
+impl Drop for ReservedRange<'_> {
+    fn drop(&mut self) {
+        if self.range.is_empty() {
+            return;
+        }
+        let slots = &mut *self.estate.slots.lock();
+
+        for index in self.range.clone() {
+            slots.release(index);
+        }
     }
 }
 

@@ -8,9 +8,16 @@
 use crate::{
     context::Context,
     kernel_ext::eventfd::EventFd,
-    layout::Window,
-    platform::QUEUE_ENTRIES, //
+    layout::{
+        Window,
+        MAX_IRQS, //
+    },
+    platform::{
+        Location,
+        QUEUE_ENTRIES, //
+    }, //
 };
+use core::ops::Range;
 use kernel::{
     ioctl::{
         _IO,
@@ -32,7 +39,7 @@ use kernel::{
 const MAGIC: u32 = 0xca;
 
 /// `UXIVE_VERSION`
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// `OCXL_IOCTL_ATTACH`: has the AFU work for the program.
 const ATTACH: u32 = _IOW::<[u64; 4]>(MAGIC, 0x10);
@@ -65,6 +72,35 @@ impl IrqFd {
         }
         context.bind(self.irq_offset, optional_eventfd(self.eventfd)?)
     }
+}
+
+/// Returns the eventfds that are the `count` descriptors at `address`, of which one is -1 where there is
+/// none; nothing if the address is 0.
+///
+/// # Errors
+///
+/// `EFAULT` if they do not lie in accessible memory, `ENOMEM`, those of [`EventFd::from_fd`].
+fn optional_eventfds(address: u64, count: usize) -> Result<KVVec<Option<EventFd>>> {
+    let mut eventfds = KVVec::new();
+    if address == 0 {
+        return Ok(eventfds);
+    }
+    let user = UserPtr::from_addr(usize::try_from(address).map_err(|_| EFAULT)?);
+    let length = count.checked_mul(size_of::<i32>()).ok_or(EFAULT)?;
+    let mut reader = UserSlice::new(user, length).reader();
+    let mut some = [0_i32; 64];
+
+    eventfds.reserve(count, GFP_KERNEL_ACCOUNT)?;
+    while !reader.is_empty() {
+        let length = reader.len().min(size_of_val(&some));
+        let bytes = some.as_mut_bytes().get_mut(..length).ok_or(EFAULT)?;
+
+        reader.read_slice(bytes)?;
+        for &fd in some.iter().take(length / size_of::<i32>()) {
+            eventfds.push_within_capacity(optional_eventfd(fd)?)?;
+        }
+    }
+    Ok(eventfds)
 }
 
 /// Returns the eventfd that is the descriptor `fd`, or none for -1.
@@ -116,6 +152,12 @@ const ARM: u32 = _IO(MAGIC, 0x42);
 
 /// `UXIVE_IOC_IRQ_ALLOC`: allocates an interrupt, of a given chip if the program wants that.
 const IRQ_ALLOC_FROM: u32 = _IOWR::<IrqAlloc>(MAGIC, 0x43);
+
+/// `UXIVE_IOC_IRQ_ALLOC_MANY`: allocates interrupts of consecutive slots.
+const IRQ_ALLOC_MANY: u32 = _IOWR::<IrqAllocMany>(MAGIC, 0x45);
+
+/// `UXIVE_IOC_IRQ_FREE_MANY`: frees interrupts of consecutive slots.
+const IRQ_FREE_MANY: u32 = _IOWR::<IrqFreeMany>(MAGIC, 0x46);
 
 /// `UXIVE_IOC_IMS_ALLOC`: allocates an interrupt that the AFU sends as a message.
 const IMS_ALLOC: u32 = _IOWR::<ImsAlloc>(MAGIC, 0x44);
@@ -332,34 +374,142 @@ struct IrqAlloc {
 
 impl Extensible for IrqAlloc {
     const FIRST_SIZE: usize = 24;
-    const FLAGS: u32 = Self::CHIP;
+    const FLAGS: u32 = ALLOC_CHIP | ALLOC_NODE;
 
     fn flags(&self) -> u32 {
         self.flags
     }
 }
 
-impl IrqAlloc {
-    /// `UXIVE_ALLOC_CHIP`
-    const CHIP: u32 = 1 << 0;
+/// `UXIVE_ALLOC_CHIP`
+const ALLOC_CHIP: u32 = 1 << 0;
 
+/// `UXIVE_ALLOC_NODE`
+const ALLOC_NODE: u32 = 1 << 1;
+
+/// `UXIVE_ALLOC_AT`
+const ALLOC_AT: u32 = 1 << 2;
+
+/// Returns where interrupts are to come from: by `flags` the chip or the node of the number `id`.
+///
+/// # Errors
+///
+/// `EINVAL` if the flags and the number contradict each other, `ENODEV` if there is no such chip or node.
+fn location(context: &Context, flags: u32, id: u32) -> Result<Location> {
+    match (flags & (ALLOC_CHIP | ALLOC_NODE), id) {
+        (0, 0) => Ok(Location::Anywhere),
+        (ALLOC_CHIP, id) => context.platform().chip(id),
+        (ALLOC_NODE, id) => context.platform().node(id),
+        _ => Err(EINVAL),
+    }
+}
+
+impl IrqAlloc {
     #[inline(never)]
     fn run(context: &Context, user: UserPtr) -> Result {
         let mut argument = Argument::<Self>::read(user)?;
         let alloc = &argument.value;
-        let chip = match (alloc.flags & Self::CHIP != 0, alloc.chip) {
-            (true, id) => Some(context.chip(id)?),
-            (false, 0) => None,
-            (false, _) => return Err(EINVAL),
-        };
+        let location = location(context, alloc.flags, alloc.chip)?;
         if alloc.reserved != 0 {
             return Err(EINVAL);
         }
 
-        context.allocate(chip, &mut |offset| {
+        context.allocate(location, &mut |offset| {
             argument.value.offset = offset;
             argument.write()
         })
+    }
+}
+
+/// `struct uxive_irq_alloc_many`
+#[repr(C)]
+#[derive(FromBytes, IntoBytes)]
+struct IrqAllocMany {
+    size: u32,
+    flags: u32,
+    chip: u32,
+    count: u32,
+    start: u32,
+    reserved: u32,
+    eventfds: u64,
+}
+
+impl Extensible for IrqAllocMany {
+    const FIRST_SIZE: usize = 32;
+    const FLAGS: u32 = ALLOC_CHIP | ALLOC_NODE | ALLOC_AT;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl IrqAllocMany {
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let mut argument = Argument::<Self>::read(user)?;
+        let alloc = &argument.value;
+        let location = location(context, alloc.flags, alloc.chip)?;
+        let count = alloc.count as usize;
+        let start = match (alloc.flags & ALLOC_AT != 0, alloc.start) {
+            (true, start) => Some(start as usize),
+            (false, 0) => None,
+            (false, _) => return Err(EINVAL),
+        };
+        if count == 0 || alloc.reserved != 0 {
+            return Err(EINVAL);
+        }
+        // Before there is memory for as many.
+        if count > context.max_irqs() {
+            return Err(ENOSPC);
+        }
+        let eventfds = optional_eventfds(alloc.eventfds, count)?;
+
+        context.allocate_many(location, start, count, eventfds, &mut |start| {
+            argument.value.start = start as u32;
+            argument.write()
+        })
+    }
+}
+
+/// `struct uxive_irq_free_many`
+#[repr(C)]
+#[derive(FromBytes, IntoBytes)]
+struct IrqFreeMany {
+    size: u32,
+    flags: u32,
+    start: u32,
+    count: u32,
+}
+
+impl Extensible for IrqFreeMany {
+    const FIRST_SIZE: usize = 16;
+    const FLAGS: u32 = 0;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl IrqFreeMany {
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let Self { start, count, .. } = Argument::<Self>::read(user)?.value;
+
+        context.free_many(slots(start, count)?)
+    }
+}
+
+/// Returns the `count` slots from `start` on.
+///
+/// # Errors
+///
+/// `EINVAL` if those are none, or there can be no such slots.
+fn slots(start: u32, count: u32) -> Result<Range<usize>> {
+    let slots = start as usize..start as usize + count as usize;
+
+    match slots.is_empty() || slots.end > MAX_IRQS {
+        true => Err(EINVAL),
+        false => Ok(slots),
     }
 }
 
@@ -420,7 +570,7 @@ fn is_grown(cmd: u32, known: u32) -> bool {
 fn irq_alloc(context: &Context, user: UserPtr) -> Result {
     let mut writer = UserSlice::new(user, size_of::<u64>()).writer();
 
-    context.allocate(None, &mut |offset| writer.write(&offset))
+    context.allocate(Location::Anywhere, &mut |offset| writer.write(&offset))
 }
 
 #[inline(never)]
@@ -497,6 +647,8 @@ pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize>
         cmd if is_grown(cmd, INFO) => Info::run(context, user)?,
         cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, user)?,
         cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, user)?,
+        cmd if is_grown(cmd, IRQ_ALLOC_MANY) => IrqAllocMany::run(context, user)?,
+        cmd if is_grown(cmd, IRQ_FREE_MANY) => IrqFreeMany::run(context, user)?,
         cmd if is_grown(cmd, IMS_ALLOC) && context.has_afu() => ImsAlloc::run(context, user)?,
         ARM => context.arm()?,
         _ => return Err(ENOTTY),

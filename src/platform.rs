@@ -213,6 +213,17 @@ impl ChipId {
     }
 }
 
+/// Where sources are to come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Location {
+    /// The caller's chip, or any other if that has none left.
+    Anywhere,
+    /// This chip.
+    Chip(ChipId),
+    /// The chips of a NUMA node.
+    Node(i32),
+}
+
 /// A source that is allocated and in nobody's hands: off and quiet.
 ///
 /// # Invariants
@@ -226,6 +237,8 @@ struct SpareSource {
 /// A chip that has CPUs.
 struct Chip {
     id: ChipId,
+    /// The NUMA node of its CPUs.
+    node: i32,
     // Never more than the capacity that it is made with, `SPARES_PER_CHIP`.
     spares: KVec<SpareSource>,
 }
@@ -238,13 +251,15 @@ impl Chip {
         let possible = unsafe { Cpumask::from_raw(&raw const bindings::__cpu_possible_mask) };
         let cpus = (0..nr_cpu_ids()).filter_map(CpuId::from_u32);
 
-        for id in cpus
-            .filter(|&cpu| possible.test(cpu))
-            .filter_map(ChipId::of_cpu)
-        {
+        for cpu in cpus.filter(|&cpu| possible.test(cpu)) {
+            let Some(id) = ChipId::of_cpu(cpu) else {
+                continue;
+            };
             if chips.iter().all(|chip| chip.id != id) {
+                // SAFETY: The CPU is possible.
+                let node = unsafe { extra::uxive_cpu_to_node(cpu.as_u32() as ffi::c_int) };
                 let spares = KVec::with_capacity(SPARES_PER_CHIP, GFP_KERNEL)?;
-                chips.push(Self { id, spares }, GFP_KERNEL)?;
+                chips.push(Self { id, node, spares }, GFP_KERNEL)?;
             }
         }
         Ok(chips)
@@ -489,10 +504,25 @@ impl Platform {
     /// # Errors
     ///
     /// `ENODEV` if no CPU of the machine is on such a chip.
-    pub(crate) fn chip(&self, id: u32) -> Result<ChipId> {
+    pub(crate) fn chip(&self, id: u32) -> Result<Location> {
         let mut pool = self.sources.pool.lock();
 
-        Ok(pool.chip(ChipId(id)).ok_or(ENODEV)?.id)
+        Ok(Location::Chip(pool.chip(ChipId(id)).ok_or(ENODEV)?.id))
+    }
+
+    /// Returns the chips of the NUMA node of the number `id`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if no CPU of the machine is on such a node.
+    pub(crate) fn node(&self, id: u32) -> Result<Location> {
+        let node = i32::try_from(id).map_err(|_| ENODEV)?;
+        let pool = self.sources.pool.lock();
+
+        match pool.chips.iter().any(|chip| chip.node == node) {
+            true => Ok(Location::Node(node)),
+            false => Err(ENODEV),
+        }
     }
 
     /// Returns how many sources are in somebody's hands.
@@ -540,21 +570,43 @@ impl Platform {
         (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(online.weight() as usize)
     }
 
-    /// Takes a source of `chip`, or by default of the caller's chip or any other, from `pool`, which
-    /// is that of `self`.
+    /// Takes a source from `pool`, which is that of `self`.
     #[inline]
-    fn take(&self, pool: &mut Pool, chip: Option<ChipId>) -> Result<SpareSource, Refusal> {
-        let Some(own) = chip.or_else(ChipId::current) else {
-            return pool.allocate(extra::OPAL_XIVE_ANY_CHIP);
-        };
+    fn take(&self, pool: &mut Pool, location: Location) -> Result<SpareSource, Refusal> {
+        match location {
+            Location::Anywhere => {
+                let own = ChipId::current().map(|own| pool.take(own, || self.sources.queue()));
 
-        match pool.take(own, || self.sources.queue()) {
-            Err(_) if chip.is_none() => match pool.take_any_spare() {
-                Some(spare) => Ok(spare),
-                None => pool.allocate(extra::OPAL_XIVE_ANY_CHIP),
-            },
-            taken => taken,
+                match own {
+                    Some(Ok(spare)) => Ok(spare),
+                    _ => match pool.take_any_spare() {
+                        Some(spare) => Ok(spare),
+                        None => pool.allocate(extra::OPAL_XIVE_ANY_CHIP),
+                    },
+                }
+            }
+            Location::Chip(chip) => pool.take(chip, || self.sources.queue()),
+            Location::Node(node) => self.take_of_node(pool, node),
         }
+    }
+
+    /// As [`Self::take`], of the first chip of `node` that has any left.
+    #[cold]
+    fn take_of_node(&self, pool: &mut Pool, node: i32) -> Result<SpareSource, Refusal> {
+        let mut taken = Err(Refusal::Other(ENODEV));
+
+        for index in 0..pool.chips.len() {
+            match pool.chips.get(index) {
+                Some(chip) if chip.node == node => {
+                    taken = pool.take(chip.id, || self.sources.queue());
+                }
+                _ => continue,
+            }
+            if taken.is_ok() {
+                break;
+            }
+        }
+        taken
     }
 }
 
@@ -603,13 +655,13 @@ impl Holder {
 
     /// Takes a source as [`Platform::take`] does, if limits allow it.
     #[inline(always)]
-    fn take(&self, chip: Option<ChipId>) -> Result<SpareSource, Refusal> {
+    fn take(&self, location: Location) -> Result<SpareSource, Refusal> {
         let pool = &mut *self.platform.sources.pool.lock();
 
         let own = *self.in_use.access(pool);
 
         pool.tally.check(own)?;
-        let taken = self.platform.take(pool, chip);
+        let taken = self.platform.take(pool, location);
         if taken.is_ok() {
             *self.in_use.access_mut(pool) = pool.tally.add(own);
         }
@@ -827,17 +879,16 @@ unsafe impl Send for Source {}
 unsafe impl Sync for Source {}
 
 impl Source {
-    /// Allocates a source for `holder`, of `chip`, or by default of the caller's chip, or of any other if that has
-    /// none left.
+    /// Allocates a source at `location` for `holder`.
     ///
     /// # Errors
     ///
     /// - `EDQUOT` when the holder has as many as it may, `ENFILE` when all together have.
-    /// - `ENODEV` if there is no such chip, `ENOSPC` when it, or the machine, has none left.
+    /// - `ENOSPC` when there is none left at `location`.
     /// - Those of [`EsbWindow::new`].
     #[inline(always)]
-    pub(crate) fn new(holder: &Arc<Holder>, chip: Option<ChipId>) -> Result<Self, Refusal> {
-        let SpareSource { lisn, esb } = holder.take(chip)?;
+    pub(crate) fn new(holder: &Arc<Holder>, location: Location) -> Result<Self, Refusal> {
+        let SpareSource { lisn, esb } = holder.take(location)?;
 
         // INVARIANT: Those of `SpareSource`.
         Ok(Self {

@@ -143,8 +143,35 @@ impl Slot {
             message,
             queue,
             index: index as u32,
+            joined: false,
             settled: false,
         })
+    }
+
+    /// Notes that it came in one call with the slot of the index before.
+    pub(crate) fn join(&mut self) {
+        self.0.joined = true;
+    }
+
+    /// Returns whether it came in one call with the slot of the index before, if that is still there.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.0.joined
+    }
+
+    /// Has the AFU send the message of the slot, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Queue::attach_message`] and [`MessageSlot::open`].
+    pub(crate) fn open_message(&self) -> Result {
+        let Some(message) = &self.0.message else {
+            return Ok(());
+        };
+
+        self.0
+            .queue
+            .attach_message(self.0.index(), message.source())?;
+        message.open(0)
     }
 
     /// Makes slot `index` of a message only, which is attached to `queue` as that.
@@ -154,6 +181,7 @@ impl Slot {
             message: Some(message),
             queue,
             index: index as u32,
+            joined: false,
             settled: false,
         })
     }
@@ -213,6 +241,16 @@ impl Slot {
         self.0.withdraw();
     }
 
+    /// As [`Self::withdraw`], of many.
+    pub(crate) fn withdraw_many<'a>(slots: impl Iterator<Item = &'a mut Self>) {
+        MappedPages::withdraw_many(slots.filter_map(|Self(slot)| {
+            if let Some(message) = &mut slot.message {
+                message.source.withdraw();
+            }
+            slot.source.as_mut()
+        }));
+    }
+
     /// Takes the interrupt from the program: when this returns no mapping reaches its pages. Then
     /// brings it to rest, so that it can be dropped. May sleep.
     ///
@@ -242,6 +280,7 @@ pub(crate) struct RetiredSlot {
     message: Option<KBox<MessageSlot>>,
     queue: Arc<Queue>,
     index: u32,
+    joined: bool,
     settled: bool,
 }
 

@@ -17,6 +17,7 @@
 #include <linux/ratelimit.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/topology.h>
 
 #include "helpers.h"
 
@@ -167,6 +168,11 @@ struct dentry *uxive_create_fault_attr(const char *name)
  * is not exported; but each has a directory in /sys/class, and that is reached
  * from /sys/kernel, which is always there: so is its parent, the root.
  */
+int uxive_cpu_to_node(int cpu)
+{
+	return cpu_to_node(cpu);
+}
+
 bool uxive_class_exists(const char *name)
 {
 	struct kernfs_node *root, *classes, *class;

@@ -33,6 +33,7 @@ struct dentry *uxive_debugfs_create_file(const char *name,
 void uxive_debugfs_remove(struct dentry *dentry);
 bool uxive_should_fail(void);
 struct dentry *uxive_create_fault_attr(const char *name);
+int uxive_cpu_to_node(int cpu);
 bool uxive_class_exists(const char *name);
 char *uxive_class_devnode(const struct device *dev, umode_t *mode);
 

@@ -87,6 +87,13 @@ impl FileMapping {
         unsafe { bindings::unmap_mapping_range(self.as_raw(), 0, 0, 1) };
     }
 
+    /// As [`Self::zap`], of the ranges that are not empty.
+    fn zap_each<const N: usize>(&self, ranges: [Range<u64>; N]) {
+        for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+            self.zap(range);
+        }
+    }
+
     /// Removes the pages in `range`, which is not empty, from every mapping of the file, in every
     /// process.
     ///
@@ -173,6 +180,38 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
             if !range.is_empty() {
                 mapping.zap(core::mem::take(range));
             }
+        }
+    }
+
+    /// As [`Self::withdraw`], of many: at one go those that lie side by side in one mapping.
+    pub(crate) fn withdraw_many<'a>(all: impl Iterator<Item = &'a mut Self>)
+    where
+        P: 'a,
+    {
+        let mut run: Option<(Arc<FileMapping>, [Range<u64>; N])> = None;
+
+        // None of them can be used otherwise until this returns, as `'a` is not over before.
+        for pages in all {
+            let Some(mapping) = pages.mapping.take() else {
+                continue;
+            };
+            let ranges = core::mem::replace(&mut pages.ranges, [const { 0..0 }; N]);
+
+            if let Some((zapped, run)) = &mut run {
+                let mut both = run.iter().zip(&ranges);
+                if Arc::ptr_eq(zapped, &mapping) && both.all(|(run, next)| run.end == next.start) {
+                    for (run, next) in run.iter_mut().zip(&ranges) {
+                        run.end = next.end;
+                    }
+                    continue;
+                }
+            }
+            if let Some((mapping, ranges)) = run.replace((mapping, ranges)) {
+                mapping.zap_each(ranges);
+            }
+        }
+        if let Some((mapping, ranges)) = run {
+            mapping.zap_each(ranges);
         }
     }
 

@@ -207,6 +207,7 @@ static const struct {
 	{ "interrupts", bench_interrupts },
 	{ "ready", bench_ready },
 	{ "open_close", bench_open_close },
+	{ "batch", bench_batch },
 	{ "many", bench_many },
 	{ "drain", bench_drain },
 	{ "ims", bench_ims },

@@ -145,6 +145,7 @@ void bind_eventfd(int fd, __u64 offset, int eventfd);
 void bench_interrupts(void);
 void bench_ready(void);
 void bench_open_close(void);
+void bench_batch(void);
 void bench_many(void);
 void bench_drain(void);
 void bench_ims(void);

@@ -33,6 +33,7 @@ TOTAL = 1200
 # 64 vectors, of which one is Linux's.
 AFU = Afu(1, 63)
 TOP = 50
+STATIC = [*CROSS, "-static"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ PARTS = [
     part("scale", "futex", "ring_blocked_read"),
     part("drain", "uxive", "ring_user_drain arm arm_block_wake"),
     part("ims", "uxive", "ims_alloc_bind ims_free"),
+    part("batch", "uxive", "alloc_batch64 free_batch64"),
     part("many", "uxive", "alloc_at_16384 first_touch_at_16384 ring_read_at_16384 free_at_16384"),
 ]
 MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]
@@ -75,6 +77,8 @@ TARGETS = {
     "ring_blocked_poll": (1, "ocxl"),
     "ims_alloc_bind": (1 / 10, "vfio"),
     "ims_free": (1 / 10, "vfio"),
+    "alloc_batch64": (0.8, "alloc"),
+    "free_batch64": (0.8, "free"),
     "alloc_at_16384": (1.2, "alloc"),
     "free_at_16384": (1.2, "free"),
     "first_touch_at_16384": (1.2, "first_touch"),
@@ -90,7 +94,7 @@ class Tools(Made):
     def __init__(self, kernel):
         names = [path.name for path in HERE.glob("*.[ch]")]
         super().__init__(BUILD / "bench-tools", "building the measuring program", "bench-tools.log",
-                         files(HERE, [*names, "plugin"]) | files(REPO, HEADERS), kernel.source.key, *CROSS)
+                         files(HERE, [*names, "plugin"]) | files(REPO, HEADERS), kernel.source.key, *STATIC)
         self.kernel = kernel
         self.program = self.path / "bench"
         self.plugin = self.path / "profile.so"
@@ -99,7 +103,7 @@ class Tools(Made):
         return self.kernel.steps() + super().steps()
 
     def make(self, step):
-        step.run([*CROSS, "-isystem", self.kernel.path / "usr/include",
+        step.run([*STATIC, "-isystem", self.kernel.path / "usr/include",
                   *(f"-I{REPO / name}" for name in HEADERS), *sorted(HERE.glob("*.c")), "-o", self.program])
         step.run(["gcc", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-Wall", "-Wextra", "-Werror",
                   HERE / "plugin/profile.c", "-o", self.plugin])

@@ -21,7 +21,7 @@
  */
 
 /* Of the interface that this header describes, see struct uxive_info. */
-#define UXIVE_VERSION 3
+#define UXIVE_VERSION 4
 
 /**
  * struct uxive_window - offsets of a context file that can be mapped
@@ -125,15 +125,22 @@ struct uxive_user_drain {
 /* Has the next entry in a user-drained queue signal the eventfd, once. */
 #define UXIVE_IOC_ARM		_IO(UXIVE_MAGIC, 0x42)
 
-/* The interrupt is to come from @chip, and from no other. */
+/* Interrupts are to come from the chip @chip, and from no other. */
 #define UXIVE_ALLOC_CHIP	0x1
+
+/* They are to come from the chips of the NUMA node @chip, and from no others. */
+#define UXIVE_ALLOC_NODE	0x2
+
+/* They are to have the slots from @start on. */
+#define UXIVE_ALLOC_AT		0x4
 
 /**
  * struct uxive_irq_alloc - argument of UXIVE_IOC_IRQ_ALLOC
  * @size: In: size of the structure.
- * @flags: In: UXIVE_ALLOC_CHIP or 0.
+ * @flags: In: UXIVE_ALLOC_CHIP, UXIVE_ALLOC_NODE, or 0.
  * @chip: In: with UXIVE_ALLOC_CHIP the chip, as physical_package_id numbers it
- *	in the topology of its CPUs in sysfs; without it 0.
+ *	in the topology of its CPUs in sysfs; with UXIVE_ALLOC_NODE the node;
+ *	with neither 0.
  * @reserved: In: must be 0.
  * @offset: Out: offset of the trigger page.
  */
@@ -147,6 +154,55 @@ struct uxive_irq_alloc {
 
 /* Allocates an interrupt, as OCXL_IOCTL_IRQ_ALLOC does. */
 #define UXIVE_IOC_IRQ_ALLOC	_IOWR(UXIVE_MAGIC, 0x43, struct uxive_irq_alloc)
+
+/*
+ * A slot is the number of an interrupt in its context: that of its page in the
+ * window of trigger pages. Calls for many interrupts name them by slots on end.
+ */
+
+/**
+ * struct uxive_irq_alloc_many - argument of UXIVE_IOC_IRQ_ALLOC_MANY
+ * @size: In: size of the structure.
+ * @flags: In: UXIVE_ALLOC_AT, and UXIVE_ALLOC_CHIP or UXIVE_ALLOC_NODE, or 0.
+ * @chip: In: as in struct uxive_irq_alloc.
+ * @count: In: how many interrupts, at least 1.
+ * @start: In: with UXIVE_ALLOC_AT the first slot, without it 0. Out: the first
+ *	slot; without UXIVE_ALLOC_AT the lowest from which @count are free.
+ * @reserved: In: must be 0.
+ * @eventfds: In: address of @count times __s32, the eventfd that the interrupt is
+ *	to signal or -1; or 0, for no eventfds.
+ */
+struct uxive_irq_alloc_many {
+	__u32 size;
+	__u32 flags;
+	__u32 chip;
+	__u32 count;
+	__u32 start;
+	__u32 reserved;
+	__u64 eventfds;
+};
+
+/* Allocates interrupts, all or none. */
+#define UXIVE_IOC_IRQ_ALLOC_MANY \
+	_IOWR(UXIVE_MAGIC, 0x45, struct uxive_irq_alloc_many)
+
+/**
+ * struct uxive_irq_free_many - argument of UXIVE_IOC_IRQ_FREE_MANY
+ * @size: In: size of the structure.
+ * @flags: In: none defined, must be 0.
+ * @start: In: first slot.
+ * @count: In: how many, at least 1.
+ */
+struct uxive_irq_free_many {
+	__u32 size;
+	__u32 flags;
+	__u32 start;
+	__u32 count;
+};
+
+/* Frees interrupts, as OCXL_IOCTL_IRQ_FREE does, all or none. */
+#define UXIVE_IOC_IRQ_FREE_MANY \
+	_IOWR(UXIVE_MAGIC, 0x46, struct uxive_irq_free_many)
 
 /* Only work of the AFU's queue @queue raises the interrupt. */
 #define UXIVE_IMS_QUEUE		0x1
