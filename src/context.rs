@@ -562,6 +562,13 @@ impl Context {
         Ok(())
     }
 
+    /// Frees all interrupts, as [`Self::free`] does.
+    pub(crate) fn free_all(&self) {
+        if self.estate.retire_all().is_err() {
+            self.shared.registry.retry_later();
+        }
+    }
+
     /// Has the interrupt at `offset` signal `eventfd` from now on, or nothing.
     ///
     /// # Errors
@@ -574,6 +581,90 @@ impl Context {
         // The queue knows which slots there are. The old eventfd may be freed, outside its lock.
         drop(queue.bind(index, eventfd)?);
         Ok(())
+    }
+
+    /// Has the interrupts of the slots in `range` signal `eventfds`, one each or none. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one of them does not exist, or the program drains the queue by itself.
+    pub(crate) fn bind_many(
+        &self,
+        range: Range<usize>,
+        eventfds: &mut [Option<EventFd>],
+    ) -> Result {
+        let queue = self.kernel_drained()?;
+        let slots = self.estate.lock();
+
+        slots.require(range.clone())?;
+        // Nothing fails from here on: as long as the lock is held, all of them stay. The old ones take
+        // the places of the new, and may be freed when the caller drops them.
+        for (index, eventfd) in range.zip(eventfds) {
+            *eventfd = queue.bind(index, eventfd.take())?;
+        }
+        Ok(())
+    }
+
+    /// Holds back events of those slots in `range` that are `chosen` by their place in it, if `masked`,
+    /// or else lets them through again: one, if any came meanwhile. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bind_many`].
+    pub(crate) fn mask_many(
+        &self,
+        range: Range<usize>,
+        chosen: &dyn Fn(usize) -> bool,
+        masked: bool,
+    ) -> Result {
+        let queue = self.kernel_drained()?;
+        let slots = self.estate.lock();
+
+        slots.require(range.clone())?;
+        // Nor does this fail.
+        for (_, index) in range.enumerate().filter(|&(place, _)| chosen(place)) {
+            match masked {
+                true => queue.mask(index)?,
+                false => queue.unmask(index)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises the interrupts of those slots in `range` that are `chosen` by their place in it. All or
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one in `range` does not exist.
+    pub(crate) fn trigger_many(
+        &self,
+        range: Range<usize>,
+        chosen: &dyn Fn(usize) -> bool,
+    ) -> Result {
+        let slots = self.estate.lock();
+
+        slots.require(range.clone())?;
+        for (_, index) in range.enumerate().filter(|&(place, _)| chosen(place)) {
+            if let Some(slot) = slots.get(index) {
+                slot.trigger();
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the queue.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is none yet, or the program drains it.
+    fn kernel_drained(&self) -> Result<&Arc<Queue>> {
+        let queue = self.estate.queue().ok_or(EINVAL)?;
+
+        match queue.is_user_drained() {
+            true => Err(EINVAL),
+            false => Ok(queue),
+        }
     }
 
     /// Has the program drain the queue by itself; `eventfd` is signalled, if there is one, when the
@@ -744,6 +835,9 @@ impl Context {
             }
             if let Some(lisn) = slot.message_lisn() {
                 seq_print!(m, " message:{lisn:x}");
+            }
+            if slot.is_masked() {
+                seq_print!(m, " masked");
             }
             seq_print!(m, "\n");
         }

@@ -154,9 +154,10 @@ impl Records for Slots {
             view,
             quarantined,
         } = record;
-        let state = match quarantined {
-            None => "live",
-            Some(_) => "quarantined",
+        let state = match (quarantined, &view.route) {
+            (Some(_), _) => "quarantined",
+            (None, Some(route)) if route.masked => "masked",
+            (None, _) => "live",
         };
 
         seq_print!(

@@ -552,14 +552,19 @@ impl Estate {
         }
     }
 
-    /// Retires all slots. No new one comes, since the context is closed.
-    fn retire_all(&self) {
+    /// Retires all slots that the program has.
+    ///
+    /// # Errors
+    ///
+    /// [`NotQuiet`] if one is quarantined.
+    pub(crate) fn retire_all(&self) -> Result<(), NotQuiet> {
         let count = self.slots.lock().entries.len();
+        let mut result = Ok(());
 
         for slot in (0..count).filter_map(|index| self.take(index)) {
-            // One that is quarantined is not settled, which is looked at next.
-            let _ = self.retire(slot);
+            result = self.retire(slot).and(result);
         }
+        result
     }
 
     /// Withdraws the pages of all slots, which are kept.
@@ -598,7 +603,8 @@ impl Estate {
             self.withdraw_all();
             return Err(reason);
         }
-        self.retire_all();
+        // No new one comes, since the context is closed. One may have been quarantined before.
+        let _ = self.retire_all();
         if !self.is_settled() {
             return Err(NotQuiet::Source);
         }
@@ -645,6 +651,18 @@ impl LiveSlots<'_> {
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&Slot> {
         self.0.live(index)
+    }
+
+    /// Makes sure that the program has all slots in `range`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it does not.
+    pub(crate) fn require(&self, mut range: Range<usize>) -> Result {
+        match range.all(|index| self.get(index).is_some()) {
+            true => Ok(()),
+            false => Err(EINVAL),
+        }
     }
 
     /// Returns the slots that came in one call with slot `index`, as far as they are still there.

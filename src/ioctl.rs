@@ -75,22 +75,18 @@ impl IrqFd {
 }
 
 /// Returns the eventfds that are the `count` descriptors at `address`, of which one is -1 where there is
-/// none; nothing if the address is 0.
+/// none.
 ///
 /// # Errors
 ///
 /// `EFAULT` if they do not lie in accessible memory, `ENOMEM`, those of [`EventFd::from_fd`].
 fn optional_eventfds(address: u64, count: usize) -> Result<KVVec<Option<EventFd>>> {
-    let mut eventfds = KVVec::new();
-    if address == 0 {
-        return Ok(eventfds);
-    }
     let user = UserPtr::from_addr(usize::try_from(address).map_err(|_| EFAULT)?);
     let length = count.checked_mul(size_of::<i32>()).ok_or(EFAULT)?;
     let mut reader = UserSlice::new(user, length).reader();
+    let mut eventfds = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
     let mut some = [0_i32; 64];
 
-    eventfds.reserve(count, GFP_KERNEL_ACCOUNT)?;
     while !reader.is_empty() {
         let length = reader.len().min(size_of_val(&some));
         let bytes = some.as_mut_bytes().get_mut(..length).ok_or(EFAULT)?;
@@ -158,6 +154,9 @@ const IRQ_ALLOC_MANY: u32 = _IOWR::<IrqAllocMany>(MAGIC, 0x45);
 
 /// `UXIVE_IOC_IRQ_FREE_MANY`: frees interrupts of consecutive slots.
 const IRQ_FREE_MANY: u32 = _IOWR::<IrqFreeMany>(MAGIC, 0x46);
+
+/// `UXIVE_IOC_SET_IRQS`: raises, masks, unmasks or binds interrupts of consecutive slots.
+const SET_IRQS: u32 = _IOWR::<SetIrqs>(MAGIC, 0x47);
 
 /// `UXIVE_IOC_IMS_ALLOC`: allocates an interrupt that the AFU sends as a message.
 const IMS_ALLOC: u32 = _IOWR::<ImsAlloc>(MAGIC, 0x44);
@@ -462,7 +461,10 @@ impl IrqAllocMany {
         if count > context.max_irqs() {
             return Err(ENOSPC);
         }
-        let eventfds = optional_eventfds(alloc.eventfds, count)?;
+        let eventfds = match alloc.eventfds {
+            0 => KVVec::new(),
+            address => optional_eventfds(address, count)?,
+        };
 
         context.allocate_many(location, start, count, eventfds, &mut |start| {
             argument.value.start = start as u32;
@@ -510,6 +512,98 @@ fn slots(start: u32, count: u32) -> Result<Range<usize>> {
     match slots.is_empty() || slots.end > MAX_IRQS {
         true => Err(EINVAL),
         false => Ok(slots),
+    }
+}
+
+/// `struct uxive_set_irqs`
+#[repr(C)]
+#[derive(FromBytes, IntoBytes)]
+struct SetIrqs {
+    size: u32,
+    flags: u32,
+    start: u32,
+    count: u32,
+    data: u64,
+}
+
+impl Extensible for SetIrqs {
+    const FIRST_SIZE: usize = 24;
+    const FLAGS: u32 = Self::DATA | Self::ACTIONS;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+// The flags have the numbers of `VFIO_IRQ_SET_*`.
+impl SetIrqs {
+    /// `UXIVE_SET_DATA_NONE`
+    const NONE: u32 = 1 << 0;
+
+    /// `UXIVE_SET_DATA_BOOL`
+    const BOOL: u32 = 1 << 1;
+
+    /// `UXIVE_SET_DATA_EVENTFD`
+    const EVENTFD: u32 = 1 << 2;
+
+    /// `UXIVE_SET_MASK`
+    const MASK: u32 = 1 << 3;
+
+    /// `UXIVE_SET_UNMASK`
+    const UNMASK: u32 = 1 << 4;
+
+    /// `UXIVE_SET_TRIGGER`
+    const TRIGGER: u32 = 1 << 5;
+
+    const DATA: u32 = Self::NONE | Self::BOOL | Self::EVENTFD;
+    const ACTIONS: u32 = Self::MASK | Self::UNMASK | Self::TRIGGER;
+
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let set = Argument::<Self>::read(user)?.value;
+        let (kind, action) = (set.flags & Self::DATA, set.flags & Self::ACTIONS);
+
+        if (kind, action, set.start, set.count, set.data) == (Self::NONE, Self::TRIGGER, 0, 0, 0) {
+            context.free_all();
+            return Ok(());
+        }
+        let range = slots(set.start, set.count)?;
+        if (kind, action) == (Self::EVENTFD, Self::TRIGGER) {
+            let mut eventfds = optional_eventfds(set.data, range.len())?;
+            return context.bind_many(range, &mut eventfds);
+        }
+
+        let bools = set.bools(range.len())?;
+        let chosen = |place: usize| bools.get(place).is_none_or(|&chosen| chosen != 0);
+        match action {
+            Self::TRIGGER => context.trigger_many(range, &chosen),
+            Self::MASK => context.mask_many(range, &chosen, true),
+            Self::UNMASK => context.mask_many(range, &chosen, false),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Returns which of `count` interrupts are meant: all if it says of none.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the data are of another kind, `EFAULT` if they do not lie in accessible memory,
+    /// `ENOMEM`.
+    fn bools(&self, count: usize) -> Result<KVVec<u8>> {
+        let mut bools = KVVec::new();
+
+        match (self.flags & Self::DATA, self.data) {
+            (Self::NONE, 0) => (),
+            (Self::BOOL, address) => {
+                bools.resize(count, 0, GFP_KERNEL_ACCOUNT)?;
+                let user = UserPtr::from_addr(usize::try_from(address).map_err(|_| EFAULT)?);
+                UserSlice::new(user, count)
+                    .reader()
+                    .read_slice(&mut bools)?;
+            }
+            _ => return Err(EINVAL),
+        }
+        Ok(bools)
     }
 }
 
@@ -649,6 +743,7 @@ pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize>
         cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, user)?,
         cmd if is_grown(cmd, IRQ_ALLOC_MANY) => IrqAllocMany::run(context, user)?,
         cmd if is_grown(cmd, IRQ_FREE_MANY) => IrqFreeMany::run(context, user)?,
+        cmd if is_grown(cmd, SET_IRQS) => SetIrqs::run(context, user)?,
         cmd if is_grown(cmd, IMS_ALLOC) && context.has_afu() => ImsAlloc::run(context, user)?,
         ARM => context.arm()?,
         _ => return Err(ENOTTY),

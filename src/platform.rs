@@ -845,11 +845,27 @@ impl Esb {
             // SAFETY: Mapped by the type invariants, and the hardware has this store.
             unsafe { extra::uxive_out_be64(self.management(extra::XIVE_ESB_STORE_EOI), 0) };
         } else if self.load(extra::XIVE_ESB_SET_PQ_00) & u64::from(extra::XIVE_ESB_VAL_Q) != 0 {
-            let before = usize::from(self.trigger_before) * ESB_PAGE;
-            let trigger = self.management.as_ptr().wrapping_sub(before);
-            // SAFETY: The trigger page is mapped there, by the type invariants.
-            unsafe { extra::uxive_out_be64(trigger.cast(), 0) };
+            self.trigger();
         }
+    }
+
+    /// Raises the interrupt.
+    #[inline]
+    fn trigger(&self) {
+        let before = usize::from(self.trigger_before) * ESB_PAGE;
+        let trigger = self.management.as_ptr().wrapping_sub(before);
+
+        // SAFETY: The trigger page is mapped there, by the type invariants.
+        unsafe { extra::uxive_out_be64(trigger.cast(), 0) };
+    }
+
+    /// Sets P, as if an event had been sent: those that come until the interrupt is ended wait in Q.
+    /// Returns whether that is all that waits, and no event was sent before.
+    fn park(&self) -> bool {
+        let sent = |pq: u64| pq & u64::from(extra::XIVE_ESB_VAL_P) != 0;
+
+        // What Q has is not to be lost, which the load sets to 0.
+        !sent(self.pq()) && !sent(self.load(extra::XIVE_ESB_SET_PQ_10))
     }
 }
 
@@ -953,6 +969,11 @@ impl Source {
     /// Returns P and Q of the ESB, as bits 1 and 0, and leaves them alone.
     pub(crate) fn pq(&self) -> u64 {
         self.esb.pq()
+    }
+
+    /// Raises the interrupt, as a store to the trigger page does.
+    pub(crate) fn trigger(&self) {
+        self.esb.trigger();
     }
 
     /// Switches the source on: stores to the trigger page raise it from now on.
@@ -1088,6 +1109,12 @@ impl<T> Route<T> {
         if let Some(esb) = &self.esb {
             esb.eoi();
         }
+    }
+
+    /// Has events of the source wait until [`Self::end_interrupt`], of which one is sent then. Returns
+    /// `false` if one was sent before, which will come.
+    pub(crate) fn park(&self) -> bool {
+        self.esb.as_ref().is_some_and(Esb::park)
     }
 }
 

@@ -228,6 +228,23 @@ impl Rate {
     }
 }
 
+/// How the next event of a source is kept while its slot is masked.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    /// None was on its way when the slot was masked, so that it waits in the source.
+    parked: bool,
+    /// One that was on its way has come, and its interrupt has not been ended.
+    came: bool,
+}
+
+/// Whether the events of a slot are held back.
+#[derive(Clone, Copy, Default)]
+struct Mask {
+    on: bool,
+    generic: Kept,
+    message: Kept,
+}
+
 /// What becomes of the events of a slot.
 enum Target {
     /// The eventfd is signalled, if there is one.
@@ -235,6 +252,7 @@ enum Target {
         eventfd: Option<EventFd>,
         /// How many events there were.
         rings: u64,
+        mask: Mask,
     },
     /// Nothing: the sources are switched off, and should have none.
     Off {
@@ -250,6 +268,7 @@ impl Target {
         Self::Live {
             eventfd: None,
             rings: 0,
+            mask: Mask::default(),
         }
     }
 
@@ -340,28 +359,43 @@ fn deliver(
         return;
     };
 
-    // That of a source that is off is not ended, for that would switch it on.
-    if let Target::Live { .. } = route.with {
-        match origin {
+    match &mut route.with {
+        Target::Live { mask, .. } if mask.on => {
+            trace::ring(context, index, Delivery::Masked);
+            match origin {
+                Origin::Generic => mask.generic.came = true,
+                Origin::Message => mask.message.came = true,
+            }
+            return;
+        }
+        Target::Live { .. } => match origin {
             Origin::Generic => route.end_interrupt(),
             Origin::Message => moderation.end_interrupt(messages, index),
-        }
+        },
+        // That of a source that is off is not ended, for that would switch it on.
+        Target::Off { .. } => (),
     }
     match &mut route.with {
-        Target::Live { eventfd, rings } => {
+        Target::Live { eventfd, rings, .. } => {
             *rings = rings.wrapping_add(1);
-            match eventfd {
-                Some(eventfd) => {
-                    trace::ring(context, index, Delivery::EventFd);
-                    eventfd.signal();
-                }
-                None => trace::ring(context, index, Delivery::Unbound),
-            }
+            signal(context, index, eventfd.as_ref());
         }
         Target::Off { strays, .. } => {
             trace::ring(context, index, Delivery::Off);
             *strays = strays.wrapping_add(1);
         }
+    }
+}
+
+/// Signals the eventfd of a slot, if there is one.
+#[inline(always)]
+fn signal(context: u64, index: usize, eventfd: Option<&EventFd>) {
+    match eventfd {
+        Some(eventfd) => {
+            trace::ring(context, index, Delivery::EventFd);
+            eventfd.signal();
+        }
+        None => trace::ring(context, index, Delivery::Unbound),
     }
 }
 
@@ -516,6 +550,8 @@ pub(crate) struct KernelDrainView {
 pub(crate) struct RouteView {
     /// An eventfd is signalled.
     pub(crate) bound: bool,
+    /// Events are held back.
+    pub(crate) masked: bool,
     /// How many events were handled.
     pub(crate) rings: u64,
 }
@@ -774,8 +810,13 @@ impl Queue {
         let state = &*self.escalation.handler().state.lock();
 
         match &state.routes.get(index)?.with {
-            Target::Live { eventfd, rings, .. } => Some(RouteView {
+            Target::Live {
+                eventfd,
+                rings,
+                mask,
+            } => Some(RouteView {
                 bound: eventfd.is_some(),
+                masked: mask.on,
                 rings: *rings,
             }),
             Target::Off { .. } => None,
@@ -878,6 +919,84 @@ impl Queue {
             }
             Target::Off { .. } => Err(EINVAL),
         }
+    }
+
+    /// Holds events of slot `index` back from now on. Nothing changes if they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bind`].
+    pub(crate) fn mask(&self, index: usize) -> Result {
+        let state = &mut *self.escalation.handler().state.lock();
+        let route = state.routes.get_mut(index).ok_or(EINVAL)?;
+        let message = state.messages.get(index);
+
+        match &route.with {
+            Target::Live { mask, .. } if mask.on => return Ok(()),
+            Target::Live { .. } => (),
+            Target::Off { .. } => return Err(EINVAL),
+        }
+        // An event that was sent already, or waits to be sent until its rate allows it, has P set. It
+        // comes, or its interrupt is ended then, as ever: it is held back when it comes. Otherwise P
+        // set without an event is what holds them back: PQ=01 would drop them.
+        let parked = |parked| Kept {
+            parked,
+            came: false,
+        };
+        let generic = parked(route.park());
+        let message = parked(message.is_some_and(|message| message.park()));
+
+        if let Target::Live { mask, .. } = &mut route.with {
+            *mask = Mask {
+                on: true,
+                generic,
+                message,
+            };
+        }
+        Ok(())
+    }
+
+    /// Lets events of slot `index` through again: for any number that came meanwhile from a source, one.
+    /// Nothing changes if they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bind`].
+    pub(crate) fn unmask(&self, index: usize) -> Result {
+        let drain = self.escalation.handler();
+        let state = &mut *drain.state.lock();
+        let route = state.routes.get_mut(index).ok_or(EINVAL)?;
+        let Target::Live {
+            eventfd,
+            rings,
+            mask,
+        } = &mut route.with
+        else {
+            return Err(EINVAL);
+        };
+        let Mask {
+            generic, message, ..
+        } = core::mem::take(mask);
+
+        for kept in [generic, message] {
+            if kept.came {
+                *rings = rings.wrapping_add(1);
+                signal(drain.context, index, eventfd.as_ref());
+            }
+        }
+        // One that has not come yet will, and its interrupt be ended then: not twice, for there would
+        // be two entries of a source in the queue.
+        if generic.parked || generic.came {
+            route.end_interrupt();
+        }
+        if message.came {
+            state.moderation.end_interrupt(&mut state.messages, index);
+        } else if message.parked {
+            if let Some(message) = state.messages.get(index) {
+                message.end_interrupt();
+            }
+        }
+        Ok(())
     }
 
     /// Brings the escalation to rest: waits, `tries` times a millisecond, until one that is on its

@@ -186,6 +186,15 @@ impl Slot {
         })
     }
 
+    /// Raises the interrupt: that of the source that is rung by a store, or else of the message.
+    pub(crate) fn trigger(&self) {
+        match (&self.0.source, &self.0.message) {
+            (Some(source), _) => source.trigger(),
+            (None, Some(message)) => message.source.trigger(),
+            (None, None) => (),
+        }
+    }
+
     /// Places the trigger page in a mapping of the window of trigger pages.
     pub(crate) fn insert_trigger(&self, fault: &Fault<'_>) -> FaultResult {
         match (&self.0.source, Window::TRIGGER.offset(self.0.index())) {
@@ -229,6 +238,13 @@ impl Slot {
     /// Returns the LISN of the message, if the slot has one.
     pub(crate) fn message_lisn(&self) -> Option<u32> {
         Some(self.0.message.as_ref()?.source().lisn())
+    }
+
+    /// Returns whether its events are held back.
+    pub(crate) fn is_masked(&self) -> bool {
+        let route = self.0.queue.route_view(self.0.index());
+
+        route.is_some_and(|route| route.masked)
     }
 
     /// Tells how the slot stands.

@@ -25,7 +25,8 @@ TRACE_DEFINE_ENUM(VM_FAULT_NOPAGE);
 			 { 0, "eventfd" },				\
 			 { 1, "unbound" },				\
 			 { 2, "off" },					\
-			 { 3, "freed" })
+			 { 3, "freed" },				\
+			 { 4, "masked" })
 
 /* As `NotQuiet` in platform.rs. */
 #define uxive_show_reason(reason)					\

@@ -72,6 +72,8 @@ pub(crate) enum Delivery {
     Off = 2,
     /// Nothing: its slot was freed.
     Freed = 3,
+    /// Nothing yet: its slot is masked.
+    Masked = 4,
 }
 
 /// Returns the number of a slot, or of none.

@@ -204,6 +204,52 @@ struct uxive_irq_free_many {
 #define UXIVE_IOC_IRQ_FREE_MANY \
 	_IOWR(UXIVE_MAGIC, 0x46, struct uxive_irq_free_many)
 
+/* What @data of struct uxive_set_irqs is; these are values of VFIO_IRQ_SET_*. */
+
+/* Nothing: all interrupts are meant. */
+#define UXIVE_SET_DATA_NONE	0x01
+
+/* A __u8 for each interrupt, which is meant unless that is 0. */
+#define UXIVE_SET_DATA_BOOL	0x02
+
+/* A __s32 for each interrupt, its eventfd or -1. */
+#define UXIVE_SET_DATA_EVENTFD	0x04
+
+/* What is to be done with the interrupts. */
+
+/* Their events are held back. */
+#define UXIVE_SET_MASK		0x08
+
+/* They are not any more: of those that came meanwhile one is delivered. */
+#define UXIVE_SET_UNMASK	0x10
+
+/*
+ * They are raised; with UXIVE_SET_DATA_EVENTFD they are bound, or with -1
+ * unbound. With UXIVE_SET_DATA_NONE and neither @start nor @count all interrupts
+ * of the context are freed.
+ */
+#define UXIVE_SET_TRIGGER	0x20
+
+/**
+ * struct uxive_set_irqs - argument of UXIVE_IOC_SET_IRQS
+ * @size: In: size of the structure.
+ * @flags: In: one of UXIVE_SET_DATA_*, and UXIVE_SET_MASK, UXIVE_SET_UNMASK or
+ *	UXIVE_SET_TRIGGER.
+ * @start: In: first slot.
+ * @count: In: how many.
+ * @data: In: address of what @flags say; 0 with UXIVE_SET_DATA_NONE.
+ */
+struct uxive_set_irqs {
+	__u32 size;
+	__u32 flags;
+	__u32 start;
+	__u32 count;
+	__u64 data;
+};
+
+/* Raises, masks, unmasks or binds interrupts, all or none. */
+#define UXIVE_IOC_SET_IRQS	_IOWR(UXIVE_MAGIC, 0x47, struct uxive_set_irqs)
+
 /* Only work of the AFU's queue @queue raises the interrupt. */
 #define UXIVE_IMS_QUEUE		0x1
 
