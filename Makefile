@@ -22,7 +22,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--ctypes-prefix ffi --no-layout-tests --no-debug '.*' \
 		--no-doc-comments --blocklist-type $(uxive-foreign) \
 		--opaque-type $(uxive-foreign) \
-		--allowlist-function anon_inode_create_getfile \
+		--allowlist-function 'anon_inode_(create_)?getfile' \
 		--allowlist-function '(un)?register_reboot_notifier' \
 		--allowlist-function '(xive_(native_.*|cleanup_irq_data)|is_xive_irq)' \
 		--allowlist-function '(rust_do_trace_)?uxive_.*' \

@@ -243,7 +243,7 @@ struct Node<T: FileOperations> {
 }
 
 impl<T: FileOperations> Node<T> {
-    const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Self::open);
+    const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Some(Self::open));
 
     /// Makes a node that is not registered yet.
     ///

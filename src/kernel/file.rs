@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! File operations of a character device whose opens have a mapping of their own.
+//! File operations of files that have a mapping of their own: opens of a character device, and files
+//! that have no name.
 //!
 //! Goes beyond `kernel::miscdevice`, which has neither `poll` nor page faults, does not tell a reader
 //! that must not wait, and leaves all opens of a node on one address space. The files are streams:
 //! they have no position. How an open finds its device is the business of whoever
-//! registers the node, see [`super::misc`] and
-//! [`super::class`].
+//! registers the node, see [`super::misc`] and [`super::class`]. Files without a name are made in
+//! [`super::anon`].
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -50,17 +51,19 @@ use kernel::{
     types::ForeignOwnable, //
 };
 
-/// What an open file of a device can do.
+/// What an open file can do.
 #[vtable]
 pub(crate) trait FileOperations: Sized + 'static {
-    /// The device behind the node.
+    /// The device behind the node, if there is one.
     type Device: Send + Sync;
 
     /// What belongs to one open file.
     type Data: ForeignOwnable + Send + Sync;
 
-    /// Called by `open`. `mapping` is the address space that `mmap` of this file will use.
-    fn open(device: &Self::Device, mapping: Arc<FileMapping>) -> Result<Self::Data>;
+    /// Called by `open` of the node. `mapping` is the address space that `mmap` of this file will use.
+    fn open(_device: &Self::Device, _mapping: Arc<FileMapping>) -> Result<Self::Data> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Called by `ioctl`.
     fn ioctl(
@@ -243,11 +246,36 @@ pub(super) unsafe fn set_up_mapping(
 /// # Invariants
 ///
 /// `data` came from `T::Data::into_foreign`.
-struct OpenFile<T: FileOperations> {
+pub(super) struct OpenFile<T: FileOperations> {
     data: NonNull<ffi::c_void>,
     // The address space stays for as long as the file points to it, whatever `data` does.
-    _mapping: Arc<FileMapping>,
+    mapping: Arc<FileMapping>,
     _t: PhantomData<T>,
+}
+
+impl<T: FileOperations> OpenFile<T> {
+    /// Makes that of a file whose data `open` makes, for the address space that it is given.
+    pub(super) fn new(
+        open: impl FnOnce(Arc<FileMapping>) -> Result<T::Data>,
+    ) -> Result<KBox<Self>> {
+        let mapping = FileMapping::new::<T::OwnerModule>()?;
+        let open_file = KBox::<Self>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+        let data = open(mapping.clone())?.into_foreign();
+
+        // INVARIANT: `data` comes from `into_foreign`, which returns no null pointer.
+        Ok(open_file.write(Self {
+            data: NonNull::new(data).ok_or(EINVAL)?,
+            mapping,
+            _t: PhantomData,
+        }))
+    }
+}
+
+impl<T: FileOperations> Drop for OpenFile<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants. Nothing is borrowed from it: that takes the object.
+        drop(unsafe { T::Data::from_foreign(self.data.as_ptr()) });
+    }
 }
 
 /// The C side of [`FileOperations`].
@@ -261,20 +289,23 @@ impl<T: FileOperations> FileTable<T> {
     /// To be called from the `open` callback of a table made by [`Self::build`], with the file
     /// being opened.
     pub(super) unsafe fn open(device: &T::Device, file: *mut bindings::file) -> Result {
-        let mapping = FileMapping::new::<T::OwnerModule>()?;
-        let open_file = KBox::<OpenFile<T>>::new_uninit(GFP_KERNEL_ACCOUNT)?;
-        let data = T::open(device, mapping.clone())?.into_foreign();
-        let address_space = mapping.as_raw();
+        let open_file = OpenFile::new(|mapping| T::open(device, mapping))?;
 
-        // INVARIANT: `data` comes from `into_foreign`, which returns no null pointer.
-        let open_file = open_file.write(OpenFile {
-            data: NonNull::new(data).ok_or(EINVAL)?,
-            _mapping: mapping,
-            _t: PhantomData,
-        });
+        // SAFETY: The file is being opened.
+        unsafe { Self::finish(file, open_file) };
+        Ok(())
+    }
 
-        // SAFETY: The file is being opened, so nobody else uses it. `mapping` outlives the use of
-        // its address space: it goes in `release`, the last thing that is done with the file.
+    /// Gives a new file what belongs to it.
+    ///
+    /// # Safety
+    ///
+    /// The operations of `file` must be a table made by [`Self::build`], and nobody else use it yet.
+    pub(super) unsafe fn finish(file: *mut bindings::file, open_file: KBox<OpenFile<T>>) {
+        let address_space = open_file.mapping.as_raw();
+
+        // SAFETY: Nobody else uses the file. The mapping outlives the use of its address space: it
+        // goes in `release`, the last thing that is done with the file.
         unsafe {
             (*file).f_mapping = address_space;
             (*file).private_data = open_file.into_foreign();
@@ -286,16 +317,15 @@ impl<T: FileOperations> FileTable<T> {
         //
         // SAFETY: As above. The other is a constant.
         unsafe { (*file).f_mode |= extra::uxive_fmode_nowait };
-        Ok(())
     }
 
     /// Returns what belongs to `file`.
     ///
     /// # Safety
     ///
-    /// `file` must have been opened by [`Self::open`] and not be released during `'a`.
+    /// `file` must have been given to [`Self::finish`] and not be released during `'a`.
     unsafe fn data<'a>(file: *mut bindings::file) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
-        // SAFETY: `open` stored the box there, and only `release` takes it back.
+        // SAFETY: `finish` stored the box there, and only `release` takes it back.
         let open_file = unsafe { KBox::<OpenFile<T>>::borrow((*file).private_data) };
 
         // SAFETY: `data` comes from `into_foreign`, and only `release` takes it back.
@@ -304,27 +334,25 @@ impl<T: FileOperations> FileTable<T> {
 
     /// # Safety
     ///
-    /// To be called as the last callback of a file that was opened by [`Self::open`].
+    /// To be called as the last callback of a file that was given to [`Self::finish`].
     unsafe extern "C" fn release(
         _inode: *mut bindings::inode,
         file: *mut bindings::file,
     ) -> ffi::c_int {
-        // SAFETY: `open` stored the box there. This is the last callback of the file.
+        // SAFETY: `finish` stored the box there. This is the last callback of the file.
         let open_file = unsafe { KBox::<OpenFile<T>>::from_foreign((*file).private_data) };
-
-        // SAFETY: As above. Nothing is borrowed from it any more.
-        drop(unsafe { T::Data::from_foreign(open_file.data.as_ptr()) });
 
         // Not left pointing to what goes with `open_file`.
         //
         // SAFETY: The file and its inode are valid, and nobody else uses the file.
         unsafe { (*file).f_mapping = (*(*file).f_inode).i_mapping };
+        drop(open_file);
         0
     }
 
     /// # Safety
     ///
-    /// `file` must have been opened by [`Self::open`].
+    /// `file` must have been given to [`Self::finish`].
     unsafe extern "C" fn ioctl(
         file: *mut bindings::file,
         cmd: ffi::c_uint,
@@ -338,7 +366,7 @@ impl<T: FileOperations> FileTable<T> {
 
     /// # Safety
     ///
-    /// `kiocb` must be valid and of a file that was opened by [`Self::open`], `to` be valid, a
+    /// `kiocb` must be valid and of a file that was given to [`Self::finish`], `to` be valid, a
     /// destination, and used by nobody else.
     unsafe extern "C" fn read(kiocb: *mut bindings::kiocb, to: *mut bindings::iov_iter) -> isize {
         // SAFETY: The file is open for the duration of the call, and `to` is valid and not used by
@@ -360,7 +388,7 @@ impl<T: FileOperations> FileTable<T> {
 
     /// # Safety
     ///
-    /// `file` must have been opened by [`Self::open`], `table` be null or valid.
+    /// `file` must have been given to [`Self::finish`], `table` be null or valid.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table_struct,
@@ -381,7 +409,7 @@ impl<T: FileOperations> FileTable<T> {
 
     /// # Safety
     ///
-    /// `file` must have been opened by [`Self::open`], `vma` be undergoing its set-up.
+    /// `file` must have been given to [`Self::finish`], `vma` be undergoing its set-up.
     unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -413,7 +441,7 @@ impl<T: FileOperations> FileTable<T> {
 
     /// # Safety
     ///
-    /// `file` must have been opened by [`Self::open`], `m` be valid and used by nobody else.
+    /// `file` must have been given to [`Self::finish`], `m` be valid and used by nobody else.
     unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
         // SAFETY: The file is open for the duration of the call, and the `seq_file` is valid and
         // not used by others meanwhile.
@@ -431,13 +459,13 @@ impl<T: FileOperations> FileTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// Makes the table for a node whose `open` callback is `open`.
+    /// Makes the table for a node whose `open` callback is `open`, or for files without one.
     pub(super) const fn build(
-        open: unsafe extern "C" fn(*mut bindings::inode, *mut bindings::file) -> ffi::c_int,
+        open: Option<unsafe extern "C" fn(*mut bindings::inode, *mut bindings::file) -> ffi::c_int>,
     ) -> bindings::file_operations {
         bindings::file_operations {
             owner: this_module::<T::OwnerModule>().as_ptr(),
-            open: Some(open),
+            open,
             release: Some(Self::release),
             read_iter: if T::HAS_READ { Some(Self::read) } else { None },
             unlocked_ioctl: if T::HAS_IOCTL {

@@ -62,7 +62,7 @@ unsafe impl<T: FileOperations> Send for MiscRegistration<T> {}
 unsafe impl<T: FileOperations> Sync for MiscRegistration<T> {}
 
 impl<T: FileOperations> MiscRegistration<T> {
-    const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Self::open);
+    const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Some(Self::open));
 
     /// Registers a misc device; each open of it, and each of its `attributes`, is handed `device`.
     ///

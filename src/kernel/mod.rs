@@ -5,6 +5,7 @@
 //! Each is written as it could go upstream: it knows nothing of uxive or XIVE, but for the events of
 //! `trace`. Together with `platform.rs` this is the only place with `unsafe` code.
 
+pub(crate) mod anon;
 pub(crate) mod attribute;
 pub(crate) mod bar;
 pub(crate) mod bindings;

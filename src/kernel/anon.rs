@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files without a name, with [`FileOperations`], that a program is given as descriptors.
+//!
+//! All or nothing: a [`NewFile`] has its descriptor reserved, and no thread can use it before it is
+//! installed, which does not fail. Whoever makes one tells the program in between. Dropped without
+//! that it is closed.
+//!
+//! C headers: [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h),
+//! [`include/linux/file.h`](srctree/include/linux/file.h)
+
+use super::{
+    bindings as extra,
+    fault::may_fail,
+    file::{
+        FileOperations,
+        FileTable,
+        OpenFile, //
+    },
+    mapping::FileMapping, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    error::from_err_ptr,
+    ffi,
+    fs::{
+        file::FileDescriptorReservation,
+        File, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+/// A new file of the current process, for reading and writing, whose descriptor is closed on `exec`.
+pub(crate) struct NewFile {
+    fd: FileDescriptorReservation,
+    file: ARef<File>,
+}
+
+impl NewFile {
+    /// Makes one with the operations `T`, and reserves its descriptor. `name` is what
+    /// `/proc/<pid>/fd` shows; `open` makes what belongs to the file, whose address space it is given.
+    ///
+    /// # Errors
+    ///
+    /// - `EMFILE` if the process has as many descriptors as it may, `ENFILE` if the machine has as many
+    ///   files.
+    /// - `ENOMEM` if there is no memory, and what `open` returns.
+    pub(crate) fn new<T: FileOperations>(
+        name: &'static CStr,
+        open: impl FnOnce(Arc<FileMapping>) -> Result<T::Data>,
+    ) -> Result<Self> {
+        may_fail(EMFILE)?;
+        let fd = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
+        let open_file = OpenFile::<T>::new(open)?;
+
+        may_fail(ENFILE)?;
+        // SAFETY: The name is NUL-terminated, and the operations live as long as their owner, on
+        // which the function takes a reference until the file is gone.
+        let file = from_err_ptr(unsafe {
+            extra::anon_inode_getfile(
+                name.as_char_ptr(),
+                &AnonOperations::<T>::TABLE,
+                core::ptr::null_mut(),
+                bindings::O_RDWR as ffi::c_int,
+            )
+        })?;
+        let file = NonNull::new(file).ok_or(EINVAL)?;
+
+        // SAFETY: The file is new, and its operations are such a table.
+        unsafe { FileTable::<T>::finish(file.as_ptr(), open_file) };
+        // SAFETY: The reference to the new file is passed on to the `ARef`. Nobody else knows the
+        // file, so there is no `fdget_pos` on it.
+        let file = unsafe { ARef::from_raw(file.cast::<File>()) };
+
+        Ok(Self { fd, file })
+    }
+
+    /// Returns the descriptor that the file will be.
+    pub(crate) fn fd(&self) -> u32 {
+        self.fd.reserved_fd()
+    }
+
+    /// Makes the file the descriptor that was reserved. From now on all threads can use it.
+    pub(crate) fn install(self) {
+        self.fd.fd_install(self.file);
+    }
+}
+
+/// The operations of the files with the operations `T`.
+struct AnonOperations<T>(PhantomData<T>);
+
+impl<T: FileOperations> AnonOperations<T> {
+    const TABLE: bindings::file_operations = FileTable::<T>::build(None);
+}
