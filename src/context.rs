@@ -43,12 +43,14 @@ use crate::{
     },
     estate::{
         Estate,
+        Kind,
         ReservedIndex,
         ReservedRange,
         TakenSlot, //
     },
     events::Event,
     kernel_ext::{
+        anon::NewFile,
         bar::MappedBar,
         class::Class,
         eventfd::EventFd,
@@ -64,7 +66,11 @@ use crate::{
         },
         trace, //
     },
-    layout::Window,
+    layout::{
+        Layout,
+        Window,
+        MAX_RANGE, //
+    },
     platform::{
         Location,
         Origin,
@@ -86,7 +92,8 @@ use crate::{
     slot::{
         MessageSlot,
         Slot, //
-    }, //
+    },
+    DeviceFile, //
 };
 use core::ops::Range;
 use kernel::{
@@ -183,7 +190,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Makes a context that owns nothing yet, of `afu` if there is one; `mapping` is that of its file.
+    /// Makes a context of a `kind` that owns nothing yet, of `afu` if there is one; `mapping` is that of its
+    /// file.
     ///
     /// # Errors
     ///
@@ -192,6 +200,7 @@ impl Context {
     pub(crate) fn new(
         mapping: Arc<FileMapping>,
         shared: Arc<Shared>,
+        kind: Kind,
         afu: Option<&Arc<Afu>>,
     ) -> Result<Pin<KBox<Self>>> {
         let account = Account::of_caller(shared.quota.clone())?;
@@ -207,7 +216,7 @@ impl Context {
                 mapping,
                 setup <- new_mutex!((), "uxive_setup"),
                 // Last of what can fail, as an estate is to be closed.
-                estate: shared.registry.open(account, place)?,
+                estate: shared.registry.open(kind, account, place)?,
                 shared,
             }? Error),
             GFP_KERNEL_ACCOUNT,
@@ -399,6 +408,7 @@ impl Context {
             &self.shared.platform,
             &self.shared.queues,
             self.estate.id(),
+            self.layout().queue_size(),
             QueueCharge::new(self.estate.account().clone())?,
         )
         .map_err(|refusal| self.refused(refusal))?;
@@ -684,11 +694,16 @@ impl Context {
             &self.shared.platform,
             &self.shared.queues,
             self.estate.id(),
+            self.layout().queue_size(),
             QueueCharge::new(self.estate.account().clone())?,
             eventfd,
         )
         .map_err(|refusal| self.refused(refusal))?;
-        let memory = MappedPages::new(queue.memory(), self.mapping.clone(), [Window::QUEUE.all()]);
+        let memory = MappedPages::new(
+            queue.memory(),
+            self.mapping.clone(),
+            [self.layout().queue().all()],
+        );
 
         self.queue_memory.populate(memory);
         self.estate.set_queue(queue);
@@ -727,7 +742,12 @@ impl Context {
     pub(crate) fn fault(&self, fault: &Fault<'_>) -> FaultResult {
         let (touched, result) = (fault.offset(), self.insert(fault));
 
-        trace::fault(self.estate.id(), Window::slot(touched), touched, result);
+        trace::fault(
+            self.estate.id(),
+            self.layout().slot(touched),
+            touched,
+            result,
+        );
         result
     }
 
@@ -751,7 +771,7 @@ impl Context {
             }
             wanted.insert_trigger(fault)
         } else if let Some(index) = Window::ESB.index(touched) {
-            let (origin, index) = Origin::of_eisn(index / 2);
+            let (origin, index) = Origin::of_eisn(index / 2, self.layout().queue_size());
 
             match slot(index) {
                 Some(slot) => slot.insert_esb(origin, fault),
@@ -776,12 +796,18 @@ impl Context {
     ///
     /// `EINVAL` if it is not.
     pub(crate) fn mmap(&self, area: &NewMapping<'_>) -> Result {
-        match Window::containing(area.offset(), area.len()) {
-            Some(Window::TRIGGER) => area.require_write_only(),
-            Some(Window::ESB) => area.require_writable(),
-            Some(Window::QUEUE) => area.require_read_only(),
-            None if self.is_mmio(area) => area.require_not_executable(),
-            _ => Err(EINVAL),
+        let (layout, offset, len) = (self.layout(), area.offset(), area.len());
+
+        if layout.trigger().contains(offset, len) {
+            area.require_write_only()
+        } else if layout.esb().contains(offset, len) {
+            area.require_writable()
+        } else if layout.queue().contains(offset, len) {
+            area.require_read_only()
+        } else if self.is_mmio(area) {
+            area.require_not_executable()
+        } else {
+            Err(EINVAL)
         }
     }
 
@@ -793,6 +819,32 @@ impl Context {
         let end = area.offset().checked_add(area.len());
 
         end.is_some_and(|end| end <= place.metadata().mmio_size)
+    }
+
+    /// Makes a range: a file that is a context of its own, with `slots` slots. It is charged to the caller,
+    /// and its first interrupt brings a queue that has room for as many as it can have.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOTTY` if this is a range itself, or a context of an AFU.
+    /// - `EINVAL` if `slots` is 0 or more than [`MAX_RANGE`].
+    /// - Those of [`NewFile::new`] and [`Self::new`].
+    pub(crate) fn make_range(&self, slots: usize) -> Result<NewFile> {
+        if self.estate.kind() != Kind::Open || self.has_afu() {
+            return Err(ENOTTY);
+        }
+        if slots == 0 || slots > MAX_RANGE {
+            return Err(EINVAL);
+        }
+        NewFile::new::<DeviceFile>(c"[uxive-range]", |mapping| {
+            Self::new(mapping, self.shared.clone(), Kind::Range(slots), None)
+        })
+    }
+
+    /// Returns which windows the file has.
+    #[inline]
+    pub(crate) fn layout(&self) -> Layout {
+        self.estate.layout()
     }
 
     /// Returns how many interrupts the context has.
@@ -818,6 +870,9 @@ impl Context {
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
     pub(crate) fn show(&self, m: &SeqFile) {
         seq_print!(m, "uxive-context:\t{}\n", self.estate.id());
+        if let Kind::Range(slots) = self.estate.kind() {
+            seq_print!(m, "uxive-range:\t{slots}\n");
+        }
         if let Some(place) = self.estate.afu() {
             place.show(m);
         }

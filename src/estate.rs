@@ -18,6 +18,7 @@ use crate::{
         trace, //
     },
     layout::{
+        Layout,
         Window,
         MAX_IRQS, //
     },
@@ -246,6 +247,8 @@ impl<'a> TakenSlot<'a> {
 #[pin_data]
 pub(crate) struct Estate {
     id: u64,
+    kind: Kind,
+    layout: Layout,
     opener: Opener,
     /// What all that follows is charged to.
     account: Arc<Account>,
@@ -260,6 +263,15 @@ pub(crate) struct Estate {
     afu: Option<AfuContext>,
 }
 
+/// What has an estate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An open file of a device.
+    Open,
+    /// A range, of so many slots.
+    Range(usize),
+}
+
 impl Estate {
     /// Makes that of a context which has nothing yet and which the caller has just opened.
     ///
@@ -268,11 +280,16 @@ impl Estate {
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(
         id: u64,
+        kind: Kind,
         account: Arc<Account>,
         afu: Option<AfuContext>,
     ) -> Result<Arc<Self>> {
+        let layout = Layout::new(match kind {
+            Kind::Open => MAX_IRQS,
+            Kind::Range(slots) => slots,
+        });
         let table = SlotTable {
-            taken: BitmapVec::new(MAX_IRQS, GFP_KERNEL_ACCOUNT)?,
+            taken: BitmapVec::new(layout.slots(), GFP_KERNEL_ACCOUNT)?,
             used: 0,
             first_free: 0,
             entries: KVVec::new(),
@@ -282,6 +299,8 @@ impl Estate {
         Arc::pin_init(
             try_pin_init!(Self {
                 id,
+                kind,
+                layout,
                 opener: Opener::current(),
                 account,
                 queue: SetOnce::new(),
@@ -296,6 +315,16 @@ impl Estate {
     /// Returns the number of the context. No other has had it since the driver was loaded.
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Returns what kind of context it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Returns which windows the file has.
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Returns who opened the context.
@@ -335,10 +364,11 @@ impl Estate {
     pub(crate) fn max_irqs(&self) -> usize {
         let limit = self.account.quota().max_irqs_per_context();
 
-        match self.afu {
-            None => limit,
+        match (self.kind, &self.afu) {
+            (Kind::Open, None) => limit,
             // The queue has room for two sources of each.
-            Some(_) => limit.min(MAX_IRQS / 2),
+            (Kind::Open, Some(_)) => limit.min(MAX_IRQS / 2),
+            (Kind::Range(slots), _) => slots,
         }
     }
 

@@ -10,12 +10,9 @@ use crate::{
     kernel_ext::eventfd::EventFd,
     layout::{
         Window,
-        MAX_IRQS, //
+        MAX_RANGE, //
     },
-    platform::{
-        Location,
-        QUEUE_ENTRIES, //
-    }, //
+    platform::Location, //
 };
 use core::ops::Range;
 use kernel::{
@@ -158,6 +155,9 @@ const IRQ_FREE_MANY: u32 = _IOWR::<IrqFreeMany>(MAGIC, 0x46);
 /// `UXIVE_IOC_SET_IRQS`: raises, masks, unmasks or binds interrupts of consecutive slots.
 const SET_IRQS: u32 = _IOWR::<SetIrqs>(MAGIC, 0x47);
 
+/// `UXIVE_IOC_RANGE`: makes a range, which is a new file.
+const RANGE: u32 = _IOWR::<MakeRange>(MAGIC, 0x48);
+
 /// `UXIVE_IOC_IMS_ALLOC`: allocates an interrupt that the AFU sends as a message.
 const IMS_ALLOC: u32 = _IOWR::<ImsAlloc>(MAGIC, 0x44);
 
@@ -288,6 +288,7 @@ impl Info {
         let mut argument = Argument::<Self>::read(user)?;
         let Self { size, flags, .. } = argument.value;
         let (platform, account) = (context.platform(), context.account());
+        let layout = context.layout();
         let quota = account.quota();
         let (max_irqs, max_queues) = (platform.max_sources(), quota.max_queues());
 
@@ -302,9 +303,9 @@ impl Info {
             irqs: context.irqs() as u32,
             irqs_total: platform.sources_in_use() as u32,
             reserved: 0,
-            trigger: WindowInfo::new(Window::TRIGGER, Window::TRIGGER.stride()),
-            esb: WindowInfo::new(Window::ESB, ESB_STRIDE),
-            queue: WindowInfo::new(Window::QUEUE, size_of::<u32>() as u64),
+            trigger: WindowInfo::new(layout.trigger(), Window::TRIGGER.stride()),
+            esb: WindowInfo::new(layout.esb(), ESB_STRIDE),
+            queue: WindowInfo::new(layout.queue(), size_of::<u32>() as u64),
             max_irqs_user: max_irqs.user as u32,
             irqs_user: account.irqs().sources_in_use() as u32,
             max_queues_user: max_queues.user as u32,
@@ -350,7 +351,7 @@ impl UserDrain {
         let eventfd = drain.eventfd;
 
         drain.queue_offset = Window::QUEUE.base();
-        drain.queue_entries = QUEUE_ENTRIES as u64;
+        drain.queue_entries = context.layout().queue_size().entries() as u64;
         drain.esb_offset = Window::ESB.base();
         drain.esb_stride = ESB_STRIDE;
 
@@ -509,7 +510,7 @@ impl IrqFreeMany {
 fn slots(start: u32, count: u32) -> Result<Range<usize>> {
     let slots = start as usize..start as usize + count as usize;
 
-    match slots.is_empty() || slots.end > MAX_IRQS {
+    match slots.is_empty() || slots.end > MAX_RANGE {
         true => Err(EINVAL),
         false => Ok(slots),
     }
@@ -604,6 +605,38 @@ impl SetIrqs {
             _ => return Err(EINVAL),
         }
         Ok(bools)
+    }
+}
+
+/// `struct uxive_range`
+#[repr(C)]
+#[derive(FromBytes, IntoBytes)]
+struct MakeRange {
+    size: u32,
+    flags: u32,
+    count: u32,
+    fd: i32,
+}
+
+impl Extensible for MakeRange {
+    const FIRST_SIZE: usize = 16;
+    const FLAGS: u32 = 0;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl MakeRange {
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let mut argument = Argument::<Self>::read(user)?;
+        let range = context.make_range(argument.value.count as usize)?;
+
+        argument.value.fd = range.fd() as i32;
+        argument.write()?;
+        range.install();
+        Ok(())
     }
 }
 
@@ -744,6 +777,7 @@ pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize>
         cmd if is_grown(cmd, IRQ_ALLOC_MANY) => IrqAllocMany::run(context, user)?,
         cmd if is_grown(cmd, IRQ_FREE_MANY) => IrqFreeMany::run(context, user)?,
         cmd if is_grown(cmd, SET_IRQS) => SetIrqs::run(context, user)?,
+        cmd if is_grown(cmd, RANGE) => MakeRange::run(context, user)?,
         cmd if is_grown(cmd, IMS_ALLOC) && context.has_afu() => ImsAlloc::run(context, user)?,
         ARM => context.arm()?,
         _ => return Err(ENOTTY),

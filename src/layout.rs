@@ -7,8 +7,8 @@
 
 use crate::platform::{
     Origin,
-    QUEUE_BYTES,
-    QUEUE_ENTRIES, //
+    QueueSize,
+    MAX_SOURCES, //
 };
 use core::ops::Range;
 use kernel::{
@@ -16,11 +16,61 @@ use kernel::{
     prelude::*, //
 };
 
-/// The most interrupts that one context can have: as many as its event queue has entries.
-pub(crate) const MAX_IRQS: usize = QUEUE_ENTRIES;
+/// The most interrupts that one context can have: as many as a small event queue has entries.
+pub(crate) const MAX_IRQS: usize = QueueSize::SMALL.entries();
 
-/// The number of mappable pages of the event queue.
-const QUEUE_PAGES: usize = QUEUE_BYTES.div_ceil(PAGE_SIZE);
+/// The most interrupts that a range can have, which is what there are in all.
+pub(crate) const MAX_RANGE: usize = MAX_SOURCES;
+
+/// Returns the number of mappable pages of an event queue.
+const fn queue_pages(size: QueueSize) -> usize {
+    size.bytes().div_ceil(PAGE_SIZE)
+}
+
+/// Which windows a file has: those of [`Window`], as far as it needs them.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    slots: usize,
+}
+
+impl Layout {
+    /// Returns that of a file with so many slots, at most [`MAX_RANGE`].
+    pub(crate) const fn new(slots: usize) -> Self {
+        Self { slots }
+    }
+
+    /// Returns the number of slots.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Returns the size of its event queue.
+    pub(crate) fn queue_size(&self) -> QueueSize {
+        QueueSize::of(self.slots)
+    }
+
+    /// Returns the trigger pages.
+    pub(crate) fn trigger(&self) -> Window {
+        Window::TRIGGER.first(self.slots)
+    }
+
+    /// Returns the pages of the sources, of two for each slot.
+    pub(crate) fn esb(&self) -> Window {
+        Window::ESB.first(4 * self.slots)
+    }
+
+    /// Returns the event queue.
+    pub(crate) fn queue(&self) -> Window {
+        Window::QUEUE.first(queue_pages(self.queue_size()))
+    }
+
+    /// Returns the slot whose page is at `offset` exactly, in whatever window.
+    pub(crate) fn slot(&self, offset: u64) -> Option<usize> {
+        let of_pair = || Some(Origin::of_eisn(Window::ESB.index(offset)? / 2, self.queue_size()).1);
+
+        Window::TRIGGER.index(offset).or_else(of_pair)
+    }
+}
 
 /// Pages at regular distances in a context file.
 ///
@@ -35,16 +85,15 @@ pub(crate) struct Window {
 
 impl Window {
     /// The trigger pages of the interrupts, by slot.
-    pub(crate) const TRIGGER: Self = Self::new(1 << 40, 64 * 1024, MAX_IRQS);
+    pub(crate) const TRIGGER: Self = Self::new(1 << 40, 64 * 1024, MAX_RANGE);
 
     /// The pages of the sources of a user-drained context: those of EISN `n` at `2 * n`, the trigger
     /// page, and `2 * n + 1`, the management page.
-    pub(crate) const ESB: Self = Self::new(2 << 40, 64 * 1024, 4 * MAX_IRQS);
+    pub(crate) const ESB: Self = Self::new(2 << 40, 64 * 1024, 4 * MAX_RANGE);
 
     /// The event queue of a user-drained context, page by page.
-    pub(crate) const QUEUE: Self = Self::new(3 << 40, PAGE_SIZE as u64, QUEUE_PAGES);
-
-    const ALL: [Self; 3] = [Self::TRIGGER, Self::ESB, Self::QUEUE];
+    pub(crate) const QUEUE: Self =
+        Self::new(3 << 40, PAGE_SIZE as u64, queue_pages(QueueSize::LARGE));
 
     const fn new(base: u64, stride: u64, count: usize) -> Self {
         // All windows together lie below 2^44, so nothing overflows in the functions below.
@@ -54,6 +103,14 @@ impl Window {
             base,
             stride,
             count,
+        }
+    }
+
+    /// Returns the window of its first pages, `count` at most.
+    fn first(self, count: usize) -> Self {
+        Self {
+            count: self.count.min(count),
+            ..self
         }
     }
 
@@ -106,26 +163,21 @@ impl Window {
         index(offsets.start)..index(offsets.end)
     }
 
-    /// Returns the slot whose page is at `offset` exactly, in whatever window.
-    pub(crate) fn slot(offset: u64) -> Option<usize> {
-        let of_pair = || Some(Origin::of_eisn(Self::ESB.index(offset)? / 2).1);
+    /// Returns whether all of the `len` bytes at `offset` lie in it.
+    pub(crate) fn contains(&self, offset: u64, len: u64) -> bool {
+        let end = offset.checked_add(len);
 
-        Self::TRIGGER.index(offset).or_else(of_pair)
-    }
-
-    /// Returns the window in which all of the `len` bytes at `offset` lie.
-    pub(crate) fn containing(offset: u64, len: u64) -> Option<Self> {
-        let end = offset.checked_add(len)?;
-
-        Self::ALL
-            .into_iter()
-            .find(|window| offset >= window.base && end <= window.base + window.len())
+        offset >= self.base && end.is_some_and(|end| end <= self.base + self.len())
     }
 }
 
 #[kunit_tests(uxive_layout)]
 mod tests {
     use super::*;
+
+    impl Window {
+        const ALL: [Self; 3] = [Self::TRIGGER, Self::ESB, Self::QUEUE];
+    }
 
     #[test]
     fn offset_and_index_are_inverse() {
@@ -141,21 +193,44 @@ mod tests {
 
     #[test]
     fn pages_of_slots() {
+        let context = Layout::new(MAX_IRQS);
+        let slot_at = |offset| context.slot(offset);
         let last = MAX_IRQS - 1;
         for slot in [0, 1, last] {
             let pages = [
-                (Window::TRIGGER, slot),
-                (Window::ESB, 2 * slot),
-                (Window::ESB, 2 * slot + 1),
-                (Window::ESB, 2 * (MAX_IRQS + slot)),
-                (Window::ESB, 2 * (MAX_IRQS + slot) + 1),
+                (context.trigger(), slot),
+                (context.esb(), 2 * slot),
+                (context.esb(), 2 * slot + 1),
+                (context.esb(), 2 * (MAX_IRQS + slot)),
+                (context.esb(), 2 * (MAX_IRQS + slot) + 1),
             ];
             for (window, index) in pages {
-                assert_eq!(window.offset(index).and_then(Window::slot), Some(slot));
+                assert_eq!(window.offset(index).and_then(slot_at), Some(slot));
             }
         }
-        assert!(Window::slot(Window::QUEUE.base()).is_none());
-        assert!(Window::slot(Window::TRIGGER.base() + 8).is_none());
+        assert!(context.slot(Window::QUEUE.base()).is_none());
+        assert!(context.slot(Window::TRIGGER.base() + 8).is_none());
+    }
+
+    #[test]
+    fn a_file_has_what_its_slots_need() {
+        for (slots, entries) in [
+            (1, 1 << 14),
+            (MAX_IRQS, 1 << 14),
+            (MAX_IRQS + 1, 1 << 19),
+            (MAX_RANGE, 1 << 19),
+        ] {
+            let file = Layout::new(slots);
+            assert_eq!(file.queue_size().entries(), entries);
+            assert_eq!(file.queue().len(), 4 * entries as u64);
+            assert_eq!(file.trigger().len(), (slots as u64) << 16);
+            assert!(file.trigger().offset(slots).is_none());
+            assert!(file.esb().offset(2 * slots).is_some());
+            assert_eq!(
+                file.esb().offset(2 * slots - 1).and_then(|o| file.slot(o)),
+                Some(slots - 1)
+            );
+        }
     }
 
     #[test]
@@ -202,13 +277,13 @@ mod tests {
     fn ranges_lie_in_one_window() {
         for window in Window::ALL {
             let (base, len) = (window.base, window.len());
-            assert_eq!(Window::containing(base, len), Some(window));
-            assert_eq!(Window::containing(base + len - 1, 1), Some(window));
-            assert!(Window::containing(base, len + 1).is_none());
-            assert!(Window::containing(base - 1, 2).is_none());
-            assert!(Window::containing(base, u64::MAX).is_none());
+            assert!(window.contains(base, len));
+            assert!(window.contains(base + len - 1, 1));
+            assert!(!window.contains(base, len + 1));
+            assert!(!window.contains(base - 1, 2));
+            assert!(!window.contains(base, u64::MAX));
+            assert!(!window.contains(u64::MAX, 1));
+            assert!(!window.contains(0, 1));
         }
-        assert!(Window::containing(u64::MAX, 1).is_none());
-        assert!(Window::containing(0, 1).is_none());
     }
 }

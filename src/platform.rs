@@ -83,14 +83,44 @@ const OPAL_XIVE_COMPATIBLE: &CStr = c"ibm,opal-xive-pe";
 /// queue of single escalation. VPs that never run have nothing to prioritize.
 const PRIORITY: u8 = 6;
 
-/// The queue size, as a power of two in bytes, that every XIVE supports along with 4 KiB.
-const QUEUE_ORDER: u32 = 16;
+/// The size of an event queue: firmware knows four, of which these are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueSize {
+    /// A power of two.
+    entries: usize,
+}
 
-/// The size of an event queue in bytes.
-pub(crate) const QUEUE_BYTES: usize = 1 << QUEUE_ORDER;
+impl QueueSize {
+    /// 64 KiB.
+    pub(crate) const SMALL: Self = Self { entries: 1 << 14 };
 
-/// The number of entries, of 4 bytes, that an event queue has room for.
-pub(crate) const QUEUE_ENTRIES: usize = QUEUE_BYTES / size_of::<u32>();
+    /// 2 MiB.
+    pub(crate) const LARGE: Self = Self { entries: 1 << 19 };
+
+    /// Returns the size that a queue of so many sources, at most [`MAX_SOURCES`], is to have.
+    pub(crate) const fn of(sources: usize) -> Self {
+        if sources <= Self::SMALL.entries {
+            Self::SMALL
+        } else {
+            Self::LARGE
+        }
+    }
+
+    /// Returns the number of entries, of 4 bytes.
+    pub(crate) const fn entries(self) -> usize {
+        self.entries
+    }
+
+    /// Returns the size in bytes.
+    pub(crate) const fn bytes(self) -> usize {
+        self.entries * size_of::<u32>()
+    }
+
+    /// Returns the size in bytes, as a power of two.
+    fn order(self) -> u32 {
+        self.bytes().ilog2()
+    }
+}
 
 /// The bits of an ESB, as loads from the management page return them.
 const PQ_MASK: u64 = (extra::XIVE_ESB_VAL_P | extra::XIVE_ESB_VAL_Q) as u64;
@@ -1070,26 +1100,26 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// Returns the EISN of the source of slot `index`.
+    /// Returns the EISN of the source of slot `index` in a queue of `size`.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if that is beyond what a queue has entries for.
+    /// `ENOSPC` if that is beyond what the queue has entries for.
     #[inline]
-    pub(crate) fn eisn(self, index: usize) -> Result<u32> {
-        if index >= QUEUE_ENTRIES {
+    pub(crate) fn eisn(self, index: usize, size: QueueSize) -> Result<u32> {
+        if index >= size.entries() {
             return Err(ENOSPC);
         }
         Ok(match self {
             Self::Generic => index as u32,
-            Self::Message => (QUEUE_ENTRIES + index) as u32,
+            Self::Message => (size.entries() + index) as u32,
         })
     }
 
-    /// Returns the slot and the source that `eisn` stands for.
+    /// Returns the slot and the source that `eisn` stands for in a queue of `size`.
     #[inline]
-    pub(crate) fn of_eisn(eisn: usize) -> (Self, usize) {
-        match eisn.checked_sub(QUEUE_ENTRIES) {
+    pub(crate) fn of_eisn(eisn: usize, size: QueueSize) -> (Self, usize) {
+        match eisn.checked_sub(size.entries()) {
             None => (Self::Generic, eisn),
             Some(index) => (Self::Message, index),
         }
@@ -1277,6 +1307,7 @@ impl Drop for EscalationEsb {
 ///
 /// The VP is enabled, and `memory` is the only queue configured for it, at [`PRIORITY`].
 struct VpQueue {
+    size: QueueSize,
     xive: extra::xive_q,
     kept: SetOnce<()>,
     vp: ManuallyDrop<VpBlock>,
@@ -1285,8 +1316,8 @@ struct VpQueue {
 }
 
 impl VpQueue {
-    fn new() -> Result<Self, Refusal> {
-        let memory = ContiguousPages::new(QUEUE_ORDER)?;
+    fn new(size: QueueSize) -> Result<Self, Refusal> {
+        let memory = ContiguousPages::new(size.order())?;
         let vp = VpBlock::new()?;
 
         may_fail(EIO)?;
@@ -1297,6 +1328,7 @@ impl VpQueue {
 
         // INVARIANT: Just enabled, and without a queue until the call below.
         let mut queue = Self {
+            size,
             xive: extra::xive_q::default(),
             kept: SetOnce::new(),
             vp: ManuallyDrop::new(vp),
@@ -1311,7 +1343,7 @@ impl VpQueue {
                 &mut queue.xive,
                 PRIORITY,
                 queue.memory.as_ptr().cast(),
-                QUEUE_ORDER,
+                size.order(),
                 true,
             )
         })?;
@@ -1357,19 +1389,25 @@ unsafe impl Send for EventQueue {}
 unsafe impl Sync for EventQueue {}
 
 impl EventQueue {
-    /// Sets up a VP with an empty queue.
+    /// Sets up a VP with an empty queue of `size`.
     ///
     /// # Errors
     ///
     /// `ENOSPC` when the machine has no VP left, `ENOMEM` if there is no memory, `EIO` if firmware
     /// refuses.
-    pub(crate) fn new() -> Result<Self, Refusal> {
-        let queue = VpQueue::new()?;
+    pub(crate) fn new(size: QueueSize) -> Result<Self, Refusal> {
+        let queue = VpQueue::new(size)?;
 
         Ok(Self {
             escalation: EscalationEsb::new(queue.xive.esc_irq)?,
             queue,
         })
+    }
+
+    /// Returns the size of the queue.
+    #[inline]
+    pub(crate) fn size(&self) -> QueueSize {
+        self.queue.size
     }
 
     /// Returns the entry at `index`, modulo the size of the queue, as hardware has written it.
@@ -1379,17 +1417,22 @@ impl EventQueue {
     pub(crate) fn entry(&self, index: usize) -> u32 {
         let entries: *const u32 = self.queue.memory.as_ptr().cast();
 
-        // SAFETY: The memory has `QUEUE_BYTES`. The volatile read of an aligned word corresponds to
+        let index = index & (self.queue.size.entries() - 1);
+
+        // SAFETY: The memory has as many. The volatile read of an aligned word corresponds to
         // `READ_ONCE()`, so that hardware writes it is no data race.
-        u32::from_be(unsafe { entries.add(index % QUEUE_ENTRIES).read_volatile() })
+        u32::from_be(unsafe { entries.add(index).read_volatile() })
     }
 
-    /// Routes `source`, which must be off, here: its events appear as `eisn`.
+    /// Routes `source`, the one of slot `index` that has the `origin`, here. It must be off.
     ///
     /// # Errors
     ///
-    /// `ENXIO` if firmware refuses.
-    pub(crate) fn route(&self, source: &Source, eisn: u32) -> Result {
+    /// `ENXIO` if firmware refuses, `ENOSPC` if `index` is beyond what the queue has entries for.
+    #[inline]
+    pub(crate) fn route(&self, source: &Source, origin: Origin, index: usize) -> Result {
+        let eisn = origin.eisn(index, self.queue.size)?;
+
         may_fail(ENXIO)?;
         // SAFETY: The LISN and the VP are ours, and the VP has a queue at this priority.
         to_result(unsafe {
@@ -1449,7 +1492,7 @@ unsafe impl UserPages for QueueMemory {
     }
 
     fn len(&self) -> u64 {
-        QUEUE_BYTES.max(PAGE_SIZE) as u64
+        self.0.size().bytes().max(PAGE_SIZE) as u64
     }
 }
 

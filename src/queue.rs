@@ -44,10 +44,10 @@ use crate::{
         Origin,
         Platform,
         QueueMemory,
+        QueueSize,
         Refusal,
         Routes,
-        Source,
-        QUEUE_ENTRIES, //
+        Source, //
     },
     quota::QueueCharge, //
 };
@@ -77,6 +77,7 @@ const LAST_TRIES: usize = 10;
 
 /// A reader's place in an event queue.
 struct Cursor {
+    size: QueueSize,
     index: usize,
     /// The generation that entries of the present pass have, in bit 31.
     generation: u32,
@@ -85,8 +86,9 @@ struct Cursor {
 impl Cursor {
     const GENERATION: u32 = 1 << 31;
 
-    fn new() -> Self {
+    fn new(size: QueueSize) -> Self {
         Self {
+            size,
             index: 0,
             generation: Self::GENERATION,
         }
@@ -101,7 +103,7 @@ impl Cursor {
         if (entry ^ self.generation) & Self::GENERATION != 0 {
             return None;
         }
-        self.index = self.index.wrapping_add(1) % QUEUE_ENTRIES;
+        self.index = self.index.wrapping_add(1) & (self.size.entries() - 1);
         if self.index == 0 {
             self.generation ^= Self::GENERATION;
         }
@@ -347,12 +349,13 @@ struct Drain {
 #[inline]
 fn deliver(
     context: u64,
+    size: QueueSize,
     routes: &mut Routes<Target>,
     messages: &mut Routes<Rate>,
     moderation: &mut Moderation,
     eisn: usize,
 ) {
-    let (origin, index) = Origin::of_eisn(eisn);
+    let (origin, index) = Origin::of_eisn(eisn, size);
     // No route if the slot was freed since the event.
     let Some(route) = routes.get_mut(index) else {
         trace::ring(context, index, Delivery::Freed);
@@ -403,7 +406,7 @@ impl Drain {
     /// Handles all entries that are in the queue now, so that none is left of a source that is off.
     fn flush(&self) {
         // Others may keep ringing, but no more entries than there is room for are older than this.
-        for _ in 0..QUEUE_ENTRIES / BUDGET {
+        for _ in 0..self.queue.size().entries() / BUDGET {
             if self.flush_some(&mut self.state.lock()) == Remaining::Nothing {
                 break;
             }
@@ -419,6 +422,7 @@ impl Drain {
                     Some(eisn) => {
                         deliver(
                             self.context,
+                            self.queue.size(),
                             &mut state.routes,
                             &mut state.messages,
                             &mut state.moderation,
@@ -470,6 +474,7 @@ impl BoundedHandler for Drain {
                         backlog = backlog.wrapping_add(1);
                         deliver(
                             self.context,
+                            self.queue.size(),
                             &mut state.routes,
                             &mut state.messages,
                             &mut state.moderation,
@@ -567,7 +572,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Sets up the empty queue of `context`, which the kernel drains; the number appears in
+    /// Sets up the empty queue of `context`, of `size`, which the kernel drains; the number appears in
     /// `/proc/interrupts`.
     ///
     /// # Errors
@@ -577,11 +582,12 @@ impl Queue {
         platform: &Arc<Platform>,
         all: &QueueList,
         context: u64,
+        size: QueueSize,
         charge: QueueCharge,
     ) -> Result<Arc<Self>, Refusal> {
-        let consumer = Consumer::Kernel(Cursor::new());
+        let consumer = Consumer::Kernel(Cursor::new(size));
 
-        Self::with_consumer(platform, all, context, charge, consumer, None)
+        Self::with_consumer(platform, all, context, size, charge, consumer, None)
     }
 
     /// Sets up that of one which the program drains, armed: the first event is told to who polls,
@@ -594,6 +600,7 @@ impl Queue {
         platform: &Arc<Platform>,
         all: &QueueList,
         context: u64,
+        size: QueueSize,
         charge: QueueCharge,
         eventfd: Option<EventFd>,
     ) -> Result<Arc<Self>, Refusal> {
@@ -605,13 +612,22 @@ impl Queue {
             arming: Arming::new(),
         };
 
-        Self::with_consumer(platform, all, context, charge, consumer, Some(pollers))
+        Self::with_consumer(
+            platform,
+            all,
+            context,
+            size,
+            charge,
+            consumer,
+            Some(pollers),
+        )
     }
 
     fn with_consumer(
         platform: &Arc<Platform>,
         all: &QueueList,
         context: u64,
+        size: QueueSize,
         charge: QueueCharge,
         consumer: Consumer,
         pollers: Option<Arc<PollCondVarBox>>,
@@ -638,7 +654,8 @@ impl Queue {
             }? Error)
         };
         let name = CString::try_from_fmt(fmt!("uxive-{context}"))?;
-        let escalation = EscalationHandler::new(EventQueue::new()?, name, all.0.clone(), drain)?;
+        let escalation =
+            EscalationHandler::new(EventQueue::new(size)?, name, all.0.clone(), drain)?;
 
         let queue = Self {
             escalation,
@@ -659,7 +676,7 @@ impl Queue {
     pub(crate) fn attach(&self, index: usize, source: &Source) -> Result {
         let drain = self.escalation.handler();
 
-        drain.queue.route(source, Origin::Generic.eisn(index)?)?;
+        drain.queue.route(source, Origin::Generic, index)?;
         if !self.is_user_drained() {
             loop {
                 {
@@ -685,7 +702,7 @@ impl Queue {
     pub(crate) fn attach_message(&self, index: usize, source: &Source) -> Result {
         let drain = self.escalation.handler();
 
-        drain.queue.route(source, Origin::Message.eisn(index)?)?;
+        drain.queue.route(source, Origin::Message, index)?;
         if !self.is_user_drained() {
             self.grow(index, |state| &mut state.routes)?;
             self.grow(index, |state| &mut state.messages)?;
@@ -774,6 +791,12 @@ impl Queue {
             Consumer::User { arming, .. } if !arming.armed => PollEvents::PRIORITY,
             _ => PollEvents::NONE,
         }
+    }
+
+    /// Returns how large the queue is.
+    #[inline]
+    pub(crate) fn size(&self) -> QueueSize {
+        self.escalation.handler().queue.size()
     }
 
     /// Returns the queue's memory.
@@ -1066,12 +1089,12 @@ mod tests {
 
     #[test]
     fn empty_queue_has_nothing() {
-        assert!(Cursor::new().next(|_| 0).is_none());
+        assert!(Cursor::new(QueueSize::SMALL).next(|_| 0).is_none());
     }
 
     #[test]
     fn entries_come_in_order() {
-        let mut cursor = Cursor::new();
+        let mut cursor = Cursor::new(QueueSize::SMALL);
         assert_eq!(cursor.next(|index| entry(1, 7 + index as u32)), Some(7));
         assert_eq!(cursor.next(|index| entry(1, 7 + index as u32)), Some(8));
         assert_eq!(cursor.next(|_| entry(0, 9)), None);
@@ -1080,15 +1103,18 @@ mod tests {
 
     #[test]
     fn largest_eisn() {
-        assert_eq!(Cursor::new().next(|_| u32::MAX), Some(0x7fff_ffff));
+        assert_eq!(
+            Cursor::new(QueueSize::SMALL).next(|_| u32::MAX),
+            Some(0x7fff_ffff)
+        );
     }
 
     #[test]
     fn generation_flips_at_each_wrap() {
-        let mut cursor = Cursor::new();
+        let mut cursor = Cursor::new(QueueSize::SMALL);
         for pass in 0..5 {
             let generation = (pass & 1) ^ 1;
-            for index in 0..QUEUE_ENTRIES {
+            for index in 0..QueueSize::SMALL.entries() {
                 assert_eq!(cursor.next(|_| entry(generation ^ 1, 0)), None);
                 assert_eq!(cursor.next(|at| entry(generation, at as u32)), Some(index));
             }

@@ -10,7 +10,10 @@
 
 use crate::{
     afu::AfuContext,
-    estate::Estate,
+    estate::{
+        Estate,
+        Kind, //
+    },
     kernel_ext::{
         trace,
         work::{
@@ -174,6 +177,7 @@ impl Registry {
     /// `ENOMEM` if there is no memory.
     pub(crate) fn open(
         &self,
+        kind: Kind,
         account: Arc<Account>,
         afu: Option<AfuContext>,
     ) -> Result<Arc<Estate>> {
@@ -183,7 +187,7 @@ impl Registry {
             contexts.next_id = contexts.next_id.wrapping_add(1);
             contexts.next_id
         };
-        let estate = Estate::new(id, account, afu)?;
+        let estate = Estate::new(id, kind, account, afu)?;
         let node = node.into_node(id, Registered::Open(estate.clone()));
 
         self.table.contexts.lock().by_id.insert(node);

@@ -20,10 +20,7 @@ use crate::{
         ratelimit::may_log,
         trace, //
     },
-    layout::{
-        Window,
-        MAX_IRQS, //
-    },
+    layout::Window,
     platform::{
         NotQuiet,
         Origin,
@@ -91,11 +88,11 @@ impl MessageSlot {
         index: usize,
         mapping: Arc<FileMapping>,
     ) -> Result<KBox<Self>> {
-        let pair = 2 * (MAX_IRQS + index);
+        let eisn = Origin::Message.eisn(index, queue.size())? as usize;
         let pages = match (queue.is_user_drained(), source.has_trigger_page()) {
             (false, _) => [None, None],
-            (true, true) => [esb_pages(MAX_IRQS + index), None],
-            (true, false) => [Window::ESB.page(pair), Window::ESB.page(pair + 1)],
+            (true, true) => [esb_pages(eisn), None],
+            (true, false) => [Window::ESB.page(2 * eisn), Window::ESB.page(2 * eisn + 1)],
         };
         let pages = pages.map(|range| range.unwrap_or(0..0));
         let source = MappedPages::new(source, mapping, pages);
@@ -212,7 +209,7 @@ impl Slot {
             (Origin::Message, _, Some(message)) => fault.insert(&message.source, offset),
             _ => FaultResult::SIGBUS,
         };
-        let other = (origin.eisn(self.0.index()).ok())
+        let other = (origin.eisn(self.0.index(), self.0.queue.size()).ok())
             .and_then(|eisn| esb_pages(eisn as usize))
             .into_iter()
             .flat_map(|pages| pages.step_by(Window::ESB.stride() as usize))

@@ -18,6 +18,7 @@ use crate::{
         Context,
         Shared, //
     },
+    estate::Kind,
     kernel_ext::{
         attribute::Attribute,
         fault::FaultControl,
@@ -88,7 +89,7 @@ impl ContextDevice for Arc<Shared> {
     const MAY_GO: bool = false;
 
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        Context::new(mapping, self.clone(), None)
+        Context::new(mapping, self.clone(), Kind::Open, None)
     }
 }
 
@@ -96,7 +97,9 @@ impl ContextDevice for Arc<Afu> {
     const MAY_GO: bool = true;
 
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        Context::new(mapping, afu::shared::get().ok_or(ENODEV)?, Some(self))
+        let shared = afu::shared::get().ok_or(ENODEV)?;
+
+        Context::new(mapping, shared, Kind::Open, Some(self))
     }
 }
 
@@ -141,8 +144,11 @@ impl<D: ContextDevice> FileOperations for ContextFile<D> {
     }
 }
 
+/// Files of `/dev/uxive`, and ranges.
+type DeviceFile = ContextFile<Arc<Shared>>;
+
 /// The limits, and what is in use of them.
-static ATTRIBUTES: [Attribute<ContextFile<Arc<Shared>>>; 7] = [
+static ATTRIBUTES: [Attribute<DeviceFile>; 7] = [
     Attribute::writable(
         c"max_irqs_per_context",
         |shared: &Arc<Shared>| shared.quota.max_irqs_per_context(),
@@ -182,7 +188,7 @@ struct Uxive {
     _shared: afu::shared::Guard,
     _debug: debug::DebugFiles,
     #[pin]
-    _device: MiscRegistration<ContextFile<Arc<Shared>>>,
+    _device: MiscRegistration<DeviceFile>,
     _faults: FaultControl,
 }
 

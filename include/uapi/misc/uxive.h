@@ -250,6 +250,26 @@ struct uxive_set_irqs {
 /* Raises, masks, unmasks or binds interrupts, all or none. */
 #define UXIVE_IOC_SET_IRQS	_IOWR(UXIVE_MAGIC, 0x47, struct uxive_set_irqs)
 
+/**
+ * struct uxive_range - argument of UXIVE_IOC_RANGE
+ * @size: In: size of the structure.
+ * @flags: In: none defined, must be 0.
+ * @count: In: how many slots the range is to have, 1 to 65536.
+ * @fd: Out: the range, a file that is closed on exec.
+ */
+struct uxive_range {
+	__u32 size;
+	__u32 flags;
+	__u32 count;
+	__s32 fd;
+};
+
+/*
+ * Makes a range: a context of its own with no more than so many slots, charged to
+ * the caller, which another process can be given as a file.
+ */
+#define UXIVE_IOC_RANGE		_IOWR(UXIVE_MAGIC, 0x48, struct uxive_range)
+
 /* Only work of the AFU's queue @queue raises the interrupt. */
 #define UXIVE_IMS_QUEUE		0x1
 
