@@ -105,7 +105,9 @@ pub(crate) enum Remaining {
 }
 
 /// A handler of an interrupt whose work comes in bounded pieces.
-pub(crate) trait BoundedHandler: Send + Sync {
+///
+/// Refers to nothing that may go before it: an [`IrqHandler`] can be forgotten.
+pub(crate) trait BoundedHandler: Send + Sync + 'static {
     /// Does one piece of the work.
     ///
     /// Called in hard interrupt context first, then from a workqueue for as long as it returns

@@ -21,7 +21,9 @@ use kernel::{
 };
 
 /// Something that wants to know when the machine is about to go down.
-pub(crate) trait OnReboot: Send + Sync {
+///
+/// Refers to nothing that may go before it: a [`RebootNotifier`] can be forgotten.
+pub(crate) trait OnReboot: Send + Sync + 'static {
     /// Called once, while processes and all other CPUs still run. May sleep.
     fn reboot(&self);
 }

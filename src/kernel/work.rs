@@ -24,7 +24,9 @@ use kernel::{
 };
 
 /// What a work item does.
-pub(crate) trait Work: Send + Sync + Sized {
+///
+/// Refers to nothing that may go before it: a [`Worker`] can be forgotten with its work item queued.
+pub(crate) trait Work: Send + Sync + Sized + 'static {
     /// Called from a workqueue once after each time that the item was queued, or once for several.
     /// Never called twice at a time. May sleep.
     fn run(worker: &Worker<Self>);
