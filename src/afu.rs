@@ -714,11 +714,20 @@ kernel::pci_device_table!(
     [pci::DeviceId::from_class(u32::MAX, u32::MAX)]
 );
 
+/// An AFU that can have contexts, until this is dropped. The hardware is in reach as long.
+struct RunningAfu(Arc<Afu>);
+
+impl Drop for RunningAfu {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 /// A function that the driver is bound to.
 pub(crate) struct BoundAfu<'bound> {
     _reboot: Pin<KBox<RebootNotifier<Arc<Afu>>>>,
     _device: ClassDevice<AfuFile>,
-    afu: Arc<Afu>,
+    _running: RunningAfu,
     // Switches MSI-X off: after the store was cleared.
     _vectors: pci::IrqVectorRegistration<'bound>,
 }
@@ -733,10 +742,6 @@ impl pci::Driver for AfuDriver {
         _id_info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         BoundAfu::new(function)
-    }
-
-    fn unbind<'bound>(_function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
-        this.afu.stop();
     }
 }
 
@@ -771,6 +776,8 @@ impl<'bound> BoundAfu<'bound> {
         function.set_master();
         let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
         let vectors = function.alloc_irq_vectors(1, 1, types)?;
+        // From its node on it can have contexts, also if a later step of binding fails.
+        let running = RunningAfu(afu.clone());
         let options = ClassDeviceOptions {
             name: &name,
             attributes: &ATTRIBUTES,
@@ -781,9 +788,9 @@ impl<'bound> BoundAfu<'bound> {
         let device = ClassDevice::new(&class, function, &options, afu.clone())?;
 
         Ok(Self {
-            _reboot: RebootNotifier::new(afu.clone())?,
+            _reboot: RebootNotifier::new(afu)?,
             _device: device,
-            afu,
+            _running: running,
             _vectors: vectors,
         })
     }
