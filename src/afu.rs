@@ -182,11 +182,12 @@ struct State {
 impl State {
     /// Ends all contexts: their programs are told, and reach nothing any more. May sleep.
     fn end(&self, reason: Gone) {
+        let places = self.places.lock();
+
+        // Under the lock, so that who comes second does not return before all is over.
         if !self.gone.populate(reason) {
             return;
         }
-        let places = self.places.lock();
-
         for member in places
             .places
             .iter()
