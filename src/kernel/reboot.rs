@@ -24,7 +24,8 @@ use kernel::{
 ///
 /// Refers to nothing that may go before it: a [`RebootNotifier`] can be forgotten.
 pub(crate) trait OnReboot: Send + Sync + 'static {
-    /// Called once, while processes and all other CPUs still run. May sleep.
+    /// Called while processes and all other CPUs still run: as a rule once, but hibernation, say, halts
+    /// a machine that it could not switch off. May sleep.
     fn reboot(&self);
 }
 
