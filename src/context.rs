@@ -25,8 +25,8 @@
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
 //!
-//! An [AFU](crate::afu) has locks of its own, listed there. Of the above 1 and 3 may be taken under
-//! none of them, and at most 1 is held where they are taken.
+//! An [AFU](crate::afu) has locks of its own, listed there. Of the above 1 and 2 are taken under none
+//! of them, and at most 1 is held where they are taken.
 //!
 //! Four kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
