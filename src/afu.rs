@@ -31,7 +31,10 @@ use crate::{
     },
     kernel_ext::{
         attribute::Attribute,
-        bar::MappedBar,
+        bar::{
+            memory_len,
+            MappedBar, //
+        },
         class::{
             ClassDevice,
             ClassDeviceOptions, //
@@ -805,7 +808,7 @@ impl<'bound> BoundAfu<'bound> {
 fn read_descriptor<'a>(function: &'a pci::Device<Core<'_>>) -> Result<(pci::Bar<'a>, Descriptor)> {
     let mut resources = [0; descriptor::BARS];
     for (number, size) in (0..).zip(&mut resources) {
-        *size = function.resource_len(number)?;
+        *size = memory_len(function, number)?;
     }
     let Ok(msix) = msix_table(function) else {
         dev_err!(function, "it is no AFU: it has no MSI-X\n");

@@ -58,6 +58,33 @@ fn is_page_aligned(offset: u64) -> bool {
     offset % PAGE_SIZE as u64 == 0
 }
 
+/// Returns the size of BAR `bar` of `dev`, from 0 to 5, in bytes: 0 if there is none, it is not one of
+/// memory, or it has no address.
+///
+/// # Errors
+///
+/// `EINVAL` if `bar` is larger.
+pub(crate) fn memory_len(dev: &pci::Device<Bound>, bar: u32) -> Result<u64> {
+    if bar >= bindings::PCI_STD_NUM_BARS {
+        return Err(EINVAL);
+    }
+    // SAFETY: A `pci::Device` is a transparent wrapper of a valid `struct pci_dev`. The resources of a
+    // device do not change as long as a driver is bound.
+    let resource = unsafe {
+        let raw: *const bindings::pci_dev = from_ref(dev).cast();
+        (&raw const (*raw).resource)
+            .cast::<bindings::resource>()
+            .add(bar as usize)
+            .read()
+    };
+    let kind = bindings::IORESOURCE_MEM | bindings::IORESOURCE_UNSET;
+
+    match resource.flags as u32 & kind {
+        bindings::IORESOURCE_MEM => dev.resource_len(bar),
+        _ => Ok(0),
+    }
+}
+
 /// A memory BAR of a PCI device, of which parts may be shown to user space.
 #[derive(Clone)]
 pub(crate) struct UserBar {
@@ -102,25 +129,8 @@ impl UserBar {
     /// `EINVAL` if there is no such BAR, it is not one of memory, or it shares a page with others;
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(dev: &pci::Device<Bound>, bar: u32) -> Result<Self> {
-        if bar >= bindings::PCI_STD_NUM_BARS {
-            return Err(EINVAL);
-        }
-        let (phys, len) = (dev.resource_start(bar)?, dev.resource_len(bar)?);
-        // SAFETY: A `pci::Device` is a transparent wrapper of a valid `struct pci_dev`. The resources
-        // of a device do not change as long as a driver is bound.
-        let resource = unsafe {
-            let raw: *const bindings::pci_dev = from_ref(dev).cast();
-            (&raw const (*raw).resource)
-                .cast::<bindings::resource>()
-                .add(bar as usize)
-                .read()
-        };
-        let kind = bindings::IORESOURCE_MEM | bindings::IORESOURCE_UNSET;
-
-        if resource.flags as u32 & kind != bindings::IORESOURCE_MEM
-            || len == 0
-            || !is_page_aligned(phys | len)
-        {
+        let (phys, len) = (dev.resource_start(bar)?, memory_len(dev, bar)?);
+        if len == 0 || !is_page_aligned(phys | len) {
             return Err(EINVAL);
         }
 
