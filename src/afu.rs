@@ -206,7 +206,8 @@ impl State {
     /// Looks after the AFU. Returns whether that is to be done again, and whether it is there.
     fn poll(&self) -> Result<(bool, bool)> {
         let places = &mut *self.places.lock();
-        let limit = self.message_rate.load(Relaxed) / (1000 / POLL_MS);
+        // One can come, or there would be nothing to count.
+        let limit = (self.message_rate.load(Relaxed) / (1000 / POLL_MS)).max(1);
 
         // It may be out of reach soon, and there is nobody to tell of it.
         if self.gone.as_ref().is_some() {

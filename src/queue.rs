@@ -744,9 +744,9 @@ impl Queue {
         Ok(())
     }
 
-    /// Begins a new period, in which the message of each slot may come `limit` times. Calls `held`
-    /// with the index of each that came as often in the last one, the first time in a row. To be
-    /// called in process context, by one at a time.
+    /// Begins a new period, in which the message of each slot may come `limit` times, at least 1. Calls
+    /// `held` with the index of each that came as often in the last one, the first time in a row. To
+    /// be called in process context, by one at a time.
     pub(crate) fn moderate(&self, limit: u32, mut held: impl FnMut(usize)) {
         let drain = self.escalation.handler();
         let count = {
@@ -754,7 +754,7 @@ impl Queue {
             let moderation = &mut state.moderation;
 
             moderation.period = moderation.period.wrapping_add(1);
-            moderation.limit = limit.max(1);
+            moderation.limit = limit;
             match moderation.held {
                 0 => 0,
                 _ => state.messages.capacity(),
