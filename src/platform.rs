@@ -727,6 +727,7 @@ fn populate(lisn: u32, data: &mut extra::xive_irq_data) -> Result {
 /// for both, as those of some devices, is not for programs: who may ring it could switch it off, too.
 fn has_two_pages(data: &extra::xive_irq_data) -> bool {
     data.esb_shift == ESB_SHIFT
+        && data.trig_page != 0
         && data.trig_page % (1 << ESB_SHIFT) == 0
         && data.trig_page.checked_add(ESB_PAGE as u64) == Some(data.eoi_page)
 }
@@ -1592,5 +1593,7 @@ mod tests {
         assert!(!has_two_pages(&esb(13, 0x6_0000_0000, 0x6_0000_1000)));
         assert!(!has_two_pages(&esb(17, 0x6_0001_0000, 0x6_0002_0000)));
         assert!(!has_two_pages(&esb(17, 0, 0)));
+        // No trigger page: the kernel has mapped none.
+        assert!(!has_two_pages(&esb(17, 0, 0x1_0000)));
     }
 }
