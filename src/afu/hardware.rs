@@ -117,7 +117,9 @@ impl Hardware {
         };
 
         bars.push(first, GFP_KERNEL)?;
-        for number in [descriptor.store_bar, descriptor.doorbell.bar] {
+        // Without slots the store is nowhere, in a BAR that need not be there.
+        let store = (!descriptor.store.is_empty()).then_some(descriptor.store_bar);
+        for number in [store, Some(descriptor.doorbell.bar)].into_iter().flatten() {
             if bars.iter().all(|bar| bar.number != number) {
                 let io = function
                     .iomap_region(number as u32, c"uxive")?
