@@ -644,7 +644,7 @@ impl StoreEntry {
         self.afu.state.hardware.messages()
     }
 
-    /// Has the AFU send `message` for work of the context's queue `queue_id`.
+    /// Has the AFU send `message` for work of the context's queue `queue_id`, 0 for any.
     ///
     /// # Errors
     ///

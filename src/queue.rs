@@ -2,8 +2,9 @@
 
 //! The event queue of a context, and how it is drained.
 //!
-//! Hardware writes an entry to the queue for each event of a source, with the index of its slot.
-//! The first one after the escalation was unmasked calls the handler.
+//! Hardware writes an entry to the queue for each event of a source, with a number that says of which
+//! slot and which of its sources it is: see [`Origin`]. The first one after the escalation was unmasked
+//! calls the handler.
 //!
 //! Kernel drain, the default: the handler walks the new entries, ends each interrupt and signals
 //! its eventfd, in pieces of [`BUDGET`]: the first in hard interrupt context, others from a
@@ -13,6 +14,9 @@
 //!
 //! User drain: the program reads the queue and ends interrupts by itself. The handler signals one
 //! eventfd and leaves the escalation masked until the program arms it again, before it blocks.
+//!
+//! Messages of an AFU are counted, as a broken one sends them without a pause. One that comes too often
+//! in a period is not ended before the next begins, and so not sent again: [`Queue::moderate`].
 //!
 //! The queue cannot overflow. A source has at most one entry in it, since a further event waits
 //! in the source until the interrupt is ended, and there are at least as many entries as sources. A

@@ -285,8 +285,8 @@ impl Hardware {
         self.descriptor.mmio(context).ok_or(EINVAL)
     }
 
-    /// Has the AFU send `message` for work of a context and its queue `queue_id` as that of `slot`,
-    /// which it does not before.
+    /// Has the AFU send `message` for work of a context and its queue `queue_id`, 0 for any, as that
+    /// of `slot`, which it does not before.
     ///
     /// # Errors
     ///
