@@ -328,7 +328,8 @@ impl BarFile {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `part` does not consist of whole pages of the BAR, or `bar` is not one of `dev`.
+    /// `EINVAL` if `part` does not consist of whole pages of the BAR, or `bar` is not one of `dev`;
+    /// `ENODEV` if it was made for an earlier binding of that.
     ///
     /// # Safety
     ///
@@ -343,6 +344,10 @@ impl BarFile {
         let normal: &pci::Device = dev;
         if !core::ptr::eq(&*bar.shared.dev, normal) {
             return Err(EINVAL);
+        }
+        // Of an earlier binding, since which the BAR may have got another address.
+        if bar.shared.parts.lock().is_none() {
+            return Err(ENODEV);
         }
 
         // INVARIANT: They are set here.
@@ -416,7 +421,8 @@ impl BarFile {
             return FaultResult::SIGBUS.into_raw();
         }
 
-        // SAFETY: A BAR is memory of a device, and belongs to the driver until the device is unbound.
+        // SAFETY: A BAR is memory of a device, and belongs to the driver until the device is unbound. It
+        // was open when the file was made, so that this is the address that it has since.
         // The file is removed before that, by the contract of `new`; kernfs waits for this callback
         // then, and removes all pages from the address space of the file, which is that of its inode.
         let result = unsafe { fault.insert_page(this.memory.phys + offset, offset, true) };

@@ -428,9 +428,9 @@ impl<T: FileOperations> ClassDevice<T> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such part of the BAR, or the BAR is not one of `parent`; `EEXIST` if
-    /// there is a device of that name, which is also warned of; `ENOSPC` if the class has as many as
-    /// it can have; `ENOMEM` if there is no memory.
+    /// `EINVAL` if there is no such part of the BAR, or the BAR is not one of `parent`; `ENODEV` if it
+    /// was made for an earlier binding of that; `EEXIST` if there is a device of that name, which is
+    /// also warned of; `ENOSPC` if the class has as many as it can have; `ENOMEM` if there is no memory.
     pub(crate) fn new(
         class: &Class<T>,
         parent: &pci::Device<Bound>,
