@@ -21,12 +21,13 @@
 //!    slot has left the table. It may be held while memory is allocated, but not while user memory
 //!    is copied, which may need 2.
 //! 4. `i_mmap_rwsem` of the context's own mapping: taken by the kernel when a page is withdrawn
-//!    from user mappings. Of this driver at most 1 is held then.
+//!    from user mappings. Of the above at most 1 is held then.
 //! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
 //!
 //! An [AFU](crate::afu) has locks of its own, listed there. Of the above 1 and 2 are taken under none
-//! of them, and at most 1 is held where they are taken.
+//! of them, and at most 1 is held where they are taken. Those of a [BAR](crate::kernel_ext::bar) come
+//! before 4, and the one of a part of it is taken by a fault under 3.
 //!
 //! Four kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
