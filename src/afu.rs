@@ -42,6 +42,7 @@ use crate::{
         fault::may_fail,
         global::module_global,
         mapping::FileMapping,
+        pci::EnabledFunction,
         reboot::{
             OnReboot,
             RebootNotifier, //
@@ -735,6 +736,7 @@ pub(crate) struct BoundAfu<'bound> {
     _running: RunningAfu,
     // Switches MSI-X off: after the store was cleared.
     _vectors: pci::IrqVectorRegistration<'bound>,
+    _enabled: EnabledFunction<'bound>,
 }
 
 impl pci::Driver for AfuDriver {
@@ -761,7 +763,7 @@ impl<'bound> BoundAfu<'bound> {
     fn new(function: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         let shared = shared::get().ok_or(ENODEV)?;
 
-        function.enable_device_mem()?;
+        let enabled = EnabledFunction::new(function)?;
         let (bar, descriptor) = read_descriptor(function)?;
         let name =
             CString::try_from_fmt(fmt!("{}.{}.0", descriptor.name, function.as_ref().name()))?;
@@ -797,6 +799,7 @@ impl<'bound> BoundAfu<'bound> {
             _device: device,
             _running: running,
             _vectors: vectors,
+            _enabled: enabled,
         })
     }
 }

@@ -597,7 +597,7 @@ impl Estate {
         result
     }
 
-    /// Withdraws the pages of all slots, which are kept.
+    /// Withdraws the pages of all slots, which are kept and signal nothing any more.
     fn withdraw_all(&self) {
         let count = self.slots.lock().entries.len();
 
@@ -611,6 +611,10 @@ impl Estate {
             };
 
             slot.withdraw();
+            if let Some(queue) = self.queue() {
+                // There is nothing to unbind if the program has drained the queue.
+                drop(queue.bind(index, None));
+            }
             reserved.fill(|| slot);
         }
     }

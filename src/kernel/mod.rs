@@ -22,6 +22,7 @@ pub(crate) mod mapping;
 pub(crate) mod misc;
 pub(crate) mod msi;
 pub(crate) mod pages;
+pub(crate) mod pci;
 pub(crate) mod ratelimit;
 pub(crate) mod reboot;
 pub(crate) mod task;
