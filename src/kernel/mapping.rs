@@ -6,7 +6,13 @@
 //! withdrawing an offset there withdraws it from every process that has the device open. A
 //! [`FileMapping`] is an address space of its own for one open file. [`MappedPages`] are pages that
 //! faults may place in certain ranges of it, and that no mapping reaches any more once they are
-//! withdrawn or dropped: their owner need not remember to.
+//! withdrawn or dropped: their owner need not remember to. A [`View`] shows some of them in another
+//! file, from which they are withdrawn with the others, or when it is dropped.
+//!
+//! # Locks
+//!
+//! [`FileMapping::views`] guards which views there are. `i_mmap_rwsem` of the files of views is taken
+//! under it, and no mmap or VMA lock: a fault does not take it. Memory is not allocated under it.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h)
@@ -29,14 +35,25 @@ use kernel::{
     ffi,
     fs::File,
     module::this_module,
+    new_mutex,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
     prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
     sync::{
         aref::ARef,
-        Arc, //
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex,
+        UniqueArc, //
     },
     ModuleMetadata, //
 };
@@ -44,8 +61,14 @@ use kernel::{
 /// The address space of one open file.
 ///
 /// It is that of an anonymous file which is never given to user space, with an inode of its own.
+#[pin_data]
 pub(crate) struct FileMapping {
     anon: ARef<File>,
+    /// Whether there has been a view, so that who withdraws pages need not look.
+    viewed: Atomic<bool>,
+    /// By the address of each.
+    #[pin]
+    views: Mutex<RBTree<usize, Arc<Shown>>>,
 }
 
 impl FileMapping {
@@ -69,7 +92,14 @@ impl FileMapping {
         // file, so there is no `fdget_pos` on it.
         let anon = unsafe { ARef::from_raw(anon.cast::<File>()) };
 
-        Ok(Arc::new(Self { anon }, GFP_KERNEL_ACCOUNT)?)
+        Arc::pin_init(
+            pin_init!(Self {
+                anon,
+                viewed: Atomic::new(false),
+                views <- new_mutex!(RBTree::new(), "file_views"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
     }
 
     /// Returns the address space, which is valid as long as `self`.
@@ -79,16 +109,28 @@ impl FileMapping {
         unsafe { (*self.anon.as_ptr()).f_mapping }
     }
 
-    /// Removes all pages from every mapping of the file, in every process. May sleep.
+    /// Removes all pages from every mapping of the file, and of those with a view of it, in every
+    /// process. May sleep.
     ///
     /// Faults may insert them again: who calls this has seen to it that they do not.
     pub(crate) fn zap_all(&self) {
+        self.zap_own();
+        for view in self.views.lock().values() {
+            view.mapping.zap_own();
+        }
+    }
+
+    /// As [`Self::zap_all`], but for views.
+    fn zap_own(&self) {
         // SAFETY: The address space is valid. No length means all of it.
         unsafe { bindings::unmap_mapping_range(self.as_raw(), 0, 0, 1) };
     }
 
-    /// As [`Self::zap`], of the ranges that are not empty.
+    /// As [`Self::zap`], of the ranges that are not empty, and in the files with a view of them.
     fn zap_each<const N: usize>(&self, ranges: [Range<u64>; N]) {
+        if self.is_viewed() {
+            self.withdraw_from_views(&ranges);
+        }
         for range in ranges.into_iter().filter(|range| !range.is_empty()) {
             self.zap(range);
         }
@@ -104,6 +146,193 @@ impl FileMapping {
         // SAFETY: The address space is valid. The function copes with any range; where one exceeds
         // `loff_t` there are no mappings.
         unsafe { bindings::unmap_mapping_range(self.as_raw(), start, len, 1) };
+    }
+
+    /// Returns whether there has been a view of it.
+    #[inline(always)]
+    fn is_viewed(&self) -> bool {
+        // As `load(Relaxed)`, which is a call: that of a helper of the kernel crate in C.
+        //
+        // SAFETY: The pointer is that of the field. It is written with `WRITE_ONCE` only, and this is
+        // `READ_ONCE` of one byte, so there is no data race.
+        unsafe { self.viewed.as_ptr().read_volatile() }
+    }
+
+    /// Drops it, out of the way of those who withdraw pages.
+    #[cold]
+    #[inline(never)]
+    fn drop_last(last: Pin<UniqueArc<Self>>) {
+        drop(last);
+    }
+
+    /// As [`Self::zap`] of each of `ranges`, but in the files with a view of them, where they are not
+    /// shown any more.
+    #[cold]
+    #[inline(never)]
+    fn withdraw_from_views(&self, ranges: &[Range<u64>]) {
+        let views = self.views.lock();
+
+        for view in views.values() {
+            for range in ranges {
+                view.withdraw(range);
+            }
+        }
+    }
+}
+
+/// What of a file is shown in another.
+struct Shown {
+    /// The other's.
+    mapping: Arc<FileMapping>,
+    /// What of the file is shown, from offset 0 on there.
+    range: Range<u64>,
+    /// The size of a piece.
+    stride: u64,
+    /// Which pieces are shown.
+    pieces: KVVec<Atomic<bool>>,
+}
+
+impl Shown {
+    /// Returns the piece that the byte at `offset` of the other file is in.
+    fn piece(&self, offset: u64) -> Option<&Atomic<bool>> {
+        self.pieces.get((offset / self.stride) as usize)
+    }
+
+    /// Removes `range` of the file from every mapping of the other, and shows it no more.
+    fn withdraw(&self, range: &Range<u64>) {
+        let start = range.start.max(self.range.start);
+        let end = range.end.min(self.range.end);
+        if start >= end {
+            return;
+        }
+        let here = start - self.range.start..end - self.range.start;
+        let first = (here.start / self.stride) as usize;
+        let last = here.end.div_ceil(self.stride) as usize;
+
+        for piece in self.pieces.iter().take(last).skip(first) {
+            piece.store(false, Relaxed);
+        }
+        self.mapping.zap(here);
+    }
+}
+
+/// Pages of a file in the user mappings of another.
+///
+/// A view is one of pages, not of places: what comes to the place of pages that were withdrawn is not
+/// shown. Dropping it removes all of them from every mapping of the other file. May sleep.
+///
+/// # Invariants
+///
+/// `shown` is in `host.views`.
+pub(crate) struct View {
+    host: Arc<FileMapping>,
+    shown: Arc<Shown>,
+}
+
+impl View {
+    /// Makes one of `range` of `host` in `mapping`, from offset 0 on there, which shows nothing yet.
+    ///
+    /// It consists of pieces of `stride` bytes, to be shown one by one. All are in bytes, multiples of
+    /// the page size, and `stride` is not 0.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory, `EINVAL` if `range` does not consist of pieces.
+    pub(crate) fn new(
+        host: Arc<FileMapping>,
+        mapping: Arc<FileMapping>,
+        range: Range<u64>,
+        stride: u64,
+    ) -> Result<Self> {
+        let len = range.end.checked_sub(range.start).ok_or(EINVAL)?;
+        if stride == 0 || len % stride != 0 || (range.start | stride) % PAGE_SIZE as u64 != 0 {
+            return Err(EINVAL);
+        }
+        let count = (len / stride) as usize;
+        let mut pieces = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..count {
+            pieces.push_within_capacity(Atomic::new(false))?;
+        }
+        let shown = Arc::new(
+            Shown {
+                mapping,
+                range,
+                stride,
+                pieces,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let node = RBTreeNode::new(Self::key(&shown), shown.clone(), GFP_KERNEL_ACCOUNT)?;
+
+        host.views.lock().insert(node);
+        host.viewed.store(true, Relaxed);
+        // INVARIANT: Entered above.
+        Ok(Self { host, shown })
+    }
+
+    fn key(shown: &Arc<Shown>) -> usize {
+        Arc::as_ptr(shown).addr()
+    }
+
+    /// Shows the piece that `pages` are in, until they are withdrawn.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they are in none.
+    pub(crate) fn show<P: UserPages, const N: usize>(&self, pages: &MappedPages<P, N>) -> Result {
+        let is_host = |mapping| Arc::ptr_eq(mapping, &self.host);
+        let Shown { range, .. } = &*self.shown;
+        let place = (pages.ranges.iter().filter(|range| !range.is_empty()))
+            .find(|place| range.contains(&place.start))
+            .filter(|_| pages.mapping.as_ref().is_some_and(is_host))
+            .ok_or(EINVAL)?;
+        let piece = self.shown.piece(place.start - range.start).ok_or(EINVAL)?;
+
+        piece.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Places the page of `pages` that belongs at `offset` of the other file there, if it is shown and
+    /// the mapping that faulted covers that. As [`Fault::insert`] otherwise.
+    pub(crate) fn insert<P: UserPages, const N: usize>(
+        &self,
+        fault: &Fault<'_>,
+        pages: &MappedPages<P, N>,
+        offset: u64,
+    ) -> FaultResult {
+        let Shown { mapping, range, .. } = &*self.shown;
+        let at = match range.start.checked_add(offset) {
+            Some(at) if range.contains(&at) => at,
+            _ => return FaultResult::SIGBUS,
+        };
+        let is_shown = (self.shown.piece(offset)).is_some_and(|piece| piece.load(Relaxed));
+        let phys = match (pages.phys_at(at), &pages.mapping) {
+            (Some(phys), Some(host))
+                if is_shown
+                    && Arc::ptr_eq(host, &self.host)
+                    && fault.mapping == mapping.as_raw() =>
+            {
+                phys
+            }
+            _ => return FaultResult::SIGBUS,
+        };
+
+        // SAFETY: By the contract of `UserPages` the page is owned by `pages` and of the kind that
+        // is told. It is in a range of `pages`, and inserted at its place in a view that is in the
+        // list of their mapping, and stays there as long as `self` is borrowed: from there it is
+        // removed when they are withdrawn, or before when the view is dropped.
+        unsafe { fault.insert_page(phys, offset, P::DEVICE) }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // A fault that inserts a page borrows the object, so none is under way. It stays in the list
+        // until that is done, for who withdraws a page meanwhile may not go on before.
+        self.shown.mapping.zap_own();
+
+        let node = (self.host.views.lock()).remove_node(&Self::key(&self.shown));
+        drop(node);
     }
 }
 
@@ -144,7 +373,8 @@ pub(crate) unsafe trait UserPages {
 /// # Invariants
 ///
 /// No page table of a mapping of the file has one of the pages but in one of the ranges, at its place
-/// there.
+/// there. No page table of another file's mapping has one, but at the place that such a range has in a
+/// [`View`] that is in the list of `mapping`.
 pub(crate) struct MappedPages<P: UserPages, const N: usize> {
     // Dropped after `Drop::drop` has withdrawn them.
     pages: P,
@@ -175,11 +405,19 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
             return;
         };
 
-        // A fault that inserts a page borrows this object, so none is under way.
+        // A fault that inserts a page borrows this object, so none is under way; and who made a view
+        // show it has borrowed it before.
+        if mapping.is_viewed() {
+            mapping.withdraw_from_views(&self.ranges);
+        }
         for range in &mut self.ranges {
             if !range.is_empty() {
                 mapping.zap(core::mem::take(range));
             }
+        }
+        // As dropping it would, but a reference that is not the last is dropped in place.
+        if let Some(last) = Arc::into_unique_or_drop(mapping) {
+            FileMapping::drop_last(last);
         }
     }
 
