@@ -16,24 +16,29 @@
 //!    set up, and until the program has been told of the first interrupt, which may take 2. So a
 //!    fault never takes it.
 //! 2. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler.
+//!    Under it, in a fault of a file that was exported, that of the [export](mod@crate::export): guards
+//!    whose interrupts the file rings. A fault holds it until the page is inserted, so that none is
+//!    inserted after the export was revoked.
 //! 3. `slots` of the estate, a mutex: guards its table of slots. Look-up and insertion of a page by a
 //!    fault happen under it, and freeing takes it too, so that a page is never inserted after its
 //!    slot has left the table. It may be held while memory is allocated, but not while user memory
 //!    is copied, which may need 2.
-//! 4. `i_mmap_rwsem` of the context's own mapping: taken by the kernel when a page is withdrawn
-//!    from user mappings. Of the above at most 1 is held then.
-//! 5. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
+//! 4. `views` of the context's own mapping, a mutex: guards which exports show pages of it.
+//! 5. `i_mmap_rwsem` of the context's own mapping, or of an export's: taken by the kernel when a page
+//!    is withdrawn from user mappings. Of the above at most 1 and 4 are held then.
+//! 6. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
 //!
 //! An [AFU](crate::afu) has locks of its own, listed there. Of the above 1 and 2 are taken under none
 //! of them, and at most 1 is held where they are taken. Those of a [BAR](crate::kernel_ext::bar) come
 //! before 4, and the one of a part of it is taken by a fault under 3.
 //!
-//! Four kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
+//! Five kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
 //! that of [`Platform`] the sources that it has; that of [`Quota`] its users, and is taken when a
-//! queue comes or goes; that of an [event log](crate::events) what there is to tell a program. The
-//! CPU hotplug lock is taken under 1, and what is called under it only queues work.
+//! queue or an export comes or goes; that of an [event log](crate::events) what there is to tell a
+//! program; that of the exports of an estate which there are. The CPU hotplug lock is taken under 1,
+//! and what is called under it only queues work.
 
 use crate::{
     afu::{
@@ -50,6 +55,11 @@ use crate::{
         TakenSlot, //
     },
     events::Event,
+    export::{
+        Bundle,
+        Doorbell,
+        DoorbellFile, //
+    },
     kernel_ext::{
         anon::NewFile,
         bar::MappedBar,
@@ -86,6 +96,7 @@ use crate::{
     },
     quota::{
         Account,
+        ExportCharge,
         QueueCharge,
         Quota, //
     },
@@ -231,10 +242,7 @@ impl Context {
     /// Returns whether there is no AFU any more, of which this was a context.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
-        match self.estate.afu() {
-            None => false,
-            Some(place) => place.is_gone(),
-        }
+        self.estate.is_gone()
     }
 
     /// Returns whether this is a context of an AFU.
@@ -720,6 +728,50 @@ impl Context {
         self.estate.queue().ok_or(EINVAL)?.arm()
     }
 
+    /// Makes a file by which others ring the `count` interrupts from slot `start` on. `tell` is given
+    /// its descriptor and the number by which [`Self::revoke`] knows it. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if not all of them are interrupts that are rung by a store, or there is none.
+    /// - `EDQUOT` if the user has as many exports as it may, `ENFILE` if all together have.
+    /// - `ENOSPC` if the context has made as many as there are numbers.
+    /// - Those of [`NewFile::new`], and what `tell` returns.
+    pub(crate) fn export(
+        &self,
+        start: usize,
+        count: usize,
+        tell: &mut dyn FnMut(u32, u32) -> Result,
+    ) -> Result {
+        let bundle = Bundle::new(start, count)?;
+        let charge = ExportCharge::new(self.estate.account().clone())?;
+        let mut id = 0;
+        let file = NewFile::new::<DoorbellFile>(c"[uxive-doorbell]", |mapping| {
+            let host = self.mapping.clone();
+            let doorbell = Doorbell::new(&self.estate, host, mapping, bundle, charge)?;
+            id = doorbell.id();
+            Ok(doorbell)
+        })?;
+
+        tell(file.fd(), id)?;
+        trace::export(self.estate.id(), id, start, count);
+        file.install();
+        Ok(())
+    }
+
+    /// Ends the export `id`: when this returns no mapping of its file reaches an interrupt, and none
+    /// ever will. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is none.
+    pub(crate) fn revoke(&self, id: u32) -> Result {
+        let export = self.estate.exports().remove(id).ok_or(ENOENT)?;
+
+        export.end();
+        Ok(())
+    }
+
     /// Returns the events that `file`, which is that of the context, is ready for.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         let queue = match self.estate.queue() {
@@ -767,7 +819,8 @@ impl Context {
             let Some(wanted) = slot(index) else {
                 return FaultResult::SIGBUS;
             };
-            for neighbour in neighbours(index, slots.joined(index), fault).filter_map(slot) {
+            let joined = slots.joined(index);
+            for neighbour in neighbours(Window::TRIGGER, index, joined, fault).filter_map(slot) {
                 neighbour.insert_trigger(fault);
             }
             wanted.insert_trigger(fault)
@@ -897,6 +950,8 @@ impl Context {
             }
             seq_print!(m, "\n");
         }
+        drop(slots);
+        self.estate.exports().show(m);
     }
 }
 
@@ -906,18 +961,20 @@ impl PinnedDrop for Context {
         if let Some(place) = self.estate.afu() {
             place.leave();
         }
+        self.estate.exports().end_all();
         self.shared.registry.close(&self.estate);
     }
 }
 
-/// Returns the slots around and without `index`, and those of `joined`, whose trigger pages the mapping
-/// of `fault` covers.
-fn neighbours(
+/// Returns the indices around and without `index`, and those of `joined`, whose pages in `window` the
+/// mapping of `fault` covers.
+pub(crate) fn neighbours(
+    window: Window,
     index: usize,
     joined: Range<usize>,
     fault: &Fault<'_>,
 ) -> impl Iterator<Item = usize> {
-    let covered = Window::TRIGGER.indices(fault.covered());
+    let covered = window.indices(fault.covered());
     let first = index - index % FAULT_AROUND;
     let around = first.min(joined.start)..(first + FAULT_AROUND).max(joined.end);
 

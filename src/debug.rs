@@ -10,6 +10,7 @@
 
 use crate::{
     context::Shared,
+    export::ExportView,
     kernel_ext::debugfs::{
         DebugDir,
         Records, //
@@ -48,6 +49,7 @@ impl DebugFiles {
         dir.table::<Contexts>(c"contexts");
         dir.table::<Slots>(c"slots");
         dir.table::<Queues>(c"queues");
+        dir.table::<Exports>(c"exports");
         dir.table::<Quarantine>(c"quarantine");
         dir.table::<Reserve>(c"reserve");
         Self { _dir: dir }
@@ -220,6 +222,47 @@ impl Records for Queues {
                 seq_print!(m, "{}\n", drain.deferred);
             }
         }
+    }
+}
+
+/// `exports`: the files by which others ring interrupts.
+struct Exports;
+
+/// How far the number of a context is shifted in the number of a record, for that of an export to fit
+/// in. Of contexts after the first 2^31 none is listed, since a file has no position for them.
+const EXPORT_BITS: u32 = u32::BITS;
+
+#[vtable]
+impl Records for Exports {
+    type Source = Shared;
+    type Record = (u64, ExportView);
+
+    const HEADING: &'static str = "context id start count";
+
+    fn next(shared: &Shared, from: u64) -> Option<(u64, (u64, ExportView))> {
+        let mut context = shared.registry().next(from >> EXPORT_BITS)?;
+        let mut id = match context.id() == from >> EXPORT_BITS {
+            true => from as u32,
+            false => 0,
+        };
+
+        loop {
+            if context.id() >> (EXPORT_BITS - 1) != 0 {
+                return None;
+            }
+            if let Some(export) = context.exports().next(id) {
+                let number = context.id() << EXPORT_BITS | u64::from(export.id);
+                return Some((number, (context.id(), export)));
+            }
+            context = shared.registry().next(context.id() + 1)?;
+            id = 0;
+        }
+    }
+
+    fn show((context, export): &(u64, ExportView), m: &SeqFile) {
+        let ExportView { id, start, count } = export;
+
+        seq_print!(m, "{context} {id} {start} {count}\n");
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
         Event,
         EventLog, //
     },
+    export::Exports,
     kernel_ext::{
         ratelimit::may_log,
         task::TaskName,
@@ -259,6 +260,9 @@ pub(crate) struct Estate {
     /// What there is to tell the program.
     #[pin]
     events: EventLog,
+    /// By which others ring it.
+    #[pin]
+    exports: Exports,
     /// Its place in an AFU. Given back last.
     afu: Option<AfuContext>,
 }
@@ -306,6 +310,7 @@ impl Estate {
                 queue: SetOnce::new(),
                 slots <- new_mutex!(table, "uxive_slots"),
                 events <- EventLog::new(),
+                exports <- Exports::new(),
                 afu,
             }? Error),
             GFP_KERNEL_ACCOUNT,
@@ -342,10 +347,24 @@ impl Estate {
         &self.events
     }
 
+    /// Returns the files by which others ring it.
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
     /// Returns its place in an AFU, if it is a context of one.
     #[inline]
     pub(crate) fn afu(&self) -> Option<&AfuContext> {
         self.afu.as_ref()
+    }
+
+    /// Returns whether there is no AFU any more, of which this was a context's.
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        match self.afu() {
+            None => false,
+            Some(place) => place.is_gone(),
+        }
     }
 
     /// Returns the event queue, if there is one yet.

@@ -161,6 +161,12 @@ const RANGE: u32 = _IOWR::<MakeRange>(MAGIC, 0x48);
 /// `UXIVE_IOC_IMS_ALLOC`: allocates an interrupt that the AFU sends as a message.
 const IMS_ALLOC: u32 = _IOWR::<ImsAlloc>(MAGIC, 0x44);
 
+/// `UXIVE_IOC_EXPORT`: makes a file by which others ring interrupts.
+const EXPORT: u32 = _IOWR::<Export>(MAGIC, 0x49);
+
+/// `UXIVE_IOC_REVOKE`: ends what such a file can do.
+const REVOKE: u32 = _IOW::<Revoke>(MAGIC, 0x4a);
+
 /// A structure of `<misc/uxive.h>`. It begins with its size, as the program knows it, and flags;
 /// later versions have more fields at the end.
 trait Extensible: FromBytes + IntoBytes {
@@ -271,6 +277,10 @@ struct Info {
     queues_user: u32,
     max_queues_total: u32,
     queues_total: u32,
+    max_exports_user: u32,
+    exports_user: u32,
+    max_exports_total: u32,
+    exports_total: u32,
 }
 
 impl Extensible for Info {
@@ -291,6 +301,7 @@ impl Info {
         let layout = context.layout();
         let quota = account.quota();
         let (max_irqs, max_queues) = (platform.max_sources(), quota.max_queues());
+        let max_exports = quota.max_exports();
 
         argument.value = Self {
             size,
@@ -312,6 +323,10 @@ impl Info {
             queues_user: account.queues() as u32,
             max_queues_total: max_queues.total as u32,
             queues_total: quota.queues() as u32,
+            max_exports_user: max_exports.user as u32,
+            exports_user: account.exports() as u32,
+            max_exports_total: max_exports.total as u32,
+            exports_total: quota.exports() as u32,
         };
         argument.write()
     }
@@ -683,6 +698,72 @@ impl ImsAlloc {
     }
 }
 
+/// `struct uxive_export`
+#[repr(C)]
+#[derive(IntoBytes, FromBytes)]
+struct Export {
+    size: u32,
+    flags: u32,
+    start: u32,
+    count: u32,
+    fd: i32,
+    id: u32,
+}
+
+impl Extensible for Export {
+    const FIRST_SIZE: usize = 24;
+    const FLAGS: u32 = 0;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl Export {
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let mut argument = Argument::<Self>::read(user)?;
+        let (start, count) = (argument.value.start as usize, argument.value.count as usize);
+
+        context.export(start, count, &mut |fd, id| {
+            argument.value.fd = fd as i32;
+            argument.value.id = id;
+            argument.write()
+        })
+    }
+}
+
+/// `struct uxive_revoke`
+#[repr(C)]
+#[derive(IntoBytes, FromBytes)]
+struct Revoke {
+    size: u32,
+    flags: u32,
+    id: u32,
+    reserved: u32,
+}
+
+impl Extensible for Revoke {
+    const FIRST_SIZE: usize = 16;
+    const FLAGS: u32 = 0;
+
+    fn flags(&self) -> u32 {
+        self.flags
+    }
+}
+
+impl Revoke {
+    #[inline(never)]
+    fn run(context: &Context, user: UserPtr) -> Result {
+        let Revoke { id, reserved, .. } = Argument::<Self>::read(user)?.value;
+        if reserved != 0 {
+            return Err(EINVAL);
+        }
+
+        context.revoke(id)
+    }
+}
+
 /// Returns whether `cmd` is `known`, but for the size of its structure, which may grow.
 fn is_grown(cmd: u32, known: u32) -> bool {
     const SIZE: u32 = uapi::_IOC_SIZEMASK << uapi::_IOC_SIZESHIFT;
@@ -768,19 +849,29 @@ pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize>
         IRQ_ALLOC => irq_alloc(context, user)?,
         IRQ_FREE => irq_free(context, user)?,
         IRQ_SET_FD => irq_set_fd(context, user)?,
-        GET_FEATURES => get_features(user)?,
-        ATTACH if context.has_afu() => attach(context, user)?,
-        GET_METADATA if context.has_afu() => get_metadata(context, user)?,
-        cmd if is_grown(cmd, INFO) => Info::run(context, user)?,
-        cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, user)?,
-        cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, user)?,
-        cmd if is_grown(cmd, IRQ_ALLOC_MANY) => IrqAllocMany::run(context, user)?,
-        cmd if is_grown(cmd, IRQ_FREE_MANY) => IrqFreeMany::run(context, user)?,
-        cmd if is_grown(cmd, SET_IRQS) => SetIrqs::run(context, user)?,
-        cmd if is_grown(cmd, RANGE) => MakeRange::run(context, user)?,
-        cmd if is_grown(cmd, IMS_ALLOC) && context.has_afu() => ImsAlloc::run(context, user)?,
-        ARM => context.arm()?,
-        _ => return Err(ENOTTY),
+        _ => dispatch_other(context, cmd, user)?,
     }
     Ok(0)
+}
+
+/// Carries out those that are not for each interrupt: telling them apart is not for the others to pay.
+#[inline(never)]
+fn dispatch_other(context: &Context, cmd: u32, user: UserPtr) -> Result {
+    match cmd {
+        GET_FEATURES => get_features(user),
+        ATTACH if context.has_afu() => attach(context, user),
+        GET_METADATA if context.has_afu() => get_metadata(context, user),
+        cmd if is_grown(cmd, INFO) => Info::run(context, user),
+        cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, user),
+        cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, user),
+        cmd if is_grown(cmd, IRQ_ALLOC_MANY) => IrqAllocMany::run(context, user),
+        cmd if is_grown(cmd, IRQ_FREE_MANY) => IrqFreeMany::run(context, user),
+        cmd if is_grown(cmd, SET_IRQS) => SetIrqs::run(context, user),
+        cmd if is_grown(cmd, RANGE) => MakeRange::run(context, user),
+        cmd if is_grown(cmd, IMS_ALLOC) && context.has_afu() => ImsAlloc::run(context, user),
+        cmd if is_grown(cmd, EXPORT) => Export::run(context, user),
+        cmd if is_grown(cmd, REVOKE) => Revoke::run(context, user),
+        ARM => context.arm(),
+        _ => Err(ENOTTY),
+    }
 }

@@ -114,6 +114,16 @@ impl Window {
         }
     }
 
+    /// Returns the window of a file that shows the trigger pages of `count` slots and nothing else, if
+    /// a context can have so many.
+    pub(crate) fn of_doorbells(count: usize) -> Option<Self> {
+        (count <= Self::TRIGGER.count).then_some(Self {
+            base: 0,
+            stride: Self::TRIGGER.stride,
+            count,
+        })
+    }
+
     /// Returns the offset of the first page, in bytes.
     pub(crate) const fn base(&self) -> u64 {
         self.base
@@ -271,6 +281,25 @@ mod tests {
             assert!(window.indices(0..base).is_empty());
             assert!(window.indices(base + window.len()..u64::MAX).is_empty());
         }
+    }
+
+    #[test]
+    fn doorbells_begin_at_zero_and_end_with_the_last() {
+        for count in [1, 2, MAX_RANGE] {
+            let Some(window) = Window::of_doorbells(count) else {
+                panic!("{count} are too many");
+            };
+            let end = count as u64 * Window::TRIGGER.stride;
+            assert_eq!(window.all(), 0..end);
+            assert_eq!(window.index(0), Some(0));
+            assert_eq!(window.index(end - window.stride), Some(count - 1));
+            for nothing in [8, end, end + window.stride, u64::MAX] {
+                assert!(window.index(nothing).is_none());
+            }
+            assert_eq!(window.indices(0..u64::MAX), 0..count);
+        }
+        assert!(Window::of_doorbells(MAX_RANGE + 1).is_none());
+        assert!(Window::of_doorbells(usize::MAX).is_none());
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! user namespaces. Root is a user like others, and no capability exempts: who may change the limits
 //! needs no exemption.
 //!
-//! Event queues are counted here, interrupts where they are taken from, by [`Platform`], and those
-//! of a context with its slots.
+//! Event queues and exports are counted here, interrupts where they are taken from, by [`Platform`],
+//! and those of a context with its slots.
 
 use crate::{
     layout::MAX_IRQS,
@@ -40,18 +40,45 @@ use kernel::{
 /// The most event queues that the limits can be set to.
 const MAX_QUEUES: usize = 65536;
 
+/// The most exports that the limits can be set to, and what they are by default.
+const MAX_EXPORTS: usize = 65536;
+const DEFAULT_EXPORTS: usize = 4096;
+
 /// A user who has contexts.
 struct User {
     accounts: usize,
-    queues: usize,
+    counts: Counted<usize>,
     irqs: Arc<Holder>,
 }
 
-/// Who has how many event queues.
+/// Something of each kind that is counted here.
+#[derive(Default)]
+struct Counted<T> {
+    queues: T,
+    exports: T,
+}
+
+/// One of these kinds.
+#[derive(Clone, Copy)]
+enum Kind {
+    Queue,
+    Export,
+}
+
+impl<T> Counted<T> {
+    fn of(&mut self, kind: Kind) -> &mut T {
+        match kind {
+            Kind::Queue => &mut self.queues,
+            Kind::Export => &mut self.exports,
+        }
+    }
+}
+
+/// Who has how much.
 struct Users {
     /// By the number of the user in the kernel.
     users: RBTree<u32, User>,
-    queues: Tally,
+    tallies: Counted<Tally>,
 }
 
 /// The limits, and who has how much of what they limit.
@@ -73,8 +100,11 @@ impl Quota {
     pub(crate) fn new(platform: Arc<Platform>) -> Result<Arc<Self>> {
         let users = Users {
             users: RBTree::new(),
-            // Each needs a Linux interrupt. The other half of these is for the rest of the machine.
-            queues: Tally::new(Platform::linux_irqs() / 2, MAX_QUEUES),
+            tallies: Counted {
+                // Each needs a Linux interrupt. The other half of these is for the rest of the machine.
+                queues: Tally::new(Platform::linux_irqs() / 2, MAX_QUEUES),
+                exports: Tally::new(DEFAULT_EXPORTS, MAX_EXPORTS),
+            },
         };
 
         Arc::pin_init(
@@ -108,12 +138,12 @@ impl Quota {
 
     /// Returns how many event queues there are.
     pub(crate) fn queues(&self) -> usize {
-        self.users.lock().queues.in_use()
+        self.users.lock().tallies.queues.in_use()
     }
 
     /// Returns how many event queues there can be.
     pub(crate) fn max_queues(&self) -> Limits {
-        self.users.lock().queues.limits()
+        self.users.lock().tallies.queues.limits()
     }
 
     /// Changes a limit of event queues, see [`Tally::set_limit`].
@@ -126,7 +156,30 @@ impl Quota {
         which: fn(&mut Limits) -> &mut usize,
         limit: u64,
     ) -> Result {
-        self.users.lock().queues.set_limit(which, limit)
+        self.users.lock().tallies.queues.set_limit(which, limit)
+    }
+
+    /// Returns how many exports there are.
+    pub(crate) fn exports(&self) -> usize {
+        self.users.lock().tallies.exports.in_use()
+    }
+
+    /// Returns how many exports there can be.
+    pub(crate) fn max_exports(&self) -> Limits {
+        self.users.lock().tallies.exports.limits()
+    }
+
+    /// Changes a limit of exports, see [`Tally::set_limit`].
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if that is more than [`MAX_EXPORTS`].
+    pub(crate) fn set_max_exports(
+        &self,
+        which: fn(&mut Limits) -> &mut usize,
+        limit: u64,
+    ) -> Result {
+        self.users.lock().tallies.exports.set_limit(which, limit)
     }
 }
 
@@ -162,7 +215,7 @@ impl Account {
         let irqs = Arc::new(Holder::new(quota.platform.clone()), GFP_KERNEL_ACCOUNT)?;
         let user = User {
             accounts: 1,
-            queues: 0,
+            counts: Counted::default(),
             irqs: irqs.clone(),
         };
         users.try_create_and_insert(uid, user, GFP_KERNEL_ACCOUNT)?;
@@ -181,9 +234,20 @@ impl Account {
 
     /// Returns how many event queues the user has.
     pub(crate) fn queues(&self) -> usize {
-        let users = &mut *self.quota.users.lock();
+        self.count(Kind::Queue)
+    }
 
-        users.users.get(&self.uid).map_or(0, |user| user.queues)
+    /// Returns how many exports the user has.
+    pub(crate) fn exports(&self) -> usize {
+        self.count(Kind::Export)
+    }
+
+    fn count(&self, kind: Kind) -> usize {
+        let users = &mut self.quota.users.lock().users;
+
+        users
+            .get_mut(&self.uid)
+            .map_or(0, |user| *user.counts.of(kind))
     }
 }
 
@@ -200,8 +264,42 @@ impl Drop for Account {
     }
 }
 
+/// Something that an account has, counted until it is dropped.
+struct Charge {
+    account: Arc<Account>,
+    kind: Kind,
+}
+
+impl Charge {
+    fn new(account: Arc<Account>, kind: Kind) -> Result<Self> {
+        {
+            let Users { users, tallies } = &mut *account.quota.users.lock();
+            // It has this account.
+            let user = users.get_mut(&account.uid).ok_or(EDQUOT)?;
+            let (tally, own) = (tallies.of(kind), user.counts.of(kind));
+
+            tally.check(*own)?;
+            *own = tally.add(*own);
+        }
+        Ok(Self { account, kind })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let Users { users, tallies } = &mut *self.account.quota.users.lock();
+
+        if let Some(user) = users.get_mut(&self.account.uid) {
+            let own = user.counts.of(self.kind);
+            *own = tallies.of(self.kind).remove(*own);
+        }
+    }
+}
+
 /// An event queue of an account, counted until it is dropped.
-pub(crate) struct QueueCharge(Arc<Account>);
+pub(crate) struct QueueCharge {
+    _charge: Charge,
+}
 
 impl QueueCharge {
     /// Counts one more.
@@ -210,24 +308,26 @@ impl QueueCharge {
     ///
     /// `EDQUOT` if the user has as many as it may, `ENFILE` if all together have.
     pub(crate) fn new(account: Arc<Account>) -> Result<Self> {
-        {
-            let Users { users, queues } = &mut *account.quota.users.lock();
-            // It has this account.
-            let user = users.get_mut(&account.uid).ok_or(EDQUOT)?;
-
-            queues.check(user.queues)?;
-            user.queues = queues.add(user.queues);
-        }
-        Ok(Self(account))
+        Ok(Self {
+            _charge: Charge::new(account, Kind::Queue)?,
+        })
     }
 }
 
-impl Drop for QueueCharge {
-    fn drop(&mut self) {
-        let Users { users, queues } = &mut *self.0.quota.users.lock();
+/// An export of an account, counted until it is dropped.
+pub(crate) struct ExportCharge {
+    _charge: Charge,
+}
 
-        if let Some(user) = users.get_mut(&self.0.uid) {
-            user.queues = queues.remove(user.queues);
-        }
+impl ExportCharge {
+    /// Counts one more.
+    ///
+    /// # Errors
+    ///
+    /// `EDQUOT` if the user has as many as it may, `ENFILE` if all together have.
+    pub(crate) fn new(account: Arc<Account>) -> Result<Self> {
+        Ok(Self {
+            _charge: Charge::new(account, Kind::Export)?,
+        })
     }
 }

@@ -15,7 +15,8 @@ use crate::{
             Fault,
             FaultResult,
             FileMapping,
-            MappedPages, //
+            MappedPages,
+            View, //
         },
         ratelimit::may_log,
         trace, //
@@ -197,6 +198,28 @@ impl Slot {
         match (&self.0.source, Window::TRIGGER.offset(self.0.index())) {
             (Some(source), Some(offset)) => fault.insert(source, offset),
             _ => FaultResult::SIGBUS,
+        }
+    }
+
+    /// Has `view` show the trigger page, as long as the program has the interrupt.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it has none, or the view does not cover it.
+    pub(crate) fn show_trigger(&self, view: &View) -> Result {
+        view.show(self.0.source.as_ref().ok_or(EINVAL)?)
+    }
+
+    /// Places the trigger page at `offset` in a mapping of the file of `view`, if that shows it there.
+    pub(crate) fn insert_in_view(
+        &self,
+        view: &View,
+        fault: &Fault<'_>,
+        offset: u64,
+    ) -> FaultResult {
+        match &self.0.source {
+            Some(source) => view.insert(fault, source, offset),
+            None => FaultResult::SIGBUS,
         }
     }
 

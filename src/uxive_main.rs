@@ -5,8 +5,8 @@
 //! The module, the device `/dev/uxive` and the driver of AFUs. Calls go one way: an ioctl (`ioctl`), a
 //! fault or a read comes to the context of the open file (`context`). What that has is its estate
 //! (`estate`): an event queue (`queue`), slots (`slot`), each of which owns an interrupt of the machine
-//! (`platform`), a place in an AFU if it is of one (`afu`), and what there is to tell the program
-//! (`events`). All are in the registry (`registry`), which keeps what hardware does not let go of, and
+//! (`platform`), a place in an AFU if it is of one (`afu`), what there is to tell the program
+//! (`events`), and files by which others ring its interrupts (`export`). All are in the registry (`registry`), which keeps what hardware does not let go of, and
 //! charged to their user (`quota`); root sees them (`debug`).
 
 use crate::{
@@ -57,6 +57,7 @@ mod context;
 mod debug;
 mod estate;
 mod events;
+mod export;
 mod ioctl;
 #[path = "kernel/mod.rs"]
 mod kernel_ext;
@@ -148,7 +149,7 @@ impl<D: ContextDevice> FileOperations for ContextFile<D> {
 type DeviceFile = ContextFile<Arc<Shared>>;
 
 /// The limits, and what is in use of them.
-static ATTRIBUTES: [Attribute<DeviceFile>; 7] = [
+static ATTRIBUTES: [Attribute<DeviceFile>; 9] = [
     Attribute::writable(
         c"max_irqs_per_context",
         |shared: &Arc<Shared>| shared.quota.max_irqs_per_context(),
@@ -173,6 +174,16 @@ static ATTRIBUTES: [Attribute<DeviceFile>; 7] = [
         c"max_queues",
         |shared: &Arc<Shared>| shared.quota.max_queues().total,
         |shared: &Arc<Shared>, limit| shared.quota.set_max_queues(|max| &mut max.total, limit),
+    ),
+    Attribute::writable(
+        c"max_exports_per_user",
+        |shared: &Arc<Shared>| shared.quota.max_exports().user,
+        |shared: &Arc<Shared>, limit| shared.quota.set_max_exports(|max| &mut max.user, limit),
+    ),
+    Attribute::writable(
+        c"max_exports",
+        |shared: &Arc<Shared>| shared.quota.max_exports().total,
+        |shared: &Arc<Shared>, limit| shared.quota.set_max_exports(|max| &mut max.total, limit),
     ),
     Attribute::read_only(c"irqs", |shared: &Arc<Shared>| {
         shared.platform.sources_in_use()

@@ -215,6 +215,40 @@ DEFINE_EVENT(uxive_slot, uxive_quarantine_end,
 	TP_PROTO(u64 context, int slot, u32 lisn),
 	TP_ARGS(context, slot, lisn));
 
+TRACE_EVENT(uxive_export,
+	TP_PROTO(u64 context, u32 id, u32 start, u32 count),
+	TP_ARGS(context, id, start, count),
+	TP_STRUCT__entry(
+		__field(u64, context)
+		__field(u32, id)
+		__field(u32, start)
+		__field(u32, count)
+	),
+	TP_fast_assign(
+		__entry->context = context;
+		__entry->id = id;
+		__entry->start = start;
+		__entry->count = count;
+	),
+	TP_printk("context=%llu id=%u start=%u count=%u",
+		  __entry->context, __entry->id, __entry->start,
+		  __entry->count)
+);
+
+TRACE_EVENT(uxive_revoke,
+	TP_PROTO(u64 context, u32 id),
+	TP_ARGS(context, id),
+	TP_STRUCT__entry(
+		__field(u64, context)
+		__field(u32, id)
+	),
+	TP_fast_assign(
+		__entry->context = context;
+		__entry->id = id;
+	),
+	TP_printk("context=%llu id=%u", __entry->context, __entry->id)
+);
+
 #endif /* _UXIVE_TRACE_H */
 
 /* Found by the -I that the Makefile has for trace.c. */

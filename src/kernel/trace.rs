@@ -59,6 +59,8 @@ declare_trace! {
     fn uxive_zap(context: u64, slot: c_int, lisn: u32);
     fn uxive_quarantine(context: u64, slot: c_int, lisn: u32, reason: u32);
     fn uxive_quarantine_end(context: u64, slot: c_int, lisn: u32);
+    fn uxive_export(context: u64, id: u32, start: u32, count: u32);
+    fn uxive_revoke(context: u64, id: u32);
 }
 
 /// What became of an event. The numbers are those of `trace.h`.
@@ -165,4 +167,16 @@ pub(crate) fn context_quarantine(context: u64, reason: u32) {
 #[inline(always)]
 pub(crate) fn context_quarantine_end(context: u64) {
     uxive_quarantine_end(context, number(None), 0);
+}
+
+/// Others can ring `count` interrupts from slot `start` on.
+#[inline(always)]
+pub(crate) fn export(context: u64, id: u32, start: usize, count: usize) {
+    uxive_export(context, id, start as u32, count as u32);
+}
+
+/// They cannot any more.
+#[inline(always)]
+pub(crate) fn revoke(context: u64, id: u32) {
+    uxive_revoke(context, id);
 }

@@ -68,6 +68,11 @@ struct uxive_window {
  * @queues_user: Out: event queues that the contexts of this one's user have.
  * @max_queues_total: Out: the most event queues that all contexts can have.
  * @queues_total: Out: event queues that all contexts have.
+ * @max_exports_user: Out: the most exports that all contexts of a user can have,
+ *	see UXIVE_IOC_EXPORT. From here on since version 4.
+ * @exports_user: Out: exports that the contexts of this one's user have.
+ * @max_exports_total: Out: the most exports that all contexts can have.
+ * @exports_total: Out: exports that all contexts have.
  */
 struct uxive_info {
 	__u32 size;
@@ -89,6 +94,10 @@ struct uxive_info {
 	__u32 queues_user;
 	__u32 max_queues_total;
 	__u32 queues_total;
+	__u32 max_exports_user;
+	__u32 exports_user;
+	__u32 max_exports_total;
+	__u32 exports_total;
 };
 
 /* Tells about the interface, its limits and their present use. */
@@ -299,6 +308,50 @@ struct uxive_ims_alloc {
  * nothing but the AFU can raise it, for work of this context.
  */
 #define UXIVE_IOC_IMS_ALLOC	_IOWR(UXIVE_MAGIC, 0x44, struct uxive_ims_alloc)
+
+/**
+ * struct uxive_export - argument of UXIVE_IOC_EXPORT
+ * @size: In: size of the structure.
+ * @flags: In: none defined, must be 0.
+ * @start: In: number of the first interrupt: its offset is that of the window of
+ *	trigger pages and @start times the stride of that.
+ * @count: In: how many, at least 1. All are interrupts that are rung by a store.
+ * @fd: Out: descriptor of the new file, with O_CLOEXEC. At @count strides from
+ *	offset 0 on it has their trigger pages.
+ * @id: Out: number of the export in this context, for UXIVE_IOC_REVOKE. It is
+ *	not 0, and no other export of the context has it or will.
+ */
+struct uxive_export {
+	__u32 size;
+	__u32 flags;
+	__u32 start;
+	__u32 count;
+	__s32 fd;
+	__u32 id;
+};
+
+/*
+ * Makes a file by which others ring some interrupts of the context, for them to
+ * map it. It does nothing else, and nothing when they are freed.
+ */
+#define UXIVE_IOC_EXPORT	_IOWR(UXIVE_MAGIC, 0x49, struct uxive_export)
+
+/**
+ * struct uxive_revoke - argument of UXIVE_IOC_REVOKE
+ * @size: In: size of the structure.
+ * @flags: In: none defined, must be 0.
+ * @id: In: number of the export.
+ * @reserved: In: must be 0.
+ */
+struct uxive_revoke {
+	__u32 size;
+	__u32 flags;
+	__u32 id;
+	__u32 reserved;
+};
+
+/* From now on nobody rings anything by the file of the export. */
+#define UXIVE_IOC_REVOKE	_IOW(UXIVE_MAGIC, 0x4a, struct uxive_revoke)
 
 /*
  * Events, which are read from a context: each is a struct uxive_event, that is,

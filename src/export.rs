@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Doorbells that travel: files by which others ring some interrupts of a context, and do nothing else.
+//!
+//! A program exports interrupts, and hands the file to whom it likes. The file is a [`Doorbell`], and
+//! knows the [`Export`], as the estate of the context does. As long as that is not ended it has an
+//! [`Owner`]: a [`View`] of the trigger pages, and the estate, to whose slots they belong. With the
+//! view, all pages go from all mappings of the file at once.
+//!
+//! A slot that is freed goes from the view with its page. Who has its index next is not shown, nor
+//! who has its LISN.
+//!
+//! An export ends when it is revoked, when its file is gone, or with its context. What is left then is
+//! a file that rings nothing; it keeps neither the estate nor what that is charged to.
+//!
+//! # Locks
+//!
+//! [`Export::owner`] guards the owner: see `context.rs`. It is not held while the owner is dropped, as
+//! that may be the last reference to the estate. [`Exports::table`] guards which exports there are;
+//! nothing is taken under it, and nothing of it dropped.
+
+use crate::{
+    context::neighbours,
+    estate::Estate,
+    kernel_ext::{
+        fault::may_fail,
+        file::{
+            FileOperations,
+            NewMapping, //
+        },
+        mapping::{
+            Fault,
+            FaultResult,
+            FileMapping,
+            View, //
+        },
+        trace, //
+    },
+    layout::Window,
+    quota::ExportCharge, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    seq_file::{
+        seq_print,
+        SeqFile, //
+    },
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// What an export shows: the trigger pages of some slots, from one on.
+#[derive(Clone, Copy)]
+pub(crate) struct Bundle {
+    start: usize,
+    count: usize,
+    /// Where they are in the file.
+    window: Window,
+}
+
+impl Bundle {
+    /// Makes that of `count` slots from `start` on.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is none of them, or a context cannot have them all.
+    pub(crate) fn new(start: usize, count: usize) -> Result<Self> {
+        let last = (start.checked_add(count))
+            .and_then(|end| end.checked_sub(1))
+            .ok_or(EINVAL)?;
+        if count == 0 || Window::TRIGGER.offset(last).is_none() {
+            return Err(EINVAL);
+        }
+
+        Ok(Self {
+            start,
+            count,
+            window: Window::of_doorbells(count).ok_or(EINVAL)?,
+        })
+    }
+}
+
+/// Whose interrupts an export rings.
+struct Owner {
+    // Dropped first: none is rung by it any more.
+    view: View,
+    _charge: ExportCharge,
+    estate: Arc<Estate>,
+}
+
+/// Interrupts of a context that others can ring.
+#[pin_data]
+pub(crate) struct Export {
+    id: u32,
+    bundle: Bundle,
+    /// Until the export is ended.
+    #[pin]
+    owner: Mutex<Option<Owner>>,
+}
+
+impl Export {
+    /// Ends it: when this returns no mapping of its file reaches an interrupt. May sleep.
+    pub(crate) fn end(&self) {
+        let owner = self.owner.lock().take();
+        let Some(owner) = owner else {
+            return;
+        };
+        let estate = owner.estate.clone();
+
+        drop(estate.exports().remove(self.id));
+        drop(owner);
+        trace::revoke(estate.id(), self.id);
+    }
+
+    /// Places the page that was touched, and those around it.
+    fn insert(&self, fault: &Fault<'_>) -> FaultResult {
+        let owner = self.owner.lock();
+        let Some(Owner { view, estate, .. }) = &*owner else {
+            return FaultResult::SIGBUS;
+        };
+        let Bundle { start, window, .. } = self.bundle;
+        let slots = estate.lock();
+        let insert = |index: usize| match (slots.get(start + index), window.offset(index)) {
+            (Some(slot), Some(offset)) => slot.insert_in_view(view, fault, offset),
+            _ => FaultResult::SIGBUS,
+        };
+
+        // As in a fault of the context itself.
+        if estate.is_gone() {
+            return FaultResult::SIGBUS;
+        }
+        let Some(index) = window.index(fault.offset()) else {
+            return FaultResult::SIGBUS;
+        };
+        let joined = slots.joined(start + index);
+        let joined = joined.start.saturating_sub(start)..joined.end - start;
+        for neighbour in neighbours(window, index, joined, fault) {
+            insert(neighbour);
+        }
+        let result = insert(index);
+        let slot = start + index;
+        let offset = Window::TRIGGER.offset(slot).unwrap_or(0);
+        trace::fault(estate.id(), Some(slot), offset, result);
+        result
+    }
+}
+
+/// The exports of a context that are not ended.
+#[pin_data]
+pub(crate) struct Exports {
+    /// See the head of this file.
+    #[pin]
+    table: Mutex<Table>,
+}
+
+struct Table {
+    by_id: RBTree<u32, Arc<Export>>,
+    last_id: u32,
+}
+
+/// How an export stands.
+pub(crate) struct ExportView {
+    pub(crate) id: u32,
+    /// The first slot.
+    pub(crate) start: usize,
+    pub(crate) count: usize,
+}
+
+impl Exports {
+    /// Makes a table without any.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        let table = Table {
+            by_id: RBTree::new(),
+            last_id: 0,
+        };
+
+        pin_init!(Self {
+            table <- new_mutex!(table, "uxive_exports"),
+        })
+    }
+
+    /// Returns a number that none has had, and is not 0.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if all have been used.
+    fn next_id(&self) -> Result<u32> {
+        let last_id = &mut self.table.lock().last_id;
+
+        may_fail(ENOSPC)?;
+        *last_id = last_id.checked_add(1).ok_or(ENOSPC)?;
+        Ok(*last_id)
+    }
+
+    /// Takes out the export `id`, to be [ended](Export::end).
+    pub(crate) fn remove(&self, id: u32) -> Option<Arc<Export>> {
+        let node = self.table.lock().by_id.remove_node(&id)?;
+
+        Some(node.to_key_value().1)
+    }
+
+    /// Tells how the first export from number `id` on stands.
+    pub(crate) fn next(&self, id: u32) -> Option<ExportView> {
+        let table = self.table.lock();
+        let cursor = table.by_id.cursor_lower_bound(&id)?;
+        let (&id, export) = cursor.current();
+        let Bundle { start, count, .. } = export.bundle;
+
+        Some(ExportView { id, start, count })
+    }
+
+    /// Ends all of them. No other comes, since the context is closed. May sleep.
+    pub(crate) fn end_all(&self) {
+        while let Some(ExportView { id, .. }) = self.next(0) {
+            if let Some(export) = self.remove(id) {
+                export.end();
+            }
+        }
+    }
+
+    /// Lists them in `/proc/<pid>/fdinfo/<fd>` of the context.
+    pub(crate) fn show(&self, m: &SeqFile) {
+        for (id, export) in self.table.lock().by_id.iter() {
+            let Bundle { start, count, .. } = export.bundle;
+            seq_print!(m, "uxive-export:\tid:{id} start:{start} count:{count}\n");
+        }
+    }
+}
+
+/// What the file of an export has. With it the export ends.
+pub(crate) struct Doorbell(Arc<Export>);
+
+impl Doorbell {
+    /// Exports `bundle` of `estate`, whose pages are in `host`, to the file whose mapping is `mapping`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if not all of them are interrupts that are rung by a store.
+    /// - `ENOSPC` if there is no number left for it, `ENOMEM` if there is no memory.
+    pub(crate) fn new(
+        estate: &Arc<Estate>,
+        host: Arc<FileMapping>,
+        mapping: Arc<FileMapping>,
+        bundle: Bundle,
+        charge: ExportCharge,
+    ) -> Result<KBox<Self>> {
+        let Bundle {
+            start,
+            count,
+            window,
+        } = bundle;
+        let first = Window::TRIGGER.offset(start).ok_or(EINVAL)?;
+        let view = View::new(host, mapping, first..first + window.len(), window.stride())?;
+        {
+            // None of them goes before all are shown.
+            let slots = estate.lock();
+            for index in start..start + count {
+                slots.get(index).ok_or(EINVAL)?.show_trigger(&view)?;
+            }
+        }
+
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let id = estate.exports().next_id()?;
+        let owner = Owner {
+            view,
+            _charge: charge,
+            estate: estate.clone(),
+        };
+        let export = Arc::pin_init(
+            pin_init!(Export {
+                id,
+                bundle,
+                owner <- new_mutex!(Some(owner), "uxive_export"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let doorbell = KBox::new(Self(export.clone()), GFP_KERNEL_ACCOUNT)?;
+
+        let table = &mut *estate.exports().table.lock();
+        table.by_id.insert(node.into_node(id, export));
+        Ok(doorbell)
+    }
+
+    /// Returns the number of the export. No other of its context has had it, and it is not 0.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id
+    }
+}
+
+impl Drop for Doorbell {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// The operations of the file of an export: it can be mapped.
+pub(crate) struct DoorbellFile;
+
+#[vtable]
+impl FileOperations for DoorbellFile {
+    type Device = ();
+    type Data = KBox<Doorbell>;
+
+    fn mmap(doorbell: &Doorbell, area: &NewMapping<'_>) -> Result {
+        let end = area.offset().checked_add(area.len()).ok_or(EINVAL)?;
+        if end > doorbell.0.bundle.window.len() {
+            return Err(EINVAL);
+        }
+        area.require_write_only()
+    }
+
+    fn fault(doorbell: &Doorbell, fault: &Fault<'_>) -> FaultResult {
+        doorbell.0.insert(fault)
+    }
+}
