@@ -27,7 +27,7 @@ LAYOUT(uxive_window, offset, 0);
 LAYOUT(uxive_window, length, 8);
 LAYOUT(uxive_window, stride, 16);
 
-static_assert(sizeof(struct uxive_info) == 136, "size");
+static_assert(sizeof(struct uxive_info) == 152, "size");
 LAYOUT(uxive_info, size, 0);
 LAYOUT(uxive_info, flags, 4);
 LAYOUT(uxive_info, version, 8);
@@ -47,6 +47,10 @@ LAYOUT(uxive_info, max_queues_user, 120);
 LAYOUT(uxive_info, queues_user, 124);
 LAYOUT(uxive_info, max_queues_total, 128);
 LAYOUT(uxive_info, queues_total, 132);
+LAYOUT(uxive_info, max_exports_user, 136);
+LAYOUT(uxive_info, exports_user, 140);
+LAYOUT(uxive_info, max_exports_total, 144);
+LAYOUT(uxive_info, exports_total, 148);
 
 static_assert(sizeof(struct uxive_user_drain) == 48, "size");
 LAYOUT(uxive_user_drain, size, 0);
@@ -64,6 +68,20 @@ LAYOUT(uxive_irq_alloc, flags, 4);
 LAYOUT(uxive_irq_alloc, chip, 8);
 LAYOUT(uxive_irq_alloc, reserved, 12);
 LAYOUT(uxive_irq_alloc, offset, 16);
+
+static_assert(sizeof(struct uxive_export) == 24, "size");
+LAYOUT(uxive_export, size, 0);
+LAYOUT(uxive_export, flags, 4);
+LAYOUT(uxive_export, start, 8);
+LAYOUT(uxive_export, count, 12);
+LAYOUT(uxive_export, fd, 16);
+LAYOUT(uxive_export, id, 20);
+
+static_assert(sizeof(struct uxive_revoke) == 16, "size");
+LAYOUT(uxive_revoke, size, 0);
+LAYOUT(uxive_revoke, flags, 4);
+LAYOUT(uxive_revoke, id, 8);
+LAYOUT(uxive_revoke, reserved, 12);
 
 static_assert(sizeof(struct ocxl_kernel_event_header) == 8, "size");
 LAYOUT(ocxl_kernel_event_header, type, 0);
@@ -136,10 +154,12 @@ TEST(ioctls_have_the_published_numbers)
 	EXPECT_EQ(0x8008ca12U, OCXL_IOCTL_IRQ_FREE);
 	EXPECT_EQ(0x8010ca13U, OCXL_IOCTL_IRQ_SET_FD);
 	EXPECT_EQ(0x4020ca16U, OCXL_IOCTL_GET_FEATURES);
-	EXPECT_EQ(0xc088ca40U, UXIVE_IOC_INFO);
+	EXPECT_EQ(0xc098ca40U, UXIVE_IOC_INFO);
 	EXPECT_EQ(0xc030ca41U, UXIVE_IOC_USER_DRAIN);
 	EXPECT_EQ(0x2000ca42U, UXIVE_IOC_ARM);
 	EXPECT_EQ(0xc018ca43U, UXIVE_IOC_IRQ_ALLOC);
+	EXPECT_EQ(0xc018ca49U, UXIVE_IOC_EXPORT);
+	EXPECT_EQ(0x8010ca4aU, UXIVE_IOC_REVOKE);
 }
 
 TEST(the_node_is_a_misc_device_for_root_only)
@@ -463,6 +483,10 @@ TEST_F(abi, info_tells_of_the_interface)
 	EXPECT_EQ(0, info.reserved);
 	EXPECT_EQ(TOTAL / 2, info.max_irqs_user);
 	EXPECT_EQ(info.max_queues_total / 2, info.max_queues_user);
+	EXPECT_EQ(4096, info.max_exports_total);
+	EXPECT_EQ(2048, info.max_exports_user);
+	EXPECT_EQ(0, info.exports_user);
+	EXPECT_EQ(0, info.exports_total);
 	EXPECT_TRUE(is_window(&info.trigger, IRQ_BASE, WINDOW, STRIDE));
 	/* With room for the messages of an AFU, whose numbers are behind. */
 	EXPECT_TRUE(is_window(&info.esb, 2 * IRQ_BASE, 4 * WINDOW, 2 * STRIDE));
@@ -539,6 +563,7 @@ struct growing {
 	__u32 first;		/* That of its first version. */
 	__u32 flags;		/* Those that there are. */
 	void *end;		/* Of the pages. */
+	bool exports;		/* It is for a context with an interrupt, and an export. */
 };
 
 static void *pages_before_a_hole(void)
@@ -564,11 +589,24 @@ static void *place(const struct growing *call, __u32 size, size_t room)
 
 static int try_once(const struct growing *call, void *arg)
 {
-	int fd = ux_open(), ret = ux_ioctl(fd, call->cmd, arg);
+	int fd = ux_open(), bell = -1, ret;
+	struct uxive_info info;
 
+	if (call->exports) {
+		ux_fill(fd, 1);
+		bell = ux_export(fd, 0, 1, NULL);
+		if (bell < 0)
+			abort();
+	}
+	ret = ux_ioctl(fd, call->cmd, arg);
 	/* What fails has left nothing. */
-	if (ret && ux_count(fd))
+	if (ret && (ux_count(fd) != call->exports || ux_info(fd, &info) ||
+		    info.exports_total != call->exports))
 		ret = -1000;
+	/* The descriptor that an export returned is the next. */
+	if (!ret && _IOC_NR(call->cmd) == _IOC_NR(UXIVE_IOC_EXPORT))
+		close(bell + 1);
+	close(bell);
 	close(fd);
 	return ret;
 }
@@ -648,7 +686,8 @@ static int try_bad_pointers(const struct growing *call)
 
 	place(call, call->known, ROOM);
 	mprotect(call->end - ROOM, ROOM, PROT_READ);
-	all = first_other(all, try_once(call, call->end - ROOM), -EFAULT);
+	if (_IOC_DIR(call->cmd) & _IOC_READ)
+		all = first_other(all, try_once(call, call->end - ROOM), -EFAULT);
 	mprotect(call->end - ROOM, ROOM, PROT_READ | PROT_WRITE);
 	return all;
 }
@@ -674,8 +713,9 @@ static int try_good_sizes(const struct growing *call)
 			all = first_other(all, arg[at], 0);
 		/* Whatever the ioctl's number says of the size. */
 		all = first_other(all, try_once(&(struct growing){
-			.cmd = _IOC(_IOC_READ | _IOC_WRITE, UXIVE_MAGIC, _IOC_NR(call->cmd),
+			.cmd = _IOC(_IOC_DIR(call->cmd), UXIVE_MAGIC, _IOC_NR(call->cmd),
 				    (sizes[i] & _IOC_SIZEMASK)),
+			.exports = call->exports,
 		}, place(call, sizes[i], sizes[i])), 0);
 	}
 	return all;
@@ -780,6 +820,38 @@ TEST_F(abi, alloc_takes_structures_that_have_grown)
 		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EFAULT, try_bad_pointers(&call));
 		alloc.flags = 0;
 	}
+}
+
+TEST_F(abi, export_takes_structures_that_have_grown)
+{
+	const struct uxive_export export = { .count = 1 };
+	const struct growing call = {
+		.cmd = UXIVE_IOC_EXPORT, .good = &export, .known = sizeof(export),
+		.first = sizeof(export), .end = pages_before_a_hole(), .exports = true,
+	};
+
+	EXPECT_EQ(0, try_good_sizes(&call));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL, try_too_small(&call));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL, try_unknown_flags(&call));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, E2BIG, try_unknown_fields(&call));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, E2BIG, try_too_large(&call));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EFAULT, try_bad_pointers(&call));
+}
+
+TEST_F(abi, revoke_takes_structures_that_have_grown)
+{
+	const struct uxive_revoke revoke = { .id = 1 };
+	const struct growing call = {
+		.cmd = UXIVE_IOC_REVOKE, .good = &revoke, .known = sizeof(revoke),
+		.first = sizeof(revoke), .end = pages_before_a_hole(), .exports = true,
+	};
+
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EINVAL, try_too_small(&call));
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EINVAL, try_unknown_flags(&call));
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, E2BIG, try_unknown_fields(&call));
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, E2BIG, try_too_large(&call));
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EFAULT, try_bad_pointers(&call));
+	EXPECT_EQ(0, try_good_sizes(&call));
 }
 
 /* The CPUs of the machine: the chip of each, or -1. */

@@ -361,6 +361,105 @@ TEST_F(faults, a_touch_is_sigbus_or_comes_through)
 	close(efd);
 }
 
+static long exports(int fd)
+{
+	struct uxive_info info;
+
+	return ux_info(fd, &info) ? -1 : (long)info.exports_total;
+}
+
+TEST_F(faults, export_leaves_nothing_behind)
+{
+	int efd = event_new(), lowest;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 4));
+	ASSERT_EQ(0, ux_bind(self->fd, slot_offset(2), efd));
+	lowest = dup(efd);
+	close(lowest);
+	while (next_fault(&self->steps)) {
+		int fd = ux_export(self->fd, 1, 3, NULL);
+		void *bells;
+
+		end_fault(&self->steps, fd);
+		if (fd < 0) {
+			ASSERT_EQ(0, exports(self->fd)) TH_LOG("step %d", self->steps.step);
+			fd = ux_export(self->fd, 1, 3, NULL);
+		}
+		/* No descriptor is lost. */
+		ASSERT_EQ(lowest, fd) TH_LOG("step %d", self->steps.step);
+		ASSERT_EQ(1, exports(self->fd));
+		bells = ux_map(fd, 0, 3 * STRIDE);
+		ASSERT_NE(MAP_FAILED, bells);
+		EXPECT_EQ(0, touch(bells + STRIDE));
+		EXPECT_EQ(1, event_wait(efd));
+		munmap(bells, 3 * STRIDE);
+		close(fd);
+		ASSERT_EQ(0, exports(self->fd));
+	}
+	EXPECT_FAULTS(UXIVE_IOC_EXPORT, ENOMEM, EFAULT, EMFILE, ENFILE, ENOSPC);
+	close(efd);
+}
+
+TEST_F(faults, revoke_changes_nothing_or_ends_it)
+{
+	int efd = event_new(), fd, ret = 0;
+	void *bell;
+	__u32 id;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, efd));
+	fd = ux_export(self->fd, 0, 1, &id);
+	bell = ux_map(fd, 0, STRIDE);
+	ASSERT_NE(MAP_FAILED, bell);
+	while (next_fault(&self->steps)) {
+		ret = ux_revoke(self->fd, id);
+		end_fault(&self->steps, ret);
+		if (!ret)
+			break;
+		EXPECT_EQ(0, touch(bell));
+		EXPECT_EQ(1, event_wait(efd));
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_FAULTS(UXIVE_IOC_REVOKE, EFAULT);
+	EXPECT_EQ(SIGBUS, touch(bell));
+	EXPECT_EQ(0, exports(self->fd));
+	munmap(bell, STRIDE);
+	close(fd);
+	close(efd);
+}
+
+TEST_F(faults, a_touch_of_an_export_is_sigbus_or_comes_through)
+{
+	int efd = event_new(), failed = 0, fd;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, efd));
+	fd = ux_export(self->fd, 0, 1, NULL);
+	for (unsigned long n = 1; n == 1 || self->steps.hit; n++) {
+		void *bell;
+		int sig;
+
+		bell = mmap((void *)(n << 40), STRIDE, PROT_WRITE,
+			    MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+		ASSERT_NE(MAP_FAILED, bell);
+		ASSERT_TRUE(next_fault(&self->steps));
+		sig = touch(bell);
+		end_fault(&self->steps, 0);
+		failed += self->steps.hit;
+		EXPECT_TRUE(!sig || (self->steps.hit && sig == SIGBUS))
+			TH_LOG("step %lu: signal %d", n, sig);
+		if (sig)
+			sig = touch(bell);
+		EXPECT_EQ(0, sig);
+		EXPECT_EQ(1, event_wait(efd));
+		munmap(bell, STRIDE);
+	}
+	TH_LOG("%d steps", failed);
+	EXPECT_LT(0, failed);
+	close(fd);
+	close(efd);
+}
+
 /*
  * Has kmalloc fail where the driver, which is a module, asks for it, and what
  * the driver can make fail: loading takes more than that from the kernel.

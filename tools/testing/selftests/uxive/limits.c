@@ -15,10 +15,12 @@
 static const char * const limit_names[] = {
 	"max_irqs_per_context", "max_irqs_per_user", "max_irqs",
 	"max_queues_per_user", "max_queues",
+	"max_exports_per_user", "max_exports",
 };
 
 #define LIMITS		ARRAY_SIZE(limit_names)
 #define MAX_QUEUES	65536
+#define MAX_EXPORTS	65536
 
 /* Two who are not root. */
 #define ALICE		1001
@@ -418,7 +420,9 @@ TEST_F(limits, queues_wait_alike)
 
 TEST_F(limits, take_numbers_within_their_range_and_nothing_else)
 {
-	const long highest[LIMITS] = { SLOTS, TOTAL, TOTAL, MAX_QUEUES, MAX_QUEUES };
+	const long highest[LIMITS] = {
+		SLOTS, TOTAL, TOTAL, MAX_QUEUES, MAX_QUEUES, MAX_EXPORTS, MAX_EXPORTS,
+	};
 	const char * const bad[] = { "\n", "x", "-1", "1x", "1 2", "0x", "1.5" };
 	const char * const huge[] = {
 		"4294967296", "4294967297", "18446744073709551615", "18446744073709551616",

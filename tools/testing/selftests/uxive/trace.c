@@ -190,6 +190,42 @@ TEST_F(trace, a_program_that_drains_is_seen_to_arm)
 	NO_MORE();
 }
 
+TEST_F(trace, an_export_is_seen_to_begin_to_be_touched_and_to_end)
+{
+	struct ux_irq irqs[3] = {};
+	int fd[2];
+	__u32 id;
+	void *bells;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 3));
+	ASSERT_EQ(3, ux_irqs(self->fd, irqs, 3));
+	fd[0] = ux_export(self->fd, 1, 2, &id);
+	bells = ux_map(fd[0], 0, 2 * STRIDE);
+	ASSERT_NE(MAP_FAILED, bells);
+	ring(bells + STRIDE);
+	ASSERT_TRUE(becomes(traced_lines(self->id, "uxive_drain: context=%ld "), 1));
+	ASSERT_EQ(0, ux_revoke(self->fd, id));
+	fd[1] = ux_export(self->fd, 0, 1, NULL);
+	munmap(bells, 2 * STRIDE);
+	close(fd[0]);
+	close(fd[1]);
+
+	LOOK();
+	for (int i = 0; i < 3; i++)
+		NEXT("uxive_alloc: context=%ld slot=%d lisn=0x%lx offset=0x%lx ret=0",
+		     self->id, i, irqs[i].lisn, irqs[i].offset);
+	NEXT("uxive_export: context=%ld id=1 start=1 count=2", self->id);
+	/* Its offset is that in the owner's file. */
+	NEXT("uxive_fault: context=%ld slot=2 offset=0x%lx result=mapped",
+	     self->id, irqs[2].offset);
+	NEXT("uxive_ring: context=%ld slot=2 delivery=unbound", self->id);
+	NEXT("uxive_drain: context=%ld entries=1 more=0", self->id);
+	NEXT("uxive_revoke: context=%ld id=1", self->id);
+	NEXT("uxive_export: context=%ld id=2 start=0 count=1", self->id);
+	NEXT("uxive_revoke: context=%ld id=2", self->id);
+	NO_MORE();
+}
+
 TEST_F(trace, what_does_not_succeed_is_seen)
 {
 	struct ux_irq irq = {};

@@ -124,6 +124,24 @@ static inline int ux_bind(int fd, __u64 offset, int efd)
 	return ux_ioctl(fd, OCXL_IOCTL_IRQ_SET_FD, &arg);
 }
 
+/* Returns the new file or a negative errno; the number goes to @id if that is not NULL. */
+static inline int ux_export(int fd, __u32 start, __u32 count, __u32 *id)
+{
+	struct uxive_export arg = { .size = sizeof(arg), .start = start, .count = count };
+	int ret = ux_ioctl(fd, UXIVE_IOC_EXPORT, &arg);
+
+	if (id)
+		*id = arg.id;
+	return ret ? ret : arg.fd;
+}
+
+static inline int ux_revoke(int fd, __u32 id)
+{
+	struct uxive_revoke arg = { .size = sizeof(arg), .id = id };
+
+	return ux_ioctl(fd, UXIVE_IOC_REVOKE, &arg);
+}
+
 static inline int ux_info(int fd, struct uxive_info *info)
 {
 	*info = (struct uxive_info){ .size = sizeof(*info) };

@@ -1,0 +1,1442 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: whoever has the file of an export rings the interrupts that were
+ * exported, by a store, and can do nothing else with it; when an interrupt is
+ * freed, the export revoked, or the owner gone, that is SIGBUS in all processes at
+ * once, and never rings anybody else.
+ *
+ * What fails on the way is in faults.c. The test of an accelerator is left out where
+ * the machine has none.
+ *
+ * Care: as in mapping.c, only pages that are gone are given to system calls.
+ */
+#include "uxive_faults.h"
+#include "uxive_afu.h"
+#include <linux/mman.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/prctl.h>
+
+/* Somebody who is not root. */
+#define ALICE		1001
+#define BELLS		8
+
+/* A context with BELLS interrupts, each with an eventfd, and what it exports. */
+FIXTURE(doorbell) {
+	int fd;
+	int efd[BELLS];
+};
+
+FIXTURE_SETUP(doorbell)
+{
+	catch_touches();
+	self->fd = ux_open();
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, ux_fill(self->fd, BELLS));
+	for (int i = 0; i < BELLS; i++) {
+		self->efd[i] = event_new();
+		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(i), self->efd[i]));
+	}
+}
+
+/* Exports of all contexts; @fd is one. -1 if that is not told. */
+static long exports_of_all(int fd)
+{
+	struct uxive_info info;
+
+	return ux_info(fd, &info) ? -1 : (long)info.exports_total;
+}
+
+static long all_exports(void)
+{
+	int fd = ux_open();
+	long count = exports_of_all(fd);
+
+	close(fd);
+	return count;
+}
+
+FIXTURE_TEARDOWN(doorbell)
+{
+	close(self->fd);
+	for (int i = 0; i < BELLS; i++)
+		close(self->efd[i]);
+	EXPECT_EQ(0, all_exports());
+	EXPECT_TRUE(becomes(all_irqs(), 0));
+}
+
+/* All of @count pages of a file of an export. */
+static void *map_bells(int fd, unsigned long count)
+{
+	return ux_map(fd, 0, count * STRIDE);
+}
+
+/* How many lines fdinfo of @fd has with @text; -1 if there is none at all. */
+static int fdinfo_lines(int fd, const char *text)
+{
+	char path[64], line[256];
+	int count = 0, lines = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file)) {
+		lines++;
+		count += !!strstr(line, text);
+	}
+	if (file)
+		fclose(file);
+	return lines ? count : -1;
+}
+
+/* The errnos with which two system calls touch a page that is gone, by writing and by reading. */
+static int errno_of_write(void *page)
+{
+	int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	int ret = read(zero, page, 8) < 0 ? -errno : 0;
+
+	close(zero);
+	return ret;
+}
+
+static int errno_of_read(void *page)
+{
+	int pipes[2], ret;
+
+	if (pipe(pipes))
+		return -1;
+	ret = write(pipes[1], page, 8) < 0 ? -errno : 0;
+	close(pipes[0]);
+	close(pipes[1]);
+	return ret;
+}
+
+static bool is_gone(void *page)
+{
+	return touch(page) == SIGBUS && errno_of_write(page) == -EFAULT &&
+	       errno_of_read(page) == -EFAULT;
+}
+
+/* A process that was sent the file of an export, in the name of @uid, and has touched its pages. */
+struct receiver {
+	pid_t pid;
+	int sock;
+};
+
+/* Its exit status: 0 if all pages of @gone, a bit each, and no others are gone at the end. */
+static void receiver_run(int sock, int count, uid_t uid)
+{
+	unsigned int gone;
+	void *bells;
+	int fd;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (setuid(uid))
+		_exit(100);
+	fd = fd_receive(sock);
+	bells = map_bells(fd, count);
+	if (bells == MAP_FAILED)
+		_exit(101);
+	close(fd);
+	for (int i = 0; i < count; i++)
+		if (touch(bells + i * STRIDE))
+			_exit(102);
+	if (write(sock, "t", 1) != 1 || read(sock, &gone, sizeof(gone)) != sizeof(gone))
+		_exit(103);
+	for (int i = 0; i < count; i++)
+		if (gone & 1U << i ? !is_gone(bells + i * STRIDE) : touch(bells + i * STRIDE))
+			_exit(1 + i);
+	_exit(0);
+}
+
+static bool receiver_start(struct receiver *receiver, int fd, int count, uid_t uid)
+{
+	int socks[2];
+	char byte;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks))
+		return false;
+	receiver->pid = fork();
+	if (!receiver->pid) {
+		/* What it was born with is not how it rings. */
+		for (int other = 3; other < 64; other++)
+			if (other != socks[1])
+				close(other);
+		receiver_run(socks[1], count, uid);
+	}
+	close(socks[1]);
+	receiver->sock = socks[0];
+	return receiver->pid > 0 && fd_send(receiver->sock, fd) &&
+	       read(receiver->sock, &byte, 1) == 1;
+}
+
+static int receiver_end(struct receiver *receiver, unsigned int gone)
+{
+	bool told = write(receiver->sock, &gone, sizeof(gone)) == sizeof(gone);
+
+	close(receiver->sock);
+	return told ? child_status(receiver->pid) : -1;
+}
+
+TEST_F(doorbell, whoever_is_sent_the_file_rings)
+{
+	struct receiver receivers[2];
+	int fd = ux_export(self->fd, 2, 3, NULL);
+
+	ASSERT_LE(0, fd);
+	ASSERT_TRUE(receiver_start(&receivers[0], fd, 3, 0));
+	for (int i = 0; i < BELLS; i++) {
+		bool rung = i >= 2 && i < 5;
+
+		EXPECT_EQ(rung, rung ? event_wait(self->efd[i]) : event_read(self->efd[i]))
+			TH_LOG("slot %d", i);
+	}
+	/* Nor need it be one who may open the node. */
+	ASSERT_TRUE(receiver_start(&receivers[1], fd, 3, ALICE));
+	close(fd);
+	for (int i = 2; i < 5; i++) {
+		EXPECT_EQ(1, event_wait(self->efd[i]))
+			TH_LOG("slot %d", i);
+	}
+	for (int n = 0; n < 2; n++) {
+		EXPECT_EQ(0, receiver_end(&receivers[n], 0));
+		for (int i = 2; i < 5; i++) {
+			EXPECT_EQ(1, event_wait(self->efd[i]))
+				TH_LOG("slot %d", i);
+		}
+	}
+}
+
+TEST_F(doorbell, each_page_rings_its_own_interrupt)
+{
+	int fd = ux_export(self->fd, 1, BELLS - 1, NULL);
+	void *all = map_bells(fd, BELLS - 1);
+	void *tail = ux_map(fd, 3 * STRIDE, 2 * STRIDE);
+
+	ASSERT_NE(MAP_FAILED, all);
+	ASSERT_NE(MAP_FAILED, tail);
+	for (int i = 0; i < BELLS - 1; i++) {
+		EXPECT_EQ(0, touch(all + i * STRIDE));
+		EXPECT_EQ(1, event_wait(self->efd[i + 1])) TH_LOG("page %d", i);
+	}
+	for (int i = 3; i < 5; i++) {
+		EXPECT_EQ(0, touch(tail + (i - 3) * STRIDE));
+		EXPECT_EQ(1, event_wait(self->efd[i + 1])) TH_LOG("tail, page %d", i);
+	}
+	EXPECT_EQ(0, event_read(self->efd[0]));
+	munmap(all, (BELLS - 1) * STRIDE);
+	munmap(tail, 2 * STRIDE);
+	close(fd);
+}
+
+TEST_F(doorbell, a_bundle_comes_with_one_fault)
+{
+	const int count = 128;
+	void *bells;
+	long before;
+	int fd;
+
+	ASSERT_EQ(0, ux_fill(self->fd, count - BELLS));
+	fd = ux_export(self->fd, 0, count, NULL);
+	bells = map_bells(fd, count);
+	ASSERT_NE(MAP_FAILED, bells);
+	ASSERT_EQ(0, touch(bells + 5 * STRIDE));
+	ASSERT_EQ(0, touch(bells + 64 * STRIDE));
+	before = faults();
+	for (int i = 0; i < count; i++)
+		ring(bells + i * STRIDE);
+	EXPECT_EQ(before, faults());
+	munmap(bells, count * STRIDE);
+	close(fd);
+}
+
+static int try_ioctl(int fd, unsigned int cmd, void *arg)
+{
+	return ioctl(fd, cmd, arg) ? -errno : 0;
+}
+
+TEST_F(doorbell, it_can_be_mapped_and_nothing_else)
+{
+	int fd = ux_export(self->fd, 0, 1, NULL), flags = fcntl(fd, F_GETFL);
+	char path[64], page[4096] = {}, target[64] = {};
+	const unsigned int sizes[] = { 0, 8, 16, 24, 32, 136 };
+	unsigned int tried = 0;
+	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLPRI | POLLOUT };
+	struct stat stat;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
+	EXPECT_EQ(O_RDWR, flags & O_ACCMODE);
+	for (unsigned int cmd = 0; cmd < 4 * 256 * ARRAY_SIZE(sizes); cmd++, tried++) {
+		unsigned int size = sizes[cmd / 1024];
+
+		ASSERT_EQ(-ENOTTY,
+			  try_ioctl(fd, _IOC(cmd / 256 % 4, UXIVE_MAGIC, cmd % 256, size), page))
+			TH_LOG("number %x, size %u", cmd % 256, size);
+	}
+	TH_LOG("%u ioctls are ENOTTY", tried);
+	EXPECT_ERRNO(ioctl, ENOTTY, try_ioctl(fd, OCXL_IOCTL_IRQ_ALLOC, page));
+
+	EXPECT_ERRNO(read, EINVAL, read(fd, page, sizeof(page)) < 0 ? -errno : 0);
+	EXPECT_ERRNO(write, EINVAL, write(fd, page, sizeof(page)) < 0 ? -errno : 0);
+	EXPECT_EQ(-1, pread(fd, page, 8, 0));
+	EXPECT_EQ(ESPIPE, errno);
+	EXPECT_EQ(-1, lseek(fd, 0, SEEK_SET));
+	EXPECT_EQ(ESPIPE, errno);
+	EXPECT_NE(0, ftruncate(fd, STRIDE));
+	EXPECT_NE(0, fallocate(fd, 0, 0, STRIDE));
+	EXPECT_NE(0, fchmod(fd, 0777));
+	ASSERT_EQ(0, fstat(fd, &stat));
+	EXPECT_EQ(0, stat.st_size);
+	/* It never has anything to say: as any file that cannot tell. */
+	EXPECT_EQ(1, poll(&pfd, 1, 0));
+	EXPECT_EQ(POLLIN | POLLOUT, pfd.revents);
+
+	/* It cannot be opened anew, with other rights or none of its own. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	EXPECT_LT(0, readlink(path, target, sizeof(target) - 1));
+	EXPECT_STREQ("anon_inode:[uxive-doorbell]", target);
+	EXPECT_EQ(-1, open(path, O_RDWR));
+
+	/* Whose it is, and which interrupt, is nobody's business. */
+	EXPECT_EQ(0, fdinfo_lines(fd, "uxive"));
+	EXPECT_EQ(0, fdinfo_lines(fd, "lisn"));
+	EXPECT_EQ(0, event_read(self->efd[0]));
+	close(fd);
+}
+
+/* Maps and unmaps; 0 or the errno of the refusal. */
+static int try_map(int fd, __u64 offset, size_t length, int prot, int flags)
+{
+	void *page = mmap(NULL, length, prot, flags, fd, offset);
+
+	if (page == MAP_FAILED)
+		return -errno;
+	munmap(page, length);
+	return 0;
+}
+
+TEST_F(doorbell, mappings_are_shared_and_for_writing_and_within_it)
+{
+	const struct {
+		int prot, flags, refused;
+	} cases[] = {
+		{ PROT_WRITE, MAP_SHARED, 0 },
+		{ PROT_WRITE, MAP_SHARED_VALIDATE, 0 },
+		{ PROT_WRITE, MAP_PRIVATE, EINVAL },
+		{ PROT_READ, MAP_PRIVATE, EINVAL },
+		{ PROT_NONE, MAP_PRIVATE, EINVAL },
+		{ PROT_READ, MAP_SHARED, EINVAL },
+		{ PROT_READ | PROT_WRITE, MAP_SHARED, EINVAL },
+		{ PROT_NONE, MAP_SHARED, EINVAL },
+		{ PROT_EXEC, MAP_SHARED, EPERM },
+		{ PROT_WRITE | PROT_EXEC, MAP_SHARED, EPERM },
+		{ PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED, EPERM },
+	};
+	const struct {
+		__u64 offset;
+		size_t length;
+		bool refused;
+	} places[] = {
+		{ 0, STRIDE, false },
+		{ 0, 3 * STRIDE, false },
+		{ 2 * STRIDE, STRIDE, false },
+		{ 0, 4 * STRIDE, true },
+		{ STRIDE, 3 * STRIDE, true },
+		{ 3 * STRIDE, STRIDE, true },
+		{ IRQ_BASE, STRIDE, true },
+		{ 1ULL << 48, STRIDE, true },
+		{ (1ULL << 63) - 2 * STRIDE, STRIDE, true },
+	};
+	int fd = ux_export(self->fd, 2, 3, NULL);
+	void *page;
+
+	ASSERT_LE(0, fd);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int ret = try_map(fd, 0, STRIDE, cases[i].prot, cases[i].flags);
+
+		switch (cases[i].refused) {
+		case EINVAL:
+			EXPECT_ERRNO(mmap, EINVAL, ret) TH_LOG("case %zu", i);
+			break;
+		case EPERM:
+			EXPECT_ERRNO(mmap, EPERM, ret) TH_LOG("case %zu", i);
+			break;
+		default:
+			EXPECT_EQ(0, ret) TH_LOG("case %zu", i);
+		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		int ret = try_map(fd, places[i].offset, places[i].length, PROT_WRITE, MAP_SHARED);
+
+		if (places[i].refused) {
+			EXPECT_ERRNO(mmap, EINVAL, ret)
+				TH_LOG("place %zu", i);
+		} else {
+			EXPECT_EQ(0, ret)
+				TH_LOG("place %zu", i);
+		}
+	}
+
+	page = ux_map(fd, 0, STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+	EXPECT_ERRNO(mprotect, EACCES, mprotect(page, STRIDE, PROT_READ) ? -errno : 0);
+	EXPECT_ERRNO(mprotect, EACCES, mprotect(page, STRIDE, PROT_READ | PROT_WRITE) ? -errno : 0);
+	EXPECT_ERRNO(mprotect, EACCES, mprotect(page, STRIDE, PROT_WRITE | PROT_EXEC) ? -errno : 0);
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd[2]));
+	munmap(page, STRIDE);
+	close(fd);
+}
+
+TEST_F(doorbell, only_interrupts_are_exported)
+{
+	const struct {
+		__u32 start, count;
+	} cases[] = {
+		{ 0, 0 }, { 0, BELLS + 1 }, { BELLS, 1 }, { BELLS - 1, 2 }, { 2, 2 }, { 0, BELLS },
+		{ 3, 1 }, { SLOTS - 1, 1 }, { SLOTS, 1 }, { 0, SLOTS }, { 0, ~0U }, { ~0U, 1 },
+		{ 1, ~0U }, { ~0U, ~0U }, { 1U << 31, 1U << 31 },
+	};
+	struct uxive_revoke revoke = { .size = sizeof(revoke), .id = 1, .reserved = 1 };
+	int empty = ux_open(), fd;
+	__u32 id;
+
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(3)));
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL,
+			     ux_export(self->fd, cases[i].start, cases[i].count, NULL))
+			TH_LOG("case %zu", i);
+	}
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL, ux_export(empty, 0, 1, NULL));
+	close(empty);
+	EXPECT_EQ(0, exports_of_all(self->fd));
+	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export"));
+
+	fd = ux_export(self->fd, 4, BELLS - 4, &id);
+	EXPECT_LE(0, fd);
+	revoke.id = id;
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EINVAL, ux_ioctl(self->fd, UXIVE_IOC_REVOKE, &revoke));
+	EXPECT_EQ(1, exports_of_all(self->fd));
+	close(fd);
+}
+
+TEST_F(doorbell, a_freed_interrupt_is_gone_everywhere_at_once)
+{
+	struct receiver receivers[4];
+	int fd = ux_export(self->fd, 2, 3, NULL), other = ux_export(self->fd, 3, 1, NULL);
+	void *bells = map_bells(fd, 3), *again = map_bells(fd, 3), *alone = map_bells(other, 1);
+
+	ASSERT_NE(MAP_FAILED, bells);
+	ASSERT_NE(MAP_FAILED, again);
+	ASSERT_NE(MAP_FAILED, alone);
+	for (int n = 0; n < 4; n++)
+		ASSERT_TRUE(receiver_start(&receivers[n], fd, 3, n % 2 ? ALICE : 0));
+	for (int i = 0; i < 3; i++)
+		ASSERT_EQ(0, touch(bells + i * STRIDE));
+	ASSERT_EQ(0, touch(alone));
+
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(3)));
+	EXPECT_TRUE(is_gone(bells + STRIDE));
+	/* Where it was not touched before, too. */
+	EXPECT_TRUE(is_gone(again + STRIDE));
+	EXPECT_TRUE(is_gone(alone));
+	for (int n = 0; n < 4; n++)
+		EXPECT_EQ(0, receiver_end(&receivers[n], 1 << 1));
+
+	/* The others of the bundle are as they were. */
+	for (int i = 0; i < 3; i += 2) {
+		while (event_read(self->efd[2 + i]))
+			;
+		EXPECT_EQ(0, touch(bells + i * STRIDE));
+		EXPECT_EQ(1, event_wait(self->efd[2 + i]));
+	}
+	/* Both exports are there, whatever they show. */
+	EXPECT_EQ(2, exports_of_all(self->fd));
+	munmap(bells, 3 * STRIDE);
+	munmap(again, 3 * STRIDE);
+	munmap(alone, STRIDE);
+	close(fd);
+	close(other);
+}
+
+TEST_F(doorbell, freed_in_one_call_they_are_gone_alike)
+{
+	struct uxive_irq_free_many many = { .size = sizeof(many), .start = 2, .count = 3 };
+	struct uxive_set_irqs all = {
+		.size = sizeof(all), .flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER,
+	};
+	/* One that has all of them, and one whose middle they are not. */
+	int fd = ux_export(self->fd, 0, BELLS, NULL), other = ux_export(self->fd, 4, 2, NULL);
+	void *bells = map_bells(fd, BELLS), *pair = map_bells(other, 2);
+
+	ASSERT_NE(MAP_FAILED, bells);
+	ASSERT_NE(MAP_FAILED, pair);
+	for (int i = 0; i < BELLS; i++)
+		ASSERT_EQ(0, touch(bells + i * STRIDE));
+	ASSERT_EQ(0, touch(pair));
+	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_IRQ_FREE_MANY, &many));
+	for (int i = 0; i < BELLS; i++) {
+		EXPECT_EQ(i >= 2 && i < 5 ? SIGBUS : 0, touch(bells + i * STRIDE))
+			TH_LOG("page %d", i);
+	}
+	EXPECT_TRUE(is_gone(pair));
+	EXPECT_EQ(0, touch(pair + STRIDE));
+	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_SET_IRQS, &all));
+	for (int i = 0; i < BELLS; i++) {
+		EXPECT_TRUE(is_gone(bells + i * STRIDE))
+			TH_LOG("page %d", i);
+	}
+	EXPECT_TRUE(is_gone(pair + STRIDE));
+	munmap(bells, BELLS * STRIDE);
+	munmap(pair, 2 * STRIDE);
+	close(fd);
+	close(other);
+}
+
+TEST_F(doorbell, a_range_exports_as_a_context_does)
+{
+	struct uxive_range range = { .size = sizeof(range), .count = 20000 };
+	struct uxive_irq_alloc_many alloc = {
+		.size = sizeof(alloc), .flags = UXIVE_ALLOC_AT, .start = 19998, .count = 2,
+	};
+	void *bells;
+	__u32 id;
+	int fd;
+
+	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_RANGE, &range));
+	ASSERT_EQ(0, ux_ioctl(range.fd, UXIVE_IOC_IRQ_ALLOC_MANY, &alloc));
+	ASSERT_EQ(0, ux_bind(range.fd, slot_offset(19999), self->efd[0]));
+	EXPECT_EQ(-EINVAL, ux_export(range.fd, 19999, 2, NULL));
+	fd = ux_export(range.fd, 19998, 2, &id);
+	bells = map_bells(fd, 2);
+	ASSERT_NE(MAP_FAILED, bells);
+	EXPECT_EQ(0, touch(bells + STRIDE));
+	EXPECT_EQ(1, event_wait(self->efd[0]));
+	/* It is the range's, not its maker's. */
+	EXPECT_EQ(-ENOENT, ux_revoke(self->fd, id));
+	EXPECT_EQ(1, fdinfo_lines(range.fd, "uxive-export:"));
+	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export:"));
+	close(range.fd);
+	EXPECT_TRUE(is_gone(bells));
+	EXPECT_TRUE(is_gone(bells + STRIDE));
+	EXPECT_EQ(0, exports_of_all(self->fd));
+	munmap(bells, 2 * STRIDE);
+	close(fd);
+}
+
+TEST_F(doorbell, freeing_touches_no_other_page)
+{
+	int fd = ux_export(self->fd, 0, 3, NULL), other = ux_export(self->fd, 2, 1, NULL);
+	void *bells = map_bells(fd, 3), *alone = map_bells(other, 1);
+	long before;
+
+	ASSERT_NE(MAP_FAILED, bells);
+	ASSERT_NE(MAP_FAILED, alone);
+	ASSERT_EQ(0, touch(bells));
+	ASSERT_EQ(0, touch(alone));
+	faults();
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(1)));
+	before = faults();
+	ring(bells);
+	ring(bells + 2 * STRIDE);
+	ring(alone);
+	EXPECT_EQ(before, faults());
+	munmap(bells, 3 * STRIDE);
+	munmap(alone, STRIDE);
+	close(fd);
+	close(other);
+}
+
+/* The slot is the first that is free, and the LISN one of those that were freed last. */
+TEST_F(doorbell, what_comes_in_its_place_is_not_rung)
+{
+	int fd = ux_export(self->fd, 0, 3, NULL), next;
+	void *bells = map_bells(fd, 3), *page;
+	__u64 offset;
+
+	ASSERT_NE(MAP_FAILED, bells);
+	for (int n = 0; n < 20; n++) {
+		/* Touched before, or not. */
+		if (n % 2)
+			touch(bells + STRIDE);
+		ASSERT_EQ(0, ux_free(self->fd, slot_offset(1)));
+		ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+		ASSERT_EQ(slot_offset(1), offset);
+		ASSERT_EQ(0, ux_bind(self->fd, offset, self->efd[1]));
+		EXPECT_TRUE(is_gone(bells + STRIDE)) TH_LOG("round %d", n);
+		EXPECT_EQ(0, touch(bells)) TH_LOG("round %d", n);
+		EXPECT_EQ(1, event_wait(self->efd[0])) TH_LOG("round %d", n);
+		/* Nor does a neighbour's fault bring it. */
+		EXPECT_EQ(SIGBUS, touch(bells + STRIDE)) TH_LOG("round %d", n);
+		EXPECT_EQ(0, event_read(self->efd[1])) TH_LOG("round %d", n);
+	}
+	/* Whoever is to ring it is given an export of it. */
+	next = ux_export(self->fd, 1, 1, NULL);
+	page = map_bells(next, 1);
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd[1]));
+	EXPECT_EQ(SIGBUS, touch(bells + STRIDE));
+	munmap(page, STRIDE);
+	munmap(bells, 3 * STRIDE);
+	close(next);
+	close(fd);
+}
+
+TEST_F(doorbell, revoked_it_is_gone_everywhere_at_once)
+{
+	struct receiver receivers[4];
+	__u32 id, other_id, third_id;
+	int fd = ux_export(self->fd, 2, 3, &id), other = ux_export(self->fd, 2, 1, &other_id);
+	void *bells = map_bells(fd, 3), *again = map_bells(fd, 3), *alone = map_bells(other, 1);
+	void *later;
+
+	ASSERT_NE(MAP_FAILED, bells);
+	ASSERT_NE(MAP_FAILED, again);
+	ASSERT_NE(MAP_FAILED, alone);
+	EXPECT_NE(0, id);
+	EXPECT_NE(0, other_id);
+	EXPECT_NE(id, other_id);
+	for (int n = 0; n < 4; n++)
+		ASSERT_TRUE(receiver_start(&receivers[n], fd, 3, n % 2 ? ALICE : 0));
+	ASSERT_EQ(0, touch(bells));
+	ASSERT_EQ(0, touch(alone));
+	ASSERT_EQ(0, ux_revoke(self->fd, id));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_TRUE(is_gone(bells + i * STRIDE));
+		EXPECT_TRUE(is_gone(again + i * STRIDE));
+	}
+	/* What is mapped only now is no better. */
+	later = map_bells(fd, 3);
+	ASSERT_NE(MAP_FAILED, later);
+	EXPECT_TRUE(is_gone(later));
+	for (int n = 0; n < 4; n++)
+		EXPECT_EQ(0, receiver_end(&receivers[n], 7));
+	EXPECT_EQ(1, exports_of_all(self->fd));
+
+	/* Another export of the same interrupt, and the owner's own pages, are as they were. */
+	while (event_read(self->efd[2]))
+		;
+	EXPECT_EQ(0, touch(alone));
+	EXPECT_EQ(1, event_wait(self->efd[2]));
+
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, ENOENT, ux_revoke(self->fd, id));
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, ENOENT, ux_revoke(self->fd, 0));
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, ENOENT, ux_revoke(self->fd, ~0U));
+	munmap(bells, 3 * STRIDE);
+	munmap(again, 3 * STRIDE);
+	munmap(later, 3 * STRIDE);
+	close(fd);
+
+	/* A number is not used again. */
+	fd = ux_export(self->fd, 2, 1, &third_id);
+	EXPECT_LT(other_id, third_id);
+	close(fd);
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, ENOENT, ux_revoke(self->fd, third_id));
+	munmap(alone, STRIDE);
+	close(other);
+}
+
+TEST_F(doorbell, one_owner_does_not_revoke_for_another)
+{
+	int other = ux_open(), fd, theirs;
+	__u32 id, their_id;
+	void *bell;
+
+	ASSERT_EQ(0, ux_fill(other, 1));
+	fd = ux_export(self->fd, 0, 1, &id);
+	bell = map_bells(fd, 1);
+	EXPECT_EQ(-ENOENT, ux_revoke(other, id));
+	theirs = ux_export(other, 0, 1, &their_id);
+	/* Each counts its own. */
+	EXPECT_EQ(id, their_id);
+	EXPECT_EQ(0, ux_revoke(other, their_id));
+	EXPECT_EQ(0, touch(bell));
+	EXPECT_EQ(1, event_wait(self->efd[0]));
+	munmap(bell, STRIDE);
+	close(theirs);
+	close(fd);
+	close(other);
+}
+
+TEST_F(doorbell, its_last_reference_ends_it)
+{
+	__u32 id;
+	int fd = ux_export(self->fd, 0, 2, &id), copy = dup(fd);
+	void *bells = map_bells(fd, 2);
+	char line[64];
+
+	ASSERT_NE(MAP_FAILED, bells);
+	snprintf(line, sizeof(line), "uxive-export:\tid:%u start:0 count:2\n", id);
+	EXPECT_EQ(1, fdinfo_lines(self->fd, line));
+	close(fd);
+	close(copy);
+	/* The mapping is one, too. */
+	EXPECT_EQ(1, fdinfo_lines(self->fd, line));
+	EXPECT_EQ(1, exports_of_all(self->fd));
+	EXPECT_EQ(0, touch(bells + STRIDE));
+	EXPECT_EQ(1, event_wait(self->efd[1]));
+	munmap(bells, STRIDE);
+	EXPECT_EQ(1, exports_of_all(self->fd));
+	munmap(bells + STRIDE, STRIDE);
+	EXPECT_EQ(0, exports_of_all(self->fd));
+	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export"));
+	EXPECT_EQ(-ENOENT, ux_revoke(self->fd, id));
+	EXPECT_EQ(BELLS, ux_count(self->fd));
+}
+
+TEST_F(doorbell, the_owner_sees_what_it_has_exported)
+{
+	__u32 id[3];
+	int fd[3] = {
+		ux_export(self->fd, 0, 1, &id[0]), ux_export(self->fd, 2, 5, &id[1]),
+		ux_export(self->fd, 2, 5, &id[2]),
+	};
+	static const char * const ranges[] = {
+		"start:0 count:1", "start:2 count:5", "start:2 count:5",
+	};
+	static const char * const rows[] = { "0 1", "2 5", "2 5" };
+	struct uxive_info info;
+	char text[80];
+
+	ASSERT_EQ(0, ux_info(self->fd, &info));
+	EXPECT_EQ(3, info.exports_user);
+	EXPECT_EQ(3, info.exports_total);
+	EXPECT_EQ(limit_get("max_exports_per_user"), info.max_exports_user);
+	EXPECT_EQ(limit_get("max_exports"), info.max_exports_total);
+	EXPECT_EQ(3, fdinfo_lines(self->fd, "uxive-export:"));
+	EXPECT_EQ(3, debug_lines("exports", "", NULL, 0));
+	for (int i = 0; i < 3; i++) {
+		snprintf(text, sizeof(text), "uxive-export:\tid:%u %s\n", id[i], ranges[i]);
+		EXPECT_EQ(1, fdinfo_lines(self->fd, text)) TH_LOG("%s", text);
+		snprintf(text, sizeof(text), "%ld %u %s\n", ux_context(self->fd), id[i], rows[i]);
+		EXPECT_EQ(1, debug_lines("exports", text, NULL, 0)) TH_LOG("%s", text);
+	}
+	ASSERT_EQ(0, ux_revoke(self->fd, id[1]));
+	EXPECT_EQ(2, fdinfo_lines(self->fd, "uxive-export:"));
+	EXPECT_EQ(2, debug_lines("exports", "", NULL, 0));
+	for (int i = 0; i < 3; i++)
+		close(fd[i]);
+	EXPECT_EQ(0, debug_lines("exports", "", NULL, 0));
+}
+
+/* Owners that go. */
+
+/* How one does. */
+enum { CLOSED, KILLED, EXECED };
+
+FIXTURE(owner) {
+	pid_t pid;
+	int sock;
+	int fd;
+	void *bells;
+};
+
+FIXTURE_VARIANT(owner) {
+	bool user_drain;
+	int end;
+};
+
+FIXTURE_VARIANT_ADD(owner, closed) { .end = CLOSED };
+FIXTURE_VARIANT_ADD(owner, killed) { .end = KILLED };
+FIXTURE_VARIANT_ADD(owner, execed) { .end = EXECED };
+FIXTURE_VARIANT_ADD(owner, drains_and_is_closed) { .end = CLOSED, .user_drain = true };
+FIXTURE_VARIANT_ADD(owner, drains_and_is_killed) { .end = KILLED, .user_drain = true };
+
+/* Exports four interrupts and hands the file over. Ends as it is told. */
+static void owner_run(int sock, bool user_drain)
+{
+	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
+	int fd = ux_open(), bells;
+	char how;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (user_drain && ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg))
+		_exit(1);
+	if (ux_fill(fd, 4))
+		_exit(2);
+	bells = ux_export(fd, 0, 4, NULL);
+	if (bells < 0 || !fd_send(sock, bells))
+		_exit(3);
+	/* It does not keep it, either. */
+	close(bells);
+	if (read(sock, &how, 1) != 1)
+		_exit(4);
+	switch (how) {
+	case CLOSED:
+		close(fd);
+		if (write(sock, "c", 1) != 1 || read(sock, &how, 1) != 1)
+			_exit(5);
+		_exit(0);
+	case EXECED:
+		execl("/proc/self/exe", "doorbell", "--wait", NULL);
+		_exit(6);
+	default:
+		pause();
+	}
+	_exit(7);
+}
+
+FIXTURE_SETUP(owner)
+{
+	int socks[2];
+
+	catch_touches();
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	self->pid = fork();
+	ASSERT_LE(0, self->pid);
+	if (!self->pid) {
+		close(socks[0]);
+		/* Of the program that it may become, too. */
+		dup2(socks[1], STDIN_FILENO);
+		owner_run(STDIN_FILENO, variant->user_drain);
+	}
+	close(socks[1]);
+	self->sock = socks[0];
+	self->fd = fd_receive(self->sock);
+	ASSERT_LE(0, self->fd);
+	self->bells = map_bells(self->fd, 4);
+	ASSERT_NE(MAP_FAILED, self->bells);
+}
+
+FIXTURE_TEARDOWN(owner)
+{
+	munmap(self->bells, 4 * STRIDE);
+	close(self->fd);
+	close(self->sock);
+	EXPECT_EQ(0, all_exports());
+}
+
+TEST_F(owner, that_is_gone_is_not_rung_and_not_kept)
+{
+	char how = variant->end, byte;
+	struct receiver receiver;
+	void *later;
+
+	ASSERT_EQ(0, touch(self->bells + STRIDE));
+	ASSERT_TRUE(receiver_start(&receiver, self->fd, 4, ALICE));
+	ASSERT_EQ(4, all_irqs());
+	ASSERT_EQ(1, all_exports());
+	ASSERT_EQ(1, write(self->sock, &how, 1));
+	if (how == KILLED) {
+		ASSERT_EQ(0, kill(self->pid, SIGKILL));
+		ASSERT_EQ(-SIGKILL, child_status(self->pid));
+	} else {
+		ASSERT_EQ(1, read(self->sock, &byte, 1));
+		EXPECT_EQ('c', byte);
+	}
+	for (int i = 0; i < 4; i++) {
+		EXPECT_TRUE(is_gone(self->bells + i * STRIDE))
+			TH_LOG("page %d", i);
+	}
+	later = map_bells(self->fd, 4);
+	ASSERT_NE(MAP_FAILED, later);
+	EXPECT_TRUE(is_gone(later));
+	EXPECT_EQ(0, receiver_end(&receiver, 15));
+
+	/* Its files keep nothing of it: no interrupt, no queue, no context, no charge. */
+	EXPECT_EQ(0, all_irqs());
+	EXPECT_EQ(0, all_exports());
+	EXPECT_EQ(0, limit_get("queues"));
+	EXPECT_EQ(0, debug_lines("contexts", "", NULL, 0));
+	munmap(later, 4 * STRIDE);
+	if (how != KILLED) {
+		ASSERT_EQ(1, write(self->sock, "e", 1));
+		EXPECT_EQ(0, child_status(self->pid));
+	}
+}
+
+TEST_F(doorbell, a_program_that_drains_is_rung_and_withdraws_alike)
+{
+	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = event_new() };
+	int owner = ux_open(), fd;
+	const __u32 *queue;
+	__u32 id;
+	void *bells;
+
+	ASSERT_EQ(0, ux_ioctl(owner, UXIVE_IOC_USER_DRAIN, &arg));
+	ASSERT_EQ(0, ux_fill(owner, 3));
+	queue = mmap(NULL, 4 * arg.queue_entries, PROT_READ, MAP_SHARED, owner, arg.queue_offset);
+	ASSERT_NE(MAP_FAILED, queue);
+	fd = ux_export(owner, 1, 2, &id);
+	bells = map_bells(fd, 2);
+	ASSERT_NE(MAP_FAILED, bells);
+	ASSERT_EQ(0, touch(bells + STRIDE));
+	ASSERT_EQ(1, event_wait(arg.eventfd));
+	EXPECT_EQ(0x80000002, be32toh(__atomic_load_n(queue, __ATOMIC_ACQUIRE)));
+	/* Of the ESB only what rings: nothing is behind the last trigger page. */
+	EXPECT_EQ(-EINVAL, try_map(fd, 2 * STRIDE, STRIDE, PROT_WRITE, MAP_SHARED));
+	EXPECT_EQ(-EINVAL, try_map(fd, arg.esb_offset, STRIDE, PROT_WRITE, MAP_SHARED));
+
+	ASSERT_EQ(0, ux_free(owner, slot_offset(2)));
+	EXPECT_TRUE(is_gone(bells + STRIDE));
+	ASSERT_EQ(0, touch(bells));
+	ASSERT_EQ(0, ux_revoke(owner, id));
+	EXPECT_TRUE(is_gone(bells));
+	munmap((void *)queue, 4 * arg.queue_entries);
+	munmap(bells, 2 * STRIDE);
+	close(fd);
+	close(owner);
+	close(arg.eventfd);
+}
+
+/* Mappings that are made otherwise. */
+
+TEST_F(doorbell, a_child_inherits_it_and_loses_it_alike)
+{
+	__u32 id;
+	int fd = ux_export(self->fd, 0, 2, &id), socks[2];
+	void *bells = map_bells(fd, 2);
+	char byte;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, bells);
+	ASSERT_EQ(0, touch(bells));
+	ASSERT_EQ(1, event_wait(self->efd[0]));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (touch(bells))
+			_exit(1);
+		if (write(socks[1], "t", 1) != 1 || read(socks[1], &byte, 1) != 1)
+			_exit(2);
+		_exit(is_gone(bells) && is_gone(bells + STRIDE) ? 0 : 3);
+	}
+	ASSERT_EQ(1, read(socks[0], &byte, 1));
+	EXPECT_EQ(1, event_wait(self->efd[0]));
+	ASSERT_EQ(0, ux_revoke(self->fd, id));
+	ASSERT_EQ(1, write(socks[0], "r", 1));
+	EXPECT_EQ(0, child_status(pid));
+	munmap(bells, 2 * STRIDE);
+	close(fd);
+	close(socks[0]);
+	close(socks[1]);
+}
+
+TEST_F(doorbell, moved_shrunk_or_in_parts_it_is_withdrawn_alike)
+{
+	int fd = ux_export(self->fd, 0, BELLS, NULL);
+	void *bells = map_bells(fd, BELLS), *moved, *room, *ret;
+
+	ASSERT_NE(MAP_FAILED, bells);
+	room = mmap(NULL, 4 * STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, room);
+	for (int i = 0; i < BELLS; i++)
+		ASSERT_EQ(0, touch(bells + i * STRIDE));
+	for (int i = 0; i < BELLS; i++)
+		ASSERT_EQ(1, event_wait(self->efd[i]));
+
+	ret = mremap(bells, BELLS * STRIDE, 2 * BELLS * STRIDE, MREMAP_MAYMOVE);
+	EXPECT_ERRNO(mremap, EFAULT, ret == MAP_FAILED ? -errno : 0);
+	moved = mremap(bells + 4 * STRIDE, 4 * STRIDE, 4 * STRIDE,
+		       MREMAP_MAYMOVE | MREMAP_FIXED, room);
+	ASSERT_EQ(room, moved);
+	ASSERT_EQ(0, munmap(bells + STRIDE, STRIDE));
+	EXPECT_EQ(SIGSEGV, touch(bells + STRIDE));
+	for (int i = 0; i < BELLS; i++) {
+		void *page = i < 4 ? bells + i * STRIDE : moved + (i - 4) * STRIDE;
+
+		if (i == 1)
+			continue;
+		EXPECT_EQ(0, touch(page)) TH_LOG("page %d", i);
+		EXPECT_EQ(1, event_wait(self->efd[i])) TH_LOG("page %d", i);
+		ASSERT_EQ(0, ux_free(self->fd, slot_offset(i)));
+		EXPECT_TRUE(is_gone(page)) TH_LOG("page %d", i);
+	}
+	munmap(bells, 4 * STRIDE);
+	munmap(moved, 4 * STRIDE);
+	close(fd);
+}
+
+TEST_F(doorbell, neither_a_lock_nor_advice_keeps_it)
+{
+	__u32 id;
+	int fd = ux_export(self->fd, 0, 1, &id);
+	void *bell = mmap(NULL, STRIDE, PROT_WRITE, MAP_SHARED | MAP_LOCKED | MAP_POPULATE, fd, 0);
+
+	ASSERT_NE(MAP_FAILED, bell);
+	EXPECT_EQ(0, mlock(bell, STRIDE));
+	EXPECT_EQ(0, touch(bell));
+	EXPECT_EQ(1, event_wait(self->efd[0]));
+	EXPECT_ERRNO(madvise, EINVAL, madvise(bell, STRIDE, MADV_DONTNEED) ? -errno : 0);
+	EXPECT_ERRNO(madvise, EINVAL, madvise(bell, STRIDE, MADV_DOFORK) ? -errno : 0);
+	EXPECT_ERRNO(madvise, EINVAL, madvise(bell, STRIDE, MADV_DODUMP) ? -errno : 0);
+	EXPECT_EQ(0, touch(bell));
+	EXPECT_EQ(1, event_wait(self->efd[0]));
+	ASSERT_EQ(0, ux_revoke(self->fd, id));
+	EXPECT_TRUE(is_gone(bell));
+	munmap(bell, STRIDE);
+	close(fd);
+}
+
+/* Limits. */
+
+static const char * const limit_names[] = { "max_exports_per_user", "max_exports" };
+
+TEST_F(doorbell, exports_end_at_their_limits)
+{
+	long saved[] = { limit_get(limit_names[0]), limit_get(limit_names[1]) };
+	int fd[8], other, theirs;
+	__u32 id;
+
+	EXPECT_EQ(4096, saved[1]);
+	EXPECT_EQ(saved[1] / 2, saved[0]);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_ERRNO(write, ERANGE, limit_set(limit_names[i], 65537));
+		EXPECT_ERRNO(write, EINVAL, limit_write(limit_names[i], "some"));
+		EXPECT_EQ(0, limit_set(limit_names[i], 65536));
+	}
+	ASSERT_EQ(0, limit_set(limit_names[0], 3));
+	for (int i = 0; i < 3; i++) {
+		fd[i] = ux_export(self->fd, 0, 1, &id);
+		ASSERT_LE(0, fd[i]);
+	}
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EDQUOT, ux_export(self->fd, 0, 1, NULL));
+	/* Of all contexts of the user. */
+	other = ux_open();
+	ASSERT_EQ(0, ux_fill(other, 1));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EDQUOT, ux_export(other, 0, 1, NULL));
+	/* One that is revoked does not count, though its file is there. */
+	ASSERT_EQ(0, ux_revoke(self->fd, id));
+	fd[3] = ux_export(other, 0, 1, NULL);
+	EXPECT_LE(0, fd[3]);
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EDQUOT, ux_export(self->fd, 0, 1, NULL));
+	close(fd[0]);
+	fd[0] = ux_export(self->fd, 0, 1, NULL);
+	EXPECT_LE(0, fd[0]);
+	close(other);
+
+	/* Another user has its own. */
+	ASSERT_EQ(0, chmod(UXIVE_DEV, 0666));
+	ASSERT_EQ(0, seteuid(ALICE));
+	theirs = ux_open();
+	ASSERT_EQ(0, ux_fill(theirs, 1));
+	ASSERT_EQ(0, seteuid(0));
+	ASSERT_EQ(0, chmod(UXIVE_DEV, 0600));
+	/* The owner is charged, whoever calls. */
+	fd[4] = ux_export(theirs, 0, 1, NULL);
+	EXPECT_LE(0, fd[4]);
+	ASSERT_EQ(0, limit_set(limit_names[1], exports_of_all(self->fd)));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, ENFILE, ux_export(theirs, 0, 1, NULL));
+	ASSERT_EQ(0, limit_set(limit_names[1], exports_of_all(self->fd) + 1));
+	fd[5] = ux_export(theirs, 0, 1, NULL);
+	EXPECT_LE(0, fd[5]);
+	close(theirs);
+
+	for (int i = 0; i < 6; i++)
+		close(fd[i]);
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ(0, limit_set(limit_names[i], saved[i]));
+}
+
+TEST_F(doorbell, without_a_descriptor_left_it_is_emfile)
+{
+	struct rlimit saved, none;
+	int fd = dup(0);
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &saved));
+	none = saved;
+	none.rlim_cur = fd;
+	close(fd);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EMFILE, ux_export(self->fd, 0, 1, NULL));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &saved));
+	EXPECT_EQ(0, exports_of_all(self->fd));
+}
+
+/* Races. Each shows by its counts that what it is about has happened. */
+
+/* A thread that stores all the time, to a page that comes and goes. */
+struct storm {
+	pthread_t thread;
+	void *page;
+	/* What the main thread does: nothing, is about to withdraw the page, has done so. */
+	atomic_int stage;
+	atomic_bool stop;
+	atomic_long rounds, stored, stored_amid, refused, stored_after;
+};
+
+enum { QUIET, AMID, AFTER };
+
+static void *storm_run(void *data)
+{
+	struct storm *storm = data;
+
+	while (!storm->stop) {
+		int before = storm->stage, sig = touch(storm->page);
+
+		if (sig)
+			storm->refused++;
+		else if (before == AFTER)
+			storm->stored_after++;
+		else if (before == AMID)
+			storm->stored_amid++;
+		else
+			storm->stored++;
+		storm->rounds++;
+	}
+	return NULL;
+}
+
+/* Lets it go round @count times, or until something is wrong. */
+static bool storm_goes_round(struct storm *storm, int count)
+{
+	long start = storm->rounds;
+
+	return becomes(storm->rounds >= start + count, true);
+}
+
+#define STORMS		2
+
+struct storms {
+	struct storm storm[STORMS];
+};
+
+static bool storms_start(struct storms *storms, void *page)
+{
+	bool started = true;
+
+	for (int i = 0; i < STORMS; i++) {
+		storms->storm[i].page = page;
+		started = started && !pthread_create(&storms->storm[i].thread, NULL, storm_run,
+						     &storms->storm[i]);
+	}
+	return started;
+}
+
+static void storms_stage(struct storms *storms, int stage)
+{
+	for (int i = 0; i < STORMS; i++)
+		storms->storm[i].stage = stage;
+}
+
+static bool storms_go_round(struct storms *storms, int count)
+{
+	bool done = true;
+
+	for (int i = 0; i < STORMS; i++)
+		done = storm_goes_round(&storms->storm[i], count) && done;
+	return done;
+}
+
+/* Ends them. What they have counted together is in the first one afterwards. */
+static struct storm *storms_end(struct storms *storms)
+{
+	struct storm *all = &storms->storm[0];
+
+	for (int i = 0; i < STORMS; i++) {
+		struct storm *storm = &storms->storm[i];
+
+		storm->stop = true;
+		pthread_join(storm->thread, NULL);
+		if (!i)
+			continue;
+		all->stored += storm->stored;
+		all->stored_amid += storm->stored_amid;
+		all->refused += storm->refused;
+		all->stored_after += storm->stored_after;
+	}
+	return all;
+}
+
+/*
+ * Puts a mapping of a new export in the place of the last, when none of them is on
+ * its way to that any more.
+ */
+static bool map_over(struct storms *storms, void *page, int fd)
+{
+	storms_stage(storms, QUIET);
+	return storms_go_round(storms, 2) &&
+	       mmap(page, STRIDE, PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == page &&
+	       storms_go_round(storms, 3);
+}
+
+/* The LISN of the interrupt at @offset; 0 if there is none. */
+static __u64 lisn_at(int fd, __u64 offset)
+{
+	struct ux_irq irqs[BELLS + 1] = {};
+	int count = ux_irqs(fd, irqs, ARRAY_SIZE(irqs));
+
+	for (int i = 0; i < count && i < (int)ARRAY_SIZE(irqs); i++)
+		if (irqs[i].offset == offset)
+			return irqs[i].lisn;
+	return 0;
+}
+
+/*
+ * Two threads store to the doorbell of an interrupt without pause while that is
+ * freed; at once a stranger has an interrupt, and the owner another one. Often
+ * the stranger's has the LISN, and always the owner's the slot.
+ */
+TEST_F_TIMEOUT(doorbell, a_stranger_is_never_rung, LONG_TEST)
+{
+	const int rounds = 400;
+	int stranger = ux_open(), efd = event_new(), same_lisn = 0, same_slot = 0, amid_rounds = 0;
+	void *page = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct storms storms = {};
+	struct storm *all;
+
+	ASSERT_NE(MAP_FAILED, page);
+	/* Its queue is there: the next one is quick. */
+	ASSERT_EQ(0, ux_fill(stranger, 1));
+	ASSERT_TRUE(storms_start(&storms, page));
+	for (int n = 0; n < rounds; n++) {
+		int fd = ux_export(self->fd, 0, 1, NULL);
+		__u64 lisn = lisn_at(self->fd, slot_offset(0)), theirs, offset;
+		long amid = storms.storm[0].stored_amid + storms.storm[1].stored_amid;
+
+		ASSERT_LE(0, fd);
+		ASSERT_TRUE(map_over(&storms, page, fd));
+		storms_stage(&storms, AMID);
+		ASSERT_EQ(0, ux_free(self->fd, slot_offset(0)));
+		storms_stage(&storms, AFTER);
+		ASSERT_EQ(0, ux_alloc(stranger, &theirs));
+		ASSERT_EQ(0, ux_bind(stranger, theirs, efd));
+		ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+		ASSERT_EQ(0, ux_bind(self->fd, offset, efd));
+		same_lisn += lisn_at(stranger, theirs) == lisn;
+		same_slot += offset == slot_offset(0);
+		amid_rounds += storms.storm[0].stored_amid + storms.storm[1].stored_amid != amid;
+		ASSERT_TRUE(storms_go_round(&storms, 3));
+		/* What was rung would be on its way: the same source in order after it. */
+		EXPECT_EQ(0, event_read(efd)) TH_LOG("round %d", n);
+		ASSERT_EQ(0, ux_bind(self->fd, offset, self->efd[0]));
+		ASSERT_EQ(0, ux_free(stranger, theirs));
+		close(fd);
+	}
+	all = storms_end(&storms);
+	TH_LOG("%d rounds: %ld stores before, %ld amid (in %d rounds), %ld after; %ld refused",
+	       rounds, all->stored, all->stored_amid, amid_rounds, all->stored_after, all->refused);
+	TH_LOG("the LISN came back to the stranger %d times, the slot to the owner %d times",
+	       same_lisn, same_slot);
+	EXPECT_EQ(0, all->stored_after);
+	EXPECT_EQ(rounds, same_slot);
+	EXPECT_LT(rounds / 4, same_lisn);
+	EXPECT_LT(0, amid_rounds);
+	EXPECT_LT(0, all->refused);
+	EXPECT_EQ(0, event_read(efd));
+	munmap(page, STRIDE);
+	close(efd);
+	close(stranger);
+}
+
+TEST_F_TIMEOUT(doorbell, no_store_succeeds_after_revoke_returned, LONG_TEST)
+{
+	const int rounds = 400;
+	void *page = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct storms storms = {};
+	struct storm *all;
+	int amid_rounds = 0;
+
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_TRUE(storms_start(&storms, page));
+	for (int n = 0; n < rounds; n++) {
+		long amid = storms.storm[0].stored_amid + storms.storm[1].stored_amid;
+		__u32 id;
+		int fd = ux_export(self->fd, 0, 1, &id);
+
+		ASSERT_LE(0, fd);
+		ASSERT_TRUE(map_over(&storms, page, fd));
+		storms_stage(&storms, AMID);
+		ASSERT_EQ(0, ux_revoke(self->fd, id));
+		storms_stage(&storms, AFTER);
+		amid_rounds += storms.storm[0].stored_amid + storms.storm[1].stored_amid != amid;
+		ASSERT_TRUE(storms_go_round(&storms, 3));
+		close(fd);
+	}
+	all = storms_end(&storms);
+	TH_LOG("%d rounds: %ld stores before, %ld amid (in %d rounds), %ld after; %ld refused",
+	       rounds, all->stored, all->stored_amid, amid_rounds, all->stored_after, all->refused);
+	EXPECT_EQ(0, all->stored_after);
+	EXPECT_LT(0, amid_rounds);
+	EXPECT_LT(0, all->refused);
+	munmap(page, STRIDE);
+}
+
+/* Revoking, freeing, closing and touching all at once leave nothing behind, whoever comes first. */
+static void *end_exports(void *data)
+{
+	atomic_int *const fds = data;
+	int fd = fds[0];
+
+	for (int id = 1; id <= fds[1]; id++) {
+		while (ux_revoke(fd, id) == -ENOENT && fds[2] < id)
+			sched_yield();
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(doorbell, all_ends_may_race, LONG_TEST)
+{
+	const int rounds = 1000;
+	atomic_int fds[3] = { self->fd, rounds, 0 };
+	pthread_t revoker;
+
+	ASSERT_EQ(0, pthread_create(&revoker, NULL, end_exports, (void *)fds));
+	for (int n = 1; n <= rounds; n++) {
+		__u32 id;
+		int fd = ux_export(self->fd, 0, 2, &id), sig;
+		void *bells = map_bells(fd, 2);
+
+		ASSERT_EQ(n, id);
+		ASSERT_NE(MAP_FAILED, bells);
+		sig = touch(bells);
+		EXPECT_TRUE(!sig || sig == SIGBUS);
+		ASSERT_EQ(0, ux_free(self->fd, slot_offset(1)));
+		EXPECT_EQ(SIGBUS, touch(bells + STRIDE));
+		munmap(bells, 2 * STRIDE);
+		close(fd);
+		fds[2] = n;
+		ASSERT_EQ(0, ux_fill(self->fd, 1));
+	}
+	ASSERT_EQ(0, pthread_join(revoker, NULL));
+	EXPECT_EQ(0, exports_of_all(self->fd));
+}
+
+/* Many. */
+
+#define RECEIVERS	1000
+
+TEST_F_TIMEOUT(doorbell, a_thousand_receivers_lose_it_by_one_call, LONG_TEST)
+{
+	int fd, ready[2], go[2], ended = 0, wrong = 0;
+	static pid_t pids[RECEIVERS];
+	struct timespec start, end;
+	void *bell;
+	char byte;
+	__u32 id;
+
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	fd = ux_export(self->fd, 0, 1, &id);
+	bell = map_bells(fd, 1);
+	ASSERT_NE(MAP_FAILED, bell);
+	for (int i = 0; i < RECEIVERS; i++) {
+		pids[i] = fork();
+		ASSERT_LE(0, pids[i]) TH_LOG("receiver %d", i);
+		if (pids[i])
+			continue;
+		close(go[1]);
+		if (touch(bell) || write(ready[1], "t", 1) != 1)
+			_exit(1);
+		/* Until the parent closes it. */
+		if (read(go[0], &byte, 1))
+			_exit(2);
+		_exit(is_gone(bell) ? 0 : 3);
+	}
+	for (int i = 0; i < RECEIVERS; i++)
+		ASSERT_EQ(1, read(ready[0], &byte, 1));
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	EXPECT_EQ(0, ux_revoke(self->fd, id));
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	close(go[1]);
+	for (int i = 0; i < RECEIVERS; i++) {
+		int status = child_status(pids[i]);
+
+		ended += !status;
+		wrong = status ? status : wrong;
+	}
+	TH_LOG("%d receivers, revoked in %ld us of the emulated machine", ended,
+	       (end.tv_sec - start.tv_sec) * 1000000 + (end.tv_nsec - start.tv_nsec) / 1000);
+	EXPECT_EQ(RECEIVERS, ended) TH_LOG("status %d", wrong);
+	munmap(bell, STRIDE);
+	close(ready[0]);
+	close(ready[1]);
+	close(go[0]);
+	close(fd);
+}
+
+TEST_F_TIMEOUT(doorbell, all_that_there_may_be_are_ended_by_close, LONG_TEST)
+{
+	const int most = limit_get("max_exports_per_user"), each = 512;
+	struct rlimit saved, more = { most + 100, most + 100 };
+	int owner = ux_open(), *fds = calloc(most, sizeof(*fds));
+	void *bells;
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &saved));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &more));
+	ASSERT_EQ(0, ux_fill(owner, each));
+	for (int i = 0; i < most; i++) {
+		fds[i] = ux_export(owner, i % each, 1, NULL);
+		ASSERT_LE(0, fds[i]) TH_LOG("export %d", i);
+	}
+	EXPECT_EQ(-EDQUOT, ux_export(owner, 0, 1, NULL));
+	EXPECT_EQ(most, fdinfo_lines(owner, "uxive-export:"));
+	EXPECT_EQ(most, debug_lines("exports", "", NULL, 0));
+	bells = map_bells(fds[most - 1], 1);
+	ASSERT_EQ(0, touch(bells));
+	close(owner);
+	EXPECT_TRUE(is_gone(bells));
+	EXPECT_EQ(0, exports_of_all(self->fd));
+	for (int i = 0; i < most; i++)
+		close(fds[i]);
+	munmap(bells, STRIDE);
+	free(fds);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &saved));
+}
+
+/* Accelerators. */
+
+TEST_F_TIMEOUT(doorbell, of_an_accelerator_it_goes_with_that, LONG_TEST)
+{
+	struct afu_function functions[AFU_MOST];
+	int fd, bells_fd, other_fd, efd = event_new();
+	__u64 offset, message;
+	__u32 id, slot;
+	void *bells, *untouched;
+
+	if (afu_functions(functions) < 1)
+		SKIP(return, "the machine has no accelerator");
+	ASSERT_EQ(0, afu_bind(&functions[0]));
+	fd = afu_open(&functions[0]);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, afu_attach(fd));
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ(0, ux_alloc(fd, &offset));
+	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), efd));
+	ASSERT_EQ(0, afu_ims_alloc(fd, -1, &message, &slot));
+	/* A message is not rung by a store. */
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL, ux_export(fd, 2, 1, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL, ux_export(fd, 0, 3, NULL));
+	bells_fd = ux_export(fd, 0, 2, &id);
+	other_fd = ux_export(fd, 0, 2, NULL);
+	bells = map_bells(bells_fd, 2);
+	untouched = map_bells(other_fd, 2);
+	ASSERT_NE(MAP_FAILED, bells);
+	ASSERT_NE(MAP_FAILED, untouched);
+	ASSERT_EQ(0, touch(bells));
+	EXPECT_EQ(1, event_wait(efd));
+
+	ASSERT_EQ(0, afu_unbind(&functions[0]));
+	EXPECT_TRUE(is_gone(bells));
+	EXPECT_TRUE(is_gone(bells + STRIDE));
+	EXPECT_TRUE(is_gone(untouched));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, ENODEV, ux_export(fd, 0, 1, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, ENODEV, ux_revoke(fd, id));
+	/* Its owner has it until it closes. */
+	EXPECT_EQ(2, all_exports());
+	close(fd);
+	EXPECT_TRUE(is_gone(bells));
+	EXPECT_EQ(0, all_exports());
+	munmap(bells, 2 * STRIDE);
+	munmap(untouched, 2 * STRIDE);
+	close(bells_fd);
+	close(other_fd);
+	close(efd);
+}
+
+/* As a program that an owner has become: says so, and waits until it may end. */
+static int wait_for_end(void)
+{
+	char byte;
+
+	return write(STDIN_FILENO, "c", 1) == 1 && read(STDIN_FILENO, &byte, 1) == 1 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "--wait"))
+		return wait_for_end();
+	return test_harness_run(argc, argv);
+}
