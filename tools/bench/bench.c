@@ -208,6 +208,7 @@ static const struct {
 	{ "ready", bench_ready },
 	{ "open_close", bench_open_close },
 	{ "batch", bench_batch },
+	{ "export", bench_export },
 	{ "many", bench_many },
 	{ "drain", bench_drain },
 	{ "ims", bench_ims },

@@ -146,6 +146,7 @@ void bench_interrupts(void);
 void bench_ready(void);
 void bench_open_close(void);
 void bench_batch(void);
+void bench_export(void);
 void bench_many(void);
 void bench_drain(void);
 void bench_ims(void);

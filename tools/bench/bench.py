@@ -60,6 +60,7 @@ PARTS = [
     part("drain", "uxive", "ring_user_drain arm arm_block_wake"),
     part("ims", "uxive", "ims_alloc_bind ims_free"),
     part("batch", "uxive", "alloc_batch64 free_batch64"),
+    part("export", "uxive", "export revoke_1000"),
     part("many", "uxive", "alloc_at_16384 first_touch_at_16384 ring_read_at_16384 free_at_16384"),
 ]
 MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]
