@@ -706,6 +706,7 @@ impl Context {
             self.layout().queue_size(),
             QueueCharge::new(self.estate.account().clone())?,
             eventfd,
+            self.estate.events().pollers().clone(),
         )
         .map_err(|refusal| self.refused(refusal))?;
         let memory = MappedPages::new(
@@ -774,12 +775,13 @@ impl Context {
 
     /// Returns the events that `file`, which is that of the context, is ready for.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
-        let queue = match self.estate.queue() {
-            Some(queue) => queue.poll(file, table),
-            None => PollEvents::NONE,
-        };
+        // First, as this has it woken by the queue, too: what comes after the look there wakes.
+        let events = self.estate.events().poll(file, table);
 
-        queue | self.estate.events().poll(file, table)
+        match self.estate.queue() {
+            Some(queue) => events | queue.poll(),
+            None => events,
+        }
     }
 
     /// Copies events to `to`, see [`EventLog::read`](crate::events::EventLog::read).

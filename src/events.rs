@@ -14,6 +14,9 @@
 //! A reader finds the log empty and queues itself under the mutex; who adds an event, or puts one
 //! back, does so under the mutex and wakes all after that. So none waits while there is an event,
 //! whatever becomes of the others that were woken.
+//!
+//! epoll and io_uring queue up once, by their first look at a file, and for all that it may ever be
+//! ready for. So [`EventLog::pollers`] is there from the beginning, for what has not come yet, too.
 
 use crate::{
     kernel_ext::file::PollEvents,
@@ -25,6 +28,7 @@ use crate::{
 use kernel::{
     fs::File,
     iov::IovIterDest,
+    new_condvar,
     new_mutex,
     prelude::*,
     static_lock_class,
@@ -33,6 +37,8 @@ use kernel::{
             PollCondVarBox,
             PollTable, //
         },
+        Arc,
+        CondVar,
         Mutex, //
     }, //
 };
@@ -222,8 +228,11 @@ impl Pending {
 pub(crate) struct EventLog {
     #[pin]
     pending: Mutex<Pending>,
-    /// Who waits for an event, in `read` or by `poll`.
-    readers: PollCondVarBox,
+    /// Who waits for an event in `read`.
+    #[pin]
+    readers: CondVar,
+    /// Who waits for anything by `poll` and its kin.
+    pollers: Arc<PollCondVarBox>,
 }
 
 impl EventLog {
@@ -235,15 +244,30 @@ impl EventLog {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             pending <- new_mutex!(Pending::new()?, "uxive_events"),
-            readers: PollCondVarBox::new(c"uxive_event_readers", static_lock_class!())?,
+            readers <- new_condvar!("uxive_event_readers"),
+            pollers: Arc::new(
+                PollCondVarBox::new(c"uxive_pollers", static_lock_class!())?,
+                GFP_KERNEL_ACCOUNT,
+            )?,
         }? Error)
+    }
+
+    /// Returns who waits by [`Self::poll`], to be woken by others that a file may be ready for.
+    pub(crate) fn pollers(&self) -> &Arc<PollCondVarBox> {
+        &self.pollers
+    }
+
+    /// Has all look again. Those with `EPOLLEXCLUSIVE`, too: one alone might wait for something else.
+    fn wake(&self) {
+        self.readers.notify_all();
+        self.pollers.notify_all();
     }
 
     /// Tells the program of `event`, or of one more that was dropped. To be called in process
     /// context; waits for no reader, and allocates no memory.
     pub(crate) fn report(&self, event: Event) {
         self.pending.lock().add(event);
-        self.readers.notify_all();
+        self.wake();
     }
 
     /// Tells the program of `event` if there is room for it. Returns whether there was. As
@@ -252,7 +276,7 @@ impl EventLog {
         let taken = self.pending.lock().offer(event);
 
         if taken {
-            self.readers.notify_all();
+            self.wake();
         }
         taken
     }
@@ -260,14 +284,14 @@ impl EventLog {
     /// Tells the program of `event` as the last one ever. As [`Self::report`] otherwise.
     pub(crate) fn end(&self, event: Event) {
         self.pending.lock().end(event);
-        self.readers.notify_all();
+        self.wake();
     }
 
     /// Returns [`PollEvents::READABLE`] if there is an event, and [`PollEvents::HANG_UP`] after the
-    /// [end](Self::end); else has who polls `file` woken at either.
+    /// [end](Self::end). Has who polls `file` woken at either, and with [`Self::pollers`].
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         // Before looking, or an event in between would wake nobody.
-        table.register_wait(file, &self.readers);
+        table.register_wait(file, &self.pollers);
 
         let pending = self.pending.lock();
         let readable = match pending.is_empty() {
@@ -306,7 +330,7 @@ impl EventLog {
                 pending.put_back(event);
                 drop(pending);
                 // Others may have found nothing meanwhile.
-                self.readers.notify_all();
+                self.wake();
                 return if len > 0 { Ok(len) } else { Err(EFAULT) };
             }
             pending.done();

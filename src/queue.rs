@@ -56,15 +56,11 @@ use crate::{
     quota::QueueCharge, //
 };
 use kernel::{
-    fs::File,
     prelude::*,
     static_lock_class,
     str::CString,
     sync::{
-        poll::{
-            PollCondVarBox,
-            PollTable, //
-        },
+        poll::PollCondVarBox,
         Arc, //
     },
     time::{
@@ -569,8 +565,7 @@ pub(crate) struct RouteView {
 pub(crate) struct Queue {
     escalation: EscalationHandler<Drain>,
     platform: Arc<Platform>,
-    /// Who polls for events, if the program drains the queue.
-    pollers: Option<Arc<PollCondVarBox>>,
+    user_drained: bool,
     // Given back after the queue itself.
     _charge: QueueCharge,
 }
@@ -591,11 +586,11 @@ impl Queue {
     ) -> Result<Arc<Self>, Refusal> {
         let consumer = Consumer::Kernel(Cursor::new(size));
 
-        Self::with_consumer(platform, all, context, size, charge, consumer, None)
+        Self::with_consumer(platform, all, context, size, charge, consumer)
     }
 
-    /// Sets up that of one which the program drains, armed: the first event is told to who polls,
-    /// and signals `eventfd`.
+    /// Sets up that of one which the program drains, armed: the first event wakes `pollers`, and
+    /// signals `eventfd`.
     ///
     /// # Errors
     ///
@@ -607,24 +602,15 @@ impl Queue {
         size: QueueSize,
         charge: QueueCharge,
         eventfd: Option<EventFd>,
+        pollers: Arc<PollCondVarBox>,
     ) -> Result<Arc<Self>, Refusal> {
-        let pollers = PollCondVarBox::new(c"uxive_pollers", static_lock_class!())?;
-        let pollers = Arc::new(pollers, GFP_KERNEL_ACCOUNT)?;
         let consumer = Consumer::User {
             eventfd,
-            pollers: pollers.clone(),
+            pollers,
             arming: Arming::new(),
         };
 
-        Self::with_consumer(
-            platform,
-            all,
-            context,
-            size,
-            charge,
-            consumer,
-            Some(pollers),
-        )
+        Self::with_consumer(platform, all, context, size, charge, consumer)
     }
 
     fn with_consumer(
@@ -634,8 +620,8 @@ impl Queue {
         size: QueueSize,
         charge: QueueCharge,
         consumer: Consumer,
-        pollers: Option<Arc<PollCondVarBox>>,
     ) -> Result<Arc<Self>, Refusal> {
+        let user_drained = matches!(consumer, Consumer::User { .. });
         let state = DrainState {
             consumer,
             routes: Routes::new(platform, BUDGET)?,
@@ -664,7 +650,7 @@ impl Queue {
         let queue = Self {
             escalation,
             platform: platform.clone(),
-            pollers,
+            user_drained,
             _charge: charge,
         };
         Ok(Arc::new(queue, GFP_KERNEL_ACCOUNT)?)
@@ -779,18 +765,15 @@ impl Queue {
 
     /// Returns whether the program drains the queue.
     pub(crate) fn is_user_drained(&self) -> bool {
-        self.pollers.is_some()
+        self.user_drained
     }
 
     /// Returns [`PollEvents::PRIORITY`] if the program drains the queue, and there was an event since
-    /// it was armed last; else has who polls `file` woken at the next.
-    pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
-        let Some(pollers) = &self.pollers else {
+    /// it was armed last.
+    pub(crate) fn poll(&self) -> PollEvents {
+        if !self.user_drained {
             return PollEvents::NONE;
-        };
-
-        // Before looking, or an event in between would wake nobody.
-        table.register_wait(file, pollers);
+        }
         match &self.escalation.handler().state.lock().consumer {
             Consumer::User { arming, .. } if !arming.armed => PollEvents::PRIORITY,
             _ => PollEvents::NONE,
