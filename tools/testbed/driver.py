@@ -29,7 +29,9 @@ MODEL = REPO / "tools/afu-model/src/main.rs"
 MODEL_OPTIONS = ["--crate-name=afu_model"]
 LIBC_OPTIONS = ["--crate-name=libc", "--crate-type=rlib", "--edition=2021", "-O", "--cap-lints=allow", '--cfg=feature="std"']
 CROSS = ["powerpc64le-linux-gnu-gcc", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror"]
-LINK = {True: ["-locxl"], False: ["-static"]}
+# How programs are linked that have this line; others as STATIC says.
+LINK = {"#include <libocxl.h>": ["-locxl"], "#include <liburing.h>": ["-static", "-luring"]}
+STATIC = ["-static"]
 
 
 def files(top, names):
@@ -171,7 +173,7 @@ class InTree(Made):
 class Programs(Made):
     """ppc64le programs: the tests, in C and in Rust, and the demonstration as demo-<name>.
 
-    They are static, but for those that include <libocxl.h>: these are for Debian's libocxl.
+    They are static, but for those that include <libocxl.h>: these are for Debian's libocxl, which is not.
     """
 
     def __init__(self, kernel):
@@ -179,7 +181,7 @@ class Programs(Made):
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
                          | files(REPO, [*HEADERS, "tools/uxive/src"]), kernel.source.key, self.std.path.name,
-                         *CROSS, *LINK[True], *LINK[False], *RUST, *LIBRARY_OPTIONS)
+                         *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS)
         self.kernel = kernel
         self.library = self.path / "libuxive.rlib"
         self.tests = {path.stem: self.path / path.stem for path in sorted([*TESTS.glob("*.c"), *TESTS.glob("*.rs")])}
@@ -193,8 +195,9 @@ class Programs(Made):
                    self.kernel.source.path / "tools/testing/selftests", *(f"-I{REPO / name}" for name in HEADERS)]
         for path in [*TESTS.glob("*.c"), *DEMO.glob("*.c")]:
             name = path.stem if path.parent == TESTS else f"demo-{path.stem}"
-            dynamic = "#include <libocxl.h>" in path.read_text()
-            step.run([*CROSS, *include, path, *LINK[dynamic], "-o", self.path / name])
+            text = path.read_text()
+            link = next((options for line, options in LINK.items() if line in text), STATIC)
+            step.run([*CROSS, *include, path, *link, "-o", self.path / name])
         rustc = [*self.std.rustc(), *RUST]
         step.run([*rustc, *LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY, "-o", self.library])
         for path in TESTS.glob("*.rs"):
