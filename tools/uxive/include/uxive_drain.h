@@ -19,7 +19,8 @@
  * makes in a new context have the slots 0, 1, 2 and so on.
  *
  * Functions that can fail return -1 and set errno. One thread at a time may
- * take events; any thread may ring and end interrupts.
+ * take events, of several uxive_drain_wait_shared() lets one do so; any thread
+ * may ring and end interrupts.
  */
 #ifndef UXIVE_DRAIN_H
 #define UXIVE_DRAIN_H
@@ -27,6 +28,7 @@
 #include <errno.h>
 #include <misc/uxive.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -259,6 +261,37 @@ static inline int uxive_drain_wait(struct uxive_drain *drain, int timeout)
 			return -1;
 		slot = uxive_drain_try_next(drain);
 	}
+	return slot;
+}
+
+/**
+ * uxive_drain_wait_shared() - uxive_drain_wait() for one of several threads
+ * @drain: The context.
+ * @lock: What all threads that take its events use for that, and for nothing else.
+ * @timeout: As of uxive_drain_wait(). The time begins when the thread has the lock.
+ *
+ * One thread looks, arms and blocks, with the lock held; when it has an event it
+ * lets the next one do that, and handles its own meanwhile. A handler that is not
+ * to run in two threads at once for an interrupt calls uxive_drain_eoi() last.
+ *
+ * A thread must not be cancelled in here. To end all, have an interrupt for that:
+ * who takes it ends it, rings it for the next one, and returns.
+ *
+ * Return: as of uxive_drain_wait(); or -1 with errno as of pthread_mutex_lock().
+ */
+static inline int uxive_drain_wait_shared(struct uxive_drain *drain, pthread_mutex_t *lock,
+					  int timeout)
+{
+	int slot, error = pthread_mutex_lock(lock);
+
+	if (error) {
+		errno = error;
+		return -1;
+	}
+	slot = uxive_drain_wait(drain, timeout);
+	error = errno;
+	pthread_mutex_unlock(lock);
+	errno = error;
 	return slot;
 }
 
