@@ -63,7 +63,7 @@ help:
 	@echo '  make demo             two processes ring each other, four share an accelerator'
 	@echo '  make test [T=suite]   all tests, or one suite; results also in build/test.json'
 	@echo '  make bench            what operations cost, in instructions, beside ocxl'"'"'s C'
-	@echo '                        code and others; also build/bench.json and bench.svg;'
+	@echo '                        code and others; also build/bench.json and two .svg;'
 	@echo '                        a missed target is shown, and is no failure'
 	@echo '  make bench PROFILE=op the functions that one operation spends them in'
 	@echo '  make run PROG=./prog [ARGS="..."]'

@@ -216,6 +216,7 @@ static const struct {
 	{ "vfio", bench_vfio },
 	{ "vfio_afu", bench_vfio_afu },
 	{ "scale", bench_scale },
+	{ "pingpong", bench_pingpong },
 	{ NULL, NULL }
 };
 

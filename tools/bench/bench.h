@@ -154,5 +154,6 @@ void bench_memory(void);
 void bench_vfio(void);
 void bench_vfio_afu(void);
 void bench_scale(void);
+void bench_pingpong(void);
 
 #endif

@@ -61,9 +61,24 @@ PARTS = [
     part("ims", "uxive", "ims_alloc_bind ims_free"),
     part("batch", "uxive", "alloc_batch64 free_batch64"),
     part("export", "uxive", "export revoke_1000"),
+    part("pingpong", "uxive", "pingpong_send pingpong_interrupt pingpong_receive pingpong_drain_send "
+                              "pingpong_drain_interrupt pingpong_drain_receive pingpong_poll_send pingpong_poll_receive "
+                              "pingpong_poll_yield"),
+    part("pingpong", "eventfd pipe futex", "pingpong_send pingpong_receive"),
     part("many", "uxive", "alloc_at_16384 first_touch_at_16384 ring_read_at_16384 free_at_16384"),
 ]
 MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]
+
+# Ways to send a message from one process to another: the driver and the operations, see pingpong.c.
+PINGPONG = {
+    "uxive, eventfd": ("uxive", "pingpong"),
+    "uxive, user drain that blocks": ("uxive", "pingpong_drain"),
+    "uxive, user drain that polls": ("uxive", "pingpong_poll"),
+    "eventfd": ("eventfd", "pingpong"),
+    "pipe": ("pipe", "pingpong"),
+    "futex": ("futex", "pingpong"),
+}
+PIECES = ("send", "interrupt", "receive")
 
 # The most that an operation may cost, as a multiple of another driver's or of another operation.
 PEERS = ("ocxl", "vfio")
@@ -217,6 +232,30 @@ def table(heading, rows, names=0):
                         for column, (text, width) in enumerate(zip(row, widths))).rstrip(), flush=True)
 
 
+def pingpong(results):
+    """Way → instructions of each of PIECES, None for what it has not."""
+    found = {}
+    for way, (driver, prefix) in PINGPONG.items():
+        pieces = [results.get((f"{prefix}_{piece}", driver)) for piece in PIECES]
+        if any(pieces):
+            found[way] = [piece and piece.median for piece in pieces]
+    return found
+
+
+def show_pingpong(off, on):
+    def row(way, pieces):
+        return [way, *(f"{piece:,}" if piece is not None else "–" for piece in pieces), f"{sum(filter(None, pieces)):,}",
+                f"{sum(filter(None, with_mitigations[way])):,}" if way in with_mitigations else "–"]
+
+    with_mitigations = pingpong(on)
+    print("\nPing-pong between two processes, instructions per message; the last column with mitigations on")
+    table(["", "sender", "interrupt", "receiver", "in all", "in all"],
+          [row(way, pieces) for way, pieces in pingpong(off).items()], names=0)
+    turn = off.get(("pingpong_poll_yield", "uxive"))
+    if turn:
+        print(f"To let the other run, as there is one CPU, who polls takes {turn.median:,} more.")
+
+
 def show(off, on, memory):
     def cost(results, operation, driver):
         result = results.get((operation, driver))
@@ -226,7 +265,8 @@ def show(off, on, memory):
         result = results.get((operation, driver))
         return f"{result.median:,}" if result else "–"
 
-    operations = [name for each in PARTS if "uxive" in each.drivers for name in each.operations]
+    parts = [each for each in PARTS if each.name != "pingpong"]
+    operations = [name for each in parts if "uxive" in each.drivers for name in each.operations]
     print(f"\nInstructions, median (minimum) of n={min(result.n for result in off.values()) if off else 0}; "
           "the last three columns with mitigations on")
     table(["", "ocxl", "uxive", "ratio", "target", "", "ocxl", "uxive", "ratio"],
@@ -234,11 +274,12 @@ def show(off, on, memory):
             only_median(on, name, "ocxl"), only_median(on, name, "uxive"), verdict(on, name)[0].split(" ")[0]]
            for name in operations])
     others = ["vfio", "eventfd", "pipe", "futex"]
-    names = [name for name in dict.fromkeys(name for each in PARTS for name in each.operations)
+    names = [name for name in dict.fromkeys(name for each in parts for name in each.operations)
              if any((name, driver) in off for driver in others)]
     print("\nFor scale, mitigations off")
     table(["", "uxive", "ocxl", *others],
           [[name, *(cost(off, name, driver) for driver in ["uxive", "ocxl", *others])] for name in names])
+    show_pingpong(off, on)
     print("\nMemory of the kernel, bytes")
     table(["", "ocxl", "uxive"], [[name, only_median(memory, name, "ocxl"), only_median(memory, name, "uxive")]
                                   for name in MEMORY[0].operations])
@@ -252,7 +293,7 @@ def write(path, results):
 
 def measure_all():
     bench = Bench()
-    for name in ("bench.json", "bench-mitigations.json", "bench.svg"):
+    for name in ("bench.json", "bench-mitigations.json", "bench.svg", "pingpong.svg"):
         (BUILD / name).unlink(missing_ok=True)
     off = bench.measure("off", "mitigations=off")
     bench.compare(off, bench.measure("off-again", "mitigations=off"))
@@ -262,9 +303,10 @@ def measure_all():
     show(off, on, memory)
     write(BUILD / "bench.json", off | memory)
     write(BUILD / "bench-mitigations.json", on)
-    (BUILD / "bench.svg").write_text(chart.draw(off))
-    print(f"\nmitigations off: {shown(BUILD / 'bench.json')}, chart {shown(BUILD / 'bench.svg')}; "
-          f"on: {shown(BUILD / 'bench-mitigations.json')}", flush=True)
+    (BUILD / "bench.svg").write_text(chart.draw({key: result for key, result in off.items() if "pingpong" not in key[0]}))
+    (BUILD / "pingpong.svg").write_text(chart.draw_pieces(PIECES, pingpong(off)))
+    print(f"\nmitigations off: {shown(BUILD / 'bench.json')}, charts {shown(BUILD / 'bench.svg')} and "
+          f"{shown(BUILD / 'pingpong.svg')}; on: {shown(BUILD / 'bench-mitigations.json')}", flush=True)
     for failure in bench.failures:
         say(f"FAILED {failure}")
     return 1 if bench.failures else 0

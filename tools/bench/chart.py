@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The chart of make bench: a bar per operation and driver, on a logarithmic scale, as SVG."""
+"""The charts of make bench, as SVG: a bar per operation and driver, on a logarithmic scale; and bars made of pieces."""
 
 import math
 from html import escape
 
 COLOURS = {"uxive": "#b5461b", "ocxl": "#3b6ea5", "vfio": "#6b8e4e", "eventfd": "#8d7aa8", "pipe": "#a8a29a",
            "futex": "#c9a227"}
+PIECES = {"send": "#b5461b", "interrupt": "#c9a227", "receive": "#3b6ea5"}
 BAR, GAP, LEFT, WIDTH, RIGHT, TOP, BOTTOM = 13, 9, 190, 620, 80, 74, 24
 
 
@@ -54,4 +55,30 @@ def draw(results):
                       f'fill="{COLOURS[driver]}"/>', text(across(median) + 4, y + BAR - 4, f"{median:,}", 10)]
             y += BAR
         y += GAP
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def draw_pieces(pieces, bars):
+    """A bar for each of `bars` (name → instructions of each of `pieces`, or None), on a linear scale."""
+    most = max([sum(filter(None, values)) for values in bars.values()] or [1])
+    bar, left = 2 * BAR, LEFT + 60
+    height = TOP + len(bars) * (bar + GAP) + BOTTOM
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + WIDTH + RIGHT}" height="{height}" '
+             'font-family="sans-serif">', '<rect width="100%" height="100%" fill="#fff"/>',
+             text(left, 22, "Instructions per message between two processes (median, shorter is better)", 14)]
+    for number, piece in enumerate(pieces):
+        lines += [f'<rect x="{left + 90 * number}" y="34" width="11" height="11" fill="{PIECES[piece]}"/>',
+                  text(left + 90 * number + 16, 44, piece)]
+    y = TOP - 12
+    for name, values in bars.items():
+        x = left
+        lines.append(text(left - 8, y + bar / 2 + 4, name, 11, "end"))
+        for piece, value in zip(pieces, values):
+            width = WIDTH * (value or 0) / most
+            lines.append(f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{bar - 2}" fill="{PIECES[piece]}"/>')
+            if width > 40:
+                lines.append(text(x + width / 2, y + bar / 2 + 3, f"{value:,}", 10, "middle", "#fff"))
+            x += width
+        lines.append(text(x + 4, y + bar / 2 + 3, f"{sum(filter(None, values)):,}", 10))
+        y += bar + GAP
     return "\n".join([*lines, "</svg>"]) + "\n"
