@@ -134,8 +134,8 @@ class Result:
 
 
 class Bench:
-    def __init__(self):
-        self.kernel = Kernel(Source(), "bench")
+    def __init__(self, variant="bench"):
+        self.kernel = Kernel(Source(), variant)
         self.modules = {"ocxl": Module(self.kernel, "ocxlpeer", HERE / "peer", ["."]), "uxive": out_of_tree(self.kernel)}
         self.tools = Tools(self.kernel)
         self.model = AfuModel()
@@ -307,6 +307,23 @@ def measure_all():
     (BUILD / "pingpong.svg").write_text(chart.draw_pieces(PIECES, pingpong(off)))
     print(f"\nmitigations off: {shown(BUILD / 'bench.json')}, charts {shown(BUILD / 'bench.svg')} and "
           f"{shown(BUILD / 'pingpong.svg')}; on: {shown(BUILD / 'bench-mitigations.json')}", flush=True)
+    for failure in bench.failures:
+        say(f"FAILED {failure}")
+    return 1 if bench.failures else 0
+
+
+def costs():
+    """The table of the demonstration, measured on its kernel, in one boot."""
+    bench = Bench("base")
+    parts = [each for each in PARTS if each.name in ("interrupts", "drain", "batch")]
+    found = bench.measure("costs", "mitigations=off", parts)
+
+    def cost(operation, driver):
+        return f"{found[operation, driver].median:,}" if (operation, driver) in found else "–"
+
+    print("\nInstructions that an operation takes on this kernel, and in ocxl's C code for accelerators of its own")
+    table(["", "ocxl", "uxive"], [[name, cost(name, "ocxl"), cost(name, "uxive")]
+                                  for each in parts for name in each.operations])
     for failure in bench.failures:
         say(f"FAILED {failure}")
     return 1 if bench.failures else 0

@@ -1,37 +1,61 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The ringer of the demonstration, see owner.c. It owns no interrupt and no
- * eventfd: it gets a context's file and the offsets of trigger pages through
- * the socket that is its standard input, maps the pages and stores to them.
+ * eventfd, and has no context: it is given a doorbell over a socket, maps it and
+ * stores to its pages. Once more when it was told that the doorbell is revoked.
  */
 #include <err.h>
+#include <linux/types.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
-#include <linux/types.h>
 
 #include "demo.h"
 
-static int receive(struct request *request)
+/* Of trigger pages in a doorbell, in bytes. */
+#define STRIDE 65536
+
+/* The owner may be about to listen. */
+#define TRIES 100
+#define WAIT_US 100000
+
+static sigjmp_buf before_store;
+
+static int connect_to_owner(void)
 {
-	int context;
-	char control[CMSG_SPACE(sizeof(context))];
-	struct iovec data = { request, sizeof(*request) };
+	struct sockaddr_un address;
+	socklen_t length = demo_address(&address);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	for (int i = 0; i < TRIES; i++) {
+		if (!connect(fd, (struct sockaddr *)&address, length))
+			return fd;
+		usleep(WAIT_US);
+	}
+	err(1, "ringer: there is no owner");
+}
+
+static int receive(int owner)
+{
+	int doorbell;
+	char control[CMSG_SPACE(sizeof(doorbell))], byte;
+	struct iovec data = { &byte, 1 };
 	struct msghdr message = {
 		.msg_iov = &data, .msg_iovlen = 1,
 		.msg_control = control, .msg_controllen = sizeof(control),
 	};
 	struct cmsghdr *rights;
 
-	if (recvmsg(STDIN_FILENO, &message, 0) != sizeof(*request))
-		err(1, "ringer: got no request");
+	if (recvmsg(owner, &message, 0) != 1)
+		err(1, "ringer: got no message");
 	rights = CMSG_FIRSTHDR(&message);
 	if (!rights || rights->cmsg_type != SCM_RIGHTS)
-		errx(1, "ringer: got no context");
-	memcpy(&context, CMSG_DATA(rights), sizeof(context));
-	return context;
+		errx(1, "ringer: got no doorbell");
+	memcpy(&doorbell, CMSG_DATA(rights), sizeof(doorbell));
+	return doorbell;
 }
 
 /* One store of 8 bytes: this is the ring. A compiler might split or drop one of C. */
@@ -40,30 +64,57 @@ static void ring(void *trigger)
 	asm volatile("std %1,0(%0)" : : "b"(trigger), "r"(0UL) : "memory");
 }
 
+static void on_sigbus(int signal)
+{
+	siglongjmp(before_store, signal);
+}
+
+static char hear(int owner)
+{
+	char what;
+
+	if (recv(owner, &what, 1, 0) != 1)
+		errx(1, "ringer: the owner has hung up");
+	return what;
+}
+
+static void report(int owner, unsigned long sent)
+{
+	if (send(owner, &sent, sizeof(sent), MSG_NOSIGNAL) != sizeof(sent))
+		err(1, "ringer: cannot report");
+}
+
 int main(void)
 {
-	void *triggers[INTERRUPTS];
-	unsigned long sent = 0;
-	struct request request;
-	int context, i;
-	char ack;
+	int owner = connect_to_owner();
+	int doorbell = receive(owner);
+	void *triggers = mmap(NULL, INTERRUPTS * STRIDE, PROT_WRITE, MAP_SHARED, doorbell, 0);
+	volatile unsigned long sent = 0;
+	char heard = ARRIVED;
 
-	context = receive(&request);
-	for (i = 0; i < INTERRUPTS; i++) {
-		triggers[i] = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_WRITE,
-				   MAP_SHARED, context, request.offsets[i]);
-		if (triggers[i] == MAP_FAILED)
-			err(1, "ringer: cannot map a trigger page");
-	}
-	printf("ringer: mapped the trigger pages, storing to each %d times\n", ROUNDS);
+	if (triggers == MAP_FAILED)
+		err(1, "ringer: cannot map the doorbell");
+	printf("ringer %d, a child of %d: mapped the doorbell, storing to each of %d pages %d times\n",
+	       getpid(), getppid(), INTERRUPTS, ROUNDS);
 	fflush(stdout);
 
-	while (sent < INTERRUPTS * ROUNDS) {
-		ring(triggers[sent++ % INTERRUPTS]);
-		if (recv(STDIN_FILENO, &ack, 1, 0) != 1)
-			break;
+	while (sent < INTERRUPTS * ROUNDS && heard == ARRIVED) {
+		ring(triggers + sent++ % INTERRUPTS * STRIDE);
+		heard = hear(owner);
 	}
-	if (send(STDIN_FILENO, &sent, sizeof(sent), 0) != sizeof(sent))
-		err(1, "ringer: cannot report");
+	report(owner, sent);
+
+	if (hear(owner) != REVOKED)
+		errx(1, "ringer: the owner did not revoke the doorbell");
+	signal(SIGBUS, on_sigbus);
+	if (sigsetjmp(before_store, 1)) {
+		printf("ringer: stored once more: SIGBUS, for the doorbell was revoked\n");
+	} else {
+		ring(triggers);
+		printf("ringer: rang a doorbell that was revoked\n");
+		sent++;
+	}
+	fflush(stdout);
+	report(owner, sent);
 	return 0;
 }
