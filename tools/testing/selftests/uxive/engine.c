@@ -13,12 +13,6 @@
 #define ESB_STRIDE	(2 * STRIDE)
 #define ENTRIES		16384U
 
-/* How many rings show that none is lost. A kernel with lockdep takes ten times as long for each. */
-static long rings_to_send(void)
-{
-	return access("/proc/lockdep", F_OK) ? 100000 : 10000;
-}
-
 static int user_drain(int fd, int efd, struct uxive_user_drain *arg)
 {
 	*arg = (struct uxive_user_drain){ .size = sizeof(*arg), .eventfd = efd };

@@ -51,17 +51,6 @@ static bool limits_restore(const struct limits *limits)
 	return done;
 }
 
-/* A context of @uid. */
-static int open_as(uid_t uid)
-{
-	int fd;
-
-	if (seteuid(uid))
-		return -errno;
-	fd = ux_open();
-	return seteuid(0) ? -errno : fd;
-}
-
 static int user_drain(int fd)
 {
 	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
@@ -138,7 +127,7 @@ TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
 	/* Two users, of whom neither is at a limit of its own. */
 	ASSERT_EQ(0, limit_set("max_irqs_per_user", TOTAL));
 	close(fd[5]);
-	self->fd[5] = open_as(ALICE);
+	self->fd[5] = ux_open_as(ALICE);
 
 	/* One context up to its own limit. */
 	ASSERT_EQ(0, ux_fill(fd[0], SLOTS - 1));
@@ -209,10 +198,10 @@ TEST_F(limits, a_context_ends_at_a_limit_that_root_has_set)
 
 TEST_F(limits, a_user_ends_at_its_limit_over_all_its_contexts)
 {
-	int alice[3], bob = open_as(BOB);
+	int alice[3], bob = ux_open_as(BOB);
 
 	for (int i = 0; i < 3; i++)
-		alice[i] = open_as(ALICE);
+		alice[i] = ux_open_as(ALICE);
 	ASSERT_EQ(0, limit_set("max_irqs_per_user", 5));
 	ASSERT_EQ(0, ux_fill(alice[0], 3));
 	ASSERT_EQ(0, ux_fill(alice[1], 2));
@@ -255,7 +244,7 @@ TEST_F(limits, a_user_ends_at_its_limit_over_all_its_contexts)
 
 TEST_F(limits, all_users_end_at_the_limit_over_all)
 {
-	int alice = open_as(ALICE), bob = open_as(BOB);
+	int alice = ux_open_as(ALICE), bob = ux_open_as(BOB);
 
 	ASSERT_EQ(0, limit_set("max_irqs", 7));
 	EXPECT_EQ(7, info_of(bob).max_irqs_total);
@@ -279,12 +268,12 @@ TEST_F(limits, all_users_end_at_the_limit_over_all)
 
 TEST_F(limits, queues_of_a_user_end_at_its_limit)
 {
-	int alice[4], bob = open_as(BOB);
+	int alice[4], bob = ux_open_as(BOB);
 
 	ASSERT_EQ(0, limit_set("max_queues_per_user", 2));
 	/* A context that has no interrupt has no queue. */
 	for (int i = 0; i < 4; i++)
-		alice[i] = open_as(ALICE);
+		alice[i] = ux_open_as(ALICE);
 	EXPECT_EQ(0, info_of(alice[0]).queues_user);
 	ASSERT_EQ(0, ux_fill(alice[0], 2));
 	ASSERT_EQ(0, user_drain(alice[1]));
@@ -321,7 +310,7 @@ TEST_F(limits, queues_of_a_user_end_at_its_limit)
 
 TEST_F(limits, queues_of_all_users_end_at_the_limit_over_all)
 {
-	int alice[2] = { open_as(ALICE), open_as(ALICE) }, bob = open_as(BOB);
+	int alice[2] = { ux_open_as(ALICE), ux_open_as(ALICE) }, bob = ux_open_as(BOB);
 
 	ASSERT_EQ(0, limit_set("max_queues", 2));
 	EXPECT_EQ(2, info_of(bob).max_queues_total);
@@ -477,7 +466,7 @@ TEST_F(limits, all_can_read_and_only_root_can_write)
 /* Whoever uses a context: inherited by a child that is somebody else, or passed on. */
 TEST_F(limits, who_opened_a_context_is_charged)
 {
-	int alice = open_as(ALICE), bob = open_as(BOB), sock[2];
+	int alice = ux_open_as(ALICE), bob = ux_open_as(BOB), sock[2];
 	pid_t pid;
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_DGRAM, 0, sock));
@@ -527,14 +516,14 @@ TEST_F(limits, who_opened_a_context_is_charged)
 TEST_F(limits, a_user_who_comes_back_has_nothing)
 {
 	for (uid_t uid = ALICE; uid < ALICE + 100; uid++) {
-		int fd = open_as(uid);
+		int fd = ux_open_as(uid);
 
 		EXPECT_EQ(0, info_of(fd).irqs_user);
 		EXPECT_EQ(0, info_of(fd).queues_user);
 		ASSERT_EQ(0, ux_fill(fd, 2));
 		EXPECT_EQ(2, info_of(fd).irqs_user);
 		close(fd);
-		fd = open_as(uid);
+		fd = ux_open_as(uid);
 		EXPECT_EQ(0, info_of(fd).irqs_user);
 		EXPECT_EQ(0, info_of(fd).queues_user);
 		close(fd);
@@ -736,7 +725,7 @@ TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_a_user, LONG_TEST)
 		.limit = "max_irqs_per_user", .value = 129, .error = EDQUOT,
 		.shared = -1, .users = 1,
 	};
-	int alice = open_as(ALICE);
+	int alice = ux_open_as(ALICE);
 	const char *wrong = race_run(&race);
 
 	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
@@ -750,7 +739,7 @@ TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_all, LONG_TEST)
 		.limit = "max_irqs", .value = 129, .error = ENFILE,
 		.shared = -1, .users = 5,
 	};
-	int alice = open_as(ALICE);
+	int alice = ux_open_as(ALICE);
 	const char *wrong = race_run(&race);
 
 	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
@@ -764,7 +753,7 @@ TEST_F_TIMEOUT(limits, fifty_race_for_the_queues_of_a_user, LONG_TEST)
 		.limit = "max_queues_per_user", .value = 77, .error = EDQUOT,
 		.shared = -1, .queues = true, .users = 1,
 	};
-	int alice = open_as(ALICE);
+	int alice = ux_open_as(ALICE);
 	const char *wrong = race_run(&race);
 
 	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
@@ -778,7 +767,7 @@ TEST_F_TIMEOUT(limits, fifty_race_for_the_queues_of_all, LONG_TEST)
 		.limit = "max_queues", .value = 77, .error = ENFILE,
 		.shared = -1, .queues = true, .users = 5,
 	};
-	int alice = open_as(ALICE);
+	int alice = ux_open_as(ALICE);
 	const char *wrong = race_run(&race);
 
 	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);

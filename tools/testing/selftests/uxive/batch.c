@@ -1,0 +1,1202 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: many interrupts are allocated and freed by one call as they are one by
+ * one, all of them or none: where the program wants them, from where it wants
+ * them, bound as they come, up to the limits, whoever races.
+ *
+ * That each step of the calls can fail is shown by the suite `faults`.
+ */
+#include "uxive_afu.h"
+#include "uxive_faults.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uxive_drain.h>
+
+#define CPUS		64
+#define NODES		64
+/* How many lie around a page that is touched, and are mapped with it. */
+#define AROUND		64
+/* Those of the first AFU that have a message. */
+#define MESSAGES	63
+
+static const char * const limit_names[] = {
+	"max_irqs_per_context", "max_irqs_per_user", "max_irqs",
+	"max_queues_per_user", "max_queues",
+};
+
+#define LIMITS		ARRAY_SIZE(limit_names)
+
+FIXTURE(batch) {
+	int fd, efd;
+	int events, irqs;
+	long limits[LIMITS];
+};
+
+FIXTURE_SETUP(batch)
+{
+	catch_touches();
+	/* Contexts of tests before may still be on their way out. */
+	ASSERT_TRUE(becomes(all_irqs(), 0));
+	for (size_t i = 0; i < LIMITS; i++)
+		self->limits[i] = limit_get(limit_names[i]);
+	self->events = events_in_use();
+	self->irqs = linux_irqs();
+	self->fd = ux_open();
+	ASSERT_LE(0, self->fd);
+	self->efd = event_new();
+	ASSERT_LE(0, self->efd);
+}
+
+FIXTURE_TEARDOWN(batch)
+{
+	close(self->fd);
+	close(self->efd);
+	for (size_t i = 0; i < LIMITS; i++)
+		EXPECT_EQ(0, limit_set(limit_names[i], self->limits[i]));
+	EXPECT_TRUE(becomes(all_irqs(), 0));
+	EXPECT_TRUE(becomes(events_in_use(), self->events));
+	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	if (!access(DEBUG_UXIVE, F_OK)) {
+		EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+		EXPECT_EQ(0, debug_lines("slots", "", NULL, 0));
+		EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
+	}
+}
+
+/* What info says of the use. */
+static long irqs_of(int fd)
+{
+	struct uxive_info info;
+
+	return ux_info(fd, &info) ? -1 : (long)info.irqs;
+}
+
+/* How many new eventfds there are from here on. */
+static __s32 *events_new(int count)
+{
+	__s32 *efds = malloc(count * sizeof(*efds));
+
+	for (int i = 0; i < count; i++)
+		efds[i] = event_new();
+	return efds;
+}
+
+static void events_close(__s32 *efds, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (efds[i] >= 0)
+			close(efds[i]);
+	free(efds);
+}
+
+/* The first slot of [@start, @start + @count) that does not ring its own eventfd once, or -1. */
+static int first_mute(int fd, __u32 start, const __s32 *efds, int count)
+{
+	void *pages = ux_map(fd, slot_offset(start), count * STRIDE);
+	int mute = pages == MAP_FAILED ? (int)start : -1;
+
+	for (int i = 0; i < count && mute < 0; i++)
+		if (touch(pages + i * STRIDE) || event_wait(efds[i]) != 1)
+			mute = start + i;
+	for (int i = 0; i < count && mute < 0; i++)
+		if (event_read(efds[i]))
+			mute = start + i;
+	if (pages != MAP_FAILED)
+		munmap(pages, count * STRIDE);
+	return mute;
+}
+
+/* A count of 1 is a call like OCXL_IOCTL_IRQ_ALLOC, the last is all that a context can have. */
+TEST_F_TIMEOUT(batch, of_any_size_up_to_the_limit_come_and_go_in_one_call, LONG_TEST)
+{
+	static struct ux_irq irqs[SLOTS];
+	const __u32 counts[] = { 1, 2, 3, 63, 64, 65, 1000, SLOTS - 1, SLOTS };
+	__u32 start;
+
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		__u32 count = counts[i];
+
+		for (int round = 0; round < 2; round++) {
+			ASSERT_EQ(0, ux_alloc_many(self->fd, count, NULL, &start))
+				TH_LOG("%u", count);
+			EXPECT_EQ(0U, start);
+			ASSERT_EQ((int)count, ux_irqs(self->fd, irqs, SLOTS));
+			for (__u32 slot = 0; slot < count; slot++)
+				ASSERT_EQ(slot_offset(slot), irqs[slot].offset);
+			EXPECT_EQ(count, irqs_of(self->fd));
+			EXPECT_EQ(count, total_irqs(self->fd));
+			ASSERT_EQ(0, ux_free_many(self->fd, 0, count));
+			EXPECT_EQ(0, ux_count(self->fd));
+			EXPECT_EQ(0, total_irqs(self->fd));
+		}
+	}
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC,
+		     ux_alloc_many(self->fd, SLOTS + 1, NULL, &start));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC,
+		     ux_alloc_many(self->fd, 1U << 31, NULL, &start));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC,
+		     ux_alloc_many(self->fd, ~0U, NULL, &start));
+	EXPECT_EQ(0, total_irqs(self->fd));
+}
+
+static int lisn_order(const void *one, const void *other)
+{
+	__u64 a = ((const struct ux_irq *)one)->lisn, b = ((const struct ux_irq *)other)->lisn;
+
+	return a < b ? -1 : a > b;
+}
+
+TEST_F_TIMEOUT(batch, each_of_a_full_one_rings, LONG_TEST)
+{
+	static struct ux_irq irqs[SLOTS];
+	__s32 *efds = malloc(SLOTS * sizeof(*efds)), by[128];
+	__u32 start;
+	void *pages;
+
+	/* Each slot has a pair of eventfds in common with no other. */
+	for (int i = 0; i < 128; i++)
+		by[i] = event_new();
+	pages = ux_map(self->fd, IRQ_BASE, WINDOW);
+	ASSERT_NE(MAP_FAILED, pages);
+	for (int round = 0; round < 2; round++) {
+		for (unsigned int i = 0; i < SLOTS; i++)
+			efds[i] = by[round ? i / 128 : i % 128];
+		ASSERT_EQ(0, ux_alloc_many(self->fd, SLOTS, efds, &start));
+		ASSERT_EQ((int)SLOTS, ux_irqs(self->fd, irqs, SLOTS));
+		/* No source is in two slots. */
+		qsort(irqs, SLOTS, sizeof(*irqs), lisn_order);
+		for (unsigned int i = 1; i < SLOTS; i++)
+			ASSERT_NE(irqs[i - 1].lisn, irqs[i].lisn);
+		for (unsigned int i = 0; i < SLOTS; i++) {
+			ASSERT_EQ(0, touch(pages + i * STRIDE))
+				TH_LOG("slot %u", i);
+		}
+		for (int i = 0; i < 128; i++) {
+			long count = 0;
+
+			while (count < 128) {
+				long more = event_wait(by[i]);
+
+				ASSERT_LT(0, more) TH_LOG("eventfd %d after %ld", i, count);
+				count += more;
+			}
+			EXPECT_EQ(128, count) TH_LOG("eventfd %d", i);
+		}
+		ASSERT_EQ(0, ux_free_many(self->fd, 0, SLOTS));
+		EXPECT_EQ(SIGBUS, touch(pages));
+		EXPECT_EQ(SIGBUS, touch(pages + WINDOW - STRIDE));
+	}
+	munmap(pages, WINDOW);
+	for (int i = 0; i < 128; i++)
+		close(by[i]);
+	free(efds);
+}
+
+TEST_F(batch, lies_in_the_lowest_range_that_is_free)
+{
+	__u32 start;
+
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 20, NULL, &start));
+	/* Holes of 1, 2 and 4 at 2, 5 and 10. */
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(2)));
+	ASSERT_EQ(0, ux_free_many(self->fd, 5, 2));
+	ASSERT_EQ(0, ux_free_many(self->fd, 10, 4));
+
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 3, NULL, &start));
+	EXPECT_EQ(10U, start);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 2, NULL, &start));
+	EXPECT_EQ(5U, start);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 2, NULL, &start));
+	EXPECT_EQ(20U, start);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 1, NULL, &start));
+	EXPECT_EQ(2U, start);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 1, NULL, &start));
+	EXPECT_EQ(13U, start);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 1, NULL, &start));
+	EXPECT_EQ(22U, start);
+	/* Single calls go on in the same table. */
+	ASSERT_EQ(0, ux_free_many(self->fd, 7, 3));
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 2, NULL, &start));
+	EXPECT_EQ(8U, start);
+	EXPECT_EQ(23, ux_count(self->fd));
+	ASSERT_EQ(0, ux_free_many(self->fd, 0, 23));
+}
+
+TEST_F_TIMEOUT(batch, without_a_range_that_is_free_is_enospc, LONG_TEST)
+{
+	__u32 start;
+
+	ASSERT_EQ(0, ux_alloc_many(self->fd, SLOTS, NULL, &start));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC, ux_alloc_many(self->fd, 1, NULL, &start));
+	/* Every second one: half of all are free, and no two together. */
+	for (unsigned int i = 0; i < SLOTS; i += 2)
+		ASSERT_EQ(0, ux_free(self->fd, slot_offset(i)));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC, ux_alloc_many(self->fd, 2, NULL, &start));
+	EXPECT_EQ(SLOTS / 2, irqs_of(self->fd));
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 1, NULL, &start));
+	EXPECT_EQ(0U, start);
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(SLOTS - 1)));
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 2, NULL, &start));
+	EXPECT_EQ(SLOTS - 2, start);
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC, ux_alloc_many(self->fd, 2, NULL, &start));
+	EXPECT_EQ(SLOTS / 2 + 2, irqs_of(self->fd));
+}
+
+TEST_F(batch, begins_where_it_is_wanted_or_is_ebusy)
+{
+	const struct {
+		__u32 start, count;
+		int ret;
+	} cases[] = {
+		{ 100, 10, 0 },
+		{ 100, 10, -EBUSY },
+		{ 99, 2, -EBUSY },
+		{ 109, 1, -EBUSY },
+		{ 109, 100, -EBUSY },
+		{ 90, 11, -EBUSY },
+		{ 0, SLOTS, -EBUSY },
+		{ 90, 10, 0 },
+		{ 110, 1, 0 },
+		{ 0, 1, 0 },
+		{ SLOTS - 1, 1, 0 },
+		{ SLOTS - 1, 1, -EBUSY },
+		{ SLOTS - 65, 64, 0 },
+		{ SLOTS - 66, 2, -EBUSY },
+		{ SLOTS, 1, -ENOSPC },
+		{ SLOTS - 1, 2, -ENOSPC },
+		{ 1, SLOTS, -ENOSPC },
+		{ ~0U, 1, -ENOSPC },
+		{ ~0U, 2, -ENOSPC },
+		{ 1, ~0U, -ENOSPC },
+		{ 1U << 31, 1U << 31, -ENOSPC },
+	};
+	long irqs = 0;
+	__u32 start;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int ret = ux_alloc_at(self->fd, cases[i].start, cases[i].count);
+
+		EXPECT_EQ(cases[i].ret, ret) TH_LOG("%u at %u", cases[i].count, cases[i].start);
+		irqs += ret ? 0 : cases[i].count;
+		EXPECT_EQ(irqs, irqs_of(self->fd)) TH_LOG("case %zu", i);
+	}
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EBUSY, ux_alloc_at(self->fd, 0, 1));
+	/* What is free is as before: 1 to 89 for the next. */
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 89, NULL, &start));
+	EXPECT_EQ(1U, start);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 1, NULL, &start));
+	EXPECT_EQ(111U, start);
+	ASSERT_EQ(0, ux_free_many(self->fd, 0, 112));
+	/* A first one that is refused leaves it open who drains the queue. */
+	close(self->fd);
+	self->fd = ux_open();
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC, ux_alloc_at(self->fd, SLOTS, 1));
+	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN,
+			      &(struct uxive_user_drain){ .size = 48, .eventfd = -1 }));
+}
+
+/* The CPUs of the machine: the chip and the node of each, or -1. */
+static int read_cpus(int *chips, int *nodes)
+{
+	int count = 0;
+
+	for (int cpu = 0; cpu < CPUS; cpu++) {
+		char path[96];
+		FILE *file;
+
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/cpu/cpu%d/topology/physical_package_id", cpu);
+		file = fopen(path, "r");
+		chips[cpu] = -1;
+		nodes[cpu] = -1;
+		if (!file || fscanf(file, "%d", &chips[cpu]) != 1)
+			chips[cpu] = -1;
+		else
+			count++;
+		if (file)
+			fclose(file);
+		for (int node = 0; chips[cpu] >= 0 && node < NODES; node++) {
+			snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/node%d",
+				 cpu, node);
+			if (!access(path, F_OK))
+				nodes[cpu] = node;
+		}
+	}
+	return count;
+}
+
+/*
+ * The chip of all interrupts of a context, -1 if they are of several. LISNs have its
+ * number in their upper bits.
+ */
+static long chip_of_all(int fd)
+{
+	struct ux_irq irqs[AROUND];
+	int count = ux_irqs(fd, irqs, AROUND);
+	long chip = count > 0 ? (long)(irqs[0].lisn >> 20) : -1;
+
+	for (int i = 0; i < count && i < AROUND; i++)
+		if ((long)(irqs[i].lisn >> 20) != chip)
+			return -1;
+	return chip;
+}
+
+/* The chip that a single call takes from for the chip of the number @chip. */
+static long chip_of_single(long chip)
+{
+	int fd = ux_open();
+	__u64 offset;
+	long of = ux_alloc_on(fd, chip, &offset) ? -1 : chip_of_all(fd);
+
+	close(fd);
+	return of;
+}
+
+TEST_F(batch, comes_from_the_chip_or_the_node_that_is_asked_for)
+{
+	int chips[CPUS], nodes[CPUS], others = 0;
+	struct uxive_irq_alloc single;
+	__u32 start;
+
+	ASSERT_LT(0, read_cpus(chips, nodes));
+	for (int cpu = 0; cpu < CPUS; cpu++) {
+		long wanted;
+
+		if (chips[cpu] < 0)
+			continue;
+		ASSERT_LE(0, nodes[cpu]) TH_LOG("CPU %d is of no node", cpu);
+		wanted = chip_of_single(chips[cpu]);
+		ASSERT_LE(0, wanted);
+		others += chips[cpu] != chips[0];
+		/* Wherever the caller runs. */
+		for (int from = 0; from < CPUS; from++) {
+			if (chips[from] < 0)
+				continue;
+			pin_to_cpu(from);
+			ASSERT_EQ(0, ux_alloc_many_of(self->fd, UXIVE_ALLOC_CHIP, chips[cpu],
+						      AROUND, NULL, &start));
+			EXPECT_EQ(wanted, chip_of_all(self->fd)) TH_LOG("chip %d", chips[cpu]);
+			ASSERT_EQ(0, ux_free_many(self->fd, start, AROUND));
+			ASSERT_EQ(0, ux_alloc_many_of(self->fd, UXIVE_ALLOC_NODE, nodes[cpu],
+						      AROUND, NULL, &start));
+			EXPECT_EQ(wanted, chip_of_all(self->fd)) TH_LOG("node %d", nodes[cpu]);
+			ASSERT_EQ(0, ux_free_many(self->fd, start, AROUND));
+			single = (struct uxive_irq_alloc){
+				.size = sizeof(single), .flags = UXIVE_ALLOC_NODE,
+				.chip = nodes[cpu],
+			};
+			ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &single));
+			EXPECT_EQ(wanted, chip_of_all(self->fd)) TH_LOG("node %d", nodes[cpu]);
+			ASSERT_EQ(0, ux_free(self->fd, single.offset));
+			start = 7;
+			ASSERT_EQ(0, ux_alloc_many_of(self->fd,
+						      UXIVE_ALLOC_NODE | UXIVE_ALLOC_AT,
+						      nodes[cpu], 3, NULL, &start));
+			EXPECT_EQ(7U, start);
+			EXPECT_EQ(wanted, chip_of_all(self->fd)) TH_LOG("node %d", nodes[cpu]);
+			ASSERT_EQ(0, ux_free_many(self->fd, start, 3));
+		}
+		/* Unless it is asked for, the caller's own is preferred. */
+		pin_to_cpu(cpu);
+		ASSERT_EQ(0, ux_alloc_many(self->fd, AROUND, NULL, &start));
+		EXPECT_EQ(wanted, chip_of_all(self->fd)) TH_LOG("CPU %d", cpu);
+		ASSERT_EQ(0, ux_free_many(self->fd, start, AROUND));
+	}
+	TH_LOG("%d CPUs are on another chip than the first", others);
+}
+
+TEST_F(batch, from_no_chip_or_node_allocates_nothing)
+{
+	const __u32 flags[] = { UXIVE_ALLOC_CHIP, UXIVE_ALLOC_NODE };
+	int chips[CPUS], nodes[CPUS], last = 0;
+	__u32 start = 0;
+
+	ASSERT_LT(0, read_cpus(chips, nodes));
+	for (int cpu = 0; cpu < CPUS; cpu++) {
+		last = chips[cpu] > last ? chips[cpu] : last;
+		last = nodes[cpu] > last ? nodes[cpu] : last;
+	}
+
+	const __u32 absent[] = { last + 1, last + 256, 1U << 31, INT32_MAX, ~0U };
+
+	for (size_t i = 0; i < ARRAY_SIZE(absent); i++) {
+		for (size_t by = 0; by < ARRAY_SIZE(flags); by++) {
+			struct uxive_irq_alloc single = {
+				.size = sizeof(single), .flags = flags[by], .chip = absent[i],
+			};
+
+			EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENODEV,
+				     ux_alloc_many_of(self->fd, flags[by], absent[i], 3, NULL,
+						      &start))
+				TH_LOG("%u", absent[i]);
+			EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENODEV,
+				     ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &single))
+				TH_LOG("%u", absent[i]);
+		}
+	}
+	EXPECT_EQ(0, irqs_of(self->fd));
+	EXPECT_EQ(0, total_irqs(self->fd));
+	/* And leaves it open who drains the queue. */
+	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN,
+			      &(struct uxive_user_drain){ .size = 48, .eventfd = -1 }));
+}
+
+TEST_F(batch, that_is_malformed_changes_nothing)
+{
+	const struct uxive_irq_alloc_many allocs[] = {
+		{ .count = 0 },
+		{ .count = 0, .flags = UXIVE_ALLOC_AT, .start = 1 },
+		{ .count = 2, .start = 1 },
+		{ .count = 2, .reserved = 1 },
+		{ .count = 2, .reserved = 1U << 31 },
+		{ .count = 2, .chip = 1 },
+		{ .count = 2, .chip = 1, .flags = UXIVE_ALLOC_AT },
+		{ .count = 2, .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE },
+		{ .count = 2, .flags = 8 },
+		{ .count = 2, .flags = 1U << 31 },
+	};
+	const struct uxive_irq_free_many frees[] = {
+		{ .start = 0, .count = 0 },
+		{ .start = 2, .count = 0 },
+		{ .start = 0, .count = 3, .flags = 1 },
+		{ .start = 0, .count = 3, .flags = 1U << 31 },
+	};
+	int before;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 3));
+	before = events_in_use();
+	for (size_t i = 0; i < ARRAY_SIZE(allocs); i++) {
+		struct uxive_irq_alloc_many arg = allocs[i];
+
+		arg.size = sizeof(arg);
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL,
+			     ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC_MANY, &arg))
+			TH_LOG("case %zu", i);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(frees); i++) {
+		struct uxive_irq_free_many arg = frees[i];
+
+		arg.size = sizeof(arg);
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EINVAL,
+			     ux_ioctl(self->fd, UXIVE_IOC_IRQ_FREE_MANY, &arg))
+			TH_LOG("case %zu", i);
+	}
+	EXPECT_EQ(3, ux_count(self->fd));
+	EXPECT_EQ(3, total_irqs(self->fd));
+	EXPECT_EQ(before, events_in_use());
+}
+
+TEST_F(batch, is_bound_as_it_comes)
+{
+	__s32 *efds = events_new(100);
+	__u32 start;
+
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 100, efds, &start));
+	EXPECT_EQ(-1, first_mute(self->fd, start, efds, 100));
+	/* What the program does with its descriptors then is not the driver's concern. */
+	EXPECT_EQ(self->events + 100, events_in_use() - 1);
+	ASSERT_EQ(0, ux_free_many(self->fd, start, 100));
+	events_close(efds, 100);
+	EXPECT_EQ(self->events, events_in_use() - 1);
+}
+
+TEST_F(batch, has_no_eventfd_where_there_is_minus_one)
+{
+	__s32 efds[8] = { -1, event_new(), -1, -1, event_new(), event_new(), -1, -1 };
+	__u32 start;
+	void *pages;
+
+	efds[5] = efds[4];
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 8, efds, &start));
+	pages = ux_map(self->fd, slot_offset(start), 8 * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	for (int i = 0; i < 8; i++) {
+		EXPECT_EQ(0, touch(pages + i * STRIDE));
+		if (efds[i] >= 0)
+			EXPECT_EQ(1, event_wait(efds[i])) TH_LOG("slot %d", i);
+	}
+	/* Of the other slots nothing is left to come: the last one's event came last. */
+	EXPECT_EQ(0, ux_bind(self->fd, slot_offset(7), self->efd));
+	EXPECT_EQ(0, touch(pages + 7 * STRIDE));
+	EXPECT_EQ(1, event_wait(self->efd));
+	EXPECT_EQ(0, event_read(efds[1]));
+	EXPECT_EQ(0, event_read(efds[4]));
+	munmap(pages, 8 * STRIDE);
+	ASSERT_EQ(0, ux_free_many(self->fd, start, 8));
+	close(efds[1]);
+	close(efds[4]);
+}
+
+/* Of @room bytes before a hole in memory. */
+static void *before_a_hole(size_t room)
+{
+	size_t page = sysconf(_SC_PAGESIZE), length = (room + page - 1) / page * page;
+	void *pages = mmap(NULL, length + page, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (pages == MAP_FAILED || munmap(pages + length, page))
+		abort();
+	return pages + length - room;
+}
+
+TEST_F_TIMEOUT(batch, whose_eventfds_lie_in_no_memory_allocates_nothing, LONG_TEST)
+{
+	const __u32 page = sysconf(_SC_PAGESIZE);
+	/* The last one has two pages and more, of which the last entry is missing. */
+	const struct {
+		__u32 count, there;
+	} cases[] = {
+		{ 1, 0 }, { 8, 0 }, { 8, 1 }, { 8, 7 }, { 64, 63 }, { 1000, 999 },
+		{ SLOTS, 0 }, { SLOTS, page / 4 }, { SLOTS, SLOTS - 1 },
+	};
+	__u32 start;
+	__s32 *efds;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		efds = before_a_hole(cases[i].there * sizeof(*efds));
+		for (__u32 n = 0; n < cases[i].there; n++)
+			efds[n] = self->efd;
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EFAULT,
+			     ux_alloc_many(self->fd, cases[i].count, efds, &start))
+			TH_LOG("%u of %u", cases[i].there, cases[i].count);
+		EXPECT_EQ(0, total_irqs(self->fd));
+		EXPECT_EQ(0, irqs_of(self->fd));
+	}
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EFAULT,
+		     ux_alloc_many(self->fd, 8, (__s32 *)(1UL << 62), &start));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EFAULT,
+		     ux_alloc_many(self->fd, 8, (__s32 *)(~0UL - 8), &start));
+	EXPECT_EQ(0, irqs_of(self->fd));
+
+	/* One that ends with the last byte of a page, and one at an odd address, are good. */
+	efds = before_a_hole(8 * sizeof(*efds));
+	memset(efds, 0xff, 8 * sizeof(*efds));
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 8, efds, &start));
+	ASSERT_EQ(0, ux_free_many(self->fd, start, 8));
+	efds = before_a_hole(8 * sizeof(*efds) + 1);
+	memset(efds, 0xff, 8 * sizeof(*efds) + 1);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 8, efds, &start));
+	ASSERT_EQ(0, ux_free_many(self->fd, start, 8));
+}
+
+TEST_F(batch, with_one_bad_eventfd_allocates_and_holds_nothing)
+{
+	__s32 *efds = events_new(65);
+	int held = events_in_use(), pipes[2], closed = dup(efds[0]);
+	__u32 start;
+
+	close(closed);
+	ASSERT_EQ(0, pipe(pipes));
+
+	const struct {
+		int fd, ret;
+	} bad[] = {
+		{ closed, -EBADF }, { -2, -EBADF }, { INT32_MIN, -EBADF }, { INT32_MAX, -EBADF },
+		{ pipes[0], -EINVAL }, { self->fd, -EINVAL },
+	};
+	const int places[] = { 0, 1, 31, 63, 64 };
+
+	/* In a new context, and in one that has some. */
+	for (int some = 0; some < 2; some++) {
+		ASSERT_EQ(0, some ? ux_fill(self->fd, 3) : 0);
+		for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+			for (size_t at = 0; at < ARRAY_SIZE(places); at++) {
+				__s32 good = efds[places[at]];
+
+				efds[places[at]] = bad[i].fd;
+				EXPECT_EQ(bad[i].ret,
+					  ux_alloc_many(self->fd, 65, efds, &start))
+					TH_LOG("%d at %d", bad[i].fd, places[at]);
+				efds[places[at]] = good;
+				EXPECT_EQ(3 * some, irqs_of(self->fd));
+				EXPECT_EQ(3 * some, total_irqs(self->fd));
+			}
+		}
+		EXPECT_EQ(held, events_in_use());
+	}
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EBADF, ux_alloc_many(self->fd, 1, &closed, &start));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL,
+		     ux_alloc_many(self->fd, 1, &pipes[1], &start));
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 65, efds, &start));
+	EXPECT_EQ(3U, start);
+	EXPECT_EQ(-1, first_mute(self->fd, start, efds, 65));
+	events_close(efds, 65);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* Each limit comes in the middle of a batch, and one less fits. */
+TEST_F(batch, that_a_limit_comes_in_the_middle_of_allocates_nothing)
+{
+	const struct {
+		const char *name;
+		int error;
+	} cases[] = {
+		{ "max_irqs_per_context", -ENOSPC },
+		{ "max_irqs_per_user", -EDQUOT },
+		{ "max_irqs", -ENFILE },
+	};
+	struct uxive_info info;
+	__u32 start;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		long before = limit_get(cases[i].name);
+		int fd = ux_open();
+
+		ASSERT_EQ(0, limit_set(cases[i].name, 100));
+		EXPECT_EQ(cases[i].error, ux_alloc_many(fd, 101, NULL, &start))
+			TH_LOG("%s", cases[i].name);
+		ASSERT_EQ(0, ux_info(fd, &info));
+		EXPECT_EQ(0, info.irqs);
+		EXPECT_EQ(0, info.irqs_user);
+		EXPECT_EQ(0, info.irqs_total);
+		EXPECT_EQ(0, info.queues_user);
+		ASSERT_EQ(0, ux_alloc_many(fd, 60, NULL, &start));
+		EXPECT_EQ(cases[i].error, ux_alloc_many(fd, 41, NULL, &start));
+		EXPECT_EQ(cases[i].error, ux_alloc_many(fd, SLOTS - 60, NULL, &start));
+		EXPECT_EQ(60, irqs_of(fd));
+		EXPECT_EQ(60, limit_get("irqs"));
+		ASSERT_EQ(0, ux_alloc_many(fd, 40, NULL, &start));
+		EXPECT_EQ(60U, start);
+		EXPECT_EQ(cases[i].error, ux_alloc_many(fd, 1, NULL, &start));
+		ASSERT_EQ(0, ux_free_many(fd, 10, 10));
+		EXPECT_EQ(cases[i].error, ux_alloc_many(fd, 11, NULL, &start));
+		ASSERT_EQ(0, ux_alloc_many(fd, 10, NULL, &start));
+		EXPECT_EQ(10U, start);
+		ASSERT_EQ(0, limit_set(cases[i].name, before));
+		close(fd);
+		ASSERT_TRUE(becomes(all_irqs(), 0));
+	}
+	/* For make lint, which looks for each by name. */
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 2));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EDQUOT, ux_alloc_many(self->fd, 3, NULL, &start));
+	ASSERT_EQ(0, limit_set("max_irqs", 1));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENFILE, ux_alloc_many(self->fd, 2, NULL, &start));
+	ASSERT_EQ(0, limit_set("max_queues", 0));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENFILE, ux_alloc_many(self->fd, 1, NULL, &start));
+	EXPECT_EQ(0, irqs_of(self->fd));
+	EXPECT_EQ(0, limit_get("irqs"));
+	EXPECT_EQ(0, limit_get("queues"));
+}
+
+TEST_F(batch, is_populated_by_one_touch)
+{
+	const struct {
+		__u32 start, count;
+	} cases[] = {
+		{ 0, 64 }, { 64, 64 }, { 128, 1 }, { 192, 17 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		__u32 start = cases[i].start, count = cases[i].count;
+
+		/* Whichever of them it is. */
+		for (__u32 first = 0; first < count; first += count > 1 ? count - 1 : 1) {
+			void *pages = ux_map(self->fd, IRQ_BASE, WINDOW);
+			long before;
+
+			ASSERT_NE(MAP_FAILED, pages);
+			ASSERT_EQ(0, ux_alloc_at(self->fd, start, count));
+			for (__u32 slot = 0; slot < count; slot++)
+				ASSERT_EQ(0, ux_bind(self->fd, slot_offset(start + slot),
+						     self->efd));
+			/* What the first call needs of memory itself. */
+			touch(pages + (SLOTS - 1) * STRIDE);
+			faults();
+			before = faults();
+			ring(pages + (start + first) * STRIDE);
+			EXPECT_EQ(before + 1, faults()) TH_LOG("case %zu", i);
+			for (__u32 slot = 0; slot < count; slot++)
+				ring(pages + (start + slot) * STRIDE);
+			EXPECT_EQ(before + 1, faults()) TH_LOG("case %zu", i);
+			ASSERT_EQ(0, ux_free_many(self->fd, start, count));
+			for (__u32 slot = 0; slot < count; slot++)
+				ASSERT_EQ(SIGBUS, touch(pages + (start + slot) * STRIDE));
+			munmap(pages, WINDOW);
+			event_read(self->efd);
+		}
+	}
+}
+
+TEST_F(batch, is_freed_whole_or_not_at_all)
+{
+	const struct {
+		__u32 start, count;
+	} refused[] = {
+		{ 0, 65 }, { 63, 2 }, { 64, 1 }, { 20, 1 }, { 20, 2 }, { 0, 64 }, { 19, 2 },
+		{ 21, 64 }, { SLOTS - 1, 1 }, { SLOTS, 1 }, { SLOTS - 1, 2 }, { ~0U, 1 },
+		{ ~0U, 2 }, { 1, ~0U }, { 0, ~0U }, { 1U << 31, 1U << 31 }, { 65536, 1 },
+	};
+	__s32 *efds = events_new(64);
+	__u32 start;
+	void *pages;
+
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 64, efds, &start));
+	ASSERT_EQ(-1, first_mute(self->fd, 0, efds, 64));
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(20)));
+	pages = ux_map(self->fd, IRQ_BASE, 64 * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	for (int i = 0; i < 64; i++)
+		ASSERT_EQ(i == 20 ? SIGBUS : 0, touch(pages + i * STRIDE));
+	for (int i = 0; i < 64; i++)
+		ASSERT_EQ(1, i == 20 ? 1 : event_wait(efds[i]));
+
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		long before = faults();
+
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EINVAL,
+			     ux_free_many(self->fd, refused[i].start, refused[i].count))
+			TH_LOG("%u at %u", refused[i].count, refused[i].start);
+		ASSERT_EQ(63, irqs_of(self->fd));
+		/* All of them ring as before, and not one page was taken away. */
+		before = faults();
+		for (int slot = 0; slot < 64; slot++)
+			if (slot != 20)
+				ring(pages + slot * STRIDE);
+		EXPECT_EQ(before, faults());
+		for (int slot = 0; slot < 64; slot++)
+			ASSERT_EQ(1, slot == 20 ? 1 : event_wait(efds[slot]));
+	}
+
+	ASSERT_EQ(0, ux_free_many(self->fd, 21, 43));
+	ASSERT_EQ(0, ux_free_many(self->fd, 5, 10));
+	for (int slot = 0; slot < 64; slot++) {
+		bool left = slot < 5 || (slot >= 15 && slot < 20);
+
+		EXPECT_EQ(left ? 0 : SIGBUS, touch(pages + slot * STRIDE)) TH_LOG("%d", slot);
+		EXPECT_EQ(left ? 1 : 0, left ? event_wait(efds[slot]) : event_read(efds[slot]));
+	}
+	EXPECT_EQ(10, ux_count(self->fd));
+	/* The eventfds of those that were freed are let go of. */
+	munmap(pages, 64 * STRIDE);
+	events_close(efds, 64);
+	EXPECT_EQ(self->events + 10, events_in_use() - 1);
+}
+
+TEST_F(batch, that_is_freed_is_sigbus_in_every_process)
+{
+	int ready[2], go[2];
+	__u32 start;
+	void *pages;
+	char byte;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 100, NULL, &start));
+	pages = ux_map(self->fd, IRQ_BASE, 100 * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		int bus = 0;
+
+		for (int i = 0; i < 100; i++)
+			if (touch(pages + i * STRIDE))
+				_exit(101);
+		if (write(ready[1], "r", 1) != 1 || read(go[0], &byte, 1) != 1)
+			_exit(102);
+		for (int i = 0; i < 100; i++)
+			bus += touch(pages + i * STRIDE) == SIGBUS;
+		_exit(bus);
+	}
+	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	for (int i = 0; i < 100; i++)
+		ASSERT_EQ(0, touch(pages + i * STRIDE));
+	ASSERT_EQ(0, ux_free_many(self->fd, 1, 98));
+	ASSERT_EQ(1, write(go[1], "g", 1));
+	EXPECT_EQ(98, child_status(pid));
+	EXPECT_EQ(0, touch(pages));
+	EXPECT_EQ(SIGBUS, touch(pages + STRIDE));
+	EXPECT_EQ(0, touch(pages + 99 * STRIDE));
+	munmap(pages, 100 * STRIDE);
+}
+
+TEST_F(batch, of_a_program_that_drains_comes_in_its_queue)
+{
+	__s32 efds[3] = { -1, self->efd, -1 };
+	unsigned char seen[200] = {};
+	struct uxive_drain user;
+	__u32 start;
+
+	ASSERT_EQ(0, uxive_drain_open(&user, self->fd, self->efd, 300));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, ux_alloc_many(self->fd, 3, efds, &start));
+	EXPECT_EQ(0, irqs_of(self->fd));
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 100, NULL, &start));
+	EXPECT_EQ(0U, start);
+	ASSERT_EQ(0, ux_alloc_at(self->fd, 100, 100));
+	for (int i = 0; i < 200; i++)
+		ring(uxive_drain_trigger(&user, i));
+	for (int i = 0; i < 200; i++) {
+		int slot = uxive_drain_wait(&user, WATCHDOG_MS);
+
+		ASSERT_LE(0, slot);
+		ASSERT_GT(200, slot);
+		ASSERT_EQ(0, seen[slot]++);
+		uxive_drain_eoi(&user, slot);
+	}
+	EXPECT_EQ(-1, uxive_drain_try_next(&user));
+	ASSERT_EQ(0, ux_free_many(self->fd, 50, 100));
+	EXPECT_EQ(SIGBUS, touch(uxive_drain_trigger(&user, 50)));
+	EXPECT_EQ(SIGBUS, touch(uxive_drain_trigger(&user, 149)));
+	ring(uxive_drain_trigger(&user, 49));
+	EXPECT_EQ(49, uxive_drain_wait(&user, WATCHDOG_MS));
+	ring(uxive_drain_trigger(&user, 150));
+	EXPECT_EQ(150, uxive_drain_wait(&user, WATCHDOG_MS));
+	uxive_drain_close(&user);
+}
+
+TEST_F(batch, can_be_shared_with_single_calls)
+{
+	__u32 start;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 2));
+	ASSERT_EQ(0, ux_alloc_many(self->fd, 3, NULL, &start));
+	EXPECT_EQ(2U, start);
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	EXPECT_EQ(6, ux_count(self->fd));
+	/* Freed across the calls that made them. */
+	ASSERT_EQ(0, ux_free_many(self->fd, 1, 2));
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(3)));
+	ASSERT_EQ(0, ux_free_many(self->fd, 4, 2));
+	ASSERT_EQ(0, ux_free(self->fd, slot_offset(0)));
+	EXPECT_EQ(0, ux_count(self->fd));
+}
+
+/* Accelerators. */
+
+TEST_F(batch, of_an_afu_comes_with_messages_as_far_as_there_are)
+{
+	struct afu_function functions[AFU_MOST];
+	__s32 *efds = events_new(100);
+	struct afu_command raise = { .opcode = AFU_RAISE };
+	struct ocxl_ioctl_metadata metadata;
+	void *mmio, *pages;
+	__u32 start;
+	int fd;
+
+	if (afu_functions(functions) < 1)
+		SKIP(return, "no AFU");
+	if (afu_is_bound(&functions[0]))
+		ASSERT_EQ(0, afu_unbind(&functions[0]));
+	ASSERT_EQ(0, afu_bind(&functions[0]));
+	fd = afu_open(&functions[0]);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, afu_attach(fd));
+	ASSERT_EQ(0, afu_metadata(fd, &metadata));
+	mmio = afu_map(fd);
+	ASSERT_NE(MAP_FAILED, mmio);
+
+	ASSERT_EQ(0, ux_alloc_many(fd, 100, efds, &start));
+	EXPECT_EQ(0U, start);
+	EXPECT_EQ(100, irqs_of(fd));
+	/* Each of those that have a message counts twice. */
+	EXPECT_EQ(100 + MESSAGES, total_irqs(fd));
+	pages = ux_map(fd, IRQ_BASE, 100 * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	for (__u32 slot = 0; slot < 100; slot++) {
+		ring(pages + slot * STRIDE);
+		ASSERT_EQ(1, event_wait(efds[slot])) TH_LOG("slot %u", slot);
+		raise.value = slot;
+		if (slot >= MESSAGES)
+			continue;
+		ASSERT_EQ(AFU_DONE, afu_do(mmio, &raise)) TH_LOG("slot %u", slot);
+		ASSERT_EQ(1, event_wait(efds[slot])) TH_LOG("slot %u", slot);
+	}
+	for (__u32 slot = 0; slot < 100; slot++)
+		EXPECT_EQ(0, event_read(efds[slot]));
+	ASSERT_EQ(0, ux_free_many(fd, 10, 80));
+	EXPECT_EQ(20 + 10, total_irqs(fd));
+	EXPECT_EQ(SIGBUS, touch(pages + 10 * STRIDE));
+	/* None of those messages can be sent any more, others can. */
+	raise.value = 9;
+	EXPECT_EQ(AFU_DONE, afu_do(mmio, &raise));
+	EXPECT_EQ(1, event_wait(efds[9]));
+	raise.value = 10;
+	EXPECT_NE(AFU_DONE, afu_do(mmio, &raise));
+	EXPECT_EQ(0, event_read(efds[10]));
+
+	/* A limit comes in the middle of a slot that has both. */
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 35));
+	EXPECT_EQ(-EDQUOT, ux_alloc_at(fd, 10, 3));
+	EXPECT_EQ(30, total_irqs(fd));
+	ASSERT_EQ(0, ux_alloc_at(fd, 10, 2));
+	EXPECT_EQ(34, total_irqs(fd));
+	EXPECT_EQ(-ENOSPC, ux_alloc_at(fd, 8191, 2));
+	EXPECT_EQ(-ENOSPC, ux_alloc_at(fd, 0, 8193));
+	munmap(pages, 100 * STRIDE);
+	munmap(mmio, metadata.pp_mmio_size);
+	close(fd);
+	events_close(efds, 100);
+	EXPECT_TRUE(becomes(all_irqs(), 0));
+	EXPECT_EQ(0, afu_unbind(&functions[0]));
+}
+
+/* Races. */
+
+#define ROUNDS	400
+#define RACERS	4
+
+/* Who has a slot now, or 0. All racers have the same context. */
+static atomic_int owners[SLOTS];
+
+struct racer {
+	pthread_t thread;
+	int fd, id;
+	bool batches;
+	long calls, refused, errors;
+};
+
+static void *racer_run(void *arg)
+{
+	struct racer *racer = arg;
+	unsigned int seed = racer->id;
+
+	pin_to_cpu(racer->id % 2);
+	for (int n = 0; n < ROUNDS; n++) {
+		__u32 count = racer->batches ? 1 + rand_r(&seed) % 32 : 1, start = 0;
+		__u64 offset;
+		int ret;
+
+		if (racer->batches && n % 4 == 3) {
+			start = rand_r(&seed) % 64;
+			ret = ux_alloc_at(racer->fd, start, count);
+			racer->refused += ret == -EBUSY;
+			if (ret == -EBUSY)
+				continue;
+		} else if (racer->batches) {
+			ret = ux_alloc_many(racer->fd, count, NULL, &start);
+		} else {
+			ret = ux_alloc(racer->fd, &offset);
+			start = (offset - IRQ_BASE) / STRIDE;
+		}
+		racer->errors += !!ret;
+		if (ret || start + count > SLOTS)
+			continue;
+		racer->calls++;
+		/* Nobody else has one of them. */
+		for (__u32 slot = start; slot < start + count; slot++)
+			racer->errors += atomic_exchange(&owners[slot], racer->id + 1) != 0;
+		sched_yield();
+		for (__u32 slot = start; slot < start + count; slot++)
+			racer->errors += atomic_exchange(&owners[slot], 0) != racer->id + 1;
+		racer->errors += racer->batches ? !!ux_free_many(racer->fd, start, count) :
+						  !!ux_free(racer->fd, offset);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(batch, shares_no_slot_with_calls_that_race_it, LONG_TEST)
+{
+	struct racer racers[RACERS] = {};
+	long refused = 0;
+
+	for (int i = 0; i < RACERS; i++) {
+		racers[i] = (struct racer){ .fd = self->fd, .id = i, .batches = i < 3 };
+		ASSERT_EQ(0, pthread_create(&racers[i].thread, NULL, racer_run, &racers[i]));
+	}
+	for (int i = 0; i < RACERS; i++) {
+		pthread_join(racers[i].thread, NULL);
+		EXPECT_EQ(0, racers[i].errors) TH_LOG("racer %d", i);
+		EXPECT_LT(0, racers[i].calls) TH_LOG("racer %d", i);
+		refused += racers[i].refused;
+	}
+	TH_LOG("%ld of %d calls found their slots in use", refused, 3 * ROUNDS / 4);
+	EXPECT_LT(0, refused);
+	EXPECT_EQ(0, ux_count(self->fd));
+	EXPECT_EQ(0, total_irqs(self->fd));
+}
+
+/* Frees something each round, a while after it is told. */
+struct freer {
+	pthread_t thread;
+	int fd;
+	__u32 start, count;
+	atomic_int go, done;
+	/* How long a while is, in turns. */
+	atomic_long wait;
+	int ret;
+};
+
+static int free_these(int fd, __u32 start, __u32 count)
+{
+	return count == 1 ? ux_free(fd, slot_offset(start)) : ux_free_many(fd, start, count);
+}
+
+static void *freer_run(void *arg)
+{
+	struct freer *freer = arg;
+
+	pin_to_cpu(1);
+	for (int n = 1; n <= ROUNDS; n++) {
+		while (atomic_load(&freer->go) < n)
+			sched_yield();
+		for (long turn = atomic_load(&freer->wait); turn > 0; turn--)
+			asm volatile("" : : : "memory");
+		freer->ret = free_these(freer->fd, freer->start, freer->count);
+		atomic_store(&freer->done, n);
+	}
+	return NULL;
+}
+
+/*
+ * Two calls free what has slots in common: exactly one of them does, and the other
+ * nothing. Who is late waits less the next time, so that they meet.
+ */
+TEST_F_TIMEOUT(batch, of_two_that_free_the_same_slot_exactly_one_wins, LONG_TEST)
+{
+	const struct {
+		__u32 start, count, other_start, other_count;
+	} cases[] = {
+		{ 0, 64, 0, 64 }, { 0, 40, 24, 40 }, { 0, 64, 63, 1 }, { 0, 64, 0, 1 },
+	};
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	pin_to_cpu(0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int first = 0, second = 0;
+		struct freer freer = {
+			.fd = self->fd,
+			.start = cases[i].other_start, .count = cases[i].other_count,
+		};
+
+		ASSERT_EQ(0, pthread_create(&freer.thread, NULL, freer_run, &freer));
+		for (int n = 1; n <= ROUNDS; n++) {
+			__u32 start, rest = cases[i].start, last = 63;
+			long left;
+			int ret;
+
+			ASSERT_EQ(0, ux_alloc_many(self->fd, 64, NULL, &start));
+			ASSERT_EQ(0U, start);
+			atomic_store(&freer.go, n);
+			ret = free_these(self->fd, cases[i].start, cases[i].count);
+			while (atomic_load(&freer.done) < n)
+				sched_yield();
+			left = irqs_of(self->fd);
+			first += !ret;
+			second += !freer.ret;
+			ASSERT_EQ(-EINVAL, ret + freer.ret)
+				TH_LOG("case %zu, round %d: %d, %d", i, n, ret, freer.ret);
+			ASSERT_EQ(64 - (ret ? cases[i].other_count : cases[i].count), left)
+				TH_LOG("case %zu, round %d", i, n);
+			if (ret)
+				freer.wait += 40 + n % 64;
+			else if (freer.wait > 50)
+				freer.wait -= 40 + n % 8;
+			/* What is left lies in one piece or two. */
+			for (rest = 0; rest <= last && left; rest++)
+				if (!ux_free(self->fd, slot_offset(rest)))
+					left--;
+			ASSERT_EQ(0, ux_count(self->fd));
+		}
+		pthread_join(freer.thread, NULL);
+		TH_LOG("case %zu: %d won by the one, %d by the other", i, first, second);
+		EXPECT_EQ(ROUNDS, first + second);
+		EXPECT_LT(0, first);
+		EXPECT_LT(0, second);
+	}
+	EXPECT_EQ(0, total_irqs(self->fd));
+}
+
+struct toucher {
+	pthread_t thread;
+	void *pages;
+	atomic_bool stop;
+	long rang, bus, other;
+};
+
+static void *toucher_run(void *arg)
+{
+	struct toucher *toucher = arg;
+
+	pin_to_cpu(1);
+	for (unsigned int n = 0; !atomic_load(&toucher->stop); n = n * 5 + 1) {
+		int sig = touch(toucher->pages + n % 64 * STRIDE);
+
+		toucher->rang += !sig;
+		toucher->bus += sig == SIGBUS;
+		toucher->other += sig && sig != SIGBUS;
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(batch, leaves_no_page_to_who_touches_it_all_the_time, LONG_TEST)
+{
+	struct toucher toucher = { .pages = ux_map(self->fd, IRQ_BASE, 64 * STRIDE) };
+	__u32 start;
+
+	ASSERT_NE(MAP_FAILED, toucher.pages);
+	pin_to_cpu(0);
+	ASSERT_EQ(0, pthread_create(&toucher.thread, NULL, toucher_run, &toucher));
+	for (int n = 0; n < ROUNDS; n++) {
+		ASSERT_EQ(0, ux_alloc_many(self->fd, 64, NULL, &start));
+		ASSERT_EQ(0U, start);
+		/* Touched by the other or by us, and then by the other while they are freed. */
+		for (int slot = n % 8; slot < 64; slot += 8)
+			ASSERT_EQ(0, touch(toucher.pages + slot * STRIDE));
+		ASSERT_EQ(0, ux_free_many(self->fd, 0, 64));
+		for (int slot = 0; slot < 64; slot++) {
+			ASSERT_EQ(SIGBUS, touch(toucher.pages + slot * STRIDE))
+				TH_LOG("round %d, slot %d", n, slot);
+		}
+	}
+	atomic_store(&toucher.stop, true);
+	pthread_join(toucher.thread, NULL);
+	TH_LOG("the other rang %ld times, and took SIGBUS %ld times", toucher.rang, toucher.bus);
+	EXPECT_LT(0, toucher.rang);
+	EXPECT_LT(0, toucher.bus);
+	EXPECT_EQ(0, toucher.other);
+	munmap(toucher.pages, 64 * STRIDE);
+}
+
+/* Allocates, maps, rings and frees batches for ever. */
+static void churn(int sock)
+{
+	__s32 *efds = events_new(64);
+	int fd = ux_open();
+	__u32 start = 0;
+	void *pages = ux_map(fd, IRQ_BASE, WINDOW);
+
+	if (pages == MAP_FAILED || ux_alloc_many(fd, 1000, NULL, &start))
+		_exit(1);
+	for (bool told = false;; told = true) {
+		if (ux_alloc_many(fd, 64, efds, &start))
+			_exit(2);
+		for (int i = 0; i < 64; i++)
+			ring(pages + (start + i) * STRIDE);
+		if (!told && write(sock, "c", 1) != 1)
+			_exit(3);
+		if (ux_free_many(fd, start, 64))
+			_exit(4);
+	}
+}
+
+TEST_F_TIMEOUT(batch, of_a_process_that_is_killed_returns, LONG_TEST)
+{
+	unsigned int seed = 1;
+
+	for (int n = 0; n < 20; n++) {
+		int pipes[2];
+		char byte;
+		pid_t pid;
+
+		ASSERT_EQ(0, pipe(pipes));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			churn(pipes[1]);
+		ASSERT_EQ(1, read(pipes[0], &byte, 1));
+		/* At any moment. */
+		usleep(rand_r(&seed) % 5000);
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(-SIGKILL, child_status(pid)) TH_LOG("round %d", n);
+		ASSERT_TRUE(becomes(total_irqs(self->fd), 0)) TH_LOG("round %d", n);
+		close(pipes[0]);
+		close(pipes[1]);
+	}
+}
+
+TEST_HARNESS_MAIN
