@@ -6,6 +6,7 @@
  */
 #include "uxive_selftest.h"
 #include <assert.h>
+#include <linux/vfio.h>
 
 /*
  * Fields follow each other without holes, at multiples of their size. So the
@@ -82,6 +83,33 @@ LAYOUT(uxive_revoke, size, 0);
 LAYOUT(uxive_revoke, flags, 4);
 LAYOUT(uxive_revoke, id, 8);
 LAYOUT(uxive_revoke, reserved, 12);
+static_assert(sizeof(struct uxive_irq_alloc_many) == 32, "size");
+LAYOUT(uxive_irq_alloc_many, size, 0);
+LAYOUT(uxive_irq_alloc_many, flags, 4);
+LAYOUT(uxive_irq_alloc_many, chip, 8);
+LAYOUT(uxive_irq_alloc_many, count, 12);
+LAYOUT(uxive_irq_alloc_many, start, 16);
+LAYOUT(uxive_irq_alloc_many, reserved, 20);
+LAYOUT(uxive_irq_alloc_many, eventfds, 24);
+
+static_assert(sizeof(struct uxive_irq_free_many) == 16, "size");
+LAYOUT(uxive_irq_free_many, size, 0);
+LAYOUT(uxive_irq_free_many, flags, 4);
+LAYOUT(uxive_irq_free_many, start, 8);
+LAYOUT(uxive_irq_free_many, count, 12);
+
+static_assert(sizeof(struct uxive_set_irqs) == 24, "size");
+LAYOUT(uxive_set_irqs, size, 0);
+LAYOUT(uxive_set_irqs, flags, 4);
+LAYOUT(uxive_set_irqs, start, 8);
+LAYOUT(uxive_set_irqs, count, 12);
+LAYOUT(uxive_set_irqs, data, 16);
+
+static_assert(sizeof(struct uxive_range) == 16, "size");
+LAYOUT(uxive_range, size, 0);
+LAYOUT(uxive_range, flags, 4);
+LAYOUT(uxive_range, count, 8);
+LAYOUT(uxive_range, fd, 12);
 
 static_assert(sizeof(struct ocxl_kernel_event_header) == 8, "size");
 LAYOUT(ocxl_kernel_event_header, type, 0);
@@ -160,6 +188,21 @@ TEST(ioctls_have_the_published_numbers)
 	EXPECT_EQ(0xc018ca43U, UXIVE_IOC_IRQ_ALLOC);
 	EXPECT_EQ(0xc018ca49U, UXIVE_IOC_EXPORT);
 	EXPECT_EQ(0x8010ca4aU, UXIVE_IOC_REVOKE);
+	EXPECT_EQ(0xc020ca45U, UXIVE_IOC_IRQ_ALLOC_MANY);
+	EXPECT_EQ(0xc010ca46U, UXIVE_IOC_IRQ_FREE_MANY);
+	EXPECT_EQ(0xc018ca47U, UXIVE_IOC_SET_IRQS);
+	EXPECT_EQ(0xc010ca48U, UXIVE_IOC_RANGE);
+}
+
+/* So that programs for VFIO find what they know. */
+TEST(set_irqs_has_the_flags_of_vfio)
+{
+	EXPECT_EQ(VFIO_IRQ_SET_DATA_NONE, UXIVE_SET_DATA_NONE);
+	EXPECT_EQ(VFIO_IRQ_SET_DATA_BOOL, UXIVE_SET_DATA_BOOL);
+	EXPECT_EQ(VFIO_IRQ_SET_DATA_EVENTFD, UXIVE_SET_DATA_EVENTFD);
+	EXPECT_EQ(VFIO_IRQ_SET_ACTION_MASK, UXIVE_SET_MASK);
+	EXPECT_EQ(VFIO_IRQ_SET_ACTION_UNMASK, UXIVE_SET_UNMASK);
+	EXPECT_EQ(VFIO_IRQ_SET_ACTION_TRIGGER, UXIVE_SET_TRIGGER);
 }
 
 TEST(the_node_is_a_misc_device_for_root_only)
@@ -564,6 +607,8 @@ struct growing {
 	__u32 flags;		/* Those that there are. */
 	void *end;		/* Of the pages. */
 	bool exports;		/* It is for a context with an interrupt, and an export. */
+	unsigned int irqs;	/* Interrupts that it is about. */
+	bool only_read;		/* Nothing is returned in it. */
 };
 
 static void *pages_before_a_hole(void)
@@ -602,6 +647,14 @@ static int try_once(const struct growing *call, void *arg)
 	/* What fails has left nothing. */
 	if (ret && (ux_count(fd) != call->exports || ux_info(fd, &info) ||
 		    info.exports_total != call->exports))
+	int fd = ux_open(), ret = ux_fill(fd, call->irqs) ? -1001 : 0, fds = fds_open();
+
+	if (!ret)
+		ret = ux_ioctl(fd, call->cmd, arg);
+	if (!ret && _IOC_NR(call->cmd) == _IOC_NR(UXIVE_IOC_RANGE))
+		close(((struct uxive_range *)arg)->fd);
+	/* What fails has left nothing. */
+	if (ret && (ux_count(fd) != (int)call->irqs || fds_open() != fds))
 		ret = -1000;
 	/* The descriptor that an export returned is the next. */
 	if (!ret && _IOC_NR(call->cmd) == _IOC_NR(UXIVE_IOC_EXPORT))
@@ -688,6 +741,7 @@ static int try_bad_pointers(const struct growing *call)
 	mprotect(call->end - ROOM, ROOM, PROT_READ);
 	if (_IOC_DIR(call->cmd) & _IOC_READ)
 		all = first_other(all, try_once(call, call->end - ROOM), -EFAULT);
+	all = first_other(all, try_once(call, call->end - ROOM), -EFAULT * !call->only_read);
 	mprotect(call->end - ROOM, ROOM, PROT_READ | PROT_WRITE);
 	return all;
 }
@@ -716,6 +770,7 @@ static int try_good_sizes(const struct growing *call)
 			.cmd = _IOC(_IOC_DIR(call->cmd), UXIVE_MAGIC, _IOC_NR(call->cmd),
 				    (sizes[i] & _IOC_SIZEMASK)),
 			.exports = call->exports,
+			.irqs = call->irqs,
 		}, place(call, sizes[i], sizes[i])), 0);
 	}
 	return all;
@@ -808,7 +863,7 @@ TEST_F(abi, alloc_takes_structures_that_have_grown)
 	struct growing call = {
 		.cmd = UXIVE_IOC_IRQ_ALLOC, .good = &alloc, .known = sizeof(alloc),
 		.first = sizeof(alloc),
-		.flags = UXIVE_ALLOC_CHIP, .end = pages_before_a_hole(),
+		.flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE, .end = pages_before_a_hole(),
 	};
 
 	for (int plain = 0; plain < 2; plain++) {
@@ -852,6 +907,75 @@ TEST_F(abi, revoke_takes_structures_that_have_grown)
 	EXPECT_ERRNO(UXIVE_IOC_REVOKE, E2BIG, try_too_large(&call));
 	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EFAULT, try_bad_pointers(&call));
 	EXPECT_EQ(0, try_good_sizes(&call));
+TEST_F(abi, alloc_many_takes_structures_that_have_grown)
+{
+	const struct uxive_irq_alloc_many many = { .count = 3 };
+	const struct growing call = {
+		.cmd = UXIVE_IOC_IRQ_ALLOC_MANY, .good = &many, .known = sizeof(many),
+		.first = sizeof(many),
+		.flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE | UXIVE_ALLOC_AT,
+		.end = pages_before_a_hole(),
+	};
+
+	EXPECT_EQ(0, try_good_sizes(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, try_too_small(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, try_unknown_flags(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, E2BIG, try_unknown_fields(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, E2BIG, try_too_large(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EFAULT, try_bad_pointers(&call));
+}
+
+TEST_F(abi, free_many_takes_structures_that_have_grown)
+{
+	const struct uxive_irq_free_many many = { .start = 1, .count = 2 };
+	const struct growing call = {
+		.cmd = UXIVE_IOC_IRQ_FREE_MANY, .good = &many, .known = sizeof(many),
+		.first = sizeof(many),
+		.end = pages_before_a_hole(), .irqs = 3, .only_read = true,
+	};
+
+	EXPECT_EQ(0, try_good_sizes(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EINVAL, try_too_small(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EINVAL, try_unknown_flags(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, E2BIG, try_unknown_fields(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, E2BIG, try_too_large(&call));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EFAULT, try_bad_pointers(&call));
+}
+
+TEST_F(abi, set_irqs_takes_structures_that_have_grown)
+{
+	const struct uxive_set_irqs set = {
+		.flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .start = 1, .count = 2,
+	};
+	const struct growing call = {
+		.cmd = UXIVE_IOC_SET_IRQS, .good = &set, .known = sizeof(set),
+		.first = sizeof(set),
+		.flags = 0x3f, .end = pages_before_a_hole(), .irqs = 3, .only_read = true,
+	};
+
+	EXPECT_EQ(0, try_good_sizes(&call));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, try_too_small(&call));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, try_unknown_flags(&call));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, E2BIG, try_unknown_fields(&call));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, E2BIG, try_too_large(&call));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EFAULT, try_bad_pointers(&call));
+}
+
+TEST_F(abi, range_takes_structures_that_have_grown)
+{
+	const struct uxive_range range = { .count = 3 };
+	const struct growing call = {
+		.cmd = UXIVE_IOC_RANGE, .good = &range, .known = sizeof(range),
+		.first = sizeof(range),
+		.end = pages_before_a_hole(),
+	};
+
+	EXPECT_EQ(0, try_good_sizes(&call));
+	EXPECT_ERRNO(UXIVE_IOC_RANGE, EINVAL, try_too_small(&call));
+	EXPECT_ERRNO(UXIVE_IOC_RANGE, EINVAL, try_unknown_flags(&call));
+	EXPECT_ERRNO(UXIVE_IOC_RANGE, E2BIG, try_unknown_fields(&call));
+	EXPECT_ERRNO(UXIVE_IOC_RANGE, E2BIG, try_too_large(&call));
+	EXPECT_ERRNO(UXIVE_IOC_RANGE, EFAULT, try_bad_pointers(&call));
 }
 
 /* The CPUs of the machine: the chip of each, or -1. */

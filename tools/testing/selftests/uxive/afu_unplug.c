@@ -564,6 +564,10 @@ TEST_F_TIMEOUT(gone, all_that_a_program_has_ends_and_it_is_told, LONG_TEST)
 	EXPECT_ERRNO(UXIVE_IOC_ARM, ENODEV, ux_ioctl(drained.fd, UXIVE_IOC_ARM, NULL));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENODEV, ux_alloc_on(fd, -1, &offset));
 	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, ENODEV, ux_ioctl(fd, UXIVE_IOC_IMS_ALLOC, &ims));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENODEV, ux_alloc_at(fd, 10, 2));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, ENODEV, ux_free_many(fd, 0, 1));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, ENODEV,
+		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 1, NULL));
 
 	/* Nor does it let anyone in, by its node or what is left of that. */
 	if (variant->end == SILENT) {

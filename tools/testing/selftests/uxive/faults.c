@@ -279,6 +279,275 @@ TEST_F(faults, free_needs_no_memory)
 	EXPECT_FAULTS(OCXL_IOCTL_IRQ_FREE, EFAULT);
 }
 
+/* Of so many, each with an eventfd of its own. */
+#define BATCH	5
+
+struct batch {
+	__s32 efds[BATCH];
+};
+
+static void batch_events(struct batch *batch)
+{
+	for (int i = 0; i < BATCH; i++)
+		batch->efds[i] = event_new();
+}
+
+static void batch_events_close(struct batch *batch)
+{
+	for (int i = 0; i < BATCH; i++)
+		close(batch->efds[i]);
+}
+
+/* The first slot from @start on that does not ring its eventfd once, or -1. */
+static int batch_mute(int fd, __u32 start, const __s32 *efds)
+{
+	void *pages = ux_map(fd, slot_offset(start), BATCH * STRIDE);
+	int mute = pages == MAP_FAILED ? (int)start : -1;
+
+	for (int i = 0; i < BATCH && mute < 0; i++)
+		if (touch(pages + i * STRIDE) || event_wait(efds[i]) != 1)
+			mute = start + i;
+	for (int i = 0; i < BATCH && mute < 0; i++)
+		if (event_read(efds[i]))
+			mute = start + i;
+	if (pages != MAP_FAILED)
+		munmap(pages, BATCH * STRIDE);
+	return mute;
+}
+
+TEST_F_TIMEOUT(faults, a_batch_leaves_nothing_behind, LONG_TEST)
+{
+	struct batch batch;
+	int held;
+
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
+	batch_events(&batch);
+	held = events_in_use();
+	for (;;) {
+		/* The first interrupts of a context, which set up the queue. */
+		int fd = ux_open(), ret;
+		__u32 start;
+
+		ASSERT_LE(0, fd);
+		if (!next_fault(&self->steps)) {
+			close(fd);
+			break;
+		}
+		ret = ux_alloc_many(fd, BATCH, batch.efds, &start);
+		end_fault(&self->steps, ret);
+		ASSERT_EQ(ret ? 0 : BATCH, ux_count(fd));
+		ASSERT_EQ(ret ? 0 : BATCH, total_irqs(fd));
+		EXPECT_EQ(held, events_in_use());
+		/* No queue is left either. */
+		if (ret)
+			EXPECT_EQ(self->irqs, linux_irqs());
+		if (ret)
+			ASSERT_EQ(0, ux_alloc_many(fd, BATCH, batch.efds, &start));
+		EXPECT_EQ(0U, start);
+		ASSERT_EQ(-1, batch_mute(fd, start, batch.efds))
+			TH_LOG("step %d", self->steps.step);
+		close(fd);
+		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	}
+	EXPECT_FAULTS(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
+	batch_events_close(&batch);
+}
+
+TEST_F_TIMEOUT(faults, further_batches_leave_nothing_behind, LONG_TEST)
+{
+	struct batch first, batch;
+	__u32 start = 0;
+	int held;
+
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
+	batch_events(&first);
+	batch_events(&batch);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, first.efds, &start));
+	/* At the end, and from the chip and where it is asked for: there the table grows. */
+	for (int at = 0; at < 2; at++) {
+		__u32 flags = at ? UXIVE_ALLOC_CHIP | UXIVE_ALLOC_AT : 0;
+
+		held = events_in_use();
+		while (next_fault(&self->steps)) {
+			int ret;
+
+			start = at ? 1000 + 64 * self->steps.step : 0;
+			ret = ux_alloc_many_of(self->fd, flags, 0, BATCH, batch.efds, &start);
+			end_fault(&self->steps, ret);
+			ASSERT_EQ(ret ? BATCH : 2 * BATCH, ux_count(self->fd));
+			ASSERT_EQ(ret ? BATCH : 2 * BATCH, total_irqs(self->fd));
+			EXPECT_EQ(held, events_in_use());
+			if (ret) {
+				start = at ? 1000 + 64 * self->steps.step : 0;
+				ASSERT_EQ(0, ux_alloc_many_of(self->fd, flags, 0, BATCH,
+							      batch.efds, &start));
+			}
+			EXPECT_EQ(at ? 1000U + 64 * self->steps.step : BATCH, start);
+			ASSERT_EQ(-1, batch_mute(self->fd, start, batch.efds));
+			ASSERT_EQ(-1, batch_mute(self->fd, 0, first.efds));
+			ASSERT_EQ(0, ux_free_many(self->fd, start, BATCH));
+		}
+		EXPECT_FAULTS(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, EFAULT, ENXIO);
+		self->steps = (struct steps){ .nth = self->steps.nth };
+	}
+	batch_events_close(&first);
+	batch_events_close(&batch);
+}
+
+TEST_F_TIMEOUT(faults, a_batch_is_freed_whole_or_not_at_all, LONG_TEST)
+{
+	struct batch batch;
+	__u32 start;
+
+	/* Hardware that does not come to rest is another matter: quarantine.c. */
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY));
+	batch_events(&batch);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, batch.efds, &start));
+	while (next_fault(&self->steps)) {
+		int ret = ux_free_many(self->fd, 0, BATCH);
+
+		end_fault(&self->steps, ret);
+		ASSERT_EQ(ret ? BATCH : 0, ux_count(self->fd));
+		ASSERT_EQ(ret ? BATCH : 0, total_irqs(self->fd));
+		if (!ret)
+			ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, batch.efds, &start));
+		ASSERT_EQ(-1, batch_mute(self->fd, 0, batch.efds));
+	}
+	EXPECT_FAULTS(UXIVE_IOC_IRQ_FREE_MANY, ENOMEM, EFAULT);
+	batch_events_close(&batch);
+}
+
+#define BIND	(UXIVE_SET_DATA_EVENTFD | UXIVE_SET_TRIGGER)
+
+TEST_F_TIMEOUT(faults, set_irqs_leaves_bound_what_was, LONG_TEST)
+{
+	struct batch old, new;
+	__u32 start;
+	int held;
+
+	batch_events(&old);
+	batch_events(&new);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, old.efds, &start));
+	held = events_in_use();
+	while (next_fault(&self->steps)) {
+		int ret = ux_set_irqs(self->fd, BIND, 0, BATCH, new.efds);
+
+		end_fault(&self->steps, ret);
+		ASSERT_EQ(-1, batch_mute(self->fd, 0, ret ? old.efds : new.efds));
+		for (int i = 0; i < BATCH; i++)
+			EXPECT_EQ(0, event_read(ret ? new.efds[i] : old.efds[i]));
+		ASSERT_EQ(0, ux_set_irqs(self->fd, BIND, 0, BATCH, old.efds));
+		EXPECT_EQ(held, events_in_use());
+	}
+	EXPECT_FAULTS(UXIVE_IOC_SET_IRQS, ENOMEM, EFAULT);
+	batch_events_close(&old);
+	batch_events_close(&new);
+}
+
+TEST_F_TIMEOUT(faults, set_irqs_masks_all_or_none, LONG_TEST)
+{
+	const __u32 actions[] = { UXIVE_SET_MASK, UXIVE_SET_UNMASK, UXIVE_SET_TRIGGER };
+	const __u8 bools[BATCH] = { 1, 0, 1, 0, 1 };
+	struct ux_irq irqs[BATCH];
+	struct batch batch;
+	__u32 start;
+	void *pages;
+
+	batch_events(&batch);
+	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, batch.efds, &start));
+	pages = ux_map(self->fd, IRQ_BASE, BATCH * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	for (size_t action = 0; action < ARRAY_SIZE(actions); action++) {
+		bool unmasks = actions[action] == UXIVE_SET_UNMASK;
+		bool raises = actions[action] == UXIVE_SET_TRIGGER;
+
+		self->steps = (struct steps){ .nth = self->steps.nth };
+		while (next_fault(&self->steps)) {
+			int ret;
+
+			if (unmasks)
+				ASSERT_EQ(0, ux_set_irqs(self->fd, UXIVE_SET_DATA_NONE |
+							 UXIVE_SET_MASK, 0, BATCH, NULL));
+			ret = ux_set_irqs(self->fd, UXIVE_SET_DATA_BOOL | actions[action], 0,
+					  BATCH, bools);
+			end_fault(&self->steps, ret);
+			ASSERT_EQ(BATCH, ux_irqs(self->fd, irqs, BATCH));
+			for (int i = 0; i < BATCH; i++) {
+				bool done = !ret && !raises && bools[i];
+
+				EXPECT_EQ(unmasks != done, irqs[i].masked)
+					TH_LOG("step %d, slot %d", self->steps.step, i);
+				if (raises && !ret && bools[i])
+					EXPECT_EQ(1, event_wait(batch.efds[i]));
+			}
+			ASSERT_EQ(0, ux_set_irqs(self->fd, UXIVE_SET_DATA_NONE | UXIVE_SET_UNMASK,
+						 0, BATCH, NULL));
+			ASSERT_EQ(-1, batch_mute(self->fd, 0, batch.efds));
+		}
+		EXPECT_FAULTS(UXIVE_IOC_SET_IRQS, EFAULT, ENOMEM);
+	}
+	munmap(pages, BATCH * STRIDE);
+	batch_events_close(&batch);
+}
+
+TEST_F_TIMEOUT(faults, a_range_leaves_nothing_behind, LONG_TEST)
+{
+	int fds = fds_open();
+
+	while (next_fault(&self->steps)) {
+		int fd = ux_range(self->fd, 10000);
+
+		end_fault(&self->steps, fd);
+		if (fd < 0) {
+			EXPECT_EQ(fds, fds_open()) TH_LOG("step %d", self->steps.step);
+			EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 1));
+			continue;
+		}
+		EXPECT_EQ(fds + 1, fds_open());
+		EXPECT_EQ(0, ux_fill(fd, 1));
+		close(fd);
+	}
+	EXPECT_FAULTS(UXIVE_IOC_RANGE, ENOMEM, EFAULT, ENFILE);
+	EXPECT_EQ(0, ux_fill(self->fd, 1));
+}
+
+/* The queue of one that is large has other memory than that of a context. */
+TEST_F_TIMEOUT(faults, a_batch_in_a_range_leaves_nothing_behind, LONG_TEST)
+{
+	struct batch batch;
+	int held;
+
+	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
+	batch_events(&batch);
+	held = events_in_use();
+	for (;;) {
+		int fd = ux_range(self->fd, 65536), ret;
+		__u32 start = 65536 - BATCH;
+
+		ASSERT_LE(0, fd);
+		if (!next_fault(&self->steps)) {
+			close(fd);
+			break;
+		}
+		ret = ux_alloc_many_of(fd, UXIVE_ALLOC_AT, 0, BATCH, batch.efds, &start);
+		end_fault(&self->steps, ret);
+		ASSERT_EQ(ret ? 0 : BATCH, ux_count(fd));
+		ASSERT_EQ(ret ? 0 : BATCH, total_irqs(fd));
+		EXPECT_EQ(held, events_in_use());
+		if (ret) {
+			EXPECT_EQ(self->irqs, linux_irqs());
+			start = 65536 - BATCH;
+			ASSERT_EQ(0, ux_alloc_many_of(fd, UXIVE_ALLOC_AT, 0, BATCH, batch.efds,
+						      &start));
+		}
+		ASSERT_EQ(-1, batch_mute(fd, start, batch.efds));
+		close(fd);
+		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+	}
+	EXPECT_FAULTS(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
+	batch_events_close(&batch);
+}
+
 TEST_F(faults, read_loses_no_event)
 {
 	struct uxive_event event;

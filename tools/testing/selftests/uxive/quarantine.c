@@ -164,6 +164,49 @@ TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 	}
 }
 
+TEST_F_TIMEOUT(quarantine, of_many_only_the_one_that_does_not_come_to_rest_is_kept, LONG_TEST)
+{
+	bool kept[IRQS] = {}, hit;
+	int step = 0;
+
+	do {
+		struct uxive_event event;
+		struct bells bells;
+		__u64 offset;
+
+		ASSERT_TRUE(bells_open(&bells));
+		ASSERT_EQ(0, fcntl(bells.fd, F_SETFL, O_NONBLOCK));
+		for (int i = 0; i < IRQS; i++)
+			ring(bells.window + i * STRIDE);
+		arm(self->nth, ++step);
+		/* For the program all are freed. */
+		EXPECT_EQ(0, ux_free_many(bells.fd, 0, IRQS));
+		hit = disarm(self->nth);
+		EXPECT_EQ(0, ux_count(bells.fd));
+		for (int i = 0; i < IRQS; i++)
+			EXPECT_EQ(SIGBUS, touch(bells.window + i * STRIDE));
+		event = next_event(bells.fd);
+		EXPECT_EQ(hit ? UXIVE_EVENT_QUARANTINED : 0, event.header.type);
+		if (hit) {
+			offset = event.quarantine.offset;
+			ASSERT_GT(IRQS, (offset - IRQ_BASE) / STRIDE);
+			kept[(offset - IRQ_BASE) / STRIDE] = true;
+			ASSERT_EQ(1, poll(&(struct pollfd){ .fd = bells.fd, .events = POLLIN }, 1,
+					  WATCHDOG_MS));
+			event = next_event(bells.fd);
+			EXPECT_EQ(UXIVE_EVENT_RELEASED, event.header.type);
+			EXPECT_EQ(offset, event.quarantine.offset);
+		}
+		EXPECT_EQ(0, next_event(bells.fd).header.type);
+		EXPECT_TRUE(becomes(total_irqs(bells.fd), 0));
+		bells_close(&bells);
+	} while (hit);
+	TH_LOG("%d steps", step - 1);
+	/* Each of them in its turn. */
+	for (int i = 0; i < IRQS; i++)
+		EXPECT_TRUE(kept[i]);
+}
+
 /*
  * Closes a context with its @step-th step failing; false if it has fewer. When it
  * is tried again that fails too, until the caller ends it.
