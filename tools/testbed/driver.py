@@ -178,17 +178,22 @@ class Programs(Made):
 
     def __init__(self, kernel):
         self.std = rust.Std()
+        self.crates = rust.Crates(self.std)
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
-                         | files(REPO, [*HEADERS, "tools/uxive/src"]), kernel.source.key, self.std.path.name,
-                         *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS)
+                         | files(REPO, [*HEADERS, "tools/uxive/src"]), kernel.source.key,
+                         self.std.path.name, self.crates.path.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS)
         self.kernel = kernel
         self.library = self.path / "libuxive.rlib"
         self.tests = {path.stem: self.path / path.stem for path in sorted([*TESTS.glob("*.c"), *TESTS.glob("*.rs")])}
         self.demo = {f"demo-{path.stem}": self.path / f"demo-{path.stem}" for path in sorted(DEMO.glob("*.c"))}
 
     def steps(self):
-        return self.kernel.steps() + self.std.steps() + super().steps()
+        return self.kernel.steps() + self.crates.steps() + super().steps()
+
+    def rustc(self):
+        """The compiler of what uses the library."""
+        return [*self.std.rustc(), *RUST, *self.crates.options(), f"--extern=uxive={self.library}"]
 
     def make(self, step):
         include = ["-isystem", self.kernel.path / "usr/include", "-isystem",
@@ -198,29 +203,37 @@ class Programs(Made):
             text = path.read_text()
             link = next((options for line, options in LINK.items() if line in text), STATIC)
             step.run([*CROSS, *include, path, *link, "-o", self.path / name])
-        rustc = [*self.std.rustc(), *RUST]
-        step.run([*rustc, *LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY, "-o", self.library])
+        step.run([*self.std.rustc(), *RUST, *self.crates.options(), *LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY,
+                  "-o", self.library])
         for path in TESTS.glob("*.rs"):
-            step.run([*rustc, f"--extern=uxive={self.library}", path, "-o", self.path / path.stem])
+            step.run([*self.rustc(), path, "-o", self.path / path.stem])
 
 
 class LibraryTests(Made):
     """The unit tests of the library, for this machine, and the library itself for the examples in its documentation."""
 
     def __init__(self):
+        self.crates = rust.Crates()
         super().__init__(BUILD / "library-tests", "building the library's tests", "library-tests.log",
-                         files(REPO, ["tools/uxive/src"]), rust.version(), *RUST, *LIBRARY_OPTIONS)
+                         files(REPO, ["tools/uxive/src"]), rust.version(), self.crates.path.name, *RUST, *LIBRARY_OPTIONS)
         self.library = self.path / "libuxive.rlib"
-        self.program = self.path / "tests"
+        self.tests = self.path / "tests"
+
+    def steps(self):
+        return self.crates.steps() + super().steps()
+
+    def options(self):
+        """Of what uses the library."""
+        return [*self.crates.options(), f"--extern=uxive={self.library}"]
 
     def make(self, step):
-        for kind, out in (["--crate-type=rlib"], self.library), (["--test"], self.program):
-            step.run(["rustc", *RUST, *LIBRARY_OPTIONS, *kind, LIBRARY, "-o", out])
+        for kind, out in (["--crate-type=rlib"], self.library), (["--test"], self.tests):
+            step.run(["rustc", *RUST, *LIBRARY_OPTIONS, *self.crates.options(), *kind, LIBRARY, "-o", out])
 
     def commands(self):
         """What runs them."""
-        return [[self.program, "--test-threads=1"],
-                ["rustdoc", "--test", "--edition=2021", *LIBRARY_OPTIONS, f"--extern=uxive={self.library}", LIBRARY]]
+        return [[self.tests, "--test-threads=1"],
+                ["rustdoc", "--test", "--edition=2021", *LIBRARY_OPTIONS, *self.options(), LIBRARY]]
 
 
 class AfuModel(Made):

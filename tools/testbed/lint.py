@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import errnos
-from driver import LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel, Programs, out_of_tree, test_modules
+from driver import LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel, LibraryTests, Programs, out_of_tree, test_modules
 from kernel import Kernel, Source
 from steps import Failed, REPO, in_mounts, made
 
@@ -69,18 +69,21 @@ def rustdoc(module):
     return tool(in_mounts(mounts, command), cwd=module.path)
 
 
-def clippy(programs, model):
+def clippy(programs, tests, model):
     """The library, with all of it and with what needs no std, its tests, the programs that use it, and the AFU model."""
-    library = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], [*LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY],
-               [*LIBRARY_OPTIONS, "--test", LIBRARY]]
-    tests = [[*programs.std.rustc()[1:], f"--extern=uxive={programs.library}", path] for path in sorted(TESTS.glob("*.rs"))]
+    library = [*LIBRARY_OPTIONS, *tests.crates.options()]
+    each = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], [*library, "--crate-type=rlib", LIBRARY],
+            [*library, "--test", LIBRARY],
+            *([*programs.rustc()[1:], path] for path in sorted(TESTS.glob("*.rs"))),
+            [*model.options(), MODEL], [*model.options(), "--test", MODEL]]
     return "\n".join(filter(None, (
-        tool(["clippy-driver", *RUST, "-Dclippy::undocumented_unsafe_blocks", "--emit=metadata", "--out-dir=/tmp/clippy", *each])
-        for each in library + tests + [[*model.options(), MODEL], [*model.options(), "--test", MODEL]])))
+        tool(["clippy-driver", *RUST, "-Dclippy::undocumented_unsafe_blocks", "--emit=metadata", "--out-dir=/tmp/clippy", *options])
+        for options in each)))
 
 
-def rustdoc_library():
-    return tool(["rustdoc", "--edition=2021", *LIBRARY_OPTIONS, "-Dwarnings", "--output=/tmp/rustdoc-library", LIBRARY])
+def rustdoc_library(tests):
+    return tool(["rustdoc", "--edition=2021", *LIBRARY_OPTIONS, *tests.crates.options(), "-Dwarnings",
+                 "--output=/tmp/rustdoc-library", LIBRARY])
 
 
 def rustdoc_model(model):
@@ -99,15 +102,15 @@ def lint():
     modules = [out_of_tree(debug, ("CLIPPY=1",), "-clippy"), *test_modules(debug)]
     for module in modules:
         shutil.rmtree(module.path, ignore_errors=True)
-    programs, model = Programs(debug), AfuModel()
-    with made(*modules, programs, model):
+    programs, tests, model = Programs(debug), LibraryTests(), AfuModel()
+    with made(*modules, programs, tests, model):
         pass
     source = debug.source.path
     checks = {
-        "compiler and clippy": lambda: "\n".join(filter(None, [*map(warnings, modules), clippy(programs, model)])),
+        "compiler and clippy": lambda: "\n".join(filter(None, [*map(warnings, modules), clippy(programs, tests, model)])),
         "rustfmt": lambda: tool(["rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml",
                                  *tree("src/**/*.rs", "tools/**/*.rs")]),
-        "rustdoc": lambda: "\n".join(filter(None, [rustdoc(modules[0]), rustdoc_library(), rustdoc_model(model)])),
+        "rustdoc": lambda: "\n".join(filter(None, [rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model)])),
         "checkpatch": lambda: "\n".join(filter(None, [
             checkpatch(source, [path for path in tree(*C_FILES) if path.name != TRACE], "-f"),
             checkpatch(source, tree(f"src/**/{TRACE}"), "-f", "--ignore", "OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT")])),

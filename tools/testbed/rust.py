@@ -7,8 +7,10 @@ package. The library's source is in the root, for the kernel's Rust is built fro
 library is built: half a minute, no network, no second version that could differ. It is what `cargo -Zbuild-std` does,
 without cargo, which the root lacks.
 
-An entry of the cache, rust-<hash>, named for what it is made from (this file included), made beside and renamed when
-complete.
+And the crates of others that tools/uxive uses, rustix and what that uses in turn, whose sources are Debian packages.
+
+Entries of the cache, rust-<hash> and rust-crates-<for whom>-<hash>, each named for what it is made from (this file
+included), made beside and renamed when complete.
 """
 
 import os
@@ -23,6 +25,7 @@ from steps import CACHE, Failed, Step
 
 TARGET = "powerpc64le-unknown-linux-gnu"
 LIBRARY = Path("/usr/lib/rustlib/src/rust/library")
+REGISTRY = Path("/usr/share/cargo/registry")
 # The library uses what is not stable, and its warnings are not ours.
 OPTIONS = ["--crate-type=rlib", f"--target={TARGET}", "-O", "-Cembed-bitcode=no", "-Zforce-unstable-if-unmarked",
            "--cap-lints=allow"]
@@ -33,17 +36,30 @@ ENVIRONMENT = {"RUSTC_BOOTSTRAP": "1", "STD_ENV_ARCH": "powerpc64", "CFG_CARGO_F
 
 @dataclass(frozen=True)
 class Crate:
-    """A crate of the library: its directory, those it uses, as [name by which it knows it=]crate, and what it is told."""
+    """A crate: its directory, those it uses, as [name by which it knows it=]crate, and what it is told."""
     path: str
     uses: str = ""
     features: str = ""
     options: tuple = ()
+    top: Path = LIBRARY
 
     def manifest(self):
-        found = list(LIBRARY.glob(self.path + "/Cargo.toml"))
+        found = list(self.top.glob(self.path + "/Cargo.toml"))
         if len(found) != 1:
-            raise Failed(f"this Rust's library has {len(found)} directories {self.path}; tools/testbed/rust.py knows another")
+            raise Failed(f"{self.top} has {len(found)} directories {self.path}; tools/testbed/rust.py knows another version")
         return found[0]
+
+    def compile(self, step, options, out, env=None):
+        """Into `out`, where the crates that it uses are already."""
+        manifest = self.manifest()
+        package = tomllib.loads(manifest.read_text())
+        name = package["package"]["name"].replace("-", "_")
+        uses = [use.rpartition("=") for use in self.uses.split()]
+        step.run(["rustc", manifest.parent / package.get("lib", {}).get("path", "src/lib.rs"), f"--crate-name={name}",
+                  f"--edition={package['package'].get('edition', '2015')}", *options,
+                  *(f"--extern={known or use}={out}/lib{use}.rlib" for known, _, use in uses),
+                  *(f'--cfg=feature="{feature}"' for feature in self.features.split()), *self.options,
+                  f"-o{out}/lib{name}.rlib"], env=env)
 
 
 # In the order in which they can be built. Not there: backtraces, and what other systems need.
@@ -65,6 +81,18 @@ CRATES = [
     Crate("panic_abort", CORE, options=("-Cpanic=abort",)),
     Crate("std", "core alloc compiler_builtins cfg_if libc rustc_demangle hashbrown std_detect unwind panic_unwind panic_abort",
           "panic-unwind", ("--cfg=backtrace_in_libstd",)),
+]
+
+# rustix is told what its build.rs finds for powerpc64le. There it calls the C library: its system calls in assembly are
+# an experiment on powerpc. This machine could do those, and calls the C library as well: what is tested here is the same.
+# The libc of Debian's package is another crate than that of Rust's library, hence the metadata.
+RUSTIX = [
+    Crate("bitflags-2.*", features="std", top=REGISTRY),
+    Crate("libc-0.2.*", features="std extra_traits", options=("--cfg=libc_const_extern_fn",), top=REGISTRY),
+    Crate("errno-0.3.*", "libc", "std", top=REGISTRY),
+    Crate("linux-raw-sys-0.4.*", features="general ioctl no_std net netlink if_ether xdp prctl", top=REGISTRY),
+    Crate("rustix-0.38.*", "bitflags libc libc_errno=errno linux_raw_sys", "std alloc event mm net param process",
+          ("--cfg=libc", "--cfg=linux_like", "--cfg=linux_kernel", "--cfg=static_assertions"), top=REGISTRY),
 ]
 
 
@@ -98,13 +126,34 @@ class Std:
         shutil.rmtree(making, ignore_errors=True)
         libraries.mkdir(parents=True)
         for crate in CRATES:
-            manifest = crate.manifest()
-            package = tomllib.loads(manifest.read_text())
-            name = package["package"]["name"].replace("-", "_")
-            uses = [use.rpartition("=") for use in crate.uses.split()]
-            step.run(["rustc", manifest.parent / package.get("lib", {}).get("path", "src/lib.rs"), f"--crate-name={name}",
-                      f"--edition={package['package'].get('edition', '2015')}", *OPTIONS, f"--sysroot={making}",
-                      *(f"--extern={known or use}={libraries}/lib{use}.rlib" for known, _, use in uses),
-                      *(f'--cfg=feature="{feature}"' for feature in crate.features.split()), *crate.options,
-                      f"-o{libraries}/lib{name}.rlib"], env=os.environ | ENVIRONMENT)
+            crate.compile(step, [*OPTIONS, f"--sysroot={making}"], libraries, os.environ | ENVIRONMENT)
+        making.rename(self.path)
+
+
+class Crates:
+    """What tools/uxive uses of others, RUSTIX, compiled for programs in the machine, or without `std` for this machine."""
+
+    def __init__(self, std=None):
+        packages = subprocess.run(["dpkg-query", "-W", "librust-*"], check=True, capture_output=True, text=True).stdout
+        self.std = std
+        whose = "guest" if std else "host"
+        self.path = CACHE / f"rust-crates-{whose}-{digest(version(), packages, Path(__file__).read_text())}"
+        self.step = Step(f"building rustix for the {whose}", f"rust-crates-{whose}.log", self.make)
+
+    def steps(self):
+        missing = [] if self.path.exists() else [self.step]
+        return [*self.std.steps(), *missing] if self.std else missing
+
+    def options(self):
+        """For the library, and for what uses it."""
+        return [f"-Ldependency={self.path}", *(f"--extern={name}={self.path}/lib{name}.rlib" for name in ("libc", "rustix"))]
+
+    def make(self, step):
+        making = self.path.with_suffix(".tmp")
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        target = self.std.rustc()[1:] if self.std else []
+        for crate in RUSTIX:
+            crate.compile(step, ["--crate-type=rlib", *target, "-O", "--cap-lints=allow", "-Cmetadata=registry",
+                                 f"-Ldependency={making}"], making)
         making.rename(self.path)

@@ -3,15 +3,16 @@
 //! A context: an open file of the driver, which owns interrupts.
 
 use crate::{
+    abi,
     drain::Drain,
     esb,
-    sys::{
-        self,
-        Access,
-        Mapping, //
-    }, //
+    mapping::Mapping, //
 };
 use core::ptr::NonNull;
+use rustix::{
+    mm::ProtFlags,
+    param::page_size, //
+};
 use std::{
     fs::{
         File,
@@ -64,15 +65,20 @@ impl Context {
 
     /// Allocates an interrupt. It signals nothing until it is bound.
     pub fn allocate(&self) -> io::Result<Irq> {
-        let mut offset = 0;
+        let mut argument = abi::IrqAlloc::default();
 
-        sys::IRQ_ALLOC.call(&self.file, &mut offset)?;
-        Ok(Irq(offset))
+        abi::call(self, &mut argument)?;
+        Ok(Irq(argument.offset))
     }
 
     /// Frees an interrupt. Its page leaves all mappings: ringing it raises `SIGBUS` from now on.
     pub fn free(&self, irq: Irq) -> io::Result<()> {
-        sys::IRQ_FREE.call(&self.file, &mut irq.offset())
+        abi::call(
+            self,
+            &mut abi::IrqFree {
+                offset: irq.offset(),
+            },
+        )
     }
 
     /// Has the interrupt signal an eventfd, instead of the one before if there was one.
@@ -86,19 +92,19 @@ impl Context {
     }
 
     fn set_fd(&self, irq: Irq, eventfd: i32) -> io::Result<()> {
-        let mut argument = sys::IrqFd {
-            irq_offset: irq.offset(),
+        let mut argument = abi::IrqSetFd {
+            offset: irq.offset(),
             eventfd,
             ..Default::default()
         };
 
-        sys::IRQ_SET_FD.call(&self.file, &mut argument)
+        abi::call(self, &mut argument)
     }
 
     /// Maps the trigger page of an interrupt.
     pub fn doorbell(&self, irq: Irq) -> io::Result<Doorbell> {
-        let offsets = irq.offset()..irq.offset().saturating_add(sys::page_size());
-        let mapping = Mapping::new(&self.file, Access::Write, offsets)?;
+        let offsets = irq.offset()..irq.offset().saturating_add(page_size() as u64);
+        let mapping = Mapping::new(&self.file, ProtFlags::WRITE, offsets)?;
         let page = mapping.address().cast();
 
         // INVARIANT: The mapping is a page for writing.
@@ -114,10 +120,6 @@ impl Context {
     /// Fails with `EBUSY` if the context has an interrupt, or had one.
     pub fn drain(self, irqs: u32) -> io::Result<Drain> {
         Drain::new(self, irqs)
-    }
-
-    pub(crate) fn file(&self) -> &File {
-        &self.file
     }
 }
 

@@ -3,28 +3,28 @@
 //! A context whose program drains the event queue by itself.
 
 use crate::{
+    abi,
     context::{
         Context,
         Doorbell, //
     },
     esb::Esbs,
     event::Event,
-    queue::Queue,
-    sys::{
-        self,
-        Access,
-        Mapping, //
-    }, //
+    mapping::Mapping,
+    queue::Queue, //
 };
-use core::sync::atomic::AtomicU32;
+use core::{
+    sync::atomic::AtomicU32,
+    time::Duration, //
+};
+use rustix::mm::ProtFlags;
 use std::{
     io,
     os::fd::{
         AsFd,
         AsRawFd, //
     },
-    sync::Arc,
-    time::Duration, //
+    sync::Arc, //
 };
 
 /// The mapped event queue.
@@ -66,14 +66,14 @@ impl Drain {
     pub(crate) fn new(context: Context, irqs: u32) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
         let event = Event::new()?;
-        let mut argument = sys::UserDrain {
-            size: size_of::<sys::UserDrain>() as u32,
+        let mut argument = abi::UserDrain {
+            size: size_of::<abi::UserDrain>() as u32,
             eventfd: event.as_fd().as_raw_fd(),
             ..Default::default()
         };
 
-        sys::USER_DRAIN.call(context.file(), &mut argument)?;
-        let sys::UserDrain {
+        abi::call(&context, &mut argument)?;
+        let abi::UserDrain {
             queue_offset,
             queue_entries,
             esb_offset,
@@ -88,13 +88,17 @@ impl Drain {
         let offsets = window(queue_offset, queue_entries, size_of::<AtomicU32>() as u64)?;
         // INVARIANT: The mapping is as long as that many entries.
         let entries = Entries {
-            mapping: Mapping::new(context.file(), Access::Read, offsets)?,
+            mapping: Mapping::new(&context, ProtFlags::READ, offsets)?,
             entries: usize::try_from(queue_entries).map_err(|_| invalid())?,
         };
         let queue = Queue::new(entries).ok_or_else(invalid)?;
 
         let offsets = window(esb_offset, irqs.into(), esb_stride)?;
-        let pages = Arc::new(Mapping::new(context.file(), Access::ReadWrite, offsets)?);
+        let pages = Arc::new(Mapping::new(
+            &context,
+            ProtFlags::READ | ProtFlags::WRITE,
+            offsets,
+        )?);
         let stride = usize::try_from(esb_stride).map_err(|_| invalid())?;
         // SAFETY: This is a mapping of the window from its beginning, of this length and with this
         // stride, as the driver told. It lives as long as the object beside it.
@@ -158,7 +162,7 @@ impl Drain {
     ///
     /// Events that are in the queue when this returns may not have signalled it.
     pub fn arm(&self) -> io::Result<()> {
-        sys::ARM.call(self.context.file(), &mut ())
+        abi::arm(&self.context)
     }
 
     /// Arms the queue and takes the next event. If there is none, the next one signals.

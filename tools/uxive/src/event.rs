@@ -2,31 +2,52 @@
 
 //! Event counters, which interrupts signal and programs wait for.
 
-use crate::sys;
-use std::{
-    fs::File,
-    io::{
-        self,
-        Read, //
+use core::time::Duration;
+use rustix::{
+    event::{
+        eventfd,
+        poll,
+        EventfdFlags,
+        PollFd,
+        PollFlags, //
     },
+    io::read, //
+};
+use std::{
+    io,
     os::fd::{
         AsFd,
-        BorrowedFd, //
-    },
-    time::Duration, //
+        BorrowedFd,
+        OwnedFd, //
+    }, //
 };
+
+/// Waits until the file has one of `events`. Returns whether it has, or the time is up.
+pub(crate) fn wait(
+    file: BorrowedFd<'_>,
+    events: PollFlags,
+    timeout: Option<Duration>,
+) -> io::Result<bool> {
+    let mut entries = [PollFd::from_borrowed_fd(file, events)];
+    // Rather a millisecond more than not to wait at all.
+    let timeout = timeout.map_or(-1, |time| {
+        i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    });
+
+    Ok(poll(&mut entries, timeout)? > 0)
+}
 
 /// An eventfd.
 #[derive(Debug)]
 pub struct Event {
-    file: File,
+    file: OwnedFd,
 }
 
 impl Event {
     /// Returns a new one, which has counted nothing.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            file: sys::new_eventfd()?,
+            file: eventfd(0, EventfdFlags::CLOEXEC)?,
         })
     }
 
@@ -38,10 +59,11 @@ impl Event {
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<u64>> {
         let mut count = [0; 8];
 
-        if !sys::wait_readable(self.as_fd(), timeout)? {
+        if !wait(self.as_fd(), PollFlags::IN, timeout)? {
             return Ok(None);
         }
-        (&self.file).read_exact(&mut count)?;
+        // An eventfd has 8 bytes, or an error.
+        read(&self.file, &mut count)?;
         Ok(Some(u64::from_ne_bytes(count)))
     }
 }
@@ -55,7 +77,7 @@ impl AsFd for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use rustix::io::write;
 
     #[test]
     fn waiting_ends_with_the_time_or_a_count() {
@@ -63,7 +85,7 @@ mod tests {
         let wait = || event.wait(Some(Duration::from_nanos(1))).unwrap();
 
         assert_eq!(wait(), None);
-        (&event.file).write_all(&3u64.to_ne_bytes()).unwrap();
+        write(&event, &3u64.to_ne_bytes()).unwrap();
         assert_eq!(wait(), Some(3));
         assert_eq!(wait(), None);
     }

@@ -34,15 +34,17 @@
 extern crate std;
 
 #[cfg(feature = "std")]
+mod abi;
+#[cfg(feature = "std")]
 mod context;
 #[cfg(feature = "std")]
 mod drain;
 pub mod esb;
 #[cfg(feature = "std")]
 mod event;
-pub mod queue;
 #[cfg(feature = "std")]
-mod sys;
+mod mapping;
+pub mod queue;
 
 #[cfg(feature = "std")]
 pub use context::{
