@@ -91,7 +91,7 @@ RUSTIX = [
     Crate("libc-0.2.*", features="std extra_traits", options=("--cfg=libc_const_extern_fn",), top=REGISTRY),
     Crate("errno-0.3.*", "libc", "std", top=REGISTRY),
     Crate("linux-raw-sys-0.4.*", features="general ioctl no_std net netlink if_ether xdp prctl", top=REGISTRY),
-    Crate("rustix-0.38.*", "bitflags libc libc_errno=errno linux_raw_sys", "std alloc event mm net param process",
+    Crate("rustix-0.38.*", "bitflags libc libc_errno=errno linux_raw_sys", "std alloc event fs mm net param process",
           ("--cfg=libc", "--cfg=linux_like", "--cfg=linux_kernel", "--cfg=static_assertions"), top=REGISTRY),
 ]
 

@@ -77,6 +77,32 @@ arguments! {
     0x12 Write IrqFree { offset: u64 }
     /// `OCXL_IOCTL_IRQ_SET_FD`.
     0x13 Write IrqSetFd { offset: u64, eventfd: i32, reserved: u32 }
+    /// `UXIVE_IOC_INFO`.
+    0x40 ReadWrite Info {
+        size: u32,
+        flags: u32,
+        version: u32,
+        page_size: u32,
+        esb_page_size: u32,
+        max_irqs: u32,
+        max_irqs_total: u32,
+        irqs: u32,
+        irqs_total: u32,
+        reserved: u32,
+        trigger: Window,
+        esb: Window,
+        queue: Window,
+        max_irqs_user: u32,
+        irqs_user: u32,
+        max_queues_user: u32,
+        queues_user: u32,
+        max_queues_total: u32,
+        queues_total: u32,
+        max_exports_user: u32,
+        exports_user: u32,
+        max_exports_total: u32,
+        exports_total: u32,
+    }
     /// `UXIVE_IOC_USER_DRAIN`.
     0x41 ReadWrite UserDrain {
         size: u32,
@@ -88,6 +114,55 @@ arguments! {
         esb_offset: u64,
         esb_stride: u64,
     }
+    /// `UXIVE_IOC_IRQ_ALLOC`.
+    0x43 ReadWrite IrqAllocFrom { size: u32, flags: u32, chip: u32, reserved: u32, offset: u64 }
+    /// `UXIVE_IOC_IRQ_ALLOC_MANY`.
+    0x45 ReadWrite IrqAllocMany {
+        size: u32,
+        flags: u32,
+        chip: u32,
+        count: u32,
+        start: u32,
+        reserved: u32,
+        eventfds: u64,
+    }
+    /// `UXIVE_IOC_IRQ_FREE_MANY`.
+    0x46 ReadWrite IrqFreeMany { size: u32, flags: u32, start: u32, count: u32 }
+    /// `UXIVE_IOC_SET_IRQS`.
+    0x47 ReadWrite SetIrqs { size: u32, flags: u32, start: u32, count: u32, data: u64 }
+    /// `UXIVE_IOC_RANGE`.
+    0x48 ReadWrite Range { size: u32, flags: u32, count: u32, fd: i32 }
+    /// `UXIVE_IOC_EXPORT`.
+    0x49 ReadWrite Export { size: u32, flags: u32, start: u32, count: u32, fd: i32, id: u32 }
+    /// `UXIVE_IOC_REVOKE`.
+    0x4a Write Revoke { size: u32, flags: u32, id: u32, reserved: u32 }
+}
+
+/// `struct uxive_window`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Window {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) stride: u64,
+}
+
+/// Flags of `IrqAllocFrom` and `IrqAllocMany`.
+pub(crate) const ALLOC_CHIP: u32 = 0x1;
+pub(crate) const ALLOC_NODE: u32 = 0x2;
+pub(crate) const ALLOC_AT: u32 = 0x4;
+
+/// Flags of `SetIrqs`.
+pub(crate) const SET_DATA_NONE: u32 = 0x01;
+pub(crate) const SET_DATA_BOOL: u32 = 0x02;
+pub(crate) const SET_DATA_EVENTFD: u32 = 0x04;
+pub(crate) const SET_MASK: u32 = 0x08;
+pub(crate) const SET_UNMASK: u32 = 0x10;
+pub(crate) const SET_TRIGGER: u32 = 0x20;
+
+/// Returns the size of an argument, as it begins with.
+pub(crate) const fn size<T: Argument>() -> u32 {
+    size_of::<T>() as u32
 }
 
 #[cfg(test)]
@@ -99,6 +174,14 @@ mod tests {
         assert_eq!(size_of::<IrqAlloc>(), 8);
         assert_eq!(size_of::<IrqFree>(), 8);
         assert_eq!(size_of::<IrqSetFd>(), 16);
+        assert_eq!(size_of::<Info>(), 10 * 4 + 3 * 24 + 10 * 4);
         assert_eq!(size_of::<UserDrain>(), 48);
+        assert_eq!(size_of::<IrqAllocFrom>(), 24);
+        assert_eq!(size_of::<IrqAllocMany>(), 32);
+        assert_eq!(size_of::<IrqFreeMany>(), 16);
+        assert_eq!(size_of::<SetIrqs>(), 24);
+        assert_eq!(size_of::<Range>(), 16);
+        assert_eq!(size_of::<Export>(), 24);
+        assert_eq!(size_of::<Revoke>(), 16);
     }
 }

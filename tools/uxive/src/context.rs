@@ -1,171 +1,356 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
 //! A context: an open file of the driver, which owns interrupts.
+//!
+//! The file and a mapping of all trigger pages are shared by all that comes from the context, so
+//! each of them works as long as it lives.
 
 use crate::{
     abi,
     drain::Drain,
-    esb,
-    mapping::Mapping, //
+    event,
+    irq::{
+        Batch,
+        Irq,
+        Irqs,
+        Origin, //
+    },
+    mapping::Mapping,
+    report::Report, //
 };
-use core::ptr::NonNull;
+use core::{
+    ptr::NonNull,
+    time::Duration, //
+};
 use rustix::{
-    mm::ProtFlags,
-    param::page_size, //
+    event::PollFlags,
+    fd::FromRawFd,
+    mm::ProtFlags, //
 };
 use std::{
-    fs::{
-        File,
-        OpenOptions, //
-    },
+    fs::OpenOptions,
     io,
     os::fd::{
         AsFd,
-        AsRawFd,
-        BorrowedFd, //
+        BorrowedFd,
+        OwnedFd, //
     },
     sync::Arc, //
 };
 
 const PATH: &str = "/dev/uxive";
 
-/// An open file of the driver.
+/// How much of something is in use, and how much may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// How many there are.
+    pub used: u32,
+    /// How many there can be.
+    pub max: u32,
+}
+
+/// What the driver tells of itself and of a context. The numbers of a moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// Version of the driver's interface.
+    pub version: u32,
+    /// Page size of the kernel in bytes.
+    pub page_size: u32,
+    /// Size of a trigger page in bytes.
+    pub esb_page_size: u32,
+    /// Interrupts of the context.
+    pub irqs: Usage,
+    /// Interrupts of all contexts of the user who opened it.
+    pub irqs_user: Usage,
+    /// Interrupts of all contexts.
+    pub irqs_total: Usage,
+    /// Event queues of all contexts of the user.
+    pub queues_user: Usage,
+    /// Event queues of all contexts.
+    pub queues_total: Usage,
+    /// Exports of all contexts of the user. None can be made before version 4.
+    pub exports_user: Usage,
+    /// Exports of all contexts.
+    pub exports_total: Usage,
+}
+
+/// The file of a context and its trigger pages.
 ///
-/// Its interrupts are freed when it is dropped and the last mapping of it is gone.
+/// # Invariants
+///
+/// `pages` maps `slots` trigger pages, for writing, `stride` bytes from one to the next.
 #[derive(Debug)]
-pub struct Context {
-    file: File,
+pub(crate) struct Shared {
+    file: OwnedFd,
+    pages: Mapping,
+    offset: u64,
+    stride: u64,
+    slots: u32,
 }
 
-/// An interrupt of a context, which is named by the offset of its trigger page in the file.
-///
-/// It is a name, and owns nothing: it may be freed, and its name given to another one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Irq(u64);
-
-impl Irq {
-    /// Returns the interrupt whose trigger page is at `offset`, as other programs know it.
-    pub fn from_offset(offset: u64) -> Self {
-        Self(offset)
-    }
-
-    /// Returns the offset of the trigger page.
-    pub fn offset(self) -> u64 {
-        self.0
-    }
-}
-
-impl Context {
-    /// Opens `/dev/uxive`.
-    pub fn open() -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(PATH)?;
-
-        Ok(Self { file })
-    }
-
-    /// Allocates an interrupt. It signals nothing until it is bound.
-    pub fn allocate(&self) -> io::Result<Irq> {
-        let mut argument = abi::IrqAlloc::default();
-
-        abi::call(self, &mut argument)?;
-        Ok(Irq(argument.offset))
-    }
-
-    /// Frees an interrupt. Its page leaves all mappings: ringing it raises `SIGBUS` from now on.
-    pub fn free(&self, irq: Irq) -> io::Result<()> {
-        abi::call(
-            self,
-            &mut abi::IrqFree {
-                offset: irq.offset(),
-            },
-        )
-    }
-
-    /// Has the interrupt signal an eventfd, instead of the one before if there was one.
-    pub fn bind(&self, irq: Irq, eventfd: impl AsFd) -> io::Result<()> {
-        self.set_fd(irq, eventfd.as_fd().as_raw_fd())
-    }
-
-    /// Has the interrupt signal nothing.
-    pub fn unbind(&self, irq: Irq) -> io::Result<()> {
-        self.set_fd(irq, -1)
-    }
-
-    fn set_fd(&self, irq: Irq, eventfd: i32) -> io::Result<()> {
-        let mut argument = abi::IrqSetFd {
-            offset: irq.offset(),
-            eventfd,
-            ..Default::default()
-        };
-
-        abi::call(self, &mut argument)
-    }
-
-    /// Maps the trigger page of an interrupt.
-    pub fn doorbell(&self, irq: Irq) -> io::Result<Doorbell> {
-        let offsets = irq.offset()..irq.offset().saturating_add(page_size() as u64);
-        let mapping = Mapping::new(&self.file, ProtFlags::WRITE, offsets)?;
-        let page = mapping.address().cast();
-
-        // INVARIANT: The mapping is a page for writing.
-        Ok(Doorbell {
-            page,
-            _mapping: Arc::new(mapping),
-        })
-    }
-
-    /// Has the program drain the context's event queue by itself, and allocates `irqs` interrupts,
-    /// in the slots from 0 on.
-    ///
-    /// Fails with `EBUSY` if the context has an interrupt, or had one.
-    pub fn drain(self, irqs: u32) -> io::Result<Drain> {
-        Drain::new(self, irqs)
-    }
-}
-
-impl AsFd for Context {
+impl AsFd for Shared {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
-/// Rings one interrupt, from any thread.
-///
-/// It keeps the context's file in use. Ringing an interrupt that has been freed raises `SIGBUS`.
-///
-/// # Invariants
-///
-/// `page` is the beginning of a page of `_mapping`, which is a part of a context for writing.
-#[derive(Clone, Debug)]
-pub struct Doorbell {
-    page: NonNull<u64>,
-    _mapping: Arc<Mapping>,
+fn unknown(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-// SAFETY: The page belongs to the process, not to a thread.
-unsafe impl Send for Doorbell {}
+fn info(file: impl AsFd) -> io::Result<abi::Info> {
+    let mut info = abi::Info {
+        size: abi::size::<abi::Info>(),
+        ..Default::default()
+    };
 
-// SAFETY: Each access is one store to a device, which it orders by itself.
-unsafe impl Sync for Doorbell {}
+    abi::call(file, &mut info)?;
+    Ok(info)
+}
 
-impl Doorbell {
-    /// # Safety
-    ///
-    /// `page` must be the beginning of a page of `mapping`, which must be a part of a context for
-    /// writing.
-    pub(crate) unsafe fn new(page: NonNull<u64>, mapping: Arc<Mapping>) -> Self {
-        // INVARIANT: The caller promises it.
-        Self {
-            page,
-            _mapping: mapping,
-        }
+impl Shared {
+    fn new(file: OwnedFd) -> io::Result<Self> {
+        let window = info(&file)?.trigger;
+        let end = window.offset.checked_add(window.length);
+        let slots = window
+            .length
+            .checked_div(window.stride)
+            .and_then(|slots| u32::try_from(slots).ok());
+        let (Some(end), Some(slots)) = (end, slots) else {
+            return Err(unknown("the driver tells of a strange window"));
+        };
+
+        // INVARIANT: The window has that many strides.
+        Ok(Self {
+            pages: Mapping::new(&file, ProtFlags::WRITE, window.offset..end)?,
+            file,
+            offset: window.offset,
+            stride: window.stride,
+            slots,
+        })
     }
 
-    /// Rings. What the thread wrote before is visible to who takes the event.
+    /// Returns the slot whose trigger page is at an offset that the driver told.
+    pub(crate) fn slot(&self, offset: u64) -> io::Result<u32> {
+        offset
+            .checked_sub(self.offset)
+            .and_then(|within| within.checked_div(self.stride))
+            .and_then(|slot| u32::try_from(slot).ok())
+            .filter(|&slot| slot < self.slots)
+            .ok_or_else(|| unknown("the driver tells of a strange offset"))
+    }
+
+    /// Returns the offset of the trigger page of a slot.
+    pub(crate) fn offset(&self, slot: u32) -> u64 {
+        self.offset + u64::from(slot) * self.stride
+    }
+
+    /// Returns the trigger page of a slot.
+    ///
+    /// # Panics
+    ///
+    /// If there can be no such slot.
     #[inline]
-    pub fn ring(&self) {
-        // SAFETY: By the type invariants the page is mapped for writing while `self` is borrowed.
-        // What a program can write in a context are pages of a device.
-        unsafe { esb::ring(self.page) };
+    pub(crate) fn page(&self, slot: u32) -> NonNull<u64> {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        // SAFETY: By the type invariants the page of each of the slots lies in the mapping.
+        unsafe {
+            let bytes = slot as usize * self.stride as usize;
+            self.pages.address().add(bytes).cast()
+        }
+    }
+}
+
+/// Returns the descriptor that the driver has made, as it told by `fd`.
+///
+/// # Safety
+///
+/// An ioctl that makes a new descriptor must have succeeded and have told this.
+pub(crate) unsafe fn made(fd: i32) -> OwnedFd {
+    // SAFETY: It is new and nobody else's, as the caller promises.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// An open file of the driver.
+///
+/// Its interrupts are owned by what allocating them returns. They are freed with that; at the
+/// latest when no process has the file, or a mapping of it, any more.
+///
+/// # Examples
+///
+/// ```no_run
+/// use uxive::{Context, Event};
+///
+/// let context = Context::open()?;
+/// let (irq, event) = (context.alloc()?, Event::new()?);
+///
+/// irq.bind(&event)?;
+/// irq.ring();
+/// assert_eq!(event.wait(None)?, Some(1));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// A freed interrupt cannot be rung:
+///
+/// ```compile_fail,E0382
+/// # let context = uxive::Context::open()?;
+/// let irq = context.alloc()?;
+///
+/// irq.free()?;
+/// irq.ring();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Context {
+    shared: Arc<Shared>,
+}
+
+impl Context {
+    /// Opens `/dev/uxive`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open()`: that the driver is not loaded, or the file is not for this user.
+    pub fn open() -> io::Result<Self> {
+        OwnedFd::from(OpenOptions::new().read(true).write(true).open(PATH)?).try_into()
+    }
+
+    /// Tells of the driver and the context.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_INFO`.
+    pub fn info(&self) -> io::Result<Info> {
+        let info = info(self)?;
+        let usage = |used, max| Usage { used, max };
+
+        Ok(Info {
+            version: info.version,
+            page_size: info.page_size,
+            esb_page_size: info.esb_page_size,
+            irqs: usage(info.irqs, info.max_irqs),
+            irqs_user: usage(info.irqs_user, info.max_irqs_user),
+            irqs_total: usage(info.irqs_total, info.max_irqs_total),
+            queues_user: usage(info.queues_user, info.max_queues_user),
+            queues_total: usage(info.queues_total, info.max_queues_total),
+            exports_user: usage(info.exports_user, info.max_exports_user),
+            exports_total: usage(info.exports_total, info.max_exports_total),
+        })
+    }
+
+    /// Allocates an interrupt. It signals nothing until it is bound.
+    ///
+    /// # Errors
+    ///
+    /// Those of `OCXL_IOCTL_IRQ_ALLOC`.
+    pub fn alloc(&self) -> io::Result<Irq> {
+        let mut argument = abi::IrqAlloc::default();
+
+        abi::call(self, &mut argument)?;
+        Irq::new(&self.shared, argument.offset)
+    }
+
+    /// Allocates an interrupt of a chip or a node.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_IRQ_ALLOC`: `ENODEV` if there is no such chip or node.
+    pub fn alloc_from(&self, origin: Origin) -> io::Result<Irq> {
+        let (flags, chip) = origin.flags();
+        let mut argument = abi::IrqAllocFrom {
+            size: abi::size::<abi::IrqAllocFrom>(),
+            flags,
+            chip,
+            ..Default::default()
+        };
+
+        abi::call(self, &mut argument)?;
+        Irq::new(&self.shared, argument.offset)
+    }
+
+    /// Allocates `count` interrupts in consecutive slots, all or none.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_IRQ_ALLOC_MANY`; `EINVAL`, too, if there are eventfds for another number
+    /// of interrupts.
+    pub fn alloc_many(&self, count: u32, batch: &Batch<'_>) -> io::Result<Irqs> {
+        Irqs::new(&self.shared, count, batch)
+    }
+
+    /// Makes a context of its own that has `count` slots, whose interrupts are charged to the user of
+    /// this one. Who is given its file has exactly that.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_RANGE`.
+    pub fn range(&self, count: u32) -> io::Result<Self> {
+        let mut argument = abi::Range {
+            size: abi::size::<abi::Range>(),
+            count,
+            ..Default::default()
+        };
+
+        abi::call(self, &mut argument)?;
+        // SAFETY: The ioctl has just made it.
+        unsafe { made(argument.fd) }.try_into()
+    }
+
+    /// Has the program drain the context's event queue by itself, and allocates `irqs` interrupts,
+    /// in the slots from 0 on.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_USER_DRAIN`: `EBUSY` if the context has an interrupt, or had one. Those of
+    /// [`Context::alloc_many`].
+    pub fn drain(self, irqs: u32) -> io::Result<Drain> {
+        Drain::new(self, irqs)
+    }
+
+    /// Blocks until something befalls the context beside its interrupts, and tells what. `None` when
+    /// the time is up.
+    ///
+    /// One thread at a time is to wait: another may have read the event before.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read()` of a context: `ENODEV` if its accelerator is gone and all was told.
+    /// [`io::ErrorKind::Interrupted`] when a signal was handled.
+    pub fn report(&self, timeout: Option<Duration>) -> io::Result<Option<Report>> {
+        let mut bytes = [0; Report::BYTES];
+
+        // Of a context whose accelerator is gone poll() reports POLLHUP.
+        if !event::wait(self.as_fd(), PollFlags::IN, timeout)? {
+            return Ok(None);
+        }
+        if rustix::io::read(self, &mut bytes)? != bytes.len() {
+            return Err(unknown("the driver tells part of an event"));
+        }
+        Ok(Some(Report::new(&bytes, |offset| {
+            self.shared.slot(offset)
+        })?))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+/// Takes a context that was passed by another program, or that of an accelerator.
+impl TryFrom<OwnedFd> for Context {
+    type Error = io::Error;
+
+    /// Fails with `ENOTTY` if it is no file of the driver.
+    fn try_from(file: OwnedFd) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(file)?);
+
+        Ok(Self { shared })
+    }
+}
+
+impl AsFd for Context {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.as_fd()
     }
 }

@@ -4,12 +4,11 @@
 
 use crate::{
     abi,
-    context::{
-        Context,
-        Doorbell, //
-    },
+    context::Context,
+    doorbell::Doorbell,
     esb::Esbs,
     event::Event,
+    export::Export,
     mapping::Mapping,
     queue::Queue, //
 };
@@ -104,9 +103,15 @@ impl Drain {
         // stride, as the driver told. It lives as long as the object beside it.
         let esbs = unsafe { Esbs::new(pages.address(), stride, irqs) };
 
-        // The lowest free one is allocated, so these are those in the slots from 0 on.
-        for _ in 0..irqs {
-            context.allocate()?;
+        // Nothing here frees them, so a doorbell, which keeps the context, can always be rung.
+        if irqs > 0 {
+            let mut argument = abi::IrqAllocMany {
+                size: abi::size::<abi::IrqAllocMany>(),
+                flags: abi::ALLOC_AT,
+                count: irqs,
+                ..Default::default()
+            };
+            abi::call(&context, &mut argument)?;
         }
         Ok(Self {
             context,
@@ -158,14 +163,31 @@ impl Drain {
         unsafe { Doorbell::new(self.esbs.trigger(slot), self.pages.clone()) }
     }
 
+    /// Returns an export of the doorbells of `count` slots from `start` on, for another program.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_EXPORT`.
+    pub fn export(&self, start: u32, count: u32) -> io::Result<Export> {
+        Export::new(self.context.shared(), start, count)
+    }
+
     /// Has the next event signal [`Drain::event`], once.
     ///
     /// Events that are in the queue when this returns may not have signalled it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_ARM`.
     pub fn arm(&self) -> io::Result<()> {
         abi::arm(&self.context)
     }
 
     /// Arms the queue and takes the next event. If there is none, the next one signals.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_ARM`.
     pub fn arm_and_look(&mut self) -> io::Result<Option<u32>> {
         self.arm()?;
         Ok(self.try_next())
@@ -174,7 +196,11 @@ impl Drain {
     /// Takes the next event, and blocks until there is one.
     ///
     /// Returns `None` when the time is up, which begins anew if the eventfd was signalled without an
-    /// event. Fails with [`io::ErrorKind::Interrupted`] when a signal was handled.
+    /// event.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Drain::arm`] and [`Event::wait`].
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<u32>> {
         let mut slot = self.try_next();
 

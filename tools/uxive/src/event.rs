@@ -45,6 +45,10 @@ pub struct Event {
 
 impl Event {
     /// Returns a new one, which has counted nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of `eventfd()`.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             file: eventfd(0, EventfdFlags::CLOEXEC)?,
@@ -54,8 +58,11 @@ impl Event {
     /// Blocks until something was counted. Returns the count, which begins anew, or `None` when the
     /// time is up.
     ///
-    /// Fails with [`io::ErrorKind::Interrupted`] when a signal was handled. One thread at a time is
-    /// to wait: another may have taken the count before.
+    /// One thread at a time is to wait: another may have taken the count before.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Interrupted`] when a signal was handled.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<u64>> {
         let mut count = [0; 8];
 

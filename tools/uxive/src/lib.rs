@@ -4,8 +4,14 @@
 //!
 //! [`queue`] and [`esb`] are the protocol by which a program drains its own event queue: they work
 //! on memory that somebody has mapped, and need nothing but `core`. With the feature `std`, which
-//! is on by default, [`Context`] is an open file of the driver and [`Drain`] one that drains its
-//! own queue.
+//! is on by default, there are
+//!
+//! - [`Context`], an open file of the driver, and the [`Irq`] and [`Irqs`] that are allocated in it.
+//!   They own interrupts, so none is rung after it was freed;
+//! - [`Event`], an eventfd that interrupts signal;
+//! - [`Export`], a doorbell that is given to another program, and [`Receiver`], that doorbell there;
+//! - [`Drain`], a context whose events the program takes from memory by itself, and [`Doorbell`],
+//!   which rings it.
 //!
 //! ```no_run
 //! # #[cfg(feature = "std")]
@@ -24,7 +30,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! `Documentation/userspace-api/uxive.rst` describes the driver's interface and its errors.
+//! An error is that of a system call, as the operating system numbers it;
+//! `Documentation/userspace-api/uxive.rst` says what each means.
 
 #![no_std]
 #![deny(missing_docs)]
@@ -38,21 +45,46 @@ mod abi;
 #[cfg(feature = "std")]
 mod context;
 #[cfg(feature = "std")]
+mod doorbell;
+#[cfg(feature = "std")]
 mod drain;
 pub mod esb;
 #[cfg(feature = "std")]
 mod event;
 #[cfg(feature = "std")]
+mod export;
+#[cfg(feature = "std")]
+mod irq;
+#[cfg(feature = "std")]
 mod mapping;
 pub mod queue;
+#[cfg(feature = "std")]
+mod report;
 
 #[cfg(feature = "std")]
 pub use context::{
     Context,
-    Doorbell,
-    Irq, //
+    Info,
+    Usage, //
 };
+#[cfg(feature = "std")]
+pub use doorbell::Doorbell;
 #[cfg(feature = "std")]
 pub use drain::Drain;
 #[cfg(feature = "std")]
 pub use event::Event;
+#[cfg(feature = "std")]
+pub use export::{
+    Export,
+    Receiver, //
+};
+#[cfg(feature = "std")]
+pub use irq::{
+    Batch,
+    Irq,
+    Irqs,
+    Origin,
+    Which, //
+};
+#[cfg(feature = "std")]
+pub use report::Report;

@@ -5,8 +5,11 @@
 
 mod ktap;
 
+use rustix::process::{
+    sched_setaffinity,
+    CpuSet, //
+};
 use std::{
-    ffi::c_int,
     path::Path,
     process::ExitCode,
     sync::atomic::{
@@ -19,7 +22,6 @@ use std::{
 };
 use uxive::{
     Context,
-    Doorbell,
     Drain,
     Event, //
 };
@@ -40,13 +42,10 @@ fn rings_to_send() -> usize {
 
 /// Has the thread run on one CPU, the last if there are fewer.
 fn pin_to_cpu(cpu: usize) {
-    extern "C" {
-        fn sched_setaffinity(pid: c_int, size: usize, set: *const u64) -> c_int;
-    }
-    let set = 1u64 << cpu;
+    let mut set = CpuSet::new();
 
-    // SAFETY: The set is valid for its size during the call.
-    if unsafe { sched_setaffinity(0, size_of_val(&set), &set) } != 0 {
+    set.set(cpu);
+    if sched_setaffinity(None, &set).is_err() {
         assert_ne!(cpu, 0, "cannot run on CPU 0");
         pin_to_cpu(cpu - 1);
     }
@@ -62,8 +61,9 @@ impl Drop for Stop<'_> {
 }
 
 /// Rings in turn from a thread on `cpu`, each time the last ring was acknowledged. `next` takes the
-/// event, which is to be that of the doorbell of the number that it is given.
-fn ring_and_acknowledge(cpu: usize, doorbells: &[Doorbell], mut next: impl FnMut(usize)) {
+/// event, which is to be that of the number that it is given, which `ring` was given.
+fn ring_and_acknowledge(cpu: usize, ring: impl Fn(usize) + Sync, mut next: impl FnMut(usize)) {
+    const IRQS: usize = self::IRQS as usize;
     let rings = rings_to_send();
     let acknowledged = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
@@ -74,8 +74,8 @@ fn ring_and_acknowledge(cpu: usize, doorbells: &[Doorbell], mut next: impl FnMut
 
         scope.spawn(|| {
             pin_to_cpu(cpu);
-            for (n, doorbell) in (0..rings).zip(doorbells.iter().cycle()) {
-                doorbell.ring();
+            for n in 0..rings {
+                ring(n % IRQS);
                 while acknowledged.load(Ordering::Acquire) <= n {
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -85,7 +85,7 @@ fn ring_and_acknowledge(cpu: usize, doorbells: &[Doorbell], mut next: impl FnMut
             }
         });
         for n in 0..rings {
-            next(n % doorbells.len());
+            next(n % IRQS);
             acknowledged.store(n + 1, Ordering::Release);
         }
     });
@@ -96,7 +96,8 @@ fn drain_acknowledged(cpu: usize, spins: usize) {
     let doorbells: Vec<_> = (0..IRQS).map(|slot| drain.doorbell(slot)).collect();
     let mut waited = 0;
 
-    ring_and_acknowledge(cpu, &doorbells, |expected| {
+    let ring = |index: usize| doorbells[index].ring();
+    ring_and_acknowledge(cpu, ring, |expected| {
         let mut slot = (0..spins).find_map(|_| drain.try_next());
 
         if slot.is_none() {
@@ -160,23 +161,20 @@ fn waiting_ends_with_the_time() {
 
 fn eventfds_count_each_acknowledged_ring() {
     let context = Context::open().unwrap();
-    let (irqs, events): (Vec<_>, Vec<_>) = (0..IRQS)
-        .map(|_| (context.allocate().unwrap(), Event::new().unwrap()))
-        .unzip();
-    let doorbells: Vec<_> = irqs
-        .iter()
-        .zip(&events)
-        .map(|(&irq, event)| {
-            context.bind(irq, event).unwrap();
-            context.doorbell(irq).unwrap()
+    let bound: Vec<_> = (0..IRQS)
+        .map(|_| {
+            let (irq, event) = (context.alloc().unwrap(), Event::new().unwrap());
+            irq.bind(&event).unwrap();
+            (irq, event)
         })
         .collect();
 
-    ring_and_acknowledge(1, &doorbells, |expected| {
-        assert_eq!(events[expected].wait(WATCHDOG).unwrap(), Some(1));
+    let ring = |index: usize| bound[index].0.ring();
+    ring_and_acknowledge(1, ring, |expected| {
+        assert_eq!(bound[expected].1.wait(WATCHDOG).unwrap(), Some(1));
     });
-    for (irq, event) in irqs.into_iter().zip(&events) {
-        context.free(irq).unwrap();
+    for (irq, event) in bound {
+        irq.free().unwrap();
         assert_eq!(event.wait(Some(Duration::ZERO)).unwrap(), None);
     }
 }
@@ -184,29 +182,25 @@ fn eventfds_count_each_acknowledged_ring() {
 fn a_bound_eventfd_gives_way_to_the_next() {
     let context = Context::open().unwrap();
     let (first, second) = (Event::new().unwrap(), Event::new().unwrap());
-    let irq = context.allocate().unwrap();
-    let doorbell = context.doorbell(irq).unwrap();
+    let irq = context.alloc().unwrap();
 
-    context.bind(irq, &first).unwrap();
-    doorbell.ring();
+    irq.bind(&first).unwrap();
+    irq.ring();
     assert_eq!(first.wait(WATCHDOG).unwrap(), Some(1));
-    context.unbind(irq).unwrap();
-    doorbell.ring();
-    context.bind(irq, &second).unwrap();
+    irq.unbind().unwrap();
+    irq.ring();
+    irq.bind(&second).unwrap();
     // Comes after what was rung before, which may have met either.
-    doorbell.ring();
+    irq.ring();
     assert!(second.wait(WATCHDOG).unwrap().is_some());
     assert_eq!(first.wait(Some(Duration::ZERO)).unwrap(), None);
 }
 
 fn errors_are_the_drivers() {
-    const EINVAL: i32 = 22;
     const EBUSY: i32 = 16;
     let context = Context::open().unwrap();
-    let irq = context.allocate().unwrap();
 
-    context.free(irq).unwrap();
-    assert_eq!(context.free(irq).unwrap_err().raw_os_error(), Some(EINVAL));
+    drop(context.alloc().unwrap());
     assert_eq!(context.drain(1).unwrap_err().raw_os_error(), Some(EBUSY));
 }
 

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Doorbells that travel: what the owner of interrupts gives away, and what another program has.
+//!
+//! The owner can take a doorbell back at any time, and a store to its page raises `SIGBUS` then. A
+//! library cannot catch that soundly, as the handler belongs to the whole program and to whoever
+//! installs the last one. So [`Receiver::ring`] has the kernel store: a system call that is handed
+//! an address where nothing is fails with `EFAULT`. XIVE takes stores of 8 bytes only, and the
+//! kernel copies in pieces of any width; but `time()` stores its one result, an integer of 8 bytes,
+//! by one instruction, and what is stored does not matter.
+
+use crate::{
+    abi,
+    context::{
+        made,
+        Shared, //
+    },
+    esb,
+    mapping::Mapping, //
+};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{
+        fence,
+        Ordering, //
+    }, //
+};
+use rustix::{
+    cmsg_space,
+    mm::ProtFlags,
+    net::{
+        recvmsg,
+        sendmsg,
+        RecvAncillaryBuffer,
+        RecvAncillaryMessage,
+        RecvFlags,
+        SendAncillaryBuffer,
+        SendAncillaryMessage,
+        SendFlags, //
+    }, //
+};
+use std::{
+    io::{
+        self,
+        IoSlice,
+        IoSliceMut, //
+    },
+    os::fd::{
+        AsFd,
+        BorrowedFd,
+        OwnedFd, //
+    },
+    sync::Arc, //
+};
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("time() stores 4 bytes here, which stops a machine that has XIVE");
+
+/// Distance of trigger pages in an export, in bytes.
+const STRIDE: u64 = 64 * 1024;
+
+/// The doorbells of some interrupts, as a file that can be mapped and nothing else.
+///
+/// A program that is given the file can ring, until it is revoked or the interrupts are freed.
+/// Dropping this closes the file here, and takes nothing from those who have it.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::os::unix::net::UnixStream;
+/// use uxive::{Context, Receiver};
+///
+/// let irq = Context::open()?.alloc()?;
+/// let (ours, theirs) = UnixStream::pair()?;
+///
+/// let export = irq.export()?;
+/// export.send(&ours)?;
+/// // In another program:
+/// let receiver = Receiver::receive(&theirs)?;
+/// receiver.ring(0)?;
+/// // Here:
+/// export.revoke()?;
+/// // There:
+/// assert!(receiver.ring(0).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Export {
+    shared: Arc<Shared>,
+    file: OwnedFd,
+    id: u32,
+    count: u32,
+}
+
+impl Export {
+    pub(crate) fn new(shared: &Arc<Shared>, start: u32, count: u32) -> io::Result<Self> {
+        let mut argument = abi::Export {
+            size: abi::size::<abi::Export>(),
+            start,
+            count,
+            ..Default::default()
+        };
+
+        abi::call(shared, &mut argument)?;
+        Ok(Self {
+            shared: shared.clone(),
+            // SAFETY: The ioctl has just made it.
+            file: unsafe { made(argument.fd) },
+            id: argument.id,
+            count,
+        })
+    }
+
+    /// Returns how many doorbells there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Passes the file on by a Unix socket, with the number of doorbells, for [`Receiver::receive`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `sendmsg()`.
+    pub fn send(&self, socket: impl AsFd) -> io::Result<()> {
+        let count = self.count.to_le_bytes();
+        let files = [self.file.as_fd()];
+        let mut space = [0; cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+
+        control.push(SendAncillaryMessage::ScmRights(&files));
+        let data = [IoSlice::new(&count)];
+        if sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)? != count.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        Ok(())
+    }
+
+    /// Takes the doorbells back: when this returns, nobody can ring by them any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_REVOKE`.
+    pub fn revoke(self) -> io::Result<()> {
+        let mut argument = abi::Revoke {
+            size: abi::size::<abi::Revoke>(),
+            id: self.id,
+            ..Default::default()
+        };
+
+        abi::call(&self.shared, &mut argument)
+    }
+}
+
+impl AsFd for Export {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The doorbells of an [`Export`], mapped. All threads can ring them.
+///
+/// # Invariants
+///
+/// `pages` maps `count` pages for writing, [`STRIDE`] bytes from one to the next.
+#[derive(Debug)]
+pub struct Receiver {
+    pages: Mapping,
+    count: u32,
+}
+
+impl Receiver {
+    /// Maps `count` doorbells, from the first on, of an export that was passed to this program. The
+    /// file need not be kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of `mmap()`: `EINVAL` if the file has less doorbells, or is of another kind.
+    pub fn map(file: impl AsFd, count: u32) -> io::Result<Self> {
+        // INVARIANT: The mapping is that long.
+        Ok(Self {
+            pages: Mapping::new(file, ProtFlags::WRITE, 0..u64::from(count) * STRIDE)?,
+            count,
+        })
+    }
+
+    /// Takes what [`Export::send`] has sent, and maps all of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recvmsg()` and [`Receiver::map`]. [`io::ErrorKind::UnexpectedEof`] if the other end
+    /// is closed, [`io::ErrorKind::InvalidData`] if it has sent something else.
+    pub fn receive(socket: impl AsFd) -> io::Result<Self> {
+        let mut count = [0; 4];
+        let mut space = [0; cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut data = [IoSliceMut::new(&mut count)];
+
+        let received = recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
+        let file = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+            _ => None,
+        });
+        match (received, file) {
+            (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+            (4, Some(file)) => Self::map(file, u32::from_le_bytes(count)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "this is no message with a doorbell",
+            )),
+        }
+    }
+
+    /// Returns how many doorbells there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    #[inline]
+    fn page(&self, index: u32) -> NonNull<u64> {
+        assert!(index < self.count, "doorbell {index} of {}", self.count);
+        // SAFETY: By the type invariants the page of each of them lies in the mapping.
+        unsafe { self.pages.address().add(index as usize * STRIDE as usize) }.cast()
+    }
+
+    /// Rings by a system call. What the thread wrote before is visible to who takes the event.
+    ///
+    /// # Panics
+    ///
+    /// If there is none of this index.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the doorbell was taken back: it is revoked, its interrupt is freed, or its owner
+    /// is gone.
+    pub fn ring(&self, index: u32) -> io::Result<()> {
+        let page = self.page(index);
+
+        // As in `esb::ring`; entering the kernel is no such barrier.
+        fence(Ordering::SeqCst);
+        // The C library's time() would ask the vDSO, which stores without a system call.
+        // SAFETY: The kernel stores 8 bytes at an address of the mapping that lives as long as
+        // `self`, and nobody relies on what is there.
+        match unsafe { libc::syscall(libc::SYS_time, page.as_ptr()) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rings by a store, which is the fast way: no system call, and no error.
+    ///
+    /// If the doorbell was taken back this raises `SIGBUS`, which ends a program that does not handle
+    /// it. For programs that trust the owner to say so before.
+    ///
+    /// # Panics
+    ///
+    /// If there is none of this index.
+    #[inline]
+    pub fn store(&self, index: u32) {
+        // SAFETY: By the type invariants the page is mapped for writing while `self` is borrowed.
+        // A file that is passed as an export is known to hold nothing that anybody relies on.
+        unsafe { esb::ring(self.page(index)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::{
+        fs::{
+            ftruncate,
+            memfd_create,
+            MemfdFlags, //
+        },
+        io::pread, //
+    };
+    use std::os::unix::net::UnixStream;
+
+    /// A file that holds what is stored, and whose pages can be taken away.
+    fn pages(count: u64) -> OwnedFd {
+        let file = memfd_create("pages", MemfdFlags::CLOEXEC).unwrap();
+
+        ftruncate(&file, count * STRIDE).unwrap();
+        file
+    }
+
+    fn stored(file: &OwnedFd, index: u32) -> u64 {
+        let mut word = [0; 8];
+
+        pread(file, &mut word, u64::from(index) * STRIDE).unwrap();
+        u64::from_ne_bytes(word)
+    }
+
+    #[test]
+    fn ringing_stores_to_one_page() {
+        let file = pages(2);
+        let receiver = Receiver::map(&file, 2).unwrap();
+
+        receiver.ring(1).unwrap();
+        assert_eq!(stored(&file, 0), 0);
+        assert_ne!(stored(&file, 1), 0);
+        receiver.store(1);
+        assert_eq!(stored(&file, 1), 0);
+    }
+
+    #[test]
+    fn a_doorbell_that_was_taken_back_is_an_error() {
+        let file = pages(2);
+        let receiver = Receiver::map(&file, 2).unwrap();
+
+        ftruncate(&file, STRIDE).unwrap();
+        receiver.ring(0).unwrap();
+        let error = receiver.ring(1).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
+    #[should_panic(expected = "doorbell 2 of 2")]
+    fn there_are_no_more_doorbells() {
+        let _ = Receiver::map(pages(2), 2).unwrap().ring(2);
+    }
+
+    #[test]
+    fn what_is_no_doorbell_is_not_received() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let error = |socket: &UnixStream| Receiver::receive(socket).unwrap_err().kind();
+
+        rustix::io::write(&ours, b"word").unwrap();
+        assert_eq!(error(&theirs), io::ErrorKind::InvalidData);
+        drop(ours);
+        assert_eq!(error(&theirs), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Interrupts, owned: who has an [`Irq`] or [`Irqs`] can ring, and nobody can after they are freed.
+
+use crate::{
+    abi,
+    context::Shared,
+    esb,
+    export::Export, //
+};
+use core::ops::Range;
+use rustix::io::Errno;
+use std::{
+    io,
+    os::fd::{
+        AsFd,
+        AsRawFd,
+        BorrowedFd, //
+    },
+    sync::Arc,
+    vec::Vec, //
+};
+
+/// Where an interrupt comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Origin {
+    /// The chip that the caller runs on, or another if that has none left.
+    #[default]
+    Any,
+    /// The chip of this number, `physical_package_id` of its CPUs in sysfs, and no other.
+    Chip(u32),
+    /// The chips of the NUMA node of this number, and no other.
+    Node(u32),
+}
+
+impl Origin {
+    pub(crate) fn flags(self) -> (u32, u32) {
+        match self {
+            Self::Any => (0, 0),
+            Self::Chip(chip) => (abi::ALLOC_CHIP, chip),
+            Self::Node(node) => (abi::ALLOC_NODE, node),
+        }
+    }
+}
+
+/// What many interrupts are to be like.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Batch<'a> {
+    /// Where they come from.
+    pub origin: Origin,
+    /// The first slot; without it that of the lowest range that is free.
+    pub start: Option<u32>,
+    /// The eventfd of each, if it has one; or nothing, and none has one.
+    pub events: &'a [Option<BorrowedFd<'a>>],
+}
+
+/// Which of many interrupts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which<'a> {
+    /// All of them.
+    All,
+    /// Each for which there is `true`, from the first one on.
+    Each(&'a [bool]),
+}
+
+/// Interrupts in consecutive slots, freed when they are dropped.
+#[derive(Debug)]
+struct Owned {
+    shared: Arc<Shared>,
+    slots: Range<u32>,
+}
+
+impl Owned {
+    fn release(&mut self) -> io::Result<()> {
+        let Range { start, end } = core::mem::take(&mut self.slots);
+
+        match end - start {
+            0 => Ok(()),
+            1 => {
+                let offset = self.shared.offset(start);
+                abi::call(&self.shared, &mut abi::IrqFree { offset })
+            }
+            count => {
+                let mut argument = abi::IrqFreeMany {
+                    size: abi::size::<abi::IrqFreeMany>(),
+                    start,
+                    count,
+                    ..Default::default()
+                };
+                abi::call(&self.shared, &mut argument)
+            }
+        }
+    }
+
+    #[inline]
+    fn ring(&self, slot: u32) {
+        // SAFETY: A page of the mapping that lives as long as `shared`, which is for writing. What a
+        // program can write in a context are pages of a device.
+        unsafe { esb::ring(self.shared.page(slot)) };
+    }
+
+    fn bind(&self, slot: u32, eventfd: i32) -> io::Result<()> {
+        let mut argument = abi::IrqSetFd {
+            offset: self.shared.offset(slot),
+            eventfd,
+            ..Default::default()
+        };
+
+        abi::call(&self.shared, &mut argument)
+    }
+
+    /// Calls `UXIVE_IOC_SET_IRQS` for `count` slots from `start` on.
+    fn set(&self, flags: u32, start: u32, count: u32, data: u64) -> io::Result<()> {
+        let mut argument = abi::SetIrqs {
+            size: abi::size::<abi::SetIrqs>(),
+            flags,
+            start,
+            count,
+            data,
+        };
+
+        abi::call(&self.shared, &mut argument)
+    }
+
+    fn act(&self, action: u32, which: Which<'_>) -> io::Result<()> {
+        let Range { start, end } = self.slots;
+
+        match which {
+            Which::All => self.set(abi::SET_DATA_NONE | action, start, end - start, 0),
+            Which::Each(flags) => {
+                let count = within(&self.slots, 0, flags.len())?;
+                // The kernel reads bytes that are 0 or not, which `bool` is.
+                let data = flags.as_ptr() as u64;
+                self.set(abi::SET_DATA_BOOL | action, start, count, data)
+            }
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // It fails if the context has lost the interrupts otherwise: then there is nothing to free.
+        let _ = self.release();
+    }
+}
+
+/// Returns `count` if that many slots from the `first` on are of `slots`.
+fn within(slots: &Range<u32>, first: u32, count: usize) -> io::Result<u32> {
+    u32::try_from(count)
+        .ok()
+        .filter(|&count| {
+            first
+                .checked_add(count)
+                .is_some_and(|end| end <= slots.end - slots.start)
+        })
+        .ok_or_else(|| Errno::INVAL.into())
+}
+
+/// Returns the descriptors as the driver takes them.
+fn raw(events: &[Option<BorrowedFd<'_>>]) -> Vec<i32> {
+    let raw = |event: &Option<BorrowedFd<'_>>| event.map_or(-1, |event| event.as_raw_fd());
+
+    events.iter().map(raw).collect()
+}
+
+/// An interrupt, freed when it is dropped.
+///
+/// All threads can ring it: they borrow it, or have an [`Arc`] of it. The exception are interrupts
+/// of a context whose file another process has as well, and frees them: ringing raises `SIGBUS`
+/// then.
+#[derive(Debug)]
+pub struct Irq(Owned);
+
+impl Irq {
+    pub(crate) fn new(shared: &Arc<Shared>, offset: u64) -> io::Result<Self> {
+        let slot = shared.slot(offset)?;
+
+        Ok(Self(Owned {
+            shared: shared.clone(),
+            slots: slot..slot + 1,
+        }))
+    }
+
+    /// Returns its slot in the context.
+    pub fn slot(&self) -> u32 {
+        self.0.slots.start
+    }
+
+    /// Returns the offset of its trigger page, by which the driver's other users name it.
+    pub fn offset(&self) -> u64 {
+        self.0.shared.offset(self.slot())
+    }
+
+    /// Rings. What the thread wrote before is visible to who takes the event.
+    #[inline]
+    pub fn ring(&self) {
+        self.0.ring(self.0.slots.start);
+    }
+
+    /// Has the interrupt signal an eventfd, instead of the one before if there was one.
+    ///
+    /// # Errors
+    ///
+    /// Those of `OCXL_IOCTL_IRQ_SET_FD`.
+    pub fn bind(&self, event: impl AsFd) -> io::Result<()> {
+        self.0.bind(self.slot(), event.as_fd().as_raw_fd())
+    }
+
+    /// Has the interrupt signal nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of `OCXL_IOCTL_IRQ_SET_FD`.
+    pub fn unbind(&self) -> io::Result<()> {
+        self.0.bind(self.slot(), -1)
+    }
+
+    /// Holds the interrupt back until it is unmasked. Then it comes once, however often it was rung.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`.
+    pub fn mask(&self) -> io::Result<()> {
+        self.0.act(abi::SET_MASK, Which::All)
+    }
+
+    /// Undoes [`Irq::mask`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`.
+    pub fn unmask(&self) -> io::Result<()> {
+        self.0.act(abi::SET_UNMASK, Which::All)
+    }
+
+    /// Returns an export of its doorbell, for another program.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_EXPORT`.
+    pub fn export(&self) -> io::Result<Export> {
+        Export::new(&self.0.shared, self.slot(), 1)
+    }
+
+    /// Frees the interrupt, which dropping does as well, and says whether that worked.
+    ///
+    /// # Errors
+    ///
+    /// Those of `OCXL_IOCTL_IRQ_FREE`: `EINVAL` if another process has freed it.
+    pub fn free(mut self) -> io::Result<()> {
+        self.0.release()
+    }
+}
+
+/// Interrupts in consecutive slots, freed when they are dropped.
+///
+/// They are named by their index here, from 0 on.
+#[derive(Debug)]
+pub struct Irqs(Owned);
+
+impl Irqs {
+    pub(crate) fn new(shared: &Arc<Shared>, count: u32, batch: &Batch<'_>) -> io::Result<Self> {
+        let (mut flags, chip) = batch.origin.flags();
+        let events = raw(batch.events);
+
+        if batch.start.is_some() {
+            flags |= abi::ALLOC_AT;
+        }
+        if !events.is_empty() && events.len() != count as usize {
+            return Err(Errno::INVAL.into());
+        }
+        let mut argument = abi::IrqAllocMany {
+            size: abi::size::<abi::IrqAllocMany>(),
+            flags,
+            chip,
+            count,
+            start: batch.start.unwrap_or(0),
+            eventfds: match events.as_slice() {
+                [] => 0,
+                events => events.as_ptr() as u64,
+            },
+            ..Default::default()
+        };
+
+        abi::call(shared, &mut argument)?;
+        Ok(Self(Owned {
+            shared: shared.clone(),
+            slots: argument.start..argument.start.saturating_add(count),
+        }))
+    }
+
+    /// Returns how many there are.
+    pub fn count(&self) -> u32 {
+        self.0.slots.end - self.0.slots.start
+    }
+
+    /// Returns their slots in the context.
+    pub fn slots(&self) -> Range<u32> {
+        self.0.slots.clone()
+    }
+
+    #[inline]
+    fn slot(&self, index: u32) -> u32 {
+        assert!(
+            index < self.count(),
+            "interrupt {index} of {}",
+            self.count()
+        );
+        self.0.slots.start + index
+    }
+
+    /// Rings one. What the thread wrote before is visible to who takes the event.
+    ///
+    /// # Panics
+    ///
+    /// If there is none of this index.
+    #[inline]
+    pub fn ring(&self, index: u32) {
+        self.0.ring(self.slot(index));
+    }
+
+    /// Has each from the `first` on signal its eventfd, or nothing, instead of what it did before: all
+    /// or none.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`; `EINVAL` if there are not as many.
+    pub fn bind(&self, first: u32, events: &[Option<BorrowedFd<'_>>]) -> io::Result<()> {
+        let count = within(&self.0.slots, first, events.len())?;
+        let events = raw(events);
+
+        self.0.set(
+            abi::SET_DATA_EVENTFD | abi::SET_TRIGGER,
+            self.0.slots.start + first,
+            count,
+            events.as_ptr() as u64,
+        )
+    }
+
+    /// Has the kernel ring some of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`; `EINVAL` if there are not as many.
+    pub fn raise(&self, which: Which<'_>) -> io::Result<()> {
+        self.0.act(abi::SET_TRIGGER, which)
+    }
+
+    /// Holds some of them back until they are unmasked. Then each comes once, if it was rung.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`; `EINVAL` if there are not as many.
+    pub fn mask(&self, which: Which<'_>) -> io::Result<()> {
+        self.0.act(abi::SET_MASK, which)
+    }
+
+    /// Undoes [`Irqs::mask`] for some of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`; `EINVAL` if there are not as many.
+    pub fn unmask(&self, which: Which<'_>) -> io::Result<()> {
+        self.0.act(abi::SET_UNMASK, which)
+    }
+
+    /// Returns an export of the doorbells of all of them, for another program.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_EXPORT`.
+    pub fn export(&self) -> io::Result<Export> {
+        Export::new(&self.0.shared, self.0.slots.start, self.count())
+    }
+
+    /// Frees them, which dropping does as well, and says whether that worked.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_IRQ_FREE_MANY`: `EINVAL` if another process has freed one of them.
+    pub fn free(mut self) -> io::Result<()> {
+        self.0.release()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn within_are_those_that_are_owned() {
+        for (first, count, result) in [
+            (0, 0, Some(0)),
+            (0, 4, Some(4)),
+            (3, 1, Some(1)),
+            (4, 0, Some(0)),
+            (0, 5, None),
+            (4, 1, None),
+            (u32::MAX, 1, None),
+            (0, 1 << 32, None),
+        ] {
+            assert_eq!(within(&(10..14), first, count).ok(), result);
+        }
+    }
+
+    #[test]
+    fn no_descriptor_is_minus_one() {
+        let event = crate::Event::new().unwrap();
+        let fd = event.as_fd();
+
+        assert_eq!(raw(&[None, Some(fd)]), [-1, fd.as_raw_fd()]);
+    }
+}
