@@ -22,6 +22,9 @@ DEMO = REPO / "tools/demo"
 MODULES = REPO / "tools/testing/modules"
 LIBRARY = REPO / "tools/uxive/src/lib.rs"
 LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
+COMMAND = REPO / "tools/uxive/src/bin/uxive/main.rs"
+COMMAND_OPTIONS = ["--crate-name=uxive_command"]
+EXAMPLES = REPO / "tools/uxive/examples"
 RUST = ["--edition=2021", "-O", "-Dwarnings"]
 # Of the driver, of the library and of the accelerator's model, for programs.
 HEADERS = ["include/uapi", "tools/uxive/include", "tools/afu-model/include"]
@@ -171,7 +174,8 @@ class InTree(Made):
 
 
 class Programs(Made):
-    """ppc64le programs: the tests, in C and in Rust, and the demonstration as demo-<name>.
+    """ppc64le programs: the tests, in C and in Rust, the demonstration as demo-<name>, and as tools the command uxive and
+    the library's examples as example-<name>.
 
     They are static, but for those that include <libocxl.h>: these are for Debian's libocxl, which is not.
     """
@@ -181,19 +185,25 @@ class Programs(Made):
         self.crates = rust.Crates(self.std)
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
-                         | files(REPO, [*HEADERS, "tools/uxive/src"]), kernel.source.key,
-                         self.std.path.name, self.crates.path.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS)
+                         | files(REPO, [*HEADERS, "tools/uxive/src", "tools/uxive/examples"]), kernel.source.key,
+                         self.std.path.name, self.crates.path.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
+                         *COMMAND_OPTIONS)
         self.kernel = kernel
         self.library = self.path / "libuxive.rlib"
         self.tests = {path.stem: self.path / path.stem for path in sorted([*TESTS.glob("*.c"), *TESTS.glob("*.rs")])}
         self.demo = {f"demo-{path.stem}": self.path / f"demo-{path.stem}" for path in sorted(DEMO.glob("*.c"))}
+        self.tools = {name: self.path / name for name in ("uxive", *(f"example-{path.stem}" for path in EXAMPLES.glob("*.rs")))}
 
     def steps(self):
         return self.kernel.steps() + self.crates.steps() + super().steps()
 
-    def rustc(self):
-        """The compiler of what uses the library."""
-        return [*self.std.rustc(), *RUST, *self.crates.options(), f"--extern=uxive={self.library}"]
+    def in_bin(self):
+        """The tools, as files of a machine. Path in the initramfs → path here."""
+        return {f"/bin/{name}": path for name, path in self.tools.items()}
+
+    def options(self):
+        """Of what uses the library."""
+        return [*self.std.rustc()[1:], *self.crates.options(), f"--extern=uxive={self.library}"]
 
     def make(self, step):
         include = ["-isystem", self.kernel.path / "usr/include", "-isystem",
@@ -205,19 +215,26 @@ class Programs(Made):
             step.run([*CROSS, *include, path, *link, "-o", self.path / name])
         step.run([*self.std.rustc(), *RUST, *self.crates.options(), *LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY,
                   "-o", self.library])
+        rustc = ["rustc", *RUST, *self.options()]
+        step.run([*rustc, *COMMAND_OPTIONS, COMMAND, "-o", self.tools["uxive"]])
         for path in TESTS.glob("*.rs"):
-            step.run([*self.rustc(), path, "-o", self.path / path.stem])
+            step.run([*rustc, path, "-o", self.path / path.stem])
+        for path in EXAMPLES.glob("*.rs"):
+            step.run([*rustc, path, "-o", self.tools[f"example-{path.stem}"]])
 
 
 class LibraryTests(Made):
-    """The unit tests of the library, for this machine, and the library itself for the examples in its documentation."""
+    """The unit tests of the library and of the command, for this machine, and the library itself for the examples in its
+    documentation."""
 
     def __init__(self):
         self.crates = rust.Crates()
         super().__init__(BUILD / "library-tests", "building the library's tests", "library-tests.log",
-                         files(REPO, ["tools/uxive/src"]), rust.version(), self.crates.path.name, *RUST, *LIBRARY_OPTIONS)
+                         files(REPO, ["tools/uxive/src"]), rust.version(), self.crates.path.name, *RUST, *LIBRARY_OPTIONS,
+                         *COMMAND_OPTIONS)
         self.library = self.path / "libuxive.rlib"
         self.tests = self.path / "tests"
+        self.command_tests = self.path / "command-tests"
 
     def steps(self):
         return self.crates.steps() + super().steps()
@@ -229,10 +246,11 @@ class LibraryTests(Made):
     def make(self, step):
         for kind, out in (["--crate-type=rlib"], self.library), (["--test"], self.tests):
             step.run(["rustc", *RUST, *LIBRARY_OPTIONS, *self.crates.options(), *kind, LIBRARY, "-o", out])
+        step.run(["rustc", *RUST, *COMMAND_OPTIONS, *self.options(), "--test", COMMAND, "-o", self.command_tests])
 
     def commands(self):
         """What runs them."""
-        return [[self.tests, "--test-threads=1"],
+        return [[self.tests, "--test-threads=1"], [self.command_tests],
                 ["rustdoc", "--test", "--edition=2021", *LIBRARY_OPTIONS, *self.options(), LIBRARY]]
 
 

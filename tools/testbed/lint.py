@@ -7,7 +7,8 @@ import shutil
 import subprocess
 
 import errnos
-from driver import LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel, LibraryTests, Programs, out_of_tree, test_modules
+from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel, LibraryTests,
+                    Programs, out_of_tree, test_modules)
 from kernel import Kernel, Source
 from steps import Failed, REPO, in_mounts, made
 
@@ -70,11 +71,13 @@ def rustdoc(module):
 
 
 def clippy(programs, tests, model):
-    """The library, with all of it and with what needs no std, its tests, the programs that use it, and the AFU model."""
+    """The library, with all of it and with what needs no std, its tests, the command, the programs that use it, and the AFU
+    model."""
     library = [*LIBRARY_OPTIONS, *tests.crates.options()]
+    command = [*COMMAND_OPTIONS, *tests.options()]
     each = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], [*library, "--crate-type=rlib", LIBRARY],
-            [*library, "--test", LIBRARY],
-            *([*programs.rustc()[1:], path] for path in sorted(TESTS.glob("*.rs"))),
+            [*library, "--test", LIBRARY], [*command, COMMAND], [*command, "--test", COMMAND],
+            *([*programs.options(), path] for path in sorted([*TESTS.glob("*.rs"), *EXAMPLES.glob("*.rs")])),
             [*model.options(), MODEL], [*model.options(), "--test", MODEL]]
     return "\n".join(filter(None, (
         tool(["clippy-driver", *RUST, "-Dclippy::undocumented_unsafe_blocks", "--emit=metadata", "--out-dir=/tmp/clippy", *options])

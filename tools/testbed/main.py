@@ -40,7 +40,7 @@ class Bench:
 
     def machine(self, files, command):
         """A machine that loads the driver as job 0 and runs the command as job 1, and the token of its output."""
-        files = {"/modules/uxive.ko": self.module.ko, **debug_files(self.kernel), **files}
+        files = {"/modules/uxive.ko": self.module.ko, **debug_files(self.kernel), **self.programs.in_bin(), **files}
         token = new_token()
         jobs = job(0, "insmod /modules/uxive.ko") + job(1, command)
         image = initramfs(self.kernel.path, self.name, files, jobs, token)

@@ -177,7 +177,7 @@ def boot(configuration, suites, programs, model, modules, whole, results):
     name = f"test-{configuration.name}"
     files = {f"/tests/{test}": path for test, path in programs.tests.items()}
     files |= {f"/tests/{path.name}": path for path in (GUEST / "tests").iterdir()}
-    files |= libraries(programs.tests) | debug_files(configuration.kernel)
+    files |= libraries(programs.tests) | debug_files(configuration.kernel) | programs.in_bin()
     for module in modules:
         files[f"/modules/{module.ko.name}"] = module.ko
         files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}

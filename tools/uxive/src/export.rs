@@ -161,7 +161,7 @@ impl AsFd for Export {
 ///
 /// # Invariants
 ///
-/// `pages` maps `count` pages for writing, [`STRIDE`] bytes from one to the next.
+/// `pages` maps `count` pages for writing, `STRIDE` bytes from one to the next.
 #[derive(Debug)]
 pub struct Receiver {
     pages: Mapping,
