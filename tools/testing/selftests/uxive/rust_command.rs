@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Promise: the command `uxive` tells what is, rings what it is given, and says in words and by its
+//! status what did not work. The library's examples run.
+
+mod ktap;
+
+use rustix::io::{
+    fcntl_setfd,
+    FdFlags, //
+};
+use std::{
+    fs,
+    os::{
+        fd::{
+            AsFd,
+            AsRawFd,
+            BorrowedFd, //
+        },
+        unix::net::UnixListener, //
+    },
+    process::{
+        self,
+        Command,
+        ExitCode, //
+    },
+    thread,
+    time::Duration, //
+};
+use uxive::{
+    Batch,
+    Context,
+    Event,
+    Irqs,
+    Which, //
+};
+
+const WATCHDOG: Option<Duration> = Some(Duration::from_secs(10));
+
+/// What came of a command: its status, output, and errors.
+struct Done {
+    status: i32,
+    output: String,
+    errors: String,
+}
+
+#[track_caller]
+fn run(program: &str, arguments: &[&str]) -> Done {
+    let done = Command::new(format!("/bin/{program}"))
+        .args(arguments)
+        .output()
+        .unwrap();
+
+    Done {
+        status: done.status.code().unwrap(),
+        output: String::from_utf8(done.stdout).unwrap(),
+        errors: String::from_utf8(done.stderr).unwrap(),
+    }
+}
+
+/// Runs the command, which is to work. Returns its output.
+#[track_caller]
+fn uxive(arguments: &[&str]) -> String {
+    let done = run("uxive", arguments);
+
+    assert_eq!((done.status, done.errors.as_str()), (0, ""));
+    done.output
+}
+
+/// Runs the command, which is not to work, and to say so.
+#[track_caller]
+fn uxive_fails(arguments: &[&str], status: i32, says: &str) {
+    let done = run("uxive", arguments);
+
+    assert_eq!(
+        (done.status, done.output.as_str()),
+        (status, ""),
+        "{}",
+        done.errors
+    );
+    assert!(done.errors.starts_with("uxive: ") && done.errors.lines().count() == 1);
+    assert!(done.errors.contains(says), "{}", done.errors);
+}
+
+/// The columns of the line of `uxive list` about a context, if there is one.
+fn listed(context: &Context) -> Option<Vec<String>> {
+    let fdinfo = format!("/proc/self/fdinfo/{}", context.as_fd().as_raw_fd());
+    let text = fs::read_to_string(fdinfo).unwrap();
+    let number = text
+        .lines()
+        .find_map(|line| line.strip_prefix("uxive-context:\t"))
+        .unwrap();
+    let output = uxive(&["list"]);
+    let row = |line: &str| {
+        line.split_whitespace()
+            .map(String::from)
+            .collect::<Vec<_>>()
+    };
+
+    output.lines().map(row).find(|row| row[0] == number)
+}
+
+fn bound(context: &Context, count: u32) -> (Irqs, Vec<Event>) {
+    let events: Vec<_> = (0..count).map(|_| Event::new().unwrap()).collect();
+    let fds: Vec<_> = events.iter().map(|event| Some(event.as_fd())).collect();
+    let batch = Batch {
+        events: &fds,
+        ..Default::default()
+    };
+
+    (context.alloc_many(count, &batch).unwrap(), events)
+}
+
+/// Has the programs that this one starts inherit a file. Returns its number.
+fn inherit(file: BorrowedFd<'_>) -> String {
+    fcntl_setfd(file, FdFlags::empty()).unwrap();
+    file.as_raw_fd().to_string()
+}
+
+fn info_tells_of_limits_and_use() {
+    let context = Context::open().unwrap();
+    let (_irqs, _) = bound(&context, 7);
+    let info = context.info().unwrap();
+    let output = uxive(&["info"]);
+    let line = |name: &str| {
+        let line = output.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..]
+            .split_whitespace()
+            .map(|word| word.parse().unwrap())
+            .collect::<Vec<u32>>()
+    };
+
+    assert!(output.starts_with(&format!("version of the interface {},", info.version)));
+    // The command's own context has none.
+    assert_eq!(line("interrupts, in a context"), [0, info.irqs.max]);
+    assert_eq!(
+        line("interrupts, in all"),
+        [info.irqs_total.used, info.irqs_total.max]
+    );
+    assert_eq!(
+        line("event queues, of this user"),
+        [info.queues_user.used, info.queues_user.max]
+    );
+    assert_eq!(
+        line("exports, in all"),
+        [info.exports_total.used, info.exports_total.max]
+    );
+}
+
+fn list_shows_a_context_and_who_has_it() {
+    let context = Context::open().unwrap();
+    let (irqs, _) = bound(&context, 3);
+
+    irqs.mask(Which::Each(&[true, false, true])).unwrap();
+    let _export = irqs.export().unwrap();
+    let row = listed(&context).unwrap();
+    assert_eq!(row[1..4], ["3", "2", "1"]);
+    assert_eq!(row[7], process::id().to_string());
+    assert_eq!(row[9], format!("({})", context.as_fd().as_raw_fd()));
+    if fs::exists("/sys/kernel/debug/uxive/contexts").unwrap() {
+        assert_eq!(row[4..6], ["open", "kernel"]);
+    }
+}
+
+fn ring_rings_an_inherited_export() {
+    let context = Context::open().unwrap();
+    let (irqs, events) = bound(&context, 3);
+    let export = irqs.export().unwrap();
+    let fd = inherit(export.as_fd());
+
+    assert_eq!(uxive(&["ring", "--fd", &fd]), "rang once\n");
+    assert_eq!(events[0].wait(WATCHDOG).unwrap(), Some(1));
+    assert_eq!(
+        uxive(&["ring", "--index", "2", "--fd", &fd, "--times", "3"]),
+        "rang 3 times\n"
+    );
+    assert!((1..=3).contains(&events[2].wait(WATCHDOG).unwrap().unwrap()));
+    assert_eq!(events[1].wait(Some(Duration::ZERO)).unwrap(), None);
+
+    irqs.free().unwrap();
+    uxive_fails(
+        &["ring", "--fd", &fd],
+        3,
+        "taken the doorbell back, after 0 rings",
+    );
+}
+
+fn ring_rings_an_export_that_is_sent_by_a_socket() {
+    const PATH: &str = "/tmp/uxive-socket";
+    let context = Context::open().unwrap();
+    let (irqs, events) = bound(&context, 2);
+    let export = irqs.export().unwrap();
+    let _ = fs::remove_file(PATH);
+    let listener = UnixListener::bind(PATH).unwrap();
+    let send = || export.send(listener.accept().unwrap().0).unwrap();
+
+    thread::scope(|scope| {
+        scope.spawn(send);
+        assert_eq!(
+            uxive(&["ring", "--socket", PATH, "--index", "1"]),
+            "rang once\n"
+        );
+        scope.spawn(send);
+        uxive_fails(
+            &["ring", "--socket", PATH, "--index", "2"],
+            1,
+            "2 doorbells, and none of index 2",
+        );
+    });
+    assert_eq!(events[1].wait(WATCHDOG).unwrap(), Some(1));
+    drop(listener);
+    uxive_fails(&["ring", "--socket", PATH], 1, PATH);
+    fs::remove_file(PATH).unwrap();
+}
+
+fn ring_does_not_ring_what_is_no_export() {
+    let context = Context::open().unwrap();
+    let (irq, event) = (context.alloc().unwrap(), Event::new().unwrap());
+
+    irq.bind(&event).unwrap();
+    let fd = inherit(event.as_fd());
+    uxive_fails(&["ring", "--fd", &fd], 1, &format!("file {fd}"));
+    uxive_fails(&["ring", "--fd", "1000"], 1, "Bad file descriptor");
+    assert_eq!(event.wait(Some(Duration::ZERO)).unwrap(), None);
+}
+
+fn bench_shows_a_histogram_of_all_rings() {
+    let output = uxive(&["bench", "--rings", "500"]);
+    let counted: u32 = output
+        .lines()
+        .skip_while(|line| !line.trim_start().starts_with("from ns"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .map(|line| {
+            line.split_whitespace()
+                .nth(1)
+                .unwrap()
+                .parse::<u32>()
+                .unwrap()
+        })
+        .sum();
+
+    ktap::log(&output);
+    assert_eq!(counted, 500);
+    // Here it always is.
+    assert!(output.contains("wall-clock time") && output.contains("emulated machine"));
+}
+
+fn what_it_does_not_know_is_told() {
+    for arguments in [&[][..], &["sing"], &["ring"], &["bench", "--rings", "many"]] {
+        uxive_fails(arguments, 2, "see uxive help");
+    }
+    for command in ["info", "list", "ring", "bench"] {
+        let help = uxive(&["help", command]);
+        assert!(help.starts_with(&format!("NAME\n    uxive {command} - ")));
+        assert_eq!(uxive(&[command, "--help"]), help);
+    }
+}
+
+fn the_examples_run() {
+    for name in ["eventfd", "drain", "travel"] {
+        let done = run(&format!("example-{name}"), &[]);
+
+        ktap::log(&done.output);
+        assert_eq!((done.status, done.errors.as_str()), (0, ""), "{name}");
+    }
+}
+
+fn main() -> ExitCode {
+    macro_rules! tests {
+        ($($test:ident),* $(,)?) => {
+            ktap::run(&[$((stringify!($test), $test as fn())),*])
+        };
+    }
+
+    tests![
+        info_tells_of_limits_and_use,
+        list_shows_a_context_and_who_has_it,
+        ring_rings_an_inherited_export,
+        ring_rings_an_export_that_is_sent_by_a_socket,
+        ring_does_not_ring_what_is_no_export,
+        bench_shows_a_histogram_of_all_rings,
+        what_it_does_not_know_is_told,
+        the_examples_run,
+    ]
+}
