@@ -137,14 +137,29 @@ static inline void uxive_drain_close(struct uxive_drain *drain)
  * @drain: The context.
  * @slot: The slot, less than the number that uxive_drain_open() was told.
  *
- * An 8-byte store to the page rings. Who rings to tell of something in memory
- * has a full barrier, __atomic_thread_fence(__ATOMIC_SEQ_CST), before that.
+ * An 8-byte store to the page rings, as uxive_drain_ring() does. Who rings to
+ * tell of something in memory has a full barrier before that.
  *
  * Return: the address of the page.
  */
 static inline void *uxive_drain_trigger(const struct uxive_drain *drain, unsigned int slot)
 {
 	return drain->esb + slot * drain->esb_stride;
+}
+
+/**
+ * uxive_drain_ring() - raise an interrupt of one's own
+ * @drain: The context.
+ * @slot: Its slot, which must have an interrupt: it is SIGBUS otherwise.
+ *
+ * What the thread wrote before is visible to who takes the event.
+ */
+static inline void uxive_drain_ring(const struct uxive_drain *drain, unsigned int slot)
+{
+	__u64 *trigger = uxive_drain_trigger(drain, slot);
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(trigger, 0, __ATOMIC_RELAXED);
 }
 
 /* Other than with a load and a swap, this is one instruction also before POWER10. */

@@ -353,7 +353,7 @@ TEST_F_TIMEOUT(engine, the_generation_flips_at_every_wrap, LONG_TEST)
 	ASSERT_TRUE(user_open(&user, 2));
 	for (unsigned int n = 0; n < 8 * ENTRIES; n++) {
 		ASSERT_EQ(-1, uxive_drain_try_next(&user));
-		ring(uxive_drain_trigger(&user, n % 2));
+		uxive_drain_ring(&user, n % 2);
 		ASSERT_EQ((int)(n % 2), uxive_drain_try_next(&user))
 			TH_LOG("event %u", n);
 		uxive_drain_eoi(&user, n % 2);
