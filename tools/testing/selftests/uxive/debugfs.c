@@ -33,9 +33,9 @@ static const struct table {
 	  "context slot offset lisn chip eisn pq eventfd rings state message message-pq\n",
 	  "NNXXNNPWnWWW" },
 	{ "queues", "context vp drain armed index generation high-water deferred\n", "NXWWnnnn" },
-	{ "exports", "context id start count\n", "NNNN" },
 	{ "quarantine", "context slot lisn vp reason\n", "NnxxR" },
 	{ "reserve", "chip spare\n", "NN" },
+	{ "exports", "context id start count\n", "NNNN" },
 };
 
 static const char words[] = " open closing kernel user bound none live quarantined yes no - ";
