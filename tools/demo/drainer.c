@@ -94,7 +94,7 @@ static unsigned long lines(const char *path, const char *text, unsigned long *fi
 }
 
 /* How often the queue's interrupt has come, which each context has one of. */
-static unsigned long interrupts(const char *name)
+static unsigned long irqs_of(const char *name)
 {
 	unsigned long count = 0;
 
@@ -103,7 +103,7 @@ static unsigned long interrupts(const char *name)
 	return count;
 }
 
-static void drainer(void)
+static void take_events(void)
 {
 	unsigned long taken = 0;
 	int slot;
@@ -138,7 +138,7 @@ static void drainer(void)
 }
 
 /* A ring of an interrupt that was not ended yet would be one with that. */
-static void ringer(void)
+static void send_events(void)
 {
 	uxive_drain_ring(&drain, 0);
 	atomic_store(&state->rung, READY);
@@ -167,8 +167,11 @@ static pid_t start(void (*run)(void))
 	if (!pid) {
 		alarm(WATCHDOG_S);
 		/* Maps the pages in this process, by loads, which do not ring. */
-		for (int slot = 0; slot < SLOTS; slot++)
-			*(volatile __u64 *)uxive_drain_trigger(&drain, slot);
+		for (int slot = 0; slot < SLOTS; slot++) {
+			__u64 *trigger = uxive_drain_trigger(&drain, slot);
+
+			__atomic_load_n(trigger, __ATOMIC_RELAXED);
+		}
 		run();
 		_exit(0);
 	}
@@ -178,13 +181,13 @@ static pid_t start(void (*run)(void))
 /* Has them take a step, and tells what it took. Returns how often the kernel was entered. */
 static unsigned long count(int step, const char *what, const char *name)
 {
-	unsigned long irqs = interrupts(name), calls, driver;
+	unsigned long irqs = irqs_of(name), calls, driver;
 
 	write_trace("trace", "");
 	write_trace("tracing_on", "1");
 	allow(step, &state->drained);
 	write_trace("tracing_on", "0");
-	irqs = interrupts(name) - irqs;
+	irqs = irqs_of(name) - irqs;
 	calls = lines(TRACING "trace", "sys_enter:", NULL);
 	driver = lines(TRACING "trace", "uxive_", NULL);
 	printf("drainer: %s: %lu interrupts, %lu system calls, %lu trace events of the driver\n",
@@ -218,7 +221,8 @@ int main(void)
 	char name[32], filter[96], what[64];
 	pid_t pids[2];
 
-	state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		     -1, 0);
 	if (context < 0 || event < 0 || state == MAP_FAILED)
 		err(1, "/dev/uxive");
 	if (uxive_drain_open(&drain, context, event, SLOTS) ||
@@ -226,8 +230,8 @@ int main(void)
 		err(1, "cannot drain a queue");
 	snprintf(name, sizeof(name), " uxive-%lu\n", number_of_context(context));
 
-	pids[0] = start(drainer);
-	pids[1] = start(ringer);
+	pids[0] = start(take_events);
+	pids[1] = start(send_events);
 	while (atomic_load(&state->drained) < READY)
 		usleep(1000);
 

@@ -7,6 +7,7 @@
  * next one is sent: two that meet in the interrupt controller would be one
  * interrupt by design.
  */
+#define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
 #include <misc/uxive.h>
@@ -172,6 +173,7 @@ int main(void)
 	printf("owner: received");
 	for (int i = 0; i < INTERRUPTS; i++)
 		printf(" %lu", irqs[i].received);
-	printf("\nrings sent %lu, received %lu, lost %ld\n", sent, received, (long)(sent - received));
+	printf("\nrings sent %lu, received %lu, lost %ld\n", sent, received,
+	       (long)(sent - received));
 	return sent != received || !sent;
 }

@@ -23,6 +23,7 @@
 #define WAIT_US 100000
 
 static sigjmp_buf before_store;
+static unsigned long sent;
 
 static int connect_to_owner(void)
 {
@@ -78,7 +79,7 @@ static char hear(int owner)
 	return what;
 }
 
-static void report(int owner, unsigned long sent)
+static void tell(int owner)
 {
 	if (send(owner, &sent, sizeof(sent), MSG_NOSIGNAL) != sizeof(sent))
 		err(1, "ringer: cannot report");
@@ -89,20 +90,19 @@ int main(void)
 	int owner = connect_to_owner();
 	int doorbell = receive(owner);
 	void *triggers = mmap(NULL, INTERRUPTS * STRIDE, PROT_WRITE, MAP_SHARED, doorbell, 0);
-	volatile unsigned long sent = 0;
 	char heard = ARRIVED;
 
 	if (triggers == MAP_FAILED)
 		err(1, "ringer: cannot map the doorbell");
-	printf("ringer %d, a child of %d: mapped the doorbell, storing to each of %d pages %d times\n",
-	       getpid(), getppid(), INTERRUPTS, ROUNDS);
+	printf("ringer %d: mapped the doorbell, storing to each of %d pages %d times\n",
+	       getpid(), INTERRUPTS, ROUNDS);
 	fflush(stdout);
 
 	while (sent < INTERRUPTS * ROUNDS && heard == ARRIVED) {
 		ring(triggers + sent++ % INTERRUPTS * STRIDE);
 		heard = hear(owner);
 	}
-	report(owner, sent);
+	tell(owner);
 
 	if (hear(owner) != REVOKED)
 		errx(1, "ringer: the owner did not revoke the doorbell");
@@ -115,6 +115,6 @@ int main(void)
 		sent++;
 	}
 	fflush(stdout);
-	report(owner, sent);
+	tell(owner);
 	return 0;
 }

@@ -205,7 +205,7 @@ TEST_F(range, is_neither_an_afu_nor_makes_another)
 	EXPECT_ERRNO(ioctl, ENOTTY, afu_attach(fd));
 	EXPECT_ERRNO(ioctl, ENOTTY, afu_metadata(fd, &metadata));
 	EXPECT_ERRNO(ioctl, ENOTTY, afu_ims_alloc(fd, -1, &offset, NULL));
-	EXPECT_ERRNO(ioctl, ENOTTY, ux_range(fd, 10));
+	EXPECT_ERRNO(UXIVE_IOC_RANGE, ENOTTY, ux_range(fd, 10));
 	EXPECT_EQ(MAP_FAILED, ux_map(fd, 0, STRIDE));
 	close(fd);
 	if (afu_functions(functions) < 1)
@@ -215,7 +215,7 @@ TEST_F(range, is_neither_an_afu_nor_makes_another)
 	ASSERT_EQ(0, afu_bind(&functions[0]));
 	afu = afu_open(&functions[0]);
 	ASSERT_LE(0, afu);
-	EXPECT_ERRNO(ioctl, ENOTTY, ux_range(afu, 10));
+	EXPECT_ERRNO(UXIVE_IOC_RANGE, ENOTTY, ux_range(afu, 10));
 	close(afu);
 	EXPECT_EQ(0, afu_unbind(&functions[0]));
 }
