@@ -1022,7 +1022,7 @@ struct freer {
 	pthread_t thread;
 	int fd;
 	__u32 start, count;
-	atomic_int go, done;
+	atomic_int go, ready, done;
 	/* How long a while is, in turns. */
 	atomic_long wait;
 	int ret;
@@ -1041,8 +1041,8 @@ static void *freer_run(void *arg)
 	for (int n = 1; n <= ROUNDS; n++) {
 		while (atomic_load(&freer->go) < n)
 			sched_yield();
-		for (long turn = atomic_load(&freer->wait); turn > 0; turn--)
-			asm volatile("" : : : "memory");
+		atomic_store(&freer->ready, n);
+		take_turns(atomic_load(&freer->wait));
 		freer->ret = free_these(freer->fd, freer->start, freer->count);
 		atomic_store(&freer->done, n);
 	}
@@ -1051,7 +1051,7 @@ static void *freer_run(void *arg)
 
 /*
  * Two calls free what has slots in common: exactly one of them does, and the other
- * nothing. Who is late waits less the next time, so that they meet.
+ * nothing. Who was first waits longer the next time, so that they meet.
  */
 TEST_F_TIMEOUT(batch, of_two_that_free_the_same_slot_exactly_one_wins, LONG_TEST)
 {
@@ -1066,6 +1066,8 @@ TEST_F_TIMEOUT(batch, of_two_that_free_the_same_slot_exactly_one_wins, LONG_TEST
 	pin_to_cpu(0);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		int first = 0, second = 0;
+		/* This thread leads. */
+		struct aim aim = {};
 		struct freer freer = {
 			.fd = self->fd,
 			.start = cases[i].other_start, .count = cases[i].other_count,
@@ -1079,7 +1081,12 @@ TEST_F_TIMEOUT(batch, of_two_that_free_the_same_slot_exactly_one_wins, LONG_TEST
 
 			ASSERT_EQ(0, ux_alloc_many(self->fd, 64, NULL, &start));
 			ASSERT_EQ(0U, start);
+			atomic_store(&freer.wait, aim.lead);
 			atomic_store(&freer.go, n);
+			/* The other runs. */
+			while (atomic_load(&freer.ready) < n)
+				;
+			take_turns(-aim.lead);
 			ret = free_these(self->fd, cases[i].start, cases[i].count);
 			while (atomic_load(&freer.done) < n)
 				sched_yield();
@@ -1093,10 +1100,7 @@ TEST_F_TIMEOUT(batch, of_two_that_free_the_same_slot_exactly_one_wins, LONG_TEST
 				freed = cases[i].other_count;
 			ASSERT_EQ(64 - freed, left)
 				TH_LOG("case %zu, round %d", i, n);
-			if (ret)
-				freer.wait += 40 + n % 64;
-			else if (freer.wait > 50)
-				freer.wait -= 40 + n % 8;
+			aim_after(&aim, !ret);
 			/* What is left lies in one piece or two. */
 			for (rest = 0; rest < 64 && left; rest++)
 				if (!ux_free(self->fd, slot_offset(rest)))

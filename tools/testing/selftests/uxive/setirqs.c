@@ -895,7 +895,7 @@ struct single {
 	pthread_t thread;
 	const struct bells *bells;
 	int rounds;
-	atomic_int go, done;
+	atomic_int go, ready, done;
 	atomic_long wait;
 };
 
@@ -907,8 +907,8 @@ static void *single_run(void *arg)
 	for (int n = 1; n <= single->rounds; n++) {
 		while (atomic_load(&single->go) < n)
 			sched_yield();
-		for (long turn = atomic_load(&single->wait); turn > 0; turn--)
-			asm volatile("" : : : "memory");
+		atomic_store(&single->ready, n);
+		take_turns(atomic_load(&single->wait));
 		ring_slot(single->bells, 0);
 		atomic_store(&single->done, n);
 	}
@@ -919,6 +919,8 @@ TEST_F_TIMEOUT(set, an_event_on_its_way_comes_before_the_mask_or_after_it, LONG_
 {
 	struct single single = { .bells = &self->bells, .rounds = 4000 };
 	int before = 0, after = 0;
+	/* The mask leads. */
+	struct aim aim = {};
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "needs two CPUs");
@@ -926,7 +928,12 @@ TEST_F_TIMEOUT(set, an_event_on_its_way_comes_before_the_mask_or_after_it, LONG_
 	for (int n = 1; n <= single.rounds; n++) {
 		long first, then;
 
+		atomic_store(&single.wait, aim.lead);
 		atomic_store(&single.go, n);
+		/* The other runs. */
+		while (atomic_load(&single.ready) < n)
+			;
+		take_turns(-aim.lead);
 		ASSERT_EQ(0, mask(&self->bells, 0));
 		first = event_read(self->bells.efd[0]);
 		while (atomic_load(&single.done) < n)
@@ -939,11 +946,7 @@ TEST_F_TIMEOUT(set, an_event_on_its_way_comes_before_the_mask_or_after_it, LONG_
 		ASSERT_EQ(0, came(&self->bells, 0)) TH_LOG("round %d", n);
 		before += first;
 		after += !first;
-		/* Later if it came before the mask, and earlier if it came after it. */
-		if (first)
-			single.wait += 20 + n % 16;
-		else if (single.wait > 40)
-			single.wait -= 20 + n % 16;
+		aim_after(&aim, !first);
 	}
 	pthread_join(single.thread, NULL);
 	TH_LOG("%d came before the mask, %d after it", before, after);

@@ -497,6 +497,36 @@ static inline long faults(void)
 	return usage.ru_minflt;
 }
 
+/*
+ * By how much one of two that race begins earlier, in turns of a loop: so that each of
+ * them is the first about as often, on whatever machine.
+ */
+struct aim {
+	long lead, step;
+};
+
+/*
+ * Who led was the first, or not: leads less the next time, or more; further each time
+ * again, and beyond what a host that has less CPUs to give may have one of them wait.
+ */
+static inline void aim_after(struct aim *aim, bool led)
+{
+	if (aim->step && led == (aim->step < 0))
+		aim->step *= 2;
+	else
+		aim->step = led ? -50 : 50;
+	aim->lead += aim->step;
+	if (labs(aim->lead) > 1L << 26)
+		*aim = (struct aim){};
+}
+
+/* Lets some time pass. */
+static inline void take_turns(long turns)
+{
+	while (turns-- > 0)
+		asm volatile("" : : : "memory");
+}
+
 /* Processes. */
 
 static inline bool fd_send(int sock, int fd)
