@@ -139,6 +139,10 @@ static bool prepare_faults(void)
 		if (!write_file(name, "0"))
 			return false;
 	}
+	/* As it is when the driver is loaded: other suites leave it so that it fails nowhere. */
+	if (!write_file("fail_uxive/require-start", "0") ||
+	    !write_file("fail_uxive/require-end", "18446744073709551615"))
+		return false;
 	for (vp_step = 1; vp_step < 20; vp_step++) {
 		int fd = ux_open();
 		bool found = provoke(fd);
