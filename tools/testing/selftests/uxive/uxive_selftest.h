@@ -511,7 +511,9 @@ struct aim {
  */
 static inline void aim_after(struct aim *aim, bool led)
 {
-	if (aim->step && led == (aim->step < 0))
+	bool less = aim->step < 0;
+
+	if (aim->step && led == less)
 		aim->step *= 2;
 	else
 		aim->step = led ? -50 : 50;
