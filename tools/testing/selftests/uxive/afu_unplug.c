@@ -1203,23 +1203,33 @@ TEST_F(afu, an_open_file_keeps_the_module)
 	seat_leave(&seat);
 }
 
-TEST_F_TIMEOUT(afu, an_interrupt_behind_the_detach_is_not_the_next_ones, LONG_TEST)
+/*
+ * The AFU keeps a message that finds its slot masked, and sends it when the next context has the slot
+ * opened. That is one event in that slot, and no other is rung by it.
+ */
+TEST_F_TIMEOUT(afu, an_interrupt_behind_the_detach_is_one_event_at_most, LONG_TEST)
 {
 	struct seat seat;
+	long late = 0;
 
 	for (int n = 0; n < 20; n++) {
 		ASSERT_TRUE(seat_take(&seat, self->function, n % 2));
 		ASSERT_EQ(0, seat.pasid);
-		ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_LATE, seat.pasid, n % IRQS));
+		ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_LATE, seat.pasid, 1 + n % 2));
 		if (n % 2 == 0) {
 			struct afu_command raise = { .opcode = AFU_RAISE, .value = QUIET };
 
 			EXPECT_EQ(1, event_wait(seat.efd[0]));
 			EXPECT_EQ(AFU_DONE, afu_do(seat.mmio, &raise));
 			EXPECT_EQ(1, event_wait(seat.efd[QUIET]));
+			for (int i = 1; i < QUIET; i++)
+				if (polled(seat.efd[i]) & POLLIN)
+					late += event_read(seat.efd[i]);
+			EXPECT_GE(n, late);
 		}
 		seat_leave(&seat);
 	}
+	TH_LOG("20 raised behind the detach, of which %ld came to the next", late);
 	EXPECT_EQ(0, contexts_used(self->function));
 	EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
 }
