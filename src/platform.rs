@@ -64,6 +64,7 @@ use kernel::{
     str::CString,
     sync::{
         Arc,
+        ArcBorrow,
         LockedBy,
         Mutex,
         SetOnce, //
@@ -848,6 +849,9 @@ struct Esb {
 // SAFETY: The mapping is not bound to a thread.
 unsafe impl Send for Esb {}
 
+// SAFETY: What a shared reference allows are single loads and stores of a device.
+unsafe impl Sync for Esb {}
+
 impl Esb {
     fn management(&self, offset: u32) -> *mut ffi::c_void {
         self.management
@@ -905,13 +909,13 @@ impl Esb {
 ///
 /// # Invariants
 ///
-/// `esb` is the ESB of `lisn`, nothing else refers to that, and it is either that of `message`, a box
+/// `esb` is the ESB of `lisn`, which no other source has, and is either that of `message`, an [`Arc`]
 /// that belongs to this object, or was allocated to us by OPAL.
 pub(crate) struct Source {
     lisn: u32,
     kept: SetOnce<()>,
     esb: Esb,
-    // Keeps the ESB mapped, if there is one. Not a box, so that dropping it need not be considered
+    // Keeps the ESB mapped, if there is one. Not an `Arc`, so that dropping it need not be considered
     // where most sources are dropped, which have none.
     message: Option<NonNull<MessageSource>>,
     // Keeps the ESBs mapped, by way of the platform.
@@ -959,22 +963,29 @@ impl Source {
         pool: &Arc<MessagePool>,
     ) -> Result<Self, Refusal> {
         holder.charge()?;
-        let message = pool.take().inspect_err(|_| holder.discharge())?;
+        let message: Arc<_> = pool.take().inspect_err(|_| holder.discharge())?.into();
 
         // INVARIANT: Those of `MessageSource`.
         Ok(Self {
             lisn: message.lisn,
             kept: SetOnce::new(),
             esb: message.esb,
-            message: NonNull::new(KBox::into_raw(message)),
+            message: NonNull::new(Arc::into_raw(message).cast_mut()),
             holder: holder.clone(),
         })
     }
 
+    /// Returns its message, if it is the source of one.
+    fn message_source(&self) -> Option<ArcBorrow<'_, MessageSource>> {
+        let message = self.message?;
+
+        // SAFETY: By the type invariants it was an `Arc`, and only `drop` makes it one again.
+        Some(unsafe { ArcBorrow::from_raw(message.as_ptr()) })
+    }
+
     /// Returns what the function has to write to raise the source, if it is that of a message.
     pub(crate) fn message(&self) -> Option<Message> {
-        // SAFETY: Ours by the type invariants, and not dropped before this.
-        let source = unsafe { self.message?.as_ref() };
+        let source = self.message_source()?;
 
         Some(Message {
             address: source.message.address(),
@@ -1033,15 +1044,18 @@ impl Source {
     /// Gives `message`, its own, back unless it is kept.
     #[cold]
     fn drop_message(&mut self, message: NonNull<MessageSource>) {
-        // SAFETY: By the type invariants it was a box, and only `drop` makes it one again.
-        let message = unsafe { KBox::from_raw(message.as_ptr()) };
+        // SAFETY: By the type invariants it was an `Arc`, and is made one only here, in `drop`.
+        let message = unsafe { Arc::from_raw(message.as_ptr()) };
 
         if self.kept.as_ref().is_some() {
             message.keep();
-        } else {
-            message.put();
-            self.holder.discharge();
+            return;
         }
+        // One that is still in a [`MessageRoutes`] goes with that.
+        if let Some(message) = Arc::into_unique_or_drop(message) {
+            MessageSource::put(Pin::into_inner(message));
+        }
+        self.holder.discharge();
     }
 
     /// Has the LISN not be given back when the source is dropped, nor used again.
@@ -1128,12 +1142,14 @@ impl Origin {
 }
 
 /// What is entered for a slot, and its source that is routed to an event queue if it has one.
-pub(crate) struct Route<T> {
+pub(crate) struct Route<T, K = ()> {
     esb: Option<Esb>,
     pub(crate) with: T,
+    // Keeps the ESB mapped, where [`Routes`] does not.
+    _keep: K,
 }
 
-impl<T> Route<T> {
+impl<T, K> Route<T, K> {
     /// Ends the interrupt of the source, so that its next event is routed.
     #[inline]
     pub(crate) fn end_interrupt(&self) {
@@ -1151,16 +1167,19 @@ impl<T> Route<T> {
 
 /// The slots whose sources are routed to an event queue, each with a `T`, and slots without such.
 ///
-/// Has the ESBs only: a slot is to be removed before its sources are dropped, for what is done here
-/// to one that is no longer ours would be done to another's.
-pub(crate) struct Routes<T> {
+/// Has the ESBs only, and keeps them mapped: a slot is to be removed before its sources are dropped,
+/// for what is done here to one that is no longer ours would be done to another's.
+pub(crate) struct Routes<T, K = ()> {
     // Not longer than the capacity that it is made with.
-    entries: KVVec<Option<Route<T>>>,
-    // Keeps the ESBs mapped.
+    entries: KVVec<Option<Route<T, K>>>,
+    // Keeps the ESBs mapped but for those of messages.
     platform: Arc<Platform>,
 }
 
-impl<T> Routes<T> {
+/// As [`Routes`], of messages only.
+pub(crate) type MessageRoutes<T> = Routes<T, Arc<MessageSource>>;
+
+impl<T, K> Routes<T, K> {
     /// Makes an empty table with room for slots below `capacity`.
     ///
     /// # Errors
@@ -1195,29 +1214,20 @@ impl<T> Routes<T> {
         Ok(())
     }
 
-    /// Enters slot `index` with a source or without, together with `with`. Neither allocates nor frees
-    /// memory.
+    /// Enters slot `index`. Neither allocates nor frees memory.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is no room, `EINVAL` if the source is another machine's.
+    /// `ENOMEM` if there is no room.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, index: usize, source: Option<&Source>, with: T) -> Result {
-        if let Some(source) = source {
-            if !Arc::ptr_eq(&source.holder.platform, &self.platform) {
-                return Err(EINVAL);
-            }
-        }
+    fn enter(&mut self, index: usize, route: Route<T, K>) -> Result {
         if index >= self.capacity() {
             return Err(ENOMEM);
         }
         while self.entries.len() <= index {
             self.entries.push_within_capacity(None)?;
         }
-        *self.entries.get_mut(index).ok_or(ENOMEM)? = Some(Route {
-            esb: source.map(|source| source.esb),
-            with,
-        });
+        *self.entries.get_mut(index).ok_or(ENOMEM)? = Some(route);
         Ok(())
     }
 
@@ -1228,14 +1238,57 @@ impl<T> Routes<T> {
 
     /// Returns slot `index`, if it is entered.
     #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<&Route<T>> {
+    pub(crate) fn get(&self, index: usize) -> Option<&Route<T, K>> {
         self.entries.get(index)?.as_ref()
     }
 
     /// As [`Self::get`].
     #[inline]
-    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Route<T>> {
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Route<T, K>> {
         self.entries.get_mut(index)?.as_mut()
+    }
+}
+
+impl<T> Routes<T> {
+    /// Enters slot `index` with a source or without, together with `with`. Neither allocates nor frees
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no room, `EINVAL` if the source is that of a message, or another machine's.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, index: usize, source: Option<&Source>, with: T) -> Result {
+        if let Some(source) = source {
+            let platform = &source.holder.platform;
+
+            if source.message.is_some() || !Arc::ptr_eq(platform, &self.platform) {
+                return Err(EINVAL);
+            }
+        }
+        let route = Route {
+            esb: source.map(|source| source.esb),
+            with,
+            _keep: (),
+        };
+        self.enter(index, route)
+    }
+}
+
+impl<T> MessageRoutes<T> {
+    /// Enters slot `index` with `source`, together with `with`. Neither allocates nor frees memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no room, `EINVAL` if the source is not that of a message.
+    pub(crate) fn insert_message(&mut self, index: usize, source: &Source, with: T) -> Result {
+        let message = source.message_source().ok_or(EINVAL)?;
+        let route = Route {
+            esb: Some(message.esb),
+            with,
+            _keep: message.into(),
+        };
+
+        self.enter(index, route)
     }
 }
 

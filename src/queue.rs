@@ -44,6 +44,7 @@ use crate::{
     platform::{
         EscalationHandler,
         EventQueue,
+        MessageRoutes,
         NotQuiet,
         Origin,
         Platform,
@@ -202,7 +203,7 @@ struct Rate {
 
 impl Moderation {
     /// Ends the interrupt of a message, unless it has come too often.
-    fn end_interrupt(&mut self, messages: &mut Routes<Rate>, index: usize) {
+    fn end_interrupt(&mut self, messages: &mut MessageRoutes<Rate>, index: usize) {
         if let Some(message) = messages.get_mut(index) {
             match message.with.count(self) {
                 false => message.end_interrupt(),
@@ -305,7 +306,7 @@ struct DrainState {
     /// sources.
     routes: Routes<Target>,
     /// The messages of slots that have one.
-    messages: Routes<Rate>,
+    messages: MessageRoutes<Rate>,
     moderation: Moderation,
     /// The escalation is to stay masked.
     closing: bool,
@@ -351,7 +352,7 @@ fn deliver(
     context: u64,
     size: QueueSize,
     routes: &mut Routes<Target>,
-    messages: &mut Routes<Rate>,
+    messages: &mut MessageRoutes<Rate>,
     moderation: &mut Moderation,
     eisn: usize,
 ) {
@@ -625,7 +626,7 @@ impl Queue {
         let state = DrainState {
             consumer,
             routes: Routes::new(platform, BUDGET)?,
-            messages: Routes::new(platform, 0)?,
+            messages: MessageRoutes::new(platform, 0)?,
             moderation: Moderation {
                 period: 0,
                 limit: u32::MAX,
@@ -700,7 +701,7 @@ impl Queue {
 
             state
                 .messages
-                .insert(index, Some(source), Rate::default())?;
+                .insert_message(index, source, Rate::default())?;
             if state.routes.get(index).is_none() {
                 state.routes.insert(index, None, Target::new())?;
             }
@@ -715,7 +716,7 @@ impl Queue {
     ///
     /// `ENOMEM` if there is no memory.
     #[inline(never)]
-    fn grow<T>(&self, index: usize, table: fn(&mut DrainState) -> &mut Routes<T>) -> Result {
+    fn grow<T, K>(&self, index: usize, table: fn(&mut DrainState) -> &mut Routes<T, K>) -> Result {
         let drain = self.escalation.handler();
         let capacity = (index + 1).next_power_of_two();
 

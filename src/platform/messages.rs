@@ -35,7 +35,10 @@ use crate::kernel_ext::{
         Worker, //
     }, //
 };
-use core::ptr::NonNull;
+use core::{
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
 use kernel::{
     device::Bound,
     new_mutex,
@@ -44,7 +47,9 @@ use kernel::{
     static_lock_class,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce,
+        UniqueArc, //
     },
     time::{
         Delta,
@@ -103,10 +108,11 @@ impl Pages {
 ///
 /// `lisn` is that of `message`, nothing else refers to it, and `esb` is its ESB, mapped as long as
 /// `message` lives.
-pub(super) struct MessageSource {
-    pub(super) message: Message,
+pub(crate) struct MessageSource {
+    pub(super) message: ManuallyDrop<Message>,
     pub(super) lisn: u32,
     pub(super) esb: Esb,
+    kept: SetOnce<()>,
     /// Where it goes back to, if it is in somebody's hands.
     pool: Option<Arc<MessagePool>>,
 }
@@ -115,7 +121,7 @@ impl MessageSource {
     /// # Errors
     ///
     /// `EIO` if the message is not XIVE's, or firmware tells of an ESB that is of no use here.
-    fn new(message: Message) -> Result<KBox<Self>> {
+    fn new(message: Message) -> Result<UniqueArc<Self>> {
         // SAFETY: Valid as long as the message.
         let irq = unsafe { message.source().as_ref() };
         // SAFETY: An interrupt has a chip.
@@ -127,11 +133,12 @@ impl MessageSource {
 
         // INVARIANT: XIVE calls the LISN so, has mapped both pages for the irq core, and unmaps them
         // when the message goes.
-        Ok(KBox::new(
+        Ok(UniqueArc::new(
             Self {
                 lisn: u32::try_from(irq.hwirq).map_err(|_| EIO)?,
                 esb: Self::esb(data)?,
-                message,
+                message: ManuallyDrop::new(message),
+                kept: SetOnce::new(),
                 pool: None,
             },
             GFP_KERNEL,
@@ -155,27 +162,30 @@ impl MessageSource {
         })
     }
 
-    /// Gives the source, which is off, back to where it came from. May sleep.
-    pub(super) fn put(mut self: KBox<Self>) {
-        if let Some(pool) = self.pool.take() {
-            pool.put(self);
+    /// Gives `source`, which is off, back to where it came from. May sleep.
+    pub(super) fn put(mut source: UniqueArc<Self>) {
+        if let Some(pool) = source.pool.take() {
+            pool.put(source);
         }
     }
 
-    /// Leaves the message allocated for good.
-    pub(super) fn keep(mut self: KBox<Self>) {
-        self.pool = None;
-        // The irq core has what is still needed, but not the box.
-        core::mem::forget(KBox::into_inner(self));
+    /// Has the message stay allocated for good when this is dropped.
+    pub(super) fn keep(&self) {
+        self.kept.populate(());
     }
 }
 
 impl Drop for MessageSource {
     fn drop(&mut self) {
+        if self.kept.as_ref().is_some() {
+            return;
+        }
         // If firmware refuses, nothing is lost: the source is off.
         //
         // SAFETY: The LISN is ours until the message is dropped, after this.
         unsafe { extra::xive_native_configure_irq(self.lisn, 0, NOT_ROUTED, 0) };
+        // SAFETY: It is not used again.
+        unsafe { ManuallyDrop::drop(&mut self.message) };
     }
 }
 
@@ -184,7 +194,7 @@ struct Spares {
     /// `None` if the function is no longer ours.
     domain: Option<MessageDomain>,
     // Not longer than the capacity that it is made with.
-    sources: KVec<KBox<MessageSource>>,
+    sources: KVec<UniqueArc<MessageSource>>,
     /// When the PHB had no more, unless one was given back since.
     exhausted: Option<Instant<Monotonic>>,
 }
@@ -198,7 +208,7 @@ impl Spares {
     }
 
     /// Allocates a source. As [`MessagePool::take`].
-    fn allocate(&mut self) -> Result<KBox<MessageSource>, Refusal> {
+    fn allocate(&mut self) -> Result<UniqueArc<MessageSource>, Refusal> {
         let domain = self.domain.as_ref().ok_or(ENODEV)?;
 
         if !self.may_ask() {
@@ -215,7 +225,7 @@ impl Spares {
     }
 
     /// Keeps a source for a new interrupt, or returns it if there are enough.
-    fn put(&mut self, source: KBox<MessageSource>) -> Option<KBox<MessageSource>> {
+    fn put(&mut self, source: UniqueArc<MessageSource>) -> Option<UniqueArc<MessageSource>> {
         if self.domain.is_some() && self.sources.len() < SPARES {
             // Does not fail: there is room, and nothing is allocated.
             let _ = self.sources.push_within_capacity(source);
@@ -300,7 +310,7 @@ impl MessagePool {
     /// - `ENOSPC` when the PHB has no more, or had none a moment ago.
     /// - `ENODEV` if the pool is closed.
     /// - `ENOMEM` if there is no memory, `EIO` if firmware refuses.
-    pub(super) fn take(self: &Arc<Self>) -> Result<KBox<MessageSource>, Refusal> {
+    pub(super) fn take(self: &Arc<Self>) -> Result<UniqueArc<MessageSource>, Refusal> {
         let spares = &mut *self.reserve.spares.lock();
         let spare = spares.sources.pop();
 
@@ -316,7 +326,7 @@ impl MessagePool {
     }
 
     /// Takes a source back.
-    fn put(&self, source: KBox<MessageSource>) {
+    fn put(&self, source: UniqueArc<MessageSource>) {
         let surplus = self.reserve.spares.lock().put(source);
 
         // Freed outside the lock.
