@@ -1170,7 +1170,6 @@ impl<T, K> Route<T, K> {
 /// Has the ESBs only, and keeps them mapped: a slot is to be removed before its sources are dropped,
 /// for what is done here to one that is no longer ours would be done to another's.
 pub(crate) struct Routes<T, K = ()> {
-    // Not longer than the capacity that it is made with.
     entries: KVVec<Option<Route<T, K>>>,
     // Keeps the ESBs mapped but for those of messages.
     platform: Arc<Platform>,
@@ -1186,15 +1185,20 @@ impl<T, K> Routes<T, K> {
     ///
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(platform: &Arc<Platform>, capacity: usize) -> Result<Self> {
+        let mut entries = KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?;
+
+        while entries.len() < capacity {
+            entries.push_within_capacity(None)?;
+        }
         Ok(Self {
-            entries: KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?,
+            entries,
             platform: platform.clone(),
         })
     }
 
     /// Returns below which index slots have room.
     pub(crate) fn capacity(&self) -> usize {
-        self.entries.capacity()
+        self.entries.len()
     }
 
     /// Changes places with `larger`, which is empty, and keeps what it has. Neither allocates nor
@@ -1204,31 +1208,24 @@ impl<T, K> Routes<T, K> {
     ///
     /// `EINVAL` if `larger` is not.
     pub(crate) fn grow(&mut self, larger: &mut Self) -> Result {
-        if larger.capacity() < self.capacity() || !larger.entries.is_empty() {
+        if larger.capacity() < self.capacity() {
             return Err(EINVAL);
         }
         core::mem::swap(self, larger);
-        for entry in larger.entries.drain_all() {
-            self.entries.push_within_capacity(entry)?;
+        for (to, from) in self.entries.iter_mut().zip(&mut larger.entries) {
+            core::mem::swap(to, from);
         }
         Ok(())
     }
 
-    /// Enters slot `index`. Neither allocates nor frees memory.
+    /// Returns the place of slot `index`, for it to be entered. Neither allocates nor frees memory.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no room.
     #[inline(always)]
-    fn enter(&mut self, index: usize, route: Route<T, K>) -> Result {
-        if index >= self.capacity() {
-            return Err(ENOMEM);
-        }
-        while self.entries.len() <= index {
-            self.entries.push_within_capacity(None)?;
-        }
-        *self.entries.get_mut(index).ok_or(ENOMEM)? = Some(route);
-        Ok(())
+    fn place(&mut self, index: usize) -> Result<&mut Option<Route<T, K>>> {
+        self.entries.get_mut(index).ok_or(ENOMEM)
     }
 
     /// Takes out slot `index`.
@@ -1265,12 +1262,12 @@ impl<T> Routes<T> {
                 return Err(EINVAL);
             }
         }
-        let route = Route {
+        *self.place(index)? = Some(Route {
             esb: source.map(|source| source.esb),
             with,
             _keep: (),
-        };
-        self.enter(index, route)
+        });
+        Ok(())
     }
 }
 
@@ -1282,13 +1279,13 @@ impl<T> MessageRoutes<T> {
     /// `ENOMEM` if there is no room, `EINVAL` if the source is not that of a message.
     pub(crate) fn insert_message(&mut self, index: usize, source: &Source, with: T) -> Result {
         let message = source.message_source().ok_or(EINVAL)?;
-        let route = Route {
+
+        *self.place(index)? = Some(Route {
             esb: Some(message.esb),
             with,
             _keep: message.into(),
-        };
-
-        self.enter(index, route)
+        });
+        Ok(())
     }
 }
 
