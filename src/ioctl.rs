@@ -150,10 +150,10 @@ const IRQ_ALLOC_FROM: u32 = _IOWR::<IrqAlloc>(MAGIC, 0x43);
 const IRQ_ALLOC_MANY: u32 = _IOWR::<IrqAllocMany>(MAGIC, 0x45);
 
 /// `UXIVE_IOC_IRQ_FREE_MANY`: frees interrupts of consecutive slots.
-const IRQ_FREE_MANY: u32 = _IOWR::<IrqFreeMany>(MAGIC, 0x46);
+const IRQ_FREE_MANY: u32 = _IOW::<IrqFreeMany>(MAGIC, 0x46);
 
 /// `UXIVE_IOC_SET_IRQS`: raises, masks, unmasks or binds interrupts of consecutive slots.
-const SET_IRQS: u32 = _IOWR::<SetIrqs>(MAGIC, 0x47);
+const SET_IRQS: u32 = _IOW::<SetIrqs>(MAGIC, 0x47);
 
 /// `UXIVE_IOC_RANGE`: makes a range, which is a new file.
 const RANGE: u32 = _IOWR::<MakeRange>(MAGIC, 0x48);

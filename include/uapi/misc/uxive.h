@@ -211,7 +211,7 @@ struct uxive_irq_free_many {
 
 /* Frees interrupts, as OCXL_IOCTL_IRQ_FREE does, all or none. */
 #define UXIVE_IOC_IRQ_FREE_MANY \
-	_IOWR(UXIVE_MAGIC, 0x46, struct uxive_irq_free_many)
+	_IOW(UXIVE_MAGIC, 0x46, struct uxive_irq_free_many)
 
 /* What @data of struct uxive_set_irqs is; these are values of VFIO_IRQ_SET_*. */
 
@@ -257,7 +257,7 @@ struct uxive_set_irqs {
 };
 
 /* Raises, masks, unmasks or binds interrupts, all or none. */
-#define UXIVE_IOC_SET_IRQS	_IOWR(UXIVE_MAGIC, 0x47, struct uxive_set_irqs)
+#define UXIVE_IOC_SET_IRQS	_IOW(UXIVE_MAGIC, 0x47, struct uxive_set_irqs)
 
 /**
  * struct uxive_range - argument of UXIVE_IOC_RANGE

@@ -127,9 +127,9 @@ arguments! {
         eventfds: u64,
     }
     /// `UXIVE_IOC_IRQ_FREE_MANY`.
-    0x46 ReadWrite IrqFreeMany { size: u32, flags: u32, start: u32, count: u32 }
+    0x46 Write IrqFreeMany { size: u32, flags: u32, start: u32, count: u32 }
     /// `UXIVE_IOC_SET_IRQS`.
-    0x47 ReadWrite SetIrqs { size: u32, flags: u32, start: u32, count: u32, data: u64 }
+    0x47 Write SetIrqs { size: u32, flags: u32, start: u32, count: u32, data: u64 }
     /// `UXIVE_IOC_RANGE`.
     0x48 ReadWrite Range { size: u32, flags: u32, count: u32, fd: i32 }
     /// `UXIVE_IOC_EXPORT`.
