@@ -685,7 +685,8 @@ impl ImsAlloc {
     fn run(context: &Context, user: UserPtr) -> Result {
         let mut argument = Argument::<Self>::read(user)?;
         let alloc = &argument.value;
-        if alloc.reserved != 0 || (alloc.flags & Self::QUEUE == 0 && alloc.queue != 0) {
+        // In a cookie 0 is any queue, which is what there is without the flag.
+        if alloc.reserved != 0 || (alloc.flags & Self::QUEUE != 0) != (alloc.queue != 0) {
             return Err(EINVAL);
         }
         let (queue, eventfd) = (alloc.queue, optional_eventfd(alloc.eventfd)?);

@@ -242,8 +242,10 @@ TEST_F(ims, a_call_is_checked_whole)
 	}
 	arg->reserved = 1;
 	EXPECT_REFUSED(EINVAL, arg);
-	/* A queue that is not said to be meant. */
+	/* A queue that is not said to be meant, and the one that would be any. */
 	arg->queue = 1;
+	EXPECT_REFUSED(EINVAL, arg);
+	arg->flags = UXIVE_IMS_QUEUE;
 	EXPECT_REFUSED(EINVAL, arg);
 	arg->eventfd = -2;
 	EXPECT_REFUSED(EBADF, arg);
