@@ -297,8 +297,8 @@ impl Context {
     }
 
     /// Allocates `count` interrupts of consecutive slots at `location`: from the slot `start` on, or else the
-    /// lowest that are free. `tell` is given the first slot before they are made. They are bound to
-    /// `eventfds`, as far as there are any. All or nothing.
+    /// lowest that are free. They are bound to `eventfds`, as far as there are any. `tell` is given the
+    /// first slot. All or nothing.
     ///
     /// # Errors
     ///
@@ -317,8 +317,11 @@ impl Context {
             let reserved = self.estate.reserve_range(start, count)?;
             let mut made = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
 
-            tell(reserved.start())?;
-            let result = self.make_many(queue, location, reserved, &mut eventfds, &mut made);
+            let start = reserved.start();
+            // Told when nothing else can fail, for a call that fails is to leave its argument alone.
+            let result = self
+                .make_many(queue, location, reserved, &mut eventfds, &mut made)
+                .and_then(|()| tell(start));
             match result {
                 Ok(()) => self.estate.enter(made),
                 Err(_) => self.retire_many(made),

@@ -634,6 +634,20 @@ TEST_F(batch, with_one_bad_eventfd_allocates_and_holds_nothing)
 	close(pipes[1]);
 }
 
+TEST_F(batch, that_fails_can_be_tried_again_with_the_same_argument)
+{
+	struct uxive_irq_alloc_many arg = { .size = sizeof(arg), .count = 3 }, before = arg;
+
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 3));
+	EXPECT_EQ(-EDQUOT, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC_MANY, &arg));
+	EXPECT_EQ(0, memcmp(&before, &arg, sizeof(arg)));
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 4));
+	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC_MANY, &arg));
+	EXPECT_EQ(1, arg.start);
+	EXPECT_EQ(4, ux_count(self->fd));
+}
+
 /* Each limit comes in the middle of a batch, and one less fits. */
 TEST_F(batch, that_a_limit_comes_in_the_middle_of_allocates_nothing)
 {
