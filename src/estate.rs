@@ -445,6 +445,10 @@ impl Estate {
     ///
     /// `EINVAL` if the program does not have all of them, `ENOMEM` if there is no memory: none is taken.
     pub(crate) fn take_range(&self, range: Range<usize>) -> Result<KVVec<TakenSlot<'_>>> {
+        // No memory for what there cannot be.
+        if range.end > self.slots.lock().entries.len() {
+            return Err(EINVAL);
+        }
         let mut taken = KVVec::with_capacity(range.len(), GFP_KERNEL_ACCOUNT)?;
         let slots = &mut *self.slots.lock();
 

@@ -470,7 +470,8 @@ impl IrqAllocMany {
             (false, 0) => None,
             (false, _) => return Err(EINVAL),
         };
-        if count == 0 || alloc.reserved != 0 {
+        let end = start.unwrap_or(0) + count;
+        if count == 0 || alloc.reserved != 0 || start.is_some() && end > context.layout().slots() {
             return Err(EINVAL);
         }
         // Before there is memory for as many.

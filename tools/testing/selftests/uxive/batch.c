@@ -271,9 +271,9 @@ TEST_F(batch, begins_where_it_is_wanted_or_is_ebusy)
 		{ ~0U, 1, -EINVAL },
 		{ ~0U, 2, -EINVAL },
 		{ 1U << 31, 1, -EINVAL },
-		{ 1, ~0U, -ENOSPC },
-		{ 0, SLOTS + 1, -ENOSPC },
-		{ 1U << 31, 1U << 31, -ENOSPC },
+		{ 1, ~0U, -EINVAL },
+		{ 0, SLOTS + 1, -EINVAL },
+		{ 1U << 31, 1U << 31, -EINVAL },
 	};
 	long irqs = 0;
 	__u32 start;
@@ -459,6 +459,9 @@ TEST_F(batch, that_is_malformed_changes_nothing)
 		{ .count = 2, .chip = 1, .flags = UXIVE_ALLOC_AT },
 		{ .count = 2, .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE },
 		{ .count = 2, .flags = 8 },
+		{ .count = SLOTS, .start = 1, .flags = UXIVE_ALLOC_AT },
+		{ .count = ~0U, .flags = UXIVE_ALLOC_AT },
+		{ .count = ~0U, .start = ~0U, .flags = UXIVE_ALLOC_AT },
 		{ .count = 2, .flags = 1U << 31 },
 	};
 	const struct uxive_irq_free_many frees[] = {
