@@ -586,7 +586,13 @@ impl Context {
 
     /// Frees all interrupts, as [`Self::free`] does.
     pub(crate) fn free_all(&self) {
-        if self.estate.retire_all().is_err() {
+        let result = match self.estate.take_all() {
+            Ok(all) => self.estate.retire_many(all),
+            // This does not fail for want of memory.
+            Err(_) => self.estate.retire_all(),
+        };
+
+        if result.is_err() {
             self.shared.registry.retry_later();
         }
     }

@@ -455,6 +455,33 @@ impl Estate {
         if range.clone().any(|index| slots.live(index).is_none()) {
             return Err(EINVAL);
         }
+        self.take_from(slots, range, &mut taken)?;
+        Ok(taken)
+    }
+
+    /// As [`Self::take_range`], of all slots that the program has.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory: none is taken.
+    pub(crate) fn take_all(&self) -> Result<KVVec<TakenSlot<'_>>> {
+        let slots = &mut *self.slots.lock();
+        let all = 0..slots.entries.len();
+        let live = all.clone().filter(|&index| slots.live(index).is_some());
+        let mut taken = KVVec::with_capacity(live.count(), GFP_KERNEL_ACCOUNT)?;
+
+        self.take_from(slots, all, &mut taken)?;
+        Ok(taken)
+    }
+
+    /// Moves the slots in `range` that the program has from `slots`, which are those of `self`, to
+    /// `taken`, which has room for them.
+    fn take_from<'a>(
+        &'a self,
+        slots: &mut SlotTable,
+        range: Range<usize>,
+        taken: &mut KVVec<TakenSlot<'a>>,
+    ) -> Result {
         for index in range {
             if let Some(entry) = slots.take(index) {
                 let reserved = ReservedIndex {

@@ -527,15 +527,23 @@ TEST_F(faults, calls_for_many_without_memory_change_nothing)
 	mask = ux_set_irqs(self->fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_MASK, 0, BATCH, bools);
 	range = ux_range(self->fd, 10);
 	ASSERT_TRUE(starve(make_it_fail, false));
+	EXPECT_EQ(BATCH, ux_count(self->fd));
+	EXPECT_EQ(BATCH, total_irqs(self->fd));
+	EXPECT_EQ(-1, batch_mute(self->fd, 0, old.efds));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, alloc);
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, plain);
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, ENOMEM, free);
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, ENOMEM, bind);
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, ENOMEM, mask);
 	EXPECT_ERRNO(UXIVE_IOC_RANGE, ENOMEM, range);
-	EXPECT_EQ(BATCH, ux_count(self->fd));
-	EXPECT_EQ(BATCH, total_irqs(self->fd));
-	EXPECT_EQ(-1, batch_mute(self->fd, 0, old.efds));
+
+	/* To free all needs none. */
+	ASSERT_TRUE(starve(make_it_fail, true));
+	free = ux_set_irqs(self->fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 0, NULL);
+	ASSERT_TRUE(starve(make_it_fail, false));
+	EXPECT_EQ(0, free);
+	EXPECT_EQ(0, ux_count(self->fd));
+	EXPECT_EQ(0, total_irqs(self->fd));
 	batch_events_close(&old);
 	batch_events_close(&new);
 	close(make_it_fail);
