@@ -491,7 +491,7 @@ impl Estate {
                 taken.push_within_capacity(TakenSlot { entry, reserved })?;
             }
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// Takes the slot `index` out of the table if the program has it, to be [retired](Self::retire).
@@ -595,6 +595,9 @@ impl Estate {
 
     /// Tries once more to give back the slots that are quarantined.
     pub(crate) fn retry(&self) {
+        if self.is_settled() {
+            return;
+        }
         let mut index = 0;
 
         loop {
