@@ -774,12 +774,9 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is none.
+    /// `ENOENT` if there is none, or it was ended before.
     pub(crate) fn revoke(&self, id: u32) -> Result {
-        let export = self.estate.exports().remove(id).ok_or(ENOENT)?;
-
-        export.end();
-        Ok(())
+        self.estate.exports().get(id).ok_or(ENOENT)?.end()
     }
 
     /// Returns the events that `file`, which is that of the context, is ready for.

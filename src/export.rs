@@ -15,8 +15,8 @@
 //!
 //! # Locks
 //!
-//! [`Export::owner`] guards the owner: see `context.rs`. It is not held while the owner is dropped, as
-//! that may be the last reference to the estate. [`Exports::table`] guards which exports there are;
+//! [`Export::owner`] guards the owner: see `context.rs`. Its view is dropped under it, the rest is not,
+//! as that may be the last reference to the estate. [`Exports::table`] guards which exports there are;
 //! nothing is taken under it, and nothing of it dropped.
 
 use crate::{
@@ -89,9 +89,8 @@ impl Bundle {
 
 /// Whose interrupts an export rings.
 struct Owner {
-    // Dropped first: none is rung by it any more.
     view: View,
-    _charge: ExportCharge,
+    charge: ExportCharge,
     estate: Arc<Estate>,
 }
 
@@ -107,16 +106,28 @@ pub(crate) struct Export {
 
 impl Export {
     /// Ends it: when this returns no mapping of its file reaches an interrupt. May sleep.
-    pub(crate) fn end(&self) {
-        let owner = self.owner.lock().take();
-        let Some(owner) = owner else {
-            return;
-        };
-        let estate = owner.estate.clone();
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is ended.
+    pub(crate) fn end(&self) -> Result {
+        let (estate, _charge) = {
+            let mut owner = self.owner.lock();
+            let Owner {
+                view,
+                charge,
+                estate,
+            } = owner.take().ok_or(ENOENT)?;
 
+            // With the lock held: who comes second does not return before no page is mapped.
+            drop(view);
+            (estate, charge)
+        };
+
+        // Only now, so that what is not found rings nothing.
         drop(estate.exports().remove(self.id));
-        drop(owner);
         trace::revoke(estate.id(), self.id);
+        Ok(())
     }
 
     /// Places the page that was touched, and those around it.
@@ -199,8 +210,13 @@ impl Exports {
         Ok(*last_id)
     }
 
-    /// Takes out the export `id`, to be [ended](Export::end).
-    pub(crate) fn remove(&self, id: u32) -> Option<Arc<Export>> {
+    /// Returns the export `id`.
+    pub(crate) fn get(&self, id: u32) -> Option<Arc<Export>> {
+        self.table.lock().by_id.get(&id).cloned()
+    }
+
+    /// Takes out the export `id`.
+    fn remove(&self, id: u32) -> Option<Arc<Export>> {
         let node = self.table.lock().by_id.remove_node(&id)?;
 
         Some(node.to_key_value().1)
@@ -220,7 +236,8 @@ impl Exports {
     pub(crate) fn end_all(&self) {
         while let Some(ExportView { id, .. }) = self.next(0) {
             if let Some(export) = self.remove(id) {
-                export.end();
+                // Fails if its file is closed at this moment, which ends it.
+                let _ = export.end();
             }
         }
     }
@@ -270,7 +287,7 @@ impl Doorbell {
         let id = estate.exports().next_id()?;
         let owner = Owner {
             view,
-            _charge: charge,
+            charge,
             estate: estate.clone(),
         };
         let export = Arc::pin_init(
@@ -296,7 +313,8 @@ impl Doorbell {
 
 impl Drop for Doorbell {
     fn drop(&mut self) {
-        self.0.end();
+        // Fails if it was ended before.
+        let _ = self.0.end();
     }
 }
 

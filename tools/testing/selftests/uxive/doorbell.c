@@ -1294,6 +1294,68 @@ TEST_F_TIMEOUT(doorbell, all_ends_may_race, LONG_TEST)
 	EXPECT_EQ(0, exports_of_all(self->fd));
 }
 
+/* Two who revoke the same export; each looks at its pages when it is told that there is none any more. */
+struct revoker {
+	pthread_barrier_t *barrier;
+	void *bell;
+	__u32 id;
+	int fd, ret, sig;
+};
+
+static void *revoke_and_look(void *arg)
+{
+	struct revoker *revoker = arg;
+
+	pthread_barrier_wait(revoker->barrier);
+	revoker->ret = ux_revoke(revoker->fd, revoker->id);
+	revoker->sig = touch(revoker->bell);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(doorbell, who_revokes_it_second_finds_no_page_either, LONG_TEST)
+{
+	const int rounds = 50, mappings = 200;
+	pthread_barrier_t barrier;
+	int second[2] = {};
+
+	ASSERT_EQ(0, pthread_barrier_init(&barrier, NULL, 2));
+	for (int n = 0; n < rounds; n++) {
+		struct revoker revokers[2];
+		pthread_t threads[2];
+		void *bells[mappings];
+		__u32 id;
+		int fd = ux_export(self->fd, 0, 1, &id);
+
+		/* Removing so many pages takes a while. */
+		for (int i = 0; i < mappings; i++) {
+			bells[i] = map_bells(fd, 1);
+			ASSERT_NE(MAP_FAILED, bells[i]);
+			ASSERT_EQ(0, touch(bells[i]));
+		}
+		for (int i = 0; i < 2; i++) {
+			revokers[i] = (struct revoker){
+				.barrier = &barrier,
+				.bell = bells[mappings - 1],
+				.id = id,
+				.fd = self->fd,
+			};
+			ASSERT_EQ(0, pthread_create(&threads[i], NULL, revoke_and_look, &revokers[i]));
+		}
+		for (int i = 0; i < 2; i++) {
+			ASSERT_EQ(0, pthread_join(threads[i], NULL));
+			EXPECT_EQ(SIGBUS, revokers[i].sig)
+				TH_LOG("round %d, which got %d", n, revokers[i].ret);
+			second[i] += revokers[i].ret == -ENOENT;
+		}
+		EXPECT_EQ(-ENOENT, revokers[0].ret + revokers[1].ret);
+		for (int i = 0; i < mappings; i++)
+			munmap(bells[i], STRIDE);
+		close(fd);
+	}
+	TH_LOG("the first thread was second %d times, the other %d times", second[0], second[1]);
+	pthread_barrier_destroy(&barrier);
+}
+
 /* Many. */
 
 #define RECEIVERS	1000
