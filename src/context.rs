@@ -829,7 +829,10 @@ impl Context {
             };
             let joined = slots.joined(index);
             for neighbour in neighbours(Window::TRIGGER, index, joined, fault).filter_map(slot) {
-                neighbour.insert_trigger(fault);
+                // The others would fail, too.
+                if neighbour.insert_trigger(fault).is_oom() {
+                    break;
+                }
             }
             wanted.insert_trigger(fault)
         } else if let Some(index) = Window::ESB.index(touched) {

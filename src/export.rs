@@ -150,10 +150,12 @@ impl Export {
         let Some(index) = window.index(fault.offset()) else {
             return FaultResult::SIGBUS;
         };
-        let joined = slots.joined(start + index);
-        let joined = joined.start.saturating_sub(start)..joined.end - start;
-        for neighbour in neighbours(window, index, joined, fault) {
-            insert(neighbour);
+        // Not all that came in one call: the owner waits for as long, and whoever has the file can
+        // have it wait.
+        for neighbour in neighbours(window, index, index..index + 1, fault) {
+            if insert(neighbour).is_oom() {
+                break;
+            }
         }
         let result = insert(index);
         let slot = start + index;

@@ -608,6 +608,12 @@ impl FaultResult {
     /// There is no page: the program gets `SIGBUS`, a system call that touched it `EFAULT`.
     pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
 
+    /// Returns whether there was no memory for a page table: others would fail for that, too.
+    #[inline]
+    pub(crate) fn is_oom(self) -> bool {
+        self.0 & bindings::vm_fault_reason_VM_FAULT_OOM != 0
+    }
+
     /// Returns the value for the C side.
     pub(super) fn into_raw(self) -> bindings::vm_fault_t {
         self.0
