@@ -15,9 +15,10 @@
 //! # Locks
 //!
 //! [`State::places`] guards who has which place, from [`Afu::reserve`] to the drop of an
-//! [`AfuContext`]. Under it are taken, one at a time: the slots of an estate (3 of `context.rs`), the
-//! `i_mmap_rwsem` of its mapping, its event log, and the drain of its queue. The mutex of the store in
-//! [`Hardware`] is innermost, and taken under 1 of `context.rs` at most.
+//! [`AfuContext`]. Under it are taken, one at a time: the slots of an estate (3 of `context.rs`); the
+//! `views` of its mapping (4), and under that the `i_mmap_rwsem` of that and of its exports (5); its
+//! event log; and the drain of its queue. The mutex of the store in [`Hardware`] is innermost, and
+//! taken under 1 of `context.rs` at most.
 
 mod descriptor;
 mod hardware;

@@ -33,12 +33,12 @@
 //! of them, and at most 1 is held where they are taken. Those of a [BAR](crate::kernel_ext::bar) come
 //! before 4, and the one of a part of it is taken by a fault under 3.
 //!
-//! Five kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
-//! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
-//! that of [`Platform`] the sources that it has; that of [`Quota`] its users, and is taken when a
-//! queue or an export comes or goes; that of an [event log](crate::events) what there is to tell a
-//! program; that of the exports of an estate which there are. The CPU hotplug lock is taken under 1,
-//! and what is called under it only queues work.
+//! Six kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
+//! above at most 1 is held. That of [`Shared::afus`] guards that there is one class of AFUs; that of
+//! the [registry](crate::registry) which contexts there are; that of [`Platform`] the sources that it
+//! has; that of [`Quota`] its users, and is taken when a queue or an export comes or goes; that of an
+//! [event log](crate::events) what there is to tell a program; that of the exports of an estate which
+//! there are. The CPU hotplug lock is taken under 1, and what is called under it only queues work.
 
 use crate::{
     afu::{
@@ -132,7 +132,7 @@ pub(crate) struct Shared {
     pub(crate) platform: Arc<Platform>,
     pub(crate) quota: Arc<Quota>,
     queues: QueueList,
-    /// The class of AFUs, from the first one on. Nothing of this driver is taken under the mutex.
+    /// The class of AFUs, from the first one on.
     #[pin]
     afus: Mutex<Option<AfuClass>>,
 }

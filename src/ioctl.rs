@@ -131,7 +131,7 @@ const GET_FEATURES: u32 = _IOR::<Features>(MAGIC, 0x16);
 /// `struct ocxl_ioctl_features`: words of flags.
 type Features = [u64; 4];
 
-/// One feature is defined, P9_WAIT, by which an AFU wakes a thread. No AFU is behind a context.
+/// One feature is defined, P9_WAIT, by which an AFU wakes a thread. No AFU here does.
 const NO_FEATURES: Features = [0; 4];
 
 /// `UXIVE_IOC_INFO`: tells about the interface, its limits and present use.

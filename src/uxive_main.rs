@@ -6,8 +6,9 @@
 //! fault or a read comes to the context of the open file (`context`). What that has is its estate
 //! (`estate`): an event queue (`queue`), slots (`slot`), each of which owns an interrupt of the machine
 //! (`platform`), a place in an AFU if it is of one (`afu`), what there is to tell the program
-//! (`events`), and files by which others ring its interrupts (`export`). All are in the registry (`registry`), which keeps what hardware does not let go of, and
-//! charged to their user (`quota`); root sees them (`debug`).
+//! (`events`), and files by which others ring its interrupts (`export`). All are in the registry
+//! (`registry`), which keeps what hardware does not let go of, and charged to their user (`quota`);
+//! root sees them (`debug`).
 
 use crate::{
     afu::{

@@ -162,17 +162,17 @@ struct dentry *uxive_create_fault_attr(const char *name)
 	return fault_create_debugfs_attr(name, NULL, &uxive_fault_attr);
 }
 
+int uxive_cpu_to_node(int cpu)
+{
+	return cpu_to_node(cpu);
+}
+
 /*
  * Returns whether there is a device class of that name, for class_register()
  * prints a backtrace then. The driver core does not tell, and its set of classes
  * is not exported; but each has a directory in /sys/class, and that is reached
  * from /sys/kernel, which is always there: so is its parent, the root.
  */
-int uxive_cpu_to_node(int cpu)
-{
-	return cpu_to_node(cpu);
-}
-
 bool uxive_class_exists(const char *name)
 {
 	struct kernfs_node *root, *classes, *class;

@@ -421,7 +421,8 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
         }
     }
 
-    /// As [`Self::withdraw`], of many: at one go those that lie side by side in one mapping.
+    /// As [`Self::withdraw`], of many: at one go those that lie side by side in one mapping, as pages of
+    /// 64 KiB do there.
     pub(crate) fn withdraw_many<'a>(all: impl Iterator<Item = &'a mut Self>)
     where
         P: 'a,
