@@ -226,10 +226,14 @@ struct uxive_irq_free_many {
 
 /* What is to be done with the interrupts. */
 
-/* Their events are held back. */
+/* Their events are held back. Nothing changes for one whose are. */
 #define UXIVE_SET_MASK		0x08
 
-/* They are not any more: of those that came meanwhile one is delivered. */
+/*
+ * They are not any more. Of each at most two events come: one for the rings while
+ * it was masked, however many, and one if an event was under way when it was
+ * masked. One that an AFU can ring, too, has as many of its message.
+ */
 #define UXIVE_SET_UNMASK	0x10
 
 /*
