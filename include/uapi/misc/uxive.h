@@ -47,6 +47,7 @@ struct uxive_window {
  *	Where @page_size is less, only the first @page_size bytes can be mapped.
  * @max_irqs: Out: the most interrupts that this context can have at present, as
  *	root may change this and the other limits. On an AFU it is 8192 at most.
+ *	Of a range it is its number of slots, which root cannot change.
  * @max_irqs_total: Out: the most that all contexts together can have.
  * @irqs: Out: interrupts that this context has.
  * @irqs_total: Out: interrupts that all contexts have, with those that are
@@ -56,9 +57,11 @@ struct uxive_window {
  * @trigger: Out: trigger pages of the interrupts. The offset in a call that
  *	allocates or names an interrupt is that of its page in this window.
  * @esb: Out: for each number that appears in the event queue the trigger page
- *	and, half of the stride behind, the management page. Empty unless the
- *	program drains the queue.
- * @queue: Out: the event queue. Empty unless the program drains it.
+ *	and, half of the stride behind, the management page. There are no pages
+ *	in it unless the program drains the queue; @length is told in any case.
+ *	The second half is for messages: a context of no AFU uses the first.
+ * @queue: Out: the event queue. There are no pages in it unless the program
+ *	drains it; @length is told in any case.
  * @max_irqs_user: Out: the most interrupts that all contexts of a user together
  *	can have. The user of a context is the one who opened it. From here on
  *	since version 2.
