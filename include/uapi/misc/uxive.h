@@ -178,8 +178,9 @@ struct uxive_irq_alloc {
  * @flags: In: UXIVE_ALLOC_AT, and UXIVE_ALLOC_CHIP or UXIVE_ALLOC_NODE, or 0.
  * @chip: In: as in struct uxive_irq_alloc.
  * @count: In: how many interrupts, at least 1.
- * @start: In: with UXIVE_ALLOC_AT the first slot, without it 0. Out: the first
- *	slot; without UXIVE_ALLOC_AT the lowest from which @count are free.
+ * @start: In: with UXIVE_ALLOC_AT the first slot, without it 0. Out, only if the
+ *	call succeeds: the first slot; without UXIVE_ALLOC_AT the lowest from
+ *	which @count are free. To call once more with the structure set it anew.
  * @reserved: In: must be 0.
  * @eventfds: In: address of @count times __s32, the eventfd that the interrupt is
  *	to signal or -1; or 0, for no eventfds.
@@ -295,7 +296,7 @@ struct uxive_range {
  * @flags: In: UXIVE_IMS_QUEUE or 0.
  * @eventfd: In: eventfd to signal, as OCXL_IOCTL_IRQ_SET_FD does, or -1.
  * @queue: In: with UXIVE_IMS_QUEUE the number of a queue, as the AFU counts
- *	them; without it 0, which is the context's default.
+ *	them, not 0; without it 0: any queue of the context raises it.
  * @offset: Out: what names the interrupt in other calls. No page is there.
  * @slot: Out: message slot of the context, by which the AFU knows the interrupt.
  * @reserved: In: must be 0.
