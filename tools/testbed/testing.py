@@ -24,7 +24,7 @@ from ktap import FAILED, PASSED
 from steps import BUILD, Failed, REPO, made, say, shown
 
 HOST = "host"
-SILENCE, TOTAL = 360, 2400
+SILENCE, TOTAL = 360, 4800
 AFUS = [Afu(32, 63), Afu(23, 89)]
 # Beside AFUs there is QEMU's edu, which is none: a program that has its registers has all of the memory.
 NO_AFU = ["-device", "edu,bus=pcie.4"]

@@ -1171,14 +1171,29 @@ static __u64 lisn_at(int fd, __u64 offset)
 }
 
 /*
+ * How many rounds more, if the window was not hit: on a host that runs one CPU of the
+ * machine at a time it seldom is. Not for ever.
+ */
+static int more_rounds(bool missed)
+{
+	static long end;
+
+	if (!missed)
+		return 0;
+	if (!end)
+		end = clock_ms() + LONG_TEST / 2 * 1000L;
+	return clock_ms() < end ? 100 : 0;
+}
+
+/*
  * Two threads store to the doorbell of an interrupt without pause while that is
  * freed; at once a stranger has an interrupt, and the owner another one. Often
  * the stranger's has the LISN, and always the owner's the slot.
  */
 TEST_F_TIMEOUT(doorbell, a_stranger_is_never_rung, LONG_TEST)
 {
-	const int rounds = 400;
 	int stranger = ux_open(), efd = event_new(), same_lisn = 0, same_slot = 0, amid_rounds = 0;
+	int rounds = 400;
 	void *page = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct storms storms = {};
 	struct storm *all;
@@ -1210,6 +1225,7 @@ TEST_F_TIMEOUT(doorbell, a_stranger_is_never_rung, LONG_TEST)
 		ASSERT_EQ(0, ux_bind(self->fd, offset, self->efd[0]));
 		ASSERT_EQ(0, ux_free(stranger, theirs));
 		close(fd);
+		rounds += more_rounds(n + 1 == rounds && !amid_rounds);
 	}
 	all = storms_end(&storms);
 	TH_LOG("%d rounds: %ld stores before, %ld amid (in %d rounds), %ld after; %ld refused",
@@ -1229,11 +1245,10 @@ TEST_F_TIMEOUT(doorbell, a_stranger_is_never_rung, LONG_TEST)
 
 TEST_F_TIMEOUT(doorbell, no_store_succeeds_after_revoke_returned, LONG_TEST)
 {
-	const int rounds = 400;
 	void *page = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int rounds = 400, amid_rounds = 0;
 	struct storms storms = {};
 	struct storm *all;
-	int amid_rounds = 0;
 
 	ASSERT_NE(MAP_FAILED, page);
 	ASSERT_TRUE(storms_start(&storms, page));
@@ -1250,6 +1265,7 @@ TEST_F_TIMEOUT(doorbell, no_store_succeeds_after_revoke_returned, LONG_TEST)
 		amid_rounds += storms.storm[0].stored_amid + storms.storm[1].stored_amid != amid;
 		ASSERT_TRUE(storms_go_round(&storms, 3));
 		close(fd);
+		rounds += more_rounds(n + 1 == rounds && !amid_rounds);
 	}
 	all = storms_end(&storms);
 	TH_LOG("%d rounds: %ld stores before, %ld amid (in %d rounds), %ld after; %ld refused",
@@ -1369,7 +1385,6 @@ TEST_F_TIMEOUT(doorbell, who_revokes_it_second_finds_no_page_either, LONG_TEST)
 TEST_F_TIMEOUT(doorbell, a_thousand_receivers_lose_it_by_one_call, LONG_TEST)
 {
 	int fd, ready[2], go[2], ended = 0, wrong = 0;
-	static pid_t pids[RECEIVERS];
 	struct timespec start, end;
 	void *bell;
 	char byte;
@@ -1381,15 +1396,16 @@ TEST_F_TIMEOUT(doorbell, a_thousand_receivers_lose_it_by_one_call, LONG_TEST)
 	bell = map_bells(fd, 1);
 	ASSERT_NE(MAP_FAILED, bell);
 	for (int i = 0; i < RECEIVERS; i++) {
-		pids[i] = fork();
-		ASSERT_LE(0, pids[i]) TH_LOG("receiver %d", i);
-		if (pids[i])
+		pid_t pid = fork();
+
+		ASSERT_LE(0, pid) TH_LOG("receiver %d", i);
+		if (pid)
 			continue;
 		close(go[1]);
 		if (touch(bell) || write(ready[1], "t", 1) != 1)
 			_exit(1);
-		/* Until the parent closes it. */
-		if (read(go[0], &byte, 1))
+		/* One by one: all at once would wait for the lock of the pipe. */
+		if (read(go[0], &byte, 1) != 1)
 			_exit(2);
 		_exit(is_gone(bell) ? 0 : 3);
 	}
@@ -1398,10 +1414,11 @@ TEST_F_TIMEOUT(doorbell, a_thousand_receivers_lose_it_by_one_call, LONG_TEST)
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	EXPECT_EQ(0, ux_revoke(self->fd, id));
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	close(go[1]);
 	for (int i = 0; i < RECEIVERS; i++) {
-		int status = child_status(pids[i]);
+		int status;
 
+		ASSERT_EQ(1, write(go[1], "g", 1));
+		status = child_status(-1);
 		ended += !status;
 		wrong = status ? status : wrong;
 	}
@@ -1412,6 +1429,7 @@ TEST_F_TIMEOUT(doorbell, a_thousand_receivers_lose_it_by_one_call, LONG_TEST)
 	close(ready[0]);
 	close(ready[1]);
 	close(go[0]);
+	close(go[1]);
 	close(fd);
 }
 

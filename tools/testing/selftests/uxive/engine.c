@@ -67,7 +67,7 @@ struct ringer {
 	size_t stride;
 	long rings;
 	atomic_long acked;
-	atomic_bool stop;
+	atomic_bool stop, failed;
 };
 
 static void *ringer_run(void *arg)
@@ -616,8 +616,10 @@ static void *hotplug_run(void *arg)
 	for (int n = 0; !atomic_load(&state->stop); n++) {
 		int cpu = 1 + n % (cpus - 1);
 
-		if (!cpu_online(cpu, false) || !cpu_online(cpu, true))
+		if (!cpu_online(cpu, false) || !cpu_online(cpu, true)) {
+			atomic_store(&state->failed, true);
 			break;
+		}
 		atomic_fetch_add(&state->acked, 1);
 	}
 	return NULL;
@@ -689,7 +691,7 @@ TEST_F_TIMEOUT(engine, a_cpu_that_goes_takes_no_event_with_it, LONG_TEST)
 	ASSERT_TRUE(becomes(escalations(affinity.irqs, CONTEXTS), CONTEXTS));
 	ASSERT_EQ(0, pthread_create(&hotplug.thread, NULL, hotplug_run, &hotplug));
 	ASSERT_EQ(0, pthread_create(&affinity.thread, NULL, affinity_run, &affinity));
-	while (atomic_load(&hotplug.acked) < 30) {
+	while (atomic_load(&hotplug.acked) < 30 && !atomic_load(&hotplug.failed)) {
 		for (int i = 0; i < CONTEXTS; i++) {
 			ring(page[i]);
 			ASSERT_EQ(1, event_wait(efd[i]))
@@ -702,6 +704,7 @@ TEST_F_TIMEOUT(engine, a_cpu_that_goes_takes_no_event_with_it, LONG_TEST)
 	pthread_join(hotplug.thread, NULL);
 	atomic_store(&affinity.stop, true);
 	pthread_join(affinity.thread, NULL);
+	EXPECT_FALSE(atomic_load(&hotplug.failed));
 	EXPECT_EQ(0, affinity.other);
 	EXPECT_LT(0, affinity.refused);
 	TH_LOG("%ld rings, CPUs went and came %ld times, %ld changes of affinity were refused",

@@ -54,6 +54,9 @@ FIXTURE_TEARDOWN(faults)
 	close(self->steps.nth);
 	close(self->fd);
 	select_faults(0);
+	/* If the test has not come to it. */
+	write_file(FAILSLAB, "probability", "0");
+	write_file(FAILSLAB, "task-filter", "N");
 	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
 	EXPECT_TRUE(becomes(events_in_use(), self->events));
 	/* Nothing is left, neither here nor with firmware. */

@@ -859,7 +859,7 @@ TEST_F_TIMEOUT(set, no_ring_is_lost_to_who_masks_all_the_time, LONG_TEST)
 	for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
 		struct ringer ringer = {
 			.bells = &self->bells, .slots = slots[i],
-			.rings = rings_to_send() / ARRAY_SIZE(slots),
+			.rings = rings_to_send() / 2 / ARRAY_SIZE(slots),
 		};
 		unsigned int seed = 1;
 		long masks = 0;
@@ -917,7 +917,7 @@ static void *single_run(void *arg)
 
 TEST_F_TIMEOUT(set, an_event_on_its_way_comes_before_the_mask_or_after_it, LONG_TEST)
 {
-	struct single single = { .bells = &self->bells, .rounds = 4000 };
+	struct single single = { .bells = &self->bells, .rounds = 400 };
 	int before = 0, after = 0;
 	/* The mask leads. */
 	struct aim aim = {};

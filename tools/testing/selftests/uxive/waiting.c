@@ -494,7 +494,7 @@ TEST_F_TIMEOUT(way, tells_of_each_event_of_a_context, LONG_TEST)
 }
 
 /* It cannot be left out of what is asked for. */
-TEST_F(way, tells_of_the_end)
+TEST_F_TIMEOUT(way, tells_of_the_end, LONG_TEST)
 {
 	struct uxive_event event;
 	struct teller teller;
