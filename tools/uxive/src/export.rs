@@ -27,6 +27,7 @@ use core::{
 };
 use rustix::{
     cmsg_space,
+    io::Errno,
     mm::ProtFlags,
     net::{
         recvmsg,
@@ -40,6 +41,8 @@ use rustix::{
     }, //
 };
 use std::{
+    format,
+    fs::read_link,
     io::{
         self,
         IoSlice,
@@ -47,6 +50,7 @@ use std::{
     },
     os::fd::{
         AsFd,
+        AsRawFd,
         BorrowedFd,
         OwnedFd, //
     },
@@ -55,6 +59,9 @@ use std::{
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("time() stores 4 bytes here, which stops a machine that has XIVE");
+
+/// What the kernel says that an export is. It begins the link of no file that has a name.
+const LINK: &str = "anon_inode:[uxive-doorbell]";
 
 /// Distance of trigger pages in an export, in bytes.
 const STRIDE: u64 = 64 * 1024;
@@ -161,7 +168,8 @@ impl AsFd for Export {
 ///
 /// # Invariants
 ///
-/// `pages` maps `count` pages for writing, `STRIDE` bytes from one to the next.
+/// `pages` maps `count` pages for writing, `STRIDE` bytes from one to the next. Nobody relies on what
+/// they hold: they are pages of a device.
 #[derive(Debug)]
 pub struct Receiver {
     pages: Mapping,
@@ -174,9 +182,20 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// Those of `mmap()`: `EINVAL` if the file has less doorbells, or is of another kind.
+    /// `EINVAL` if the file is of another kind, which is not touched. Those of `mmap()`: `EINVAL`, too,
+    /// if it has less doorbells. Without `/proc` it cannot be known, and is `ENOENT`.
     pub fn map(file: impl AsFd, count: u32) -> io::Result<Self> {
-        // INVARIANT: The mapping is that long.
+        let number = file.as_fd().as_raw_fd();
+
+        // A thread may have descriptors of its own.
+        if read_link(format!("/proc/thread-self/fd/{number}"))?.as_os_str() != LINK {
+            return Err(Errno::INVAL.into());
+        }
+        Self::new(file, count)
+    }
+
+    fn new(file: impl AsFd, count: u32) -> io::Result<Self> {
+        // INVARIANT: The mapping is that long. `map` has seen that the file is an export.
         Ok(Self {
             pages: Mapping::new(file, ProtFlags::WRITE, 0..u64::from(count) * STRIDE)?,
             count,
@@ -239,7 +258,7 @@ impl Receiver {
         fence(Ordering::SeqCst);
         // The C library's time() would ask the vDSO, which stores without a system call.
         // SAFETY: The kernel stores 8 bytes at an address of the mapping that lives as long as
-        // `self`, and nobody relies on what is there.
+        // `self`, and by the type invariants nobody relies on what is there.
         match unsafe { libc::syscall(libc::SYS_time, page.as_ptr()) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
@@ -256,8 +275,8 @@ impl Receiver {
     /// If there is none of this index.
     #[inline]
     pub fn store(&self, index: u32) {
-        // SAFETY: By the type invariants the page is mapped for writing while `self` is borrowed.
-        // A file that is passed as an export is known to hold nothing that anybody relies on.
+        // SAFETY: By the type invariants the page is mapped for writing while `self` is borrowed, and
+        // nobody relies on what it holds.
         unsafe { esb::ring(self.page(index)) };
     }
 }
@@ -293,7 +312,7 @@ mod tests {
     #[test]
     fn ringing_stores_to_one_page() {
         let file = pages(2);
-        let receiver = Receiver::map(&file, 2).unwrap();
+        let receiver = Receiver::new(&file, 2).unwrap();
 
         receiver.ring(1).unwrap();
         assert_eq!(stored(&file, 0), 0);
@@ -305,7 +324,7 @@ mod tests {
     #[test]
     fn a_doorbell_that_was_taken_back_is_an_error() {
         let file = pages(2);
-        let receiver = Receiver::map(&file, 2).unwrap();
+        let receiver = Receiver::new(&file, 2).unwrap();
 
         ftruncate(&file, STRIDE).unwrap();
         receiver.ring(0).unwrap();
@@ -316,7 +335,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "doorbell 2 of 2")]
     fn there_are_no_more_doorbells() {
-        let _ = Receiver::map(pages(2), 2).unwrap().ring(2);
+        let _ = Receiver::new(pages(2), 2).unwrap().ring(2);
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_not_mapped() {
+        let error = Receiver::map(pages(1), 1).unwrap_err();
+
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
     }
 
     #[test]

@@ -10,7 +10,10 @@ use rustix::io::{
     FdFlags, //
 };
 use std::{
-    fs,
+    fs::{
+        self,
+        OpenOptions, //
+    },
     os::{
         fd::{
             AsFd,
@@ -214,6 +217,8 @@ fn ring_rings_an_export_that_is_sent_by_a_socket() {
 }
 
 fn ring_does_not_ring_what_is_no_export() {
+    const PATH: &str = "/tmp/uxive-precious";
+    let precious = vec![b'x'; 64 * 1024];
     let context = Context::open().unwrap();
     let (irq, event) = (context.alloc().unwrap(), Event::new().unwrap());
 
@@ -221,6 +226,16 @@ fn ring_does_not_ring_what_is_no_export() {
     let fd = inherit(event.as_fd());
     uxive_fails(&["ring", "--fd", &fd], 1, &format!("file {fd}"));
     uxive_fails(&["ring", "--fd", "1000"], 1, "Bad file descriptor");
+    fs::write(PATH, &precious).unwrap();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(PATH)
+        .unwrap();
+    let fd = inherit(file.as_fd());
+    uxive_fails(&["ring", "--fd", &fd], 1, "Invalid argument");
+    assert!(fs::read(PATH).unwrap() == precious);
+    fs::remove_file(PATH).unwrap();
     assert_eq!(event.wait(Some(Duration::ZERO)).unwrap(), None);
 }
 

@@ -5,10 +5,23 @@
 
 mod ktap;
 
+use rustix::net::{
+    sendmsg,
+    SendAncillaryBuffer,
+    SendAncillaryMessage,
+    SendFlags, //
+};
 use std::{
     collections::HashSet,
     env,
-    io,
+    fs::{
+        self,
+        OpenOptions, //
+    },
+    io::{
+        self,
+        IoSlice, //
+    },
     os::{
         fd::{
             AsFd,
@@ -293,7 +306,7 @@ fn a_range_can_be_drained() {
 }
 
 fn a_file_of_another_kind_is_no_context() {
-    let file = OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap());
+    let file = OwnedFd::from(fs::File::open("/proc/self/exe").unwrap());
 
     assert!(Context::try_from(file).is_err());
 }
@@ -334,7 +347,35 @@ fn a_doorbell_that_was_received_rings() {
         }
         assert_eq!(bound.events[index].wait(WATCHDOG).unwrap(), Some(1));
     }
-    assert_errno(Receiver::map(Event::new().unwrap(), 1), ENODEV);
+}
+
+fn a_file_of_another_kind_is_no_doorbell() {
+    const PATH: &str = "/tmp/uxive-precious";
+    const LENGTH: usize = 64 * 1024;
+    let precious = vec![b'x'; LENGTH];
+
+    fs::write(PATH, &precious).unwrap();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(PATH)
+        .unwrap();
+    assert_errno(Receiver::map(&file, 1), EINVAL);
+    assert_errno(Receiver::map(Event::new().unwrap(), 1), EINVAL);
+    // The owner of interrupts gives away an export, never the context.
+    assert_errno(Receiver::map(Context::open().unwrap(), 1), EINVAL);
+
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut space = [0; rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = [file.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    let data = [IoSlice::new(&[1, 0, 0, 0])];
+    sendmsg(&ours, &data, &mut control, SendFlags::empty()).unwrap();
+    assert_errno(Receiver::receive(&theirs), EINVAL);
+
+    assert!(fs::read(PATH).unwrap() == precious);
+    fs::remove_file(PATH).unwrap();
 }
 
 fn a_doorbell_that_was_taken_back_is_an_error() {
@@ -537,6 +578,7 @@ fn main() -> ExitCode {
         a_file_of_another_kind_is_no_context,
         nothing_befalls_a_context,
         a_doorbell_that_was_received_rings,
+        a_file_of_another_kind_is_no_doorbell,
         a_doorbell_that_was_taken_back_is_an_error,
         a_doorbell_ends_with_its_owner,
         a_doorbell_is_taken_back_while_it_is_rung,

@@ -85,7 +85,10 @@ fn inherited(fd: u32, count: u32) -> Result<Receiver, Failure> {
     // kernel says so.
     let file = unsafe { BorrowedFd::borrow_raw(fd as i32) };
 
-    Receiver::map(file, count).map_err(|error| failed(&format!("file {fd}"), error))
+    // A copy, as it can be had of an open file only.
+    file.try_clone_to_owned()
+        .and_then(|file| Receiver::map(file, count))
+        .map_err(|error| failed(&format!("file {fd}"), error))
 }
 
 fn sent(path: &str) -> Result<Receiver, Failure> {
