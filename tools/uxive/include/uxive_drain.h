@@ -80,7 +80,9 @@ static inline __u64 uxive_drain_queue_length(const struct uxive_drain *drain)
  * @fd: The context. It must not have an interrupt yet.
  * @eventfd: To be signalled when the armed queue has an entry.
  * @irqs: How many slots, from 0 on, are to be within reach. They need not be
- *	allocated before they are used.
+ *	allocated before they are used. Those of messages of an AFU begin at
+ *	queue_entries of struct uxive_user_drain, 16384: who may take such
+ *	events has that many and one for each message slot.
  *
  * The descriptors remain the caller's. A context whose queue could not be
  * mapped is of no use any more.
@@ -196,7 +198,8 @@ static inline int uxive_drain_try_next(struct uxive_drain *drain)
 /**
  * uxive_drain_eoi() - end an interrupt
  * @drain: The context.
- * @slot: Its slot, of which an event was taken.
+ * @slot: Its slot, of which an event was taken, less than the number that
+ *	uxive_drain_open() was told.
  *
  * If it was rung again since it was sent, that is an event of its own now.
  */

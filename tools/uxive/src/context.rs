@@ -19,6 +19,7 @@ use crate::{
     report::Report, //
 };
 use core::{
+    ops::Range,
     ptr::NonNull,
     time::Duration, //
 };
@@ -99,7 +100,7 @@ fn unknown(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-fn info(file: impl AsFd) -> io::Result<abi::Info> {
+pub(crate) fn info(file: impl AsFd) -> io::Result<abi::Info> {
     let mut info = abi::Info {
         size: abi::size::<abi::Info>(),
         ..Default::default()
@@ -109,21 +110,28 @@ fn info(file: impl AsFd) -> io::Result<abi::Info> {
     Ok(info)
 }
 
+/// Returns the offsets of a window that the driver tells of, and how many strides it has.
+pub(crate) fn extent(window: &abi::Window) -> io::Result<(Range<u64>, u32)> {
+    let end = window.offset.checked_add(window.length);
+    let slots = window
+        .length
+        .checked_div(window.stride)
+        .and_then(|slots| u32::try_from(slots).ok());
+
+    match (end, slots) {
+        (Some(end), Some(slots)) => Ok((window.offset..end, slots)),
+        _ => Err(unknown("the driver tells of a strange window")),
+    }
+}
+
 impl Shared {
     fn new(file: OwnedFd) -> io::Result<Self> {
         let window = info(&file)?.trigger;
-        let end = window.offset.checked_add(window.length);
-        let slots = window
-            .length
-            .checked_div(window.stride)
-            .and_then(|slots| u32::try_from(slots).ok());
-        let (Some(end), Some(slots)) = (end, slots) else {
-            return Err(unknown("the driver tells of a strange window"));
-        };
+        let (offsets, slots) = extent(&window)?;
 
         // INVARIANT: The window has that many strides.
         Ok(Self {
-            pages: Mapping::new(&file, ProtFlags::WRITE, window.offset..end)?,
+            pages: Mapping::new(&file, ProtFlags::WRITE, offsets)?,
             file,
             offset: window.offset,
             stride: window.stride,

@@ -4,13 +4,19 @@
 
 use crate::{
     abi,
-    context::Context,
+    context::{
+        extent,
+        info,
+        Context,
+        Info, //
+    },
     doorbell::Doorbell,
     esb::Esbs,
     event::Event,
     export::Export,
     mapping::Mapping,
-    queue::Queue, //
+    queue::Queue,
+    report::Report, //
 };
 use core::{
     sync::atomic::AtomicU32,
@@ -21,7 +27,8 @@ use std::{
     io,
     os::fd::{
         AsFd,
-        AsRawFd, //
+        AsRawFd,
+        BorrowedFd, //
     },
     sync::Arc, //
 };
@@ -49,6 +56,9 @@ impl AsRef<[AtomicU32]> for Entries {
 
 /// A context that drains its own event queue, with interrupts in the slots from 0 on.
 ///
+/// The pages of all slots are mapped, which takes addresses and no memory: an accelerator may raise
+/// what the program has allocated for it by other means.
+///
 /// A program that waits for other descriptors, too, has [`Drain::arm_and_look`] return nothing
 /// before it blocks, and waits for [`Drain::event`] among them.
 #[derive(Debug)]
@@ -56,6 +66,8 @@ pub struct Drain {
     context: Context,
     event: Event,
     queue: Queue<Entries>,
+    // How many slots have an interrupt that is never freed.
+    irqs: u32,
     esbs: Esbs,
     // What `esbs` refers to.
     pages: Arc<Mapping>,
@@ -71,20 +83,17 @@ impl Drain {
             ..Default::default()
         };
 
+        let window = info(&context)?.esb;
         abi::call(&context, &mut argument)?;
         let abi::UserDrain {
             queue_offset,
             queue_entries,
-            esb_offset,
-            esb_stride,
             ..
         } = argument;
-        let window = |offset: u64, count: u64, stride: u64| {
-            let length = count.checked_mul(stride).ok_or_else(invalid)?;
-            Ok::<_, io::Error>(offset..offset.checked_add(length).ok_or_else(invalid)?)
-        };
 
-        let offsets = window(queue_offset, queue_entries, size_of::<AtomicU32>() as u64)?;
+        let length = queue_entries.checked_mul(size_of::<AtomicU32>() as u64);
+        let end = length.and_then(|length| queue_offset.checked_add(length));
+        let offsets = queue_offset..end.ok_or_else(invalid)?;
         // INVARIANT: The mapping is as long as that many entries.
         let entries = Entries {
             mapping: Mapping::new(&context, ProtFlags::READ, offsets)?,
@@ -92,16 +101,17 @@ impl Drain {
         };
         let queue = Queue::new(entries).ok_or_else(invalid)?;
 
-        let offsets = window(esb_offset, irqs.into(), esb_stride)?;
+        // Whatever an entry of the queue names is there: the second half are messages.
+        let (offsets, slots) = extent(&window)?;
         let pages = Arc::new(Mapping::new(
             &context,
             ProtFlags::READ | ProtFlags::WRITE,
             offsets,
         )?);
-        let stride = usize::try_from(esb_stride).map_err(|_| invalid())?;
+        let stride = usize::try_from(window.stride).map_err(|_| invalid())?;
         // SAFETY: This is a mapping of the window from its beginning, of this length and with this
         // stride, as the driver told. It lives as long as the object beside it.
-        let esbs = unsafe { Esbs::new(pages.address(), stride, irqs) };
+        let esbs = unsafe { Esbs::new(pages.address(), stride, slots) };
 
         // Nothing here frees them, so a doorbell, which keeps the context, can always be rung.
         if irqs > 0 {
@@ -117,6 +127,7 @@ impl Drain {
             context,
             event,
             queue,
+            irqs,
             esbs,
             pages,
         })
@@ -126,6 +137,9 @@ impl Drain {
     ///
     /// The interrupt can be sent again once [`Drain::eoi`] has ended it. What the ringer wrote
     /// before it rang is visible afterwards.
+    ///
+    /// A message of an accelerator is told by its slot plus the number of entries of the queue, 16384,
+    /// and is ended by that, too.
     #[inline]
     pub fn try_next(&mut self) -> Option<u32> {
         self.queue.try_next()
@@ -137,7 +151,7 @@ impl Drain {
     ///
     /// # Panics
     ///
-    /// If there is no such slot.
+    /// If there can be no such slot, which no event has.
     #[inline]
     pub fn eoi(&self, slot: u32) {
         self.esbs.eoi(slot);
@@ -150,7 +164,13 @@ impl Drain {
     /// If there is no such slot.
     #[inline]
     pub fn ring(&self, slot: u32) {
+        self.within(slot);
         self.esbs.ring(slot);
+    }
+
+    #[inline]
+    fn within(&self, slot: u32) {
+        assert!(slot < self.irqs, "slot {slot} of {}", self.irqs);
     }
 
     /// Returns what rings the interrupt of a slot from other threads.
@@ -159,6 +179,7 @@ impl Drain {
     ///
     /// If there is no such slot.
     pub fn doorbell(&self, slot: u32) -> Doorbell {
+        self.within(slot);
         // SAFETY: The trigger page of each slot lies in that mapping, which is for writing, too.
         unsafe { Doorbell::new(self.esbs.trigger(slot), self.pages.clone()) }
     }
@@ -222,8 +243,28 @@ impl Drain {
         &self.event
     }
 
-    /// Returns the context.
-    pub fn context(&self) -> &Context {
-        &self.context
+    /// Tells of the driver and the context.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Context::info`].
+    pub fn info(&self) -> io::Result<Info> {
+        self.context.info()
+    }
+
+    /// Blocks until something befalls the context beside its interrupts, as [`Context::report`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Context::report`].
+    pub fn report(&self, timeout: Option<Duration>) -> io::Result<Option<Report>> {
+        self.context.report(timeout)
+    }
+}
+
+/// The file of the context. Who frees an interrupt by it must have taken and ended its events before.
+impl AsFd for Drain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.context.as_fd()
     }
 }

@@ -10,6 +10,8 @@ use rustix::process::{
     CpuSet, //
 };
 use std::{
+    os::fd::AsFd,
+    panic::catch_unwind,
     path::Path,
     process::ExitCode,
     sync::atomic::{
@@ -196,6 +198,34 @@ fn a_bound_eventfd_gives_way_to_the_next() {
     assert_eq!(first.wait(Some(Duration::ZERO)).unwrap(), None);
 }
 
+fn what_others_allocate_in_the_context_is_taken_and_ended() {
+    let mut drain = drain(2);
+    let file = drain.as_fd().try_clone_to_owned().unwrap();
+    let other = Context::try_from(file).unwrap();
+    let irq = other.alloc().unwrap();
+
+    assert_eq!(irq.slot(), 2);
+    for _ in 0..3 {
+        irq.ring();
+        irq.ring();
+        for _ in 0..2 {
+            assert_eq!(drain.wait(WATCHDOG).unwrap(), Some(2));
+            drain.eoi(2);
+        }
+    }
+    assert_eq!(drain.try_next(), None);
+    assert_eq!(drain.info().unwrap().irqs.used, 3);
+}
+
+fn a_drain_rings_what_it_has_allocated_only() {
+    for slot in [2, 16384, u32::MAX] {
+        let rung = catch_unwind(|| drain(2).ring(slot));
+        let doorbell = catch_unwind(|| drop(drain(2).doorbell(slot)));
+
+        assert!(rung.is_err() && doorbell.is_err(), "slot {slot}");
+    }
+}
+
 fn errors_are_the_drivers() {
     const EBUSY: i32 = 16;
     let context = Context::open().unwrap();
@@ -219,6 +249,8 @@ fn main() -> ExitCode {
         waiting_ends_with_the_time,
         eventfds_count_each_acknowledged_ring,
         a_bound_eventfd_gives_way_to_the_next,
+        what_others_allocate_in_the_context_is_taken_and_ended,
+        a_drain_rings_what_it_has_allocated_only,
         errors_are_the_drivers,
     ]
 }
