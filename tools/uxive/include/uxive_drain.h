@@ -201,15 +201,22 @@ static inline int uxive_drain_try_next(struct uxive_drain *drain)
  * @slot: Its slot, of which an event was taken, less than the number that
  *	uxive_drain_open() was told.
  *
- * If it was rung again since it was sent, that is an event of its own now.
+ * If it was rung again since it was sent, that is an event of its own now. What
+ * the thread wrote before is visible to who takes that.
  */
 static inline void uxive_drain_eoi(const struct uxive_drain *drain, unsigned int slot)
 {
 	__u64 *trigger = uxive_drain_trigger(drain, slot);
 	const char *management = (const char *)trigger + drain->esb_stride / 2;
-	__u64 pq = __atomic_load_n((const __u64 *)(management + UXIVE_DRAIN_ESB_EOI),
-				   __ATOMIC_RELAXED);
+	__u64 pq;
 
+	/*
+	 * From the load on another thread may take the next event. Nothing but
+	 * this has the load, which is of a device, wait for stores to memory.
+	 */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	pq = __atomic_load_n((const __u64 *)(management + UXIVE_DRAIN_ESB_EOI),
+			     __ATOMIC_RELAXED);
 	if (pq & UXIVE_DRAIN_ESB_Q)
 		__atomic_store_n(trigger, 0, __ATOMIC_RELAXED);
 }

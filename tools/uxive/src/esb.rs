@@ -103,7 +103,8 @@ impl Esbs {
 
     /// Ends the interrupt of a slot, of which an event was taken.
     ///
-    /// If it was rung again since it was sent, that is an event of its own now.
+    /// If it was rung again since it was sent, that is an event of its own now. What the thread wrote
+    /// before is visible to who takes that.
     ///
     /// # Panics
     ///
@@ -111,6 +112,10 @@ impl Esbs {
     #[inline]
     pub fn eoi(&self, slot: u32) {
         let trigger = self.trigger(slot);
+
+        // From the load on another thread may take the next event. Nothing but this has the load, which
+        // is of a device, wait for stores to memory.
+        fence(Ordering::SeqCst);
         // SAFETY: The management page begins half a stride behind the trigger page. By the type
         // invariants both are mapped and aligned, and `EOI` is a multiple of 8 within the page.
         let pq = unsafe { trigger.byte_add(self.stride / 2 + EOI).read_volatile() };
