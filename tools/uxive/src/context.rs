@@ -346,6 +346,9 @@ impl Context {
 }
 
 /// Takes a context that was passed by another program, or that of an accelerator.
+///
+/// Its interrupts may be taken from their owner: if the other program has kept the file, and frees
+/// them, and if the accelerator goes. Ringing raises `SIGBUS` then.
 impl TryFrom<OwnedFd> for Context {
     type Error = io::Error;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What rings an interrupt that is never freed as long as it can be rung.
+//! What rings an interrupt that its program never frees as long as it can be rung.
 
 use crate::{
     esb,
@@ -10,6 +10,9 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 
 /// Rings one interrupt of a [`Drain`](crate::Drain), from any thread, and keeps its context.
+///
+/// Ringing has the two exceptions of [`Irq`](crate::Irq): it raises `SIGBUS` when another process that
+/// has the context's file has freed the interrupt, or the context's accelerator is gone.
 ///
 /// # Invariants
 ///

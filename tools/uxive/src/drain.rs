@@ -59,6 +59,10 @@ impl AsRef<[AtomicU32]> for Entries {
 /// The pages of all slots are mapped, which takes addresses and no memory: an accelerator may raise
 /// what the program has allocated for it by other means.
 ///
+/// Ringing has the two exceptions of [`Irq`](crate::Irq), and [`Drain::eoi`] has them as well: they
+/// raise `SIGBUS` when another process that has the context's file has freed the interrupt, or the
+/// context's accelerator is gone.
+///
 /// A program that waits for other descriptors, too, has [`Drain::arm_and_look`] return nothing
 /// before it blocks, and waits for [`Drain::event`] among them.
 #[derive(Debug)]

@@ -165,9 +165,9 @@ fn raw(events: &[Option<BorrowedFd<'_>>]) -> Vec<i32> {
 
 /// An interrupt, freed when it is dropped.
 ///
-/// All threads can ring it: they borrow it, or have an [`Arc`] of it. The exception are interrupts
-/// of a context whose file another process has as well, and frees them: ringing raises `SIGBUS`
-/// then.
+/// All threads can ring it: they borrow it, or have an [`Arc`] of it. There are two exceptions, in
+/// which ringing raises `SIGBUS`: another process has the context's file as well, and has freed the
+/// interrupt; or the context is that of an accelerator, and this is gone.
 #[derive(Debug)]
 pub struct Irq(Owned);
 
@@ -254,7 +254,7 @@ impl Irq {
 
 /// Interrupts in consecutive slots, freed when they are dropped.
 ///
-/// They are named by their index here, from 0 on.
+/// They are named by their index here, from 0 on. Ringing has the two exceptions of [`Irq`].
 #[derive(Debug)]
 pub struct Irqs(Owned);
 

@@ -7,7 +7,9 @@
 //! is on by default, there are
 //!
 //! - [`Context`], an open file of the driver, and the [`Irq`] and [`Irqs`] that are allocated in it.
-//!   They own interrupts, so none is rung after it was freed;
+//!   They own interrupts, so none is rung after it was freed. Two things can take an interrupt from
+//!   its owner, and ringing raises `SIGBUS` then: another process that has the context's file, and an
+//!   accelerator that goes, whose context it is;
 //! - [`Event`], an eventfd that interrupts signal;
 //! - [`Export`], a doorbell that is given to another program, and [`Receiver`], that doorbell there;
 //! - [`Drain`], a context whose events the program takes from memory by itself, and [`Doorbell`],
