@@ -26,6 +26,7 @@ use core::{
 use rustix::{
     event::PollFlags,
     fd::FromRawFd,
+    io::Errno,
     mm::ProtFlags, //
 };
 use std::{
@@ -111,16 +112,20 @@ pub(crate) fn info(file: impl AsFd) -> io::Result<abi::Info> {
 }
 
 /// Returns the offsets of a window that the driver tells of, and how many strides it has.
+///
+/// `EIO` if there is no such window: a stride is whole ESB pages, one at least.
 pub(crate) fn extent(window: &abi::Window) -> io::Result<(Range<u64>, u32)> {
+    const PAGE: u64 = 64 * 1024;
     let end = window.offset.checked_add(window.length);
     let slots = window
         .length
         .checked_div(window.stride)
+        .filter(|_| window.stride.is_multiple_of(PAGE))
         .and_then(|slots| u32::try_from(slots).ok());
 
     match (end, slots) {
         (Some(end), Some(slots)) => Ok((window.offset..end, slots)),
-        _ => Err(unknown("the driver tells of a strange window")),
+        _ => Err(Errno::IO.into()),
     }
 }
 
@@ -146,7 +151,7 @@ impl Shared {
             .and_then(|within| within.checked_div(self.stride))
             .and_then(|slot| u32::try_from(slot).ok())
             .filter(|&slot| slot < self.slots)
-            .ok_or_else(|| unknown("the driver tells of a strange offset"))
+            .ok_or_else(|| Errno::IO.into())
     }
 
     /// Returns the offset of the trigger page of a slot.
@@ -170,14 +175,17 @@ impl Shared {
     }
 }
 
-/// Returns the descriptor that the driver has made, as it told by `fd`.
+/// Returns the descriptor that the driver has made, as it told by `fd`; `EIO` if that is none.
 ///
 /// # Safety
 ///
 /// An ioctl that makes a new descriptor must have succeeded and have told this.
-pub(crate) unsafe fn made(fd: i32) -> OwnedFd {
-    // SAFETY: It is new and nobody else's, as the caller promises.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+pub(crate) unsafe fn made(fd: i32) -> io::Result<OwnedFd> {
+    match fd {
+        // SAFETY: It is new and nobody else's, as the caller promises.
+        0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(Errno::IO.into()),
+    }
 }
 
 /// An open file of the driver.
@@ -302,7 +310,7 @@ impl Context {
 
         abi::call(self, &mut argument)?;
         // SAFETY: The ioctl has just made it.
-        unsafe { made(argument.fd) }.try_into()
+        unsafe { made(argument.fd) }?.try_into()
     }
 
     /// Has the program drain the context's event queue by itself, and allocates `irqs` interrupts,
@@ -352,7 +360,10 @@ impl Context {
 impl TryFrom<OwnedFd> for Context {
     type Error = io::Error;
 
-    /// Fails with `ENOTTY` if it is no file of the driver.
+    /// # Errors
+    ///
+    /// `ENOTTY` if it is no context, as an export is none; `ENODEV` if its accelerator is gone; `EIO` if
+    /// what it tells is not what the driver does. Those of `mmap()`.
     fn try_from(file: OwnedFd) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(file)?);
 
@@ -363,5 +374,44 @@ impl TryFrom<OwnedFd> for Context {
 impl AsFd for Context {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_has_whole_strides_of_whole_pages() {
+        const PAGE: u64 = 64 * 1024;
+
+        for (offset, length, stride, slots) in [
+            (PAGE, 4 * PAGE, PAGE, Some(4)),
+            (PAGE, 4 * PAGE, 2 * PAGE, Some(2)),
+            (0, 4 * PAGE, 0, None),
+            (0, 4 * PAGE, PAGE / 2, None),
+            (0, 4 * PAGE, PAGE + 8, None),
+            (0, PAGE << 32, PAGE, None),
+            (u64::MAX, PAGE, PAGE, None),
+        ] {
+            let found = extent(&abi::Window {
+                offset,
+                length,
+                stride,
+            });
+
+            match slots {
+                Some(slots) => assert_eq!(found.unwrap(), (offset..offset + length, slots)),
+                None => assert_eq!(found.unwrap_err().raw_os_error(), Some(libc::EIO)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_descriptor_was_not_made() {
+        // SAFETY: There is no such descriptor, so it is nobody's.
+        let error = unsafe { made(-1) }.unwrap_err();
+
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
     }
 }

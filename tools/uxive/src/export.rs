@@ -112,7 +112,7 @@ impl Export {
         Ok(Self {
             shared: shared.clone(),
             // SAFETY: The ioctl has just made it.
-            file: unsafe { made(argument.fd) },
+            file: unsafe { made(argument.fd) }?,
             id: argument.id,
             count,
         })
