@@ -87,7 +87,8 @@ static inline __u64 uxive_drain_queue_length(const struct uxive_drain *drain)
  * The descriptors remain the caller's. A context whose queue could not be
  * mapped is of no use any more.
  *
- * Return: 0, or -1 with errno as of UXIVE_IOC_USER_DRAIN and mmap().
+ * Return: 0, or -1 with errno EINVAL if @irqs is 0, before anything is done, or
+ * as of UXIVE_IOC_USER_DRAIN and mmap().
  */
 static inline int uxive_drain_open(struct uxive_drain *drain, int fd, int eventfd,
 				   unsigned int irqs)
@@ -96,6 +97,10 @@ static inline int uxive_drain_open(struct uxive_drain *drain, int fd, int eventf
 	void *queue, *esb;
 	int error;
 
+	if (!irqs) {
+		errno = EINVAL;
+		return -1;
+	}
 	if (ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg))
 		return -1;
 

@@ -318,8 +318,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Those of `UXIVE_IOC_USER_DRAIN`: `EBUSY` if the context has an interrupt, or had one. Those of
-    /// [`Context::alloc_many`].
+    /// `EINVAL` if `irqs` is 0, before anything is done. Those of `UXIVE_IOC_USER_DRAIN`: `EBUSY` if the
+    /// context has an interrupt, or had one. Those of `mmap()`, and of [`Context::alloc_many`].
     pub fn drain(self, irqs: u32) -> io::Result<Drain> {
         Drain::new(self, irqs)
     }

@@ -22,7 +22,10 @@ use core::{
     sync::atomic::AtomicU32,
     time::Duration, //
 };
-use rustix::mm::ProtFlags;
+use rustix::{
+    io::Errno,
+    mm::ProtFlags, //
+};
 use std::{
     io,
     os::fd::{
@@ -80,6 +83,11 @@ pub struct Drain {
 impl Drain {
     pub(crate) fn new(context: Context, irqs: u32) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+
+        // Before the context can be nothing else any more.
+        if irqs == 0 {
+            return Err(Errno::INVAL.into());
+        }
         let event = Event::new()?;
         let mut argument = abi::UserDrain {
             size: size_of::<abi::UserDrain>() as u32,
@@ -118,15 +126,13 @@ impl Drain {
         let esbs = unsafe { Esbs::new(pages.address(), stride, slots) };
 
         // Nothing here frees them, so a doorbell, which keeps the context, can always be rung.
-        if irqs > 0 {
-            let mut argument = abi::IrqAllocMany {
-                size: abi::size::<abi::IrqAllocMany>(),
-                flags: abi::ALLOC_AT,
-                count: irqs,
-                ..Default::default()
-            };
-            abi::call(&context, &mut argument)?;
-        }
+        let mut argument = abi::IrqAllocMany {
+            size: abi::size::<abi::IrqAllocMany>(),
+            flags: abi::ALLOC_AT,
+            count: irqs,
+            ..Default::default()
+        };
+        abi::call(&context, &mut argument)?;
         Ok(Self {
             context,
             event,

@@ -228,8 +228,13 @@ fn a_drain_rings_what_it_has_allocated_only() {
 
 fn errors_are_the_drivers() {
     const EBUSY: i32 = 16;
+    const EINVAL: i32 = 22;
     let context = Context::open().unwrap();
+    let file = context.as_fd().try_clone_to_owned().unwrap();
 
+    // That has not made it a drained one.
+    assert_eq!(context.drain(0).unwrap_err().raw_os_error(), Some(EINVAL));
+    let context = Context::try_from(file).unwrap();
     drop(context.alloc().unwrap());
     assert_eq!(context.drain(1).unwrap_err().raw_os_error(), Some(EBUSY));
 }
