@@ -244,7 +244,8 @@ static inline int uxive_drain_arm(const struct uxive_drain *drain)
  * @drain: The context.
  *
  * For programs that wait for other descriptors, too: with EAGAIN the eventfd
- * becomes readable with the next event.
+ * becomes readable with the next event. When it is, it must be read, or it
+ * remains readable: poll() then returns at once, over and over.
  *
  * Return: the slot, or -1 with errno EAGAIN if the queue is empty, and armed,
  * or as of uxive_drain_arm().

@@ -67,7 +67,8 @@ impl AsRef<[AtomicU32]> for Entries {
 /// context's accelerator is gone.
 ///
 /// A program that waits for other descriptors, too, has [`Drain::arm_and_look`] return nothing
-/// before it blocks, and waits for [`Drain::event`] among them.
+/// before it blocks, and waits for [`Drain::event`] among them. When that is readable it must be read,
+/// by [`Event::wait`], or it remains readable and the program spins.
 #[derive(Debug)]
 pub struct Drain {
     context: Context,
