@@ -75,7 +75,7 @@ def clippy(programs, tests, model):
     model."""
     library = [*LIBRARY_OPTIONS, *tests.crates.options()]
     command = [*COMMAND_OPTIONS, *tests.options()]
-    each = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], [*library, "--crate-type=rlib", LIBRARY],
+    each = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], ["--crate-name=uxive", "--test", LIBRARY], [*library, "--crate-type=rlib", LIBRARY],
             [*library, "--test", LIBRARY], [*command, COMMAND], [*command, "--test", COMMAND],
             *([*programs.options(), path] for path in sorted([*TESTS.glob("*.rs"), *EXAMPLES.glob("*.rs")])),
             [*model.options(), MODEL], [*model.options(), "--test", MODEL]]
@@ -85,8 +85,10 @@ def clippy(programs, tests, model):
 
 
 def rustdoc_library(tests):
-    return tool(["rustdoc", "--edition=2021", *LIBRARY_OPTIONS, *tests.crates.options(), "-Dwarnings",
-                 "--output=/tmp/rustdoc-library", LIBRARY])
+    each = [*LIBRARY_OPTIONS, *tests.crates.options()], ["--crate-name=uxive"]
+    return "\n".join(filter(None, (
+        tool(["rustdoc", "--edition=2021", *options, "-Dwarnings", "--output=/tmp/rustdoc-library", LIBRARY])
+        for options in each)))
 
 
 def rustdoc_model(model):

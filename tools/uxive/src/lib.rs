@@ -4,16 +4,20 @@
 //!
 //! [`queue`] and [`esb`] are the protocol by which a program drains its own event queue: they work
 //! on memory that somebody has mapped, and need nothing but `core`. With the feature `std`, which
-//! is on by default, there are
-//!
-//! - [`Context`], an open file of the driver, and the [`Irq`] and [`Irqs`] that are allocated in it.
-//!   They own interrupts, so none is rung after it was freed. Two things can take an interrupt from
-//!   its owner, and ringing raises `SIGBUS` then: another process that has the context's file, and an
-//!   accelerator that goes, whose context it is;
-//! - [`Event`], an eventfd that interrupts signal;
-//! - [`Export`], a doorbell that is given to another program, and [`Receiver`], that doorbell there;
-//! - [`Drain`], a context whose events the program takes from memory by itself, and [`Doorbell`],
-//!   which rings it.
+//! is on by default, there are contexts and what belongs to them.
+#![cfg_attr(
+    feature = "std",
+    doc = "
+- [`Context`], an open file of the driver, and the [`Irq`] and [`Irqs`] that are allocated in it.
+  They own interrupts, so none is rung after it was freed. Two things can take an interrupt from
+  its owner, and ringing raises `SIGBUS` then: another process that has the context's file, and an
+  accelerator that goes, whose context it is;
+- [`Event`], an eventfd that interrupts signal;
+- [`Export`], a doorbell that is given to another program, and [`Receiver`], that doorbell there;
+- [`Drain`], a context whose events the program takes from memory by itself, and [`Doorbell`],
+  which rings it.
+"
+)]
 //!
 //! ```no_run
 //! # #[cfg(feature = "std")]
@@ -39,7 +43,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-#[cfg(feature = "std")]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 #[cfg(feature = "std")]
