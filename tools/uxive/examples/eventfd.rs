@@ -5,7 +5,9 @@
 
 use std::{
     io,
-    thread, //
+    panic::resume_unwind,
+    thread,
+    time::Duration, //
 };
 use uxive::{
     Context,
@@ -13,6 +15,15 @@ use uxive::{
 };
 
 const RINGS: u64 = 1000;
+
+/// Returns when the event was signalled. The other thread may have failed, so it is not waited for
+/// without end.
+fn wait(event: &Event) -> io::Result<()> {
+    match event.wait(Some(Duration::from_secs(10)))? {
+        Some(_) => Ok(()),
+        None => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
 
 fn main() -> io::Result<()> {
     let context = Context::open()?;
@@ -22,18 +33,20 @@ fn main() -> io::Result<()> {
     irq.bind(&event)?;
     answer.bind(&answered)?;
     thread::scope(|scope| {
-        scope.spawn(|| -> io::Result<()> {
+        let answering = scope.spawn(|| -> io::Result<()> {
             for _ in 0..RINGS {
-                event.wait(None)?;
+                wait(&event)?;
                 answer.ring();
             }
             Ok(())
         });
         for _ in 0..RINGS {
             irq.ring();
-            answered.wait(None)?;
+            wait(&answered)?;
         }
-        Ok::<(), io::Error>(())
+        answering
+            .join()
+            .unwrap_or_else(|panic| resume_unwind(panic))
     })?;
     println!("{RINGS} rings, each answered by another");
     Ok(())

@@ -52,7 +52,10 @@ fn owner() -> io::Result<()> {
 
     let mut arrived = 0;
     while arrived < 100 {
-        arrived += event.wait(None)?.unwrap_or(0);
+        // The ringer may have failed.
+        arrived += event
+            .wait(Some(Duration::from_secs(10)))?
+            .ok_or(io::ErrorKind::TimedOut)?;
     }
     export.revoke()?;
     // What was rung before that.
@@ -60,8 +63,10 @@ fn owner() -> io::Result<()> {
         arrived += count;
     }
     println!("owner: {arrived} arrived, some for several rings");
-    ringer.wait()?;
-    Ok(())
+    match ringer.wait()? {
+        status if status.success() => Ok(()),
+        status => Err(io::Error::other(format!("the ringer ended with {status}"))),
+    }
 }
 
 fn main() -> io::Result<()> {
