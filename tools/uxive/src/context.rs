@@ -227,7 +227,9 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Those of `open()`: that the driver is not loaded, or the file is not for this user.
+    /// Those of `open()`: that the driver is not loaded, or the file is not for this user. Those of
+    /// `UXIVE_IOC_INFO`, and of `mmap()`: all trigger pages are mapped, which is `ENOMEM` if the program
+    /// may not have as many addresses (`RLIMIT_AS`).
     pub fn open() -> io::Result<Self> {
         OwnedFd::from(OpenOptions::new().read(true).write(true).open(PATH)?).try_into()
     }
@@ -295,8 +297,8 @@ impl Context {
         Irqs::new(&self.shared, count, batch)
     }
 
-    /// Makes a context of its own that has `count` slots, whose interrupts are charged to the user of
-    /// this one. Who is given its file has exactly that.
+    /// Makes a context of its own that has `count` slots, whose interrupts are charged to the effective
+    /// user of the caller. Who is given its file has exactly that.
     ///
     /// # Errors
     ///

@@ -215,7 +215,8 @@ impl Irq {
         self.0.bind(self.slot(), -1)
     }
 
-    /// Holds the interrupt back until it is unmasked. Then it comes once, however often it was rung.
+    /// Holds the interrupt back until it is unmasked. At most two events come then: one for all rings
+    /// while it was masked, and one if an event was under way when it was masked.
     ///
     /// # Errors
     ///
@@ -346,7 +347,8 @@ impl Irqs {
         self.0.act(abi::SET_TRIGGER, which)
     }
 
-    /// Holds some of them back until they are unmasked. Then each comes once, if it was rung.
+    /// Holds some of them back until they are unmasked. At most two events of each come then: one for
+    /// all rings while it was masked, and one if an event was under way when it was masked.
     ///
     /// # Errors
     ///
