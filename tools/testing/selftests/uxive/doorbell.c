@@ -229,7 +229,10 @@ TEST_F(doorbell, each_page_rings_its_own_interrupt)
 	close(fd);
 }
 
-/* A batch, too, which comes with one fault where its owner maps it: the owner is not to wait for that. */
+/*
+ * A batch, too, which comes with one fault where its owner maps it: the owner is
+ * not to wait for that.
+ */
 TEST_F(doorbell, a_bundle_comes_64_at_a_time)
 {
 	const int count = 128;
@@ -1316,7 +1319,10 @@ TEST_F_TIMEOUT(doorbell, all_ends_may_race, LONG_TEST)
 	EXPECT_EQ(0, exports_of_all(self->fd));
 }
 
-/* Two who revoke the same export; each looks at its pages when it is told that there is none any more. */
+/*
+ * Two who revoke the same export; each looks at its pages when it is told that
+ * there is none any more.
+ */
 struct revoker {
 	pthread_barrier_t *barrier;
 	void *bell;
@@ -1361,7 +1367,8 @@ TEST_F_TIMEOUT(doorbell, who_revokes_it_second_finds_no_page_either, LONG_TEST)
 				.id = id,
 				.fd = self->fd,
 			};
-			ASSERT_EQ(0, pthread_create(&threads[i], NULL, revoke_and_look, &revokers[i]));
+			ASSERT_EQ(0, pthread_create(&threads[i], NULL, revoke_and_look,
+						    &revokers[i]));
 		}
 		for (int i = 0; i < 2; i++) {
 			ASSERT_EQ(0, pthread_join(threads[i], NULL));
