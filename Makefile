@@ -17,6 +17,20 @@ uxive-bindings := $(obj)/src/kernel/bindings_generated.rs
 # What is known from there. Opaque, or what they are made of would come here.
 uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|msi_desc|notifier_block|tracepoint|vm_area_struct)'
 
+# What gcc is told, and clang, by which bindgen reads, does not know. As
+# bindgen_skip_c_flags in the kernel's rust/Makefile, as far as powerpc has it.
+uxive-gcc-flags := -mrecord-mcount -mtraceback=no -mno-pointers-to-nested-functions \
+	-mno-string -mmultiple -mno-strict-align -mstrict-align \
+	-mstack-protector-guard% -mno-readonly-in-sdata -ffixed-r2 \
+	-fconserve-stack -falign-jumps=% -falign-loops=% \
+	-femit-struct-debug-baseonly -fno-ipa-cp-clone -fno-ipa-sra \
+	-fno-partial-inlining -fno-reorder-blocks -fno-allow-store-data-races \
+	-fasan-shadow-offset=% -fzero-call-used-regs=% -fno-stack-clash-protection \
+	-fno-inline-functions-called-once -fsanitize=bounds-strict \
+	-fstrict-flex-arrays=% -fmin-function-alignment=% -fzero-init-padding-bits=% \
+	-fdiagnostics-show-context -fdiagnostics-show-context=% --param=% \
+	--param asan-% -fno-isolate-erroneous-paths-dereference
+
 quiet_cmd_uxive_bindgen = BINDGEN $@
       cmd_uxive_bindgen = $(BINDGEN) $< --rust-target 1.85 --use-core \
 		--ctypes-prefix ffi --no-layout-tests --no-debug '.*' \
@@ -33,7 +47,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--allowlist-var 'uxive_.*' \
 		--allowlist-var XIVE_INVALID_VP \
 		--allowlist-var 'XIVE_(ESB|IRQ_FLAG)_.*' \
-		-o $@ -- $(filter-out $(CC_FLAGS_LTO),$(c_flags)) -w \
+		-o $@ -- $(filter-out $(CC_FLAGS_LTO) $(uxive-gcc-flags),$(c_flags)) -w \
 		--target=powerpc64le-linux-gnu -fno-builtin -D__BINDGEN__ -DMODULE
 
 $(uxive-bindings): $(src)/src/kernel/bindings_helper.h FORCE

@@ -120,7 +120,7 @@ def show(results):
         print(f"{'not ok' if result == FAILED else 'ok'} {number} {name}", flush=True)
 
 
-def build_suite(debug, debug_builtin, base_in_tree):
+def build_suite(debug, debug_builtin, base_in_tree, by_gcc):
     """Did the ways to build the driver come to what they should?"""
     def modinfo(module, name):
         return subprocess.run(["modinfo", "-F", name, module], capture_output=True, text=True).stdout.strip()
@@ -130,6 +130,7 @@ def build_suite(debug, debug_builtin, base_in_tree):
     checks = {
         "out_of_tree_for_its_kernel": modinfo(debug.ko, "vermagic").split(" ")[0] == release,
         "out_of_tree_is_marked_so": modinfo(debug.ko, "intree") == "",
+        "out_of_tree_by_gcc": b"GCC: " in by_gcc.ko.read_bytes(),
         "in_tree_as_module": base_in_tree.ko.exists() and modinfo(base_in_tree.ko, "intree") == "Y",
         "in_tree_built_in": "kernel/drivers/misc/uxive/uxive.ko" in builtin,
         "in_tree_built_in_makes_no_module": not debug_builtin.ko.exists(),
@@ -276,13 +277,15 @@ def test(only=None):
     programs = Programs(wanted[0].kernel if wanted else base)
     modules = test_modules(debug) if any(each.kernel is debug for each in wanted) else []
     in_tree = InTree(base, "m")
+    # The kernels are built by clang. The module is loaded by none of them.
+    by_gcc = out_of_tree(base, ("LLVM=", "CROSS_COMPILE=powerpc64le-linux-gnu-"), "-gcc")
     model = AfuModel()
     rusttests = {"library": LibraryTests(), "afu_model": model}
     needed = list(wanted)
     if wanted:
         needed += [programs, model, *modules]
     if any(suite.kind == "build" for suite in suites):
-        needed += [configurations["debug"], configurations["debug-builtin"], in_tree]
+        needed += [configurations["debug"], configurations["debug-builtin"], in_tree, by_gcc]
     needed += [rusttests[suite.name] for suite in suites if suite.kind == "rusttest"]
 
     (BUILD / "test.json").unlink(missing_ok=True)
@@ -294,7 +297,8 @@ def test(only=None):
             if HOST in suite.configurations:
                 heading(suite.name, HOST)
                 if suite.kind == "build":
-                    found = build_suite(configurations["debug"].module, configurations["debug-builtin"].builtin, in_tree)
+                    found = build_suite(configurations["debug"].module, configurations["debug-builtin"].builtin, in_tree,
+                                        by_gcc)
                 elif suite.kind == "rusttest":
                     found = rust_tests(rusttests[suite.name])
                 else:
