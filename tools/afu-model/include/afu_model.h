@@ -91,10 +91,11 @@ struct afu_command {
 #define AFU_LATE	4	/* raise slot AFU_ARGUMENT2 behind context AFU_ARGUMENT's detach */
 #define AFU_NO_DETACH	5	/* do not confirm the detach of context AFU_ARGUMENT */
 #define AFU_DO_DETACH	6	/* confirm what is pending, and later ones at once */
-#define AFU_VANISH	7	/* answer nothing for AFU_ARGUMENT milliseconds */
+#define AFU_VANISH	7	/* answer nothing for AFU_ARGUMENT milliseconds, but AFU_RETURN */
 #define AFU_VANISH_HALF	8	/* the same, when half of the next copy is done */
 #define AFU_GARBAGE	9	/* pseudo-random bytes of seed AFU_ARGUMENT for a descriptor */
 #define AFU_RESTORE	10	/* the descriptor as it was */
 #define AFU_DROP_NO_DMA	11	/* a descriptor without that promise */
+#define AFU_RETURN	12	/* answer again, and what was asked meanwhile */
 
 #endif /* AFU_MODEL_H */

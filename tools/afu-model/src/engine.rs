@@ -158,7 +158,7 @@ impl Engine {
         match self.misbehaviour.look(&self.memory, &self.layout) {
             Some(Act::Raise(entry)) => self.raise_entry(entry)?,
             Some(Act::Detach) => self.carry_out_requests()?,
-            Some(Act::Vanish(time)) => self.machine.ignore(time)?,
+            Some(Act::Vanish(time)) => self.vanish(time)?,
             None => {}
         }
         if let Some(entry) = self.misbehaviour.storm {
@@ -169,6 +169,12 @@ impl Engine {
             more |= self.work(context)?;
         }
         Ok(more)
+    }
+
+    /// Answers nothing for some time, or until a test has it return.
+    fn vanish(&self, time: Duration) -> Result<(), End> {
+        self.machine
+            .ignore(time, || self.misbehaviour.is_to_return(&self.memory))
     }
 
     fn pause(&self, busy: bool) -> Duration {
@@ -375,7 +381,7 @@ impl Engine {
         let (first, second) = self.buffer.split_at(length / 2);
         self.memory.write(to, first);
         if let Some(time) = self.misbehaviour.vanish_half.take() {
-            self.machine.ignore(time)?;
+            self.vanish(time)?;
         }
         self.memory.write(to + first.len(), second);
         Ok(())

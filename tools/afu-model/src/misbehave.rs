@@ -30,6 +30,9 @@ use crate::{
 /// A test may be wrong about how long it means.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// The one request that is seen by an AFU that is away.
+const RETURN: u32 = 12;
+
 /// What the engine has to do now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -37,7 +40,7 @@ pub(crate) enum Act {
     Raise(usize),
     /// Look again which detaches are asked for.
     Detach,
-    /// Answer nothing for some time.
+    /// Answer nothing for some time, or until it is to return.
     Vanish(Duration),
 }
 
@@ -50,7 +53,7 @@ pub(crate) struct Misbehaviour {
     pub(crate) late: HashMap<usize, usize>,
     /// Contexts whose detach is not confirmed.
     pub(crate) no_detach: HashSet<usize>,
-    /// For how long to vanish in the middle of the next copy.
+    /// For how long at most to vanish in the middle of the next copy.
     pub(crate) vanish_half: Option<Duration>,
 }
 
@@ -67,6 +70,13 @@ impl Misbehaviour {
         let act = self.take(memory, layout);
         memory.u32(GLOBAL + global::GO_DONE).store(go, Release);
         act
+    }
+
+    /// Returns whether one that is away is to be so no more. That is not the answer: who is back gives
+    /// it by [`Self::look`], and what the driver has rung for meanwhile is done by then.
+    pub(crate) fn is_to_return(&self, memory: &Memory) -> bool {
+        memory.u32(GLOBAL + global::GO).load(Acquire) != self.go
+            && memory.u32(GLOBAL + global::MISBEHAVE).load(Relaxed) == RETURN
     }
 
     fn take(&mut self, memory: &Memory, layout: &Layout) -> Option<Act> {

@@ -36,6 +36,9 @@ const MODEL: i64 = 0;
 const MACHINE: i64 = 1;
 const SHARED_MEMORY: i64 = -1;
 
+/// How long to hear nothing between two looks whether that is over.
+const AWAY: Duration = Duration::from_millis(10);
+
 /// Why the model ends.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -107,12 +110,15 @@ impl Machine {
         Ok(if doorbell { self.doorbell.take()? } else { 0 })
     }
 
-    /// Hears nothing for some time.
-    pub(crate) fn ignore(&self, time: Duration) -> Result<(), End> {
+    /// Hears nothing for some time, or until `is_over`.
+    pub(crate) fn ignore(&self, time: Duration, is_over: impl Fn() -> bool) -> Result<(), End> {
         let begun = Instant::now();
 
         while let Some(left) = time.checked_sub(begun.elapsed()) {
-            if let [true] = sys::wait([self.stream.as_fd()], left)? {
+            if is_over() {
+                break;
+            }
+            if let [true] = sys::wait([self.stream.as_fd()], left.min(AWAY))? {
                 self.still_there()?;
             }
         }

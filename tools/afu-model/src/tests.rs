@@ -200,8 +200,15 @@ impl Machine {
     }
 
     fn misbehave(&self, what: u32, argument: u64, argument2: u64) {
-        let number = self.memory.u32(GLOBAL + global::GO_DONE).load(Relaxed) + 1;
+        let number = self.ask(what, argument, argument2);
+
+        becomes(|| self.is_heard(number));
+    }
+
+    /// Returns the number of what is asked for.
+    fn ask(&self, what: u32, argument: u64, argument2: u64) -> u32 {
         let at = |offset| GLOBAL + offset;
+        let number = self.memory.u32(at(global::GO)).load(Relaxed) + 1;
 
         self.memory.u32(at(global::MISBEHAVE)).store(what, Relaxed);
         self.memory
@@ -211,7 +218,11 @@ impl Machine {
             .u64(at(global::ARGUMENT2))
             .store(argument2, Relaxed);
         self.memory.u32(at(global::GO)).store(number, Release);
-        becomes(|| self.memory.u32(at(global::GO_DONE)).load(Acquire) == number);
+        number
+    }
+
+    fn is_heard(&self, number: u32) -> bool {
+        self.memory.u32(GLOBAL + global::GO_DONE).load(Acquire) == number
     }
 
     fn entry(&self, context: usize, number: u64) -> usize {
@@ -897,6 +908,48 @@ fn misbehaving_it_vanishes_in_the_middle_of_a_copy() {
     assert!(begun.elapsed() >= Duration::from_millis(500));
     half.copy_within(..length, length);
     assert!(machine.data(0) == half);
+    machine.ends();
+}
+
+#[test]
+fn misbehaving_it_returns_when_it_is_told_to() {
+    let machine = Machine::attached();
+    let begun = Instant::now();
+
+    for round in 1..4 {
+        machine.misbehave(7, 60_000, 0);
+        machine.request(0, (2 * round) << 1);
+        // Nothing else is heard, however long it is there.
+        let number = machine.ask(1, 0, 0);
+        thread::sleep(Duration::from_millis(50));
+        assert!(!machine.is_heard(number));
+        assert_eq!(machine.state(0), (2 * round - 1) << 1 | 1);
+
+        // The doorbell of before has been heard when it answers.
+        machine.misbehave(12, 0, 0);
+        assert_eq!(machine.state(0), (2 * round) << 1);
+        machine.attach(0, 2 * round + 1);
+    }
+
+    // In the middle of a copy, which it completes. One that is not away has nothing to do.
+    let data = machine.pattern(1);
+    machine.misbehave(8, 60_000, 0);
+    machine.misbehave(12, 0, 0);
+    machine.submit(
+        1,
+        Command {
+            opcode: COPY,
+            destination: 1,
+            length: 100_000,
+            ..Default::default()
+        },
+    );
+    becomes(|| machine.data(1) != data);
+    assert_eq!(machine.head(1), 0);
+    machine.misbehave(12, 0, 0);
+    becomes(|| machine.head(1) == 1);
+    assert_eq!(machine.data(1)[1..=100_000], data[..100_000]);
+    assert!(begun.elapsed() < Duration::from_secs(60));
     machine.ends();
 }
 
