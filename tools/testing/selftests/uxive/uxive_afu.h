@@ -209,6 +209,12 @@ static inline bool afu_misbehave(void *global, __u32 how, __u64 argument, __u64 
 	return becomes(mmio_read32(global, AFU_GO_DONE), go);
 }
 
+/* The driver's last question whether the AFU is there. @memory: its BAR 2. */
+static inline __u32 afu_ping(const void *memory)
+{
+	return mmio_read32(memory, 0x108);
+}
+
 /* Submits a command. Returns its number. */
 static inline __u64 afu_submit(void *mmio, const struct afu_command *command)
 {
@@ -228,13 +234,15 @@ static inline __u64 afu_submit(void *mmio, const struct afu_command *command)
 	return number;
 }
 
-/* Waits until a command is completed. Returns its status. */
+/* Waits until a command is completed: behind those of all other processes. Returns its status. */
 static inline __u64 afu_wait(void *mmio, __u64 number)
 {
 	size_t entry = AFU_COMMAND + number % AFU_COMMANDS * sizeof(struct afu_command);
+	long end = clock_ms() + LONG_TEST * 1000;
 
-	if (!becomes(mmio_read64(mmio, AFU_HEAD) > number, true))
-		return AFU_PENDING;
+	for (; mmio_read64(mmio, AFU_HEAD) <= number; usleep(1000))
+		if (clock_ms() >= end)
+			return AFU_PENDING;
 	return mmio_read64(mmio, entry + offsetof(struct afu_command, status));
 }
 
