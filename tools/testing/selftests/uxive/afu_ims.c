@@ -401,7 +401,7 @@ TEST_F_TIMEOUT(ims, a_host_bridge_has_its_messages_and_no_more, LONG_TEST)
 	}
 }
 
-TEST_F(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu)
+TEST_F_TIMEOUT(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu, LONG_TEST)
 {
 	struct afu_command fill = { .opcode = AFU_FILL, .length = 64, .value = 1 };
 	struct context *context = &self->context;
@@ -556,7 +556,7 @@ TEST_F(ims, the_cookie_names_context_and_queue)
 	close(efd);
 }
 
-TEST_F(ims, a_freed_one_is_out_of_the_store)
+TEST_F_TIMEOUT(ims, a_freed_one_is_out_of_the_store, LONG_TEST)
 {
 	struct context *context = &self->context;
 	__u64 entry = context->pasid * SLOTS_1, offset;
@@ -679,6 +679,8 @@ struct hotplug {
 	pthread_t thread;
 	atomic_bool stop;
 	atomic_long turns;
+	/* What has ended it before that. */
+	atomic_int error;
 };
 
 static void *hotplug_run(void *arg)
@@ -686,14 +688,17 @@ static void *hotplug_run(void *arg)
 	struct hotplug *hotplug = arg;
 	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	char path[64];
+	int ret = 0;
 
-	for (int n = 0; !atomic_load(&hotplug->stop); n++) {
+	for (int n = 0; !ret && !atomic_load(&hotplug->stop); n++) {
 		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online",
 			 1 + n % (cpus - 1));
-		if (file_write(path, "0") || file_write(path, "1"))
-			break;
-		atomic_fetch_add(&hotplug->turns, 1);
+		ret = file_write(path, "0");
+		if (!ret)
+			ret = file_write(path, "1");
+		atomic_fetch_add(&hotplug->turns, !ret);
 	}
+	atomic_store(&hotplug->error, ret);
 	return NULL;
 }
 
@@ -712,7 +717,7 @@ TEST_F_TIMEOUT(ims, no_ring_is_lost_to_a_cpu_that_goes, LONG_TEST)
 		ASSERT_EQ(0, afu_ims_alloc(context->fd, efds[i], &offset, NULL));
 	}
 	ASSERT_EQ(0, pthread_create(&hotplug.thread, NULL, hotplug_run, &hotplug));
-	while (atomic_load(&hotplug.turns) < 20) {
+	while (atomic_load(&hotplug.turns) < 20 && !atomic_load(&hotplug.error)) {
 		bool lost = !raise_slot(context, rings % AT_ONCE) ||
 			    event_wait(efds[rings % AT_ONCE]) != 1;
 
@@ -723,6 +728,7 @@ TEST_F_TIMEOUT(ims, no_ring_is_lost_to_a_cpu_that_goes, LONG_TEST)
 	}
 	atomic_store(&hotplug.stop, true);
 	pthread_join(hotplug.thread, NULL);
+	EXPECT_EQ(0, hotplug.error);
 	TH_LOG("%ld rings while CPUs went %ld times", rings, atomic_load(&hotplug.turns));
 	for (int i = 0; i < AT_ONCE; i++)
 		close(efds[i]);
@@ -799,6 +805,8 @@ TEST_F_TIMEOUT(ims, a_program_drains_messages_by_itself, LONG_TEST)
 	/* What comes before the last is ended is one more when that is done. */
 	for (int n = 0; n < 10; n++) {
 		ASSERT_TRUE(raise_slot(&context, 0));
+		/* Or the machine may find both at once. */
+		ASSERT_TRUE(becomes(esb_load(management[0], ESB_GET), 2));
 		ASSERT_TRUE(raise_slot(&context, 0));
 		ASSERT_TRUE(becomes(esb_load(management[0], ESB_GET), 3));
 		ASSERT_EQ(MESSAGES, reader_next(&reader));
@@ -851,7 +859,7 @@ TEST_F_TIMEOUT(ims, a_storm_is_held_back, LONG_TEST)
 	int efd = event_new(), its = event_new();
 	struct uxive_event event;
 	__u64 entry, offset;
-	__u32 slot;
+	__u32 slot, ping;
 
 	ASSERT_TRUE(context_open(&other, self->function));
 	ASSERT_EQ(0, afu_ims_alloc(context->fd, efd, &offset, &slot));
@@ -889,14 +897,21 @@ TEST_F_TIMEOUT(ims, a_storm_is_held_back, LONG_TEST)
 		TH_LOG("round %d: %ld events of the storm, told %ld times; %ld rings of another",
 		       round, storm, told, rings);
 
-		/* When it is over all is as before. What it has left is in the first few. */
+		/*
+		 * What it has left comes: the driver holds back no more, and the machine has
+		 * taken what was raised before the other's second. Then all is as before.
+		 */
 		ASSERT_TRUE(message_rate(self->function, "100000"));
+		ping = afu_ping(self->store.memory);
+		ASSERT_TRUE(becomes(afu_ping(self->store.memory) - ping >= 3, true));
+		for (int n = 0; n < 2; n++) {
+			ASSERT_TRUE(raise_slot(&other, 0));
+			ASSERT_EQ(1, event_wait(its));
+		}
+		event_read(efd);
 		for (int n = 0; n < 50; n++) {
 			ASSERT_TRUE(raise_slot(context, 0));
-			storm = event_wait(efd);
-			ASSERT_LE(1, storm) TH_LOG("ring %d", n);
-			if (n > 10)
-				EXPECT_EQ(1, storm);
+			ASSERT_EQ(1, event_wait(efd)) TH_LOG("ring %d", n);
 		}
 		while (next_event(other.fd).header.type != 0xff)
 			;
@@ -947,7 +962,7 @@ TEST_F_TIMEOUT(ims, it_is_freed_in_the_middle_of_a_storm, LONG_TEST)
 TEST_F(ims, the_next_in_a_place_is_not_rung_by_the_last)
 {
 	int efd = event_new(), its = event_new();
-	long late = 0;
+	long late = 0, now;
 
 	for (int round = 0; round < 30; round++) {
 		struct context one, other;
@@ -970,7 +985,10 @@ TEST_F(ims, the_next_in_a_place_is_not_rung_by_the_last)
 		ASSERT_EQ(0, afu_ims_alloc(other.fd, efd, &offset, &slot));
 		EXPECT_TRUE(raise_slot(&other, slot));
 		EXPECT_EQ(1, event_wait(efd));
-		late += event_read(its);
+		/* Of this round, or of the one before. */
+		now = event_read(its);
+		EXPECT_GE(1, now) TH_LOG("round %d", round);
+		late += now;
 		EXPECT_GE((round + 1) / 2, late) TH_LOG("round %d", round);
 		context_close(&other);
 	}
