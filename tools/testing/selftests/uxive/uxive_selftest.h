@@ -590,10 +590,10 @@ static inline int ux_open_as(uid_t uid)
 	return seteuid(0) ? -errno : fd;
 }
 
-/* Descriptors that this process has open. */
-static inline int fds_open(void)
+/* The entries of a directory. */
+static inline int entries_of(const char *path)
 {
-	DIR *dir = opendir("/proc/self/fd");
+	DIR *dir = opendir(path);
 	int count = 0;
 
 	while (dir && readdir(dir))
@@ -601,6 +601,18 @@ static inline int fds_open(void)
 	if (dir)
 		closedir(dir);
 	return count;
+}
+
+/* Descriptors that this process has open. */
+static inline int fds_open(void)
+{
+	return entries_of("/proc/self/fd");
+}
+
+/* Linux interrupts that exist, with a handler or without. */
+static inline int linux_irqs(void)
+{
+	return entries_of("/sys/kernel/irq");
 }
 
 /* The exit status of a child, or minus the signal that killed it. */
@@ -637,19 +649,6 @@ static inline int module_load(const char *path)
 static inline int module_unload(const char *name)
 {
 	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
-}
-
-/* Linux interrupts that exist, with a handler or without. */
-static inline int linux_irqs(void)
-{
-	DIR *dir = opendir("/sys/kernel/irq");
-	int count = 0;
-
-	while (dir && readdir(dir))
-		count++;
-	if (dir)
-		closedir(dir);
-	return count;
 }
 
 static inline void pin_to_cpu(unsigned int cpu)
