@@ -570,7 +570,7 @@ TEST_F_TIMEOUT(kernel, the_place_in_the_queue_wraps, LONG_TEST)
 }
 
 /* Each source says which chip it is of, and the reserve of that chip is less by it. */
-TEST_F(debugfs, interrupts_come_from_the_reserve_of_their_chip)
+TEST_F_TIMEOUT(debugfs, interrupts_come_from_the_reserve_of_their_chip, LONG_TEST)
 {
 	__u64 offsets[SPARES];
 	int chips = 0;
