@@ -5,11 +5,19 @@
 
 mod ktap;
 
-use rustix::net::{
-    sendmsg,
-    SendAncillaryBuffer,
-    SendAncillaryMessage,
-    SendFlags, //
+use rustix::{
+    ioctl::{
+        ioctl,
+        ReadWriteOpcode,
+        Updater,
+        WriteOpcode, //
+    },
+    net::{
+        sendmsg,
+        SendAncillaryBuffer,
+        SendAncillaryMessage,
+        SendFlags, //
+    }, //
 };
 use std::{
     collections::HashSet,
@@ -305,6 +313,80 @@ fn a_range_can_be_drained() {
     }
 }
 
+/// The driver's part of an accelerator, to which it is bound as long as this lives.
+struct Afu {
+    address: String,
+}
+
+impl Afu {
+    /// `None` if the machine has none.
+    fn bind() -> Option<Self> {
+        let functions = fs::read_dir("/sys/bus/pci/devices").ok()?;
+        let function = functions.flatten().map(|entry| entry.path()).find(|path| {
+            let is = |name, id| fs::read_to_string(path.join(name)).is_ok_and(|it| it.trim() == id);
+
+            is("vendor", "0x1af4") && is("device", "0x1110")
+        })?;
+        let address = function.file_name()?.to_str()?.to_owned();
+
+        fs::write(function.join("driver_override"), "uxive").unwrap();
+        fs::write("/sys/bus/pci/drivers/uxive/bind", &address).unwrap();
+        Some(Self { address })
+    }
+
+    fn open(&self) -> OwnedFd {
+        let nodes = fs::read_dir("/dev/ocxl").unwrap().flatten();
+        let mut paths = nodes.map(|entry| entry.path());
+        let path = paths.find(|path| path.to_string_lossy().contains(&self.address));
+        let mut options = OpenOptions::new();
+
+        (options.read(true).write(true).open(path.unwrap()).unwrap()).into()
+    }
+}
+
+impl Drop for Afu {
+    fn drop(&mut self) {
+        let path = format!("/sys/bus/pci/devices/{}/driver_override", self.address);
+
+        let _ = fs::write(path, "\n");
+        let _ = fs::write("/sys/bus/pci/drivers/uxive/unbind", &self.address);
+    }
+}
+
+/// Has a message of an accelerator, which the crate does not allocate, and raises it. Returns its slot.
+fn raise_a_message(context: &impl AsFd) -> u32 {
+    type ImsAlloc = ReadWriteOpcode<0xca, 0x44, [u32; 8]>;
+    type SetIrqs = WriteOpcode<0xca, 0x47, [u32; 6]>;
+    const NONE_TRIGGER: u32 = 0x21;
+    // The size, no flags, no eventfd. Its slot is told in the last but one.
+    let mut alloc = [32, 0, u32::MAX, 0, 0, 0, 0, 0];
+
+    // SAFETY: The call reads and writes as many bytes.
+    unsafe { ioctl(context, Updater::<ImsAlloc, _>::new(&mut alloc)) }.unwrap();
+    let [.., slot, _] = alloc;
+    let mut set = [24, NONE_TRIGGER, slot, 1, 0, 0];
+    // SAFETY: The call reads as many bytes.
+    unsafe { ioctl(context, Updater::<SetIrqs, _>::new(&mut set)) }.unwrap();
+    slot
+}
+
+fn a_message_of_an_accelerator_can_be_ended() {
+    let Some(afu) = Afu::bind() else {
+        ktap::log("the machine has no accelerator");
+        return;
+    };
+    let context = Context::try_from(afu.open()).unwrap();
+    let mut drain = context.drain(4).unwrap();
+    let slot = raise_a_message(&drain);
+    let told = drain.wait(WATCHDOG).unwrap();
+
+    assert_eq!((slot, told), (4, Some(16384 + 4)));
+    drain.eoi(16384 + 4);
+    drain.ring(3);
+    assert_eq!(drain.wait(WATCHDOG).unwrap(), Some(3));
+    drain.eoi(3);
+}
+
 fn a_file_of_another_kind_is_no_context() {
     let file = OwnedFd::from(fs::File::open("/proc/self/exe").unwrap());
 
@@ -575,6 +657,7 @@ fn main() -> ExitCode {
         eventfds_of_many_change_in_one_call,
         a_range_is_a_context_of_its_own,
         a_range_can_be_drained,
+        a_message_of_an_accelerator_can_be_ended,
         a_file_of_another_kind_is_no_context,
         nothing_befalls_a_context,
         a_doorbell_that_was_received_rings,
