@@ -1206,9 +1206,11 @@ impl<T, K> Routes<T, K> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `larger` is not.
+    /// `EINVAL` if `larger` is smaller, or another machine's.
     pub(crate) fn grow(&mut self, larger: &mut Self) -> Result {
-        if larger.capacity() < self.capacity() {
+        let same = Arc::ptr_eq(&self.platform, &larger.platform);
+
+        if !same || larger.capacity() < self.capacity() {
             return Err(EINVAL);
         }
         core::mem::swap(self, larger);
