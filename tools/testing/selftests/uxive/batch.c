@@ -537,18 +537,6 @@ TEST_F(batch, has_no_eventfd_where_there_is_minus_one)
 	close(efds[4]);
 }
 
-/* Of @room bytes before a hole in memory. */
-static void *before_a_hole(size_t room)
-{
-	size_t page = sysconf(_SC_PAGESIZE), length = (room + page - 1) / page * page;
-	void *pages = mmap(NULL, length + page, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (pages == MAP_FAILED || munmap(pages + length, page))
-		abort();
-	return pages + length - room;
-}
-
 TEST_F_TIMEOUT(batch, whose_eventfds_lie_in_no_memory_allocates_nothing, LONG_TEST)
 {
 	/* How many the call is told of, and how many lie before the hole. */

@@ -247,18 +247,6 @@ TEST_F(set, takes_a_block_of_interrupts_and_nothing_beside)
 	EXPECT_ALL_RING();
 }
 
-/* Pages that end where nothing is mapped. */
-static void *before_a_hole(size_t room)
-{
-	size_t page = sysconf(_SC_PAGESIZE), length = (room + page - 1) / page * page;
-	void *pages = mmap(NULL, length + page, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (pages == MAP_FAILED || munmap(pages + length, page))
-		abort();
-	return pages + length - room;
-}
-
 TEST_F(set, of_data_in_no_memory_changes_nothing)
 {
 	int fd = self->bells.fd, other = event_new();

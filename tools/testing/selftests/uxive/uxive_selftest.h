@@ -590,6 +590,18 @@ static inline int ux_open_as(uid_t uid)
 	return seteuid(0) ? -errno : fd;
 }
 
+/* The last @room bytes before where nothing is mapped. */
+static inline void *before_a_hole(size_t room)
+{
+	size_t page = sysconf(_SC_PAGESIZE), length = (room + page - 1) / page * page;
+	void *pages = mmap(NULL, length + page, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (pages == MAP_FAILED || munmap(pages + length, page))
+		abort();
+	return pages + length - room;
+}
+
 /* The entries of a directory. */
 static inline int entries_of(const char *path)
 {
