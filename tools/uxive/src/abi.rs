@@ -2,18 +2,16 @@
 
 //! The driver's ioctls: the structures of `misc/ocxl.h` and `misc/uxive.h`, and how they are passed.
 
-use core::marker::PhantomData;
-use rustix::ioctl::{
-    ioctl,
-    CompileTimeOpcode,
-    Direction,
-    NoArg,
-    Opcode,
-    Updater, //
+use core::ptr::{
+    from_mut,
+    null_mut, //
 };
 use std::{
     io,
-    os::fd::AsFd, //
+    os::fd::{
+        AsFd,
+        AsRawFd, //
+    }, //
 };
 
 /// The argument of an ioctl.
@@ -27,30 +25,48 @@ pub(crate) unsafe trait Argument {
     const NUMBER: u8;
 }
 
-const MAGIC: u8 = 0xca;
+/// Which way an argument goes, as powerpc's `_IOC()` has it.
+pub(crate) enum Direction {
+    None = 1,
+    Read = 2,
+    Write = 4,
+    ReadWrite = 6,
+}
 
-struct Number<T>(PhantomData<T>);
+/// Returns what powerpc's `_IOC()` does. No other machine has the driver.
+const fn request(direction: Direction, number: u8, size: usize) -> u32 {
+    const MAGIC: u32 = 0xca;
 
-impl<T: Argument> CompileTimeOpcode for Number<T> {
-    const OPCODE: Opcode = Opcode::from_components(T::DIRECTION, MAGIC, T::NUMBER, size_of::<T>());
+    (direction as u32) << 29 | (size as u32) << 16 | MAGIC << 8 | number as u32
+}
+
+/// # Safety
+///
+/// The kernel may do with memory at `argument` what this ioctl does.
+unsafe fn ioctl<T>(file: impl AsFd, request: u32, argument: *mut T) -> io::Result<()> {
+    // The C libraries differ in the type of a request.
+    // SAFETY: By the contract of the function.
+    match unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request as _, argument) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Calls the ioctl that has arguments of this type.
 pub(crate) fn call<T: Argument>(file: impl AsFd, argument: &mut T) -> io::Result<()> {
+    let request = const { request(T::DIRECTION, T::NUMBER, size_of::<T>()) };
+
     // SAFETY: An implementation of `Argument` promises what the kernel does with it.
-    Ok(unsafe { ioctl(file, Updater::<Number<T>, T>::new(argument)) }?)
+    unsafe { ioctl(file, request, from_mut(argument)) }
 }
 
 /// `UXIVE_IOC_ARM`.
 pub(crate) fn arm(file: impl AsFd) -> io::Result<()> {
-    struct Arm;
-
-    impl CompileTimeOpcode for Arm {
-        const OPCODE: Opcode = Opcode::none::<()>(MAGIC, 0x42);
-    }
     // SAFETY: The kernel looks at no argument of this ioctl.
-    Ok(unsafe { ioctl(file, NoArg::<Arm>::new()) }?)
+    unsafe { ioctl(file, ARM, null_mut::<()>()) }
 }
+
+const ARM: u32 = request(Direction::None, 0x42, 0);
 
 macro_rules! arguments {
     ($($(#[$meta:meta])* $number:literal $direction:ident $name:ident { $($field:ident: $type:ty),* $(,)? })*) => {$(
@@ -183,5 +199,18 @@ mod tests {
         assert_eq!(size_of::<Range>(), 16);
         assert_eq!(size_of::<Export>(), 24);
         assert_eq!(size_of::<Revoke>(), 16);
+    }
+
+    /// As a C compiler for powerpc has them.
+    #[test]
+    fn requests_are_those_of_the_headers() {
+        fn number<T: Argument>() -> u32 {
+            request(T::DIRECTION, T::NUMBER, size_of::<T>())
+        }
+
+        assert_eq!(number::<IrqAlloc>(), 0x4008_ca11);
+        assert_eq!(number::<IrqSetFd>(), 0x8010_ca13);
+        assert_eq!(number::<Info>(), 0xc098_ca40);
+        assert_eq!(ARM, 0x2000_ca42);
     }
 }

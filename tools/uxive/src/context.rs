@@ -24,7 +24,6 @@ use core::{
     time::Duration, //
 };
 use rustix::{
-    event::PollFlags,
     fd::FromRawFd,
     io::Errno,
     mm::ProtFlags, //
@@ -120,7 +119,7 @@ pub(crate) fn extent(window: &abi::Window) -> io::Result<(Range<u64>, u32)> {
     let slots = window
         .length
         .checked_div(window.stride)
-        .filter(|_| window.stride.is_multiple_of(PAGE))
+        .filter(|_| window.stride & (PAGE - 1) == 0)
         .and_then(|slots| u32::try_from(slots).ok());
 
     match (end, slots) {
@@ -339,7 +338,7 @@ impl Context {
         let mut bytes = [0; Report::BYTES];
 
         // Of a context whose accelerator is gone poll() reports POLLHUP.
-        if !event::wait(self.as_fd(), PollFlags::IN, timeout)? {
+        if !event::wait(self.as_fd(), timeout)? {
             return Ok(None);
         }
         if rustix::io::read(self, &mut bytes)? != bytes.len() {

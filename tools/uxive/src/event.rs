@@ -6,10 +6,7 @@ use core::time::Duration;
 use rustix::{
     event::{
         eventfd,
-        poll,
-        EventfdFlags,
-        PollFd,
-        PollFlags, //
+        EventfdFlags, //
     },
     io::read, //
 };
@@ -17,24 +14,29 @@ use std::{
     io,
     os::fd::{
         AsFd,
+        AsRawFd,
         BorrowedFd,
         OwnedFd, //
     }, //
 };
 
-/// Waits until the file has one of `events`. Returns whether it has, or the time is up.
-pub(crate) fn wait(
-    file: BorrowedFd<'_>,
-    events: PollFlags,
-    timeout: Option<Duration>,
-) -> io::Result<bool> {
-    let mut entries = [PollFd::from_borrowed_fd(file, events)];
+/// Waits until the file can be read. Returns whether it can, or the time is up.
+pub(crate) fn wait(file: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+    let mut entry = libc::pollfd {
+        fd: file.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
     // Rather a millisecond more than not to wait at all.
     let timeout = timeout.map_or(-1, |time| {
         i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
     });
 
-    Ok(poll(&mut entries, timeout)? > 0)
+    // SAFETY: There is one entry, which the kernel writes.
+    match unsafe { libc::poll(&mut entry, 1, timeout) } {
+        -1 => Err(io::Error::last_os_error()),
+        ready => Ok(ready > 0),
+    }
 }
 
 /// An eventfd.
@@ -66,7 +68,7 @@ impl Event {
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<u64>> {
         let mut count = [0; 8];
 
-        if !wait(self.as_fd(), PollFlags::IN, timeout)? {
+        if !wait(self.as_fd(), timeout)? {
             return Ok(None);
         }
         // An eventfd has 8 bytes, or an error.

@@ -19,6 +19,7 @@ use crate::{
     mapping::Mapping, //
 };
 use core::{
+    mem::MaybeUninit,
     ptr::NonNull,
     sync::atomic::{
         fence,
@@ -65,6 +66,23 @@ const LINK: &str = "anon_inode:[uxive-doorbell]";
 
 /// Distance of trigger pages in an export, in bytes.
 const STRIDE: u64 = 64 * 1024;
+
+/// What a buffer of control messages consists of: `u8` in rustix 0.38, `MaybeUninit<u8>` in rustix 1.
+trait Byte {
+    fn zero() -> Self;
+}
+
+impl Byte for u8 {
+    fn zero() -> Self {
+        0
+    }
+}
+
+impl Byte for MaybeUninit<u8> {
+    fn zero() -> Self {
+        Self::new(0)
+    }
+}
 
 /// The doorbells of some interrupts, as a file that can be mapped and nothing else.
 ///
@@ -131,7 +149,7 @@ impl Export {
     pub fn send(&self, socket: impl AsFd) -> io::Result<()> {
         let count = self.count.to_le_bytes();
         let files = [self.file.as_fd()];
-        let mut space = [0; cmsg_space!(ScmRights(1))];
+        let mut space = [Byte::zero(); cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
 
         control.push(SendAncillaryMessage::ScmRights(&files));
@@ -210,7 +228,7 @@ impl Receiver {
     /// is closed, [`io::ErrorKind::InvalidData`] if it has sent something else.
     pub fn receive(socket: impl AsFd) -> io::Result<Self> {
         let mut count = [0; 4];
-        let mut space = [0; cmsg_space!(ScmRights(1))];
+        let mut space = [Byte::zero(); cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut data = [IoSliceMut::new(&mut count)];
 
