@@ -110,7 +110,7 @@ bench build demo shell lint distclean:
 	@$(testbed) $@
 
 test:
-	@$(testbed) test $(T)
+	@$(testbed) test $(T) $(C:%=C=%)
 
 run:
 	@$(testbed) run '$(PROG)'

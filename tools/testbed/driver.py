@@ -11,8 +11,9 @@ build was killed, and the directory is made from nothing.
 import hashlib
 import shutil
 
+import debs
 import rust
-from kernel import MAKE, check_config
+from kernel import MAKE, check_config, installed
 from steps import BUILD, Failed, REPO, Step
 
 DRIVER = ["Kconfig", "Makefile", "src", "include"]
@@ -25,15 +26,16 @@ LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
 COMMAND = REPO / "tools/uxive/src/bin/uxive/main.rs"
 COMMAND_OPTIONS = ["--crate-name=uxive_command"]
 EXAMPLES = REPO / "tools/uxive/examples"
-RUST = ["--edition=2021", "-O", "-Dwarnings"]
+RUST = ["--edition=2021", "-O"]
 # Of the driver, of the library and of the accelerator's model, for programs.
 HEADERS = ["include/uapi", "tools/uxive/include", "tools/afu-model/include"]
 MODEL = REPO / "tools/afu-model/src/main.rs"
 MODEL_OPTIONS = ["--crate-name=afu_model"]
 LIBC_OPTIONS = ["--crate-name=libc", "--crate-type=rlib", "--edition=2021", "-O", "--cap-lints=allow", '--cfg=feature="std"']
-CROSS = ["powerpc64le-linux-gnu-gcc", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror"]
-# How programs are linked that have this line; others as STATIC says.
-LINK = {"#include <libocxl.h>": ["-locxl"], "#include <liburing.h>": ["-static", "-luring"]}
+CROSS = ["powerpc64le-linux-gnu-gcc", "-pthread", "-O2", "-Wall", "-Wextra"]
+# What programs need of debs.MACHINE that have this line, and how they are linked; others as STATIC says.
+LINK = {"#include <libocxl.h>": ("libocxl-dev libocxl1", ["-l:libocxl.so.1"]),
+        "#include <liburing.h>": ("liburing-dev", ["-static", "-luring"])}
 STATIC = ["-static"]
 
 
@@ -72,9 +74,16 @@ class Made:
         self.names = "\n".join(contents)
         self.step = Step(title, log, self.work)
 
-    def steps(self):
+    def current(self):
+        """Is it made, and from what it would be made from now?"""
         made = self.path / ".made"
-        return [] if made.exists() and made.read_text() == self.hash else [self.step]
+        return made.exists() and made.read_text() == self.mark()
+
+    def mark(self):
+        return self.hash
+
+    def steps(self):
+        return [] if self.current() else [self.step]
 
     def work(self, step):
         making, made, names = self.path / ".making", self.path / ".made", self.path / ".names"
@@ -93,7 +102,7 @@ class Made:
             making.unlink()  # make itself removes what it failed to make
             raise
         names.write_text(self.names)
-        made.write_text(self.hash)
+        made.write_text(self.mark())
         making.unlink()
 
     def seed(self, step):
@@ -177,7 +186,8 @@ class Programs(Made):
     """ppc64le programs: the tests, in C and in Rust, the demonstration as demo-<name>, and as tools the command uxive and
     the library's examples as example-<name>.
 
-    They are static, but for those that include <libocxl.h>: these are for Debian's libocxl, which is not.
+    They are static, but for those that include <libocxl.h>: these are for Debian's libocxl, which is not. A program whose
+    library cannot be had is not built, and lacks() says why.
     """
 
     def __init__(self, kernel):
@@ -186,33 +196,77 @@ class Programs(Made):
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
                          | files(REPO, [*HEADERS, "tools/uxive/src", "tools/uxive/examples"]), kernel.source.key,
-                         self.std.path.name, self.crates.path.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
+                         self.std.path.name, self.crates.path.name, installed("gcc*powerpc64le*", "libc6-dev-ppc64el-cross"), *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
                          *COMMAND_OPTIONS)
         self.kernel = kernel
         self.library = self.path / "libuxive.rlib"
-        self.tests = {path.stem: self.path / path.stem for path in sorted([*TESTS.glob("*.c"), *TESTS.glob("*.rs")])}
-        self.demo = {f"demo-{path.stem}": self.path / f"demo-{path.stem}" for path in sorted(DEMO.glob("*.c"))}
+        self.sources = {self.name(path): path for top in (TESTS, DEMO) for path in sorted(top.glob("*.c"))}
         self.tools = {name: self.path / name for name in ("uxive", *(f"example-{path.stem}" for path in EXAMPLES.glob("*.rs")))}
 
     def steps(self):
-        return self.kernel.steps() + self.crates.steps() + super().steps()
+        fetch = debs.MACHINE.steps()
+        # What is fetched decides what can be built.
+        return self.kernel.steps() + self.crates.steps() + fetch + ([self.step] if fetch else super().steps())
+
+    def work(self, step):
+        if not self.current():
+            super().work(step)
+
+    def mark(self):
+        return "\n".join([self.hash, *self.lacks()])
+
+    def lacks(self):
+        """The C programs that cannot be built, by name, and why."""
+        found = {name: debs.MACHINE.lack(*self.how(path)[0].split()) for name, path in self.sources.items()}
+        return {name: lack for name, lack in found.items() if lack}
 
     def in_bin(self):
         """The tools, as files of a machine. Path in the initramfs → path here."""
         return {f"/bin/{name}": path for name, path in self.tools.items()}
 
+    @staticmethod
+    def name(path):
+        return path.stem if path.parent == TESTS else f"demo-{path.stem}"
+
+    @property
+    def tests(self):
+        """Those that are built, by name."""
+        return self.built(TESTS)
+
+    @property
+    def demo(self):
+        return self.built(DEMO)
+
+    def built(self, top):
+        names = [*(name for name, path in self.sources.items() if path.parent == top), *(path.stem for path in top.glob("*.rs"))]
+        return {name: self.path / name for name in sorted(names) if name not in self.lacks()}
+
     def options(self):
         """Of what uses the library."""
         return [*self.std.rustc()[1:], *self.crates.options(), f"--extern=uxive={self.library}"]
 
-    def make(self, step):
+    def how(self, path):
+        """The packages that a C program needs, and how it is linked."""
+        text = path.read_text()
+        return next((how for line, how in LINK.items() if line in text), ("", STATIC))
+
+    def compilations(self):
+        """What compiles each C program that can be built, as far as its source."""
+        lacks = self.lacks()
         include = ["-isystem", self.kernel.path / "usr/include", "-isystem",
                    self.kernel.source.path / "tools/testing/selftests", *(f"-I{REPO / name}" for name in HEADERS)]
-        for path in [*TESTS.glob("*.c"), *DEMO.glob("*.c")]:
-            name = path.stem if path.parent == TESTS else f"demo-{path.stem}"
-            text = path.read_text()
-            link = next((options for line, options in LINK.items() if line in text), STATIC)
-            step.run([*CROSS, *include, path, *link, "-o", self.path / name])
+        return [[*CROSS, *include, *(option for package in self.how(path)[0].split()
+                                     for option in ("-isystem", debs.MACHINE.path(package, "usr/include"))), path]
+                for name, path in self.sources.items() if name not in lacks]
+
+    def make(self, step):
+        for name, lack in self.lacks().items():
+            step.note(f"{name} is not built: {lack}")
+        for command in self.compilations():
+            path = command[-1]
+            packages, link = self.how(path)
+            step.run([*command, *(f"-L{debs.MACHINE.path(package, debs.LIBRARIES)}" for package in packages.split()), *link,
+                      "-o", self.path / self.name(path)])
         step.run([*self.std.rustc(), *RUST, *self.crates.options(), *LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY,
                   "-o", self.library])
         rustc = ["rustc", *RUST, *self.options()]

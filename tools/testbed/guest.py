@@ -6,7 +6,6 @@ file, so that neither garbles the other. In the second, guest/init marks where a
 is new for each boot.
 """
 
-import os
 import re
 import secrets
 import subprocess
@@ -14,16 +13,27 @@ import time
 from pathlib import Path
 
 from afu import Accelerators
-from steps import BUILD, CACHE, Failed, LOGS, REPO, shown
+from debs import LIBRARIES, MACHINE
+from steps import BUILD, Failed, LOGS, REPO, shown
 
 GUEST = REPO / "tools/testbed/guest"
-TRACERS = CACHE / os.environ["UXIVE_TRACERS"]
-LIBRARIES = Path("/usr/lib/powerpc64le-linux-gnu")
+# A slow host makes a slow machine, which is no stall.
+COMMAND_LINE = "console=hvc0 panic=-1 rcupdate.rcu_cpu_stall_timeout=300 sysctl.kernel.hung_task_timeout_secs=300"
 INTERPRETER = Path("/lib64/ld64.so.2")
+# Of the C library and the compiler: the cross compiler's packages have the same files elsewhere.
+CROSS_LIBRARIES = Path("/usr/powerpc64le-linux-gnu/lib")
 
 
 class Hung(Failed):
-    """The machine did not get to its end."""
+    """The machine did not get to its end; what it said is in the log of its console."""
+
+    def __init__(self, text, console=None):
+        super().__init__(text)
+        self.console = console
+
+
+class DidNotComeUp(Hung):
+    """It did not even get to its first job."""
 
 
 def initramfs(kernel_build, name, files, jobs, token):
@@ -32,7 +42,7 @@ def initramfs(kernel_build, name, files, jobs, token):
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "jobs").write_text(jobs)
     (directory / "token").write_text(token + "\n")
-    files = {"/init": GUEST / "init", "/bin/busybox": Path("/usr/bin/busybox"), "/jobs": directory / "jobs",
+    files = {"/init": GUEST / "init", "/bin/busybox": MACHINE.path("busybox-static", "usr/bin/busybox"), "/jobs": directory / "jobs",
              "/token": directory / "token", **files}
     above = {parent for path in files for parent in Path(path).parents if parent != Path("/")}
     above |= {Path(f"/{name}") for name in ("dev", "proc", "sys", "tmp", "root")}
@@ -81,7 +91,7 @@ class Machine:
         self.qemu_log = LOGS / f"{name}.qemu"
         self.command = ["qemu-system-ppc64", "-M", machine or "powernv9", "-smp", str(cpus or 2), "-m", "1G",
                         "-display", "none", "-vga", "none", "-net", "none", "-no-reboot", "-kernel", kernel, "-initrd", image,
-                        "-append", f"console=hvc0 panic=-1 {append}".strip(),
+                        "-append", f"{COMMAND_LINE} {append}".strip(),
                         "-device", "virtio-serial-pci,bus=pcie.5",
                         "-chardev", f"file,id=output,path={self.output_log}",
                         "-device", "virtserialport,chardev=output,name=uxive", *self.accelerators.options()]
@@ -95,12 +105,18 @@ class Machine:
             return subprocess.run([*self.command, "-chardev", "stdio,id=console,mux=on,signal=off",
                                    "-serial", "chardev:console", "-mon", "chardev=console"]).returncode
 
-    def run(self, token, silence=None, total=None, boot=300):
+    def run(self, token, silence=None, total=None, boot=900):
         """Yields the events of the run. Raises Hung, with the machine killed, if it says nothing at all for `silence`
         seconds, runs for `total` seconds, takes more than `boot` seconds to its first job, or ends before its jobs; or if
-        one of its accelerators fails."""
-        with self.accelerators:
-            yield from self.watch(token.encode(), silence, total, boot)
+        one of its accelerators fails. Before the first job all of these are DidNotComeUp."""
+        first = False
+        try:
+            with self.accelerators:
+                for event in self.watch(token.encode(), silence, total, boot):
+                    first = first or event[0] == "begin"
+                    yield event
+        except Hung as hung:
+            raise (Hung if first else DidNotComeUp)(str(hung), self.console_log) from None
 
     def watch(self, token, silence, total, boot):
         with self.qemu_log.open("wb") as log:
@@ -150,12 +166,13 @@ def new_token():
     return f"<{secrets.token_hex(16)}>"
 
 
-def program_files(program, root=Path("/")):
-    """What a ppc64le program needs in the machine if it is dynamic: its interpreter and libraries, those of `root`.
+def program_files(program, debs=MACHINE, more=()):
+    """What a ppc64le program needs in the machine if it is dynamic: its interpreter and libraries, those of the cross compiler,
+    of the Debian packages and of the directories `more`.
 
     Path in the initramfs → path here.
     """
-    libraries = root / LIBRARIES.relative_to("/")
+    places = [CROSS_LIBRARIES, *(path / LIBRARIES for path in debs.paths.values()), *more]
     with open(program, "rb") as start:
         header = start.read(20)
     # ELF, 64-bit, little endian, machine 21: PowerPC64
@@ -167,13 +184,15 @@ def program_files(program, root=Path("/")):
         text = subprocess.run(["powerpc64le-linux-gnu-readelf", "-dl", queue.pop()], check=True, capture_output=True,
                               text=True).stdout
         if "program interpreter:" in text:
-            found[str(INTERPRETER)] = libraries / INTERPRETER.name
+            found[str(INTERPRETER)] = CROSS_LIBRARIES / INTERPRETER.name
         for name in re.findall(r"\(NEEDED\).*\[(.*)\]", text):
-            library = libraries / name
-            if not library.exists() and name != INTERPRETER.name:
-                raise Failed(f"the program needs {name}, which the testbed's Debian root lacks; link it statically")
-            if library.exists() and str(LIBRARIES / name) not in found:
-                found[str(LIBRARIES / name)] = library
+            library = next((place / name for place in places if (place / name).exists()), None)
+            if not library:
+                lack = debs.lack(*debs.paths)
+                raise Failed(f"the program needs {name}, which the testbed has not"
+                             f"{f' ({lack})' if lack else '; link it statically'}")
+            if name != INTERPRETER.name and f"/{LIBRARIES}/{name}" not in found:
+                found[f"/{LIBRARIES}/{name}"] = library
                 queue.append(library)
     return found
 
@@ -184,13 +203,3 @@ def libraries(programs):
     for program in programs.values():
         found |= program_files(program)
     return found
-
-
-def debug_files(kernel):
-    """What a machine with a debug kernel has besides: trace-cmd, perf and ocxl. Path in the initramfs → path here."""
-    if kernel.variant != "debug":
-        return {}
-    files = {f"/bin/{name}": TRACERS / "usr/bin" / name for name in ("trace-cmd", "perf")}
-    for program in list(files.values()):
-        files |= program_files(program, TRACERS)
-    return files | {"/modules/ocxl.ko": kernel.path / "drivers/misc/ocxl/ocxl.ko"}

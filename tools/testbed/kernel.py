@@ -11,14 +11,15 @@ Every build sees the source at /linux and itself at /obj, so that it may be copi
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
+from pathlib import Path
 
-from steps import CACHE, Failed, REPO, Step, jobs
+from steps import CACHE, Failed, HERE, Step, jobs
 
-HERE = REPO / "tools/testbed"
-SERIES = os.environ["UXIVE_SERIES"]
+# What goes into a kernel and into modules for it.
+PACKAGES = ["bindgen", "bison", "clang*", "flex", "gcc*", "libc6-dev*", "libclang*", "libelf*", "libssl*", "lld*", "llvm*",
+            "linux-source-*", "rust-src", "rustc"]
 MAKE = ["make", "ARCH=powerpc", "LLVM=1", "KBUILD_BUILD_USER=uxive", "KBUILD_BUILD_HOST=testbed", jobs()]
 FRAGMENTS = {"base": ["base"], "debug": ["base", "debug"], "bench": ["base", "bench"]}
 
@@ -27,12 +28,16 @@ def digest(*parts):
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
+def installed(*packages):
+    """The versions of the packages of the root that are called so; a name may have a *."""
+    return subprocess.run(["dpkg-query", "-W", *packages], check=True, capture_output=True, text=True).stdout
+
+
 class Source:
     def __init__(self):
         self.patches = sorted((HERE / "patches").glob("*.patch"))
-        packages = subprocess.run(["dpkg-query", "-W"], check=True, capture_output=True, text=True).stdout
         recipe = (HERE / "kernel.py").read_text()
-        self.key = digest(SERIES, packages, recipe, *map(change, self.patches))
+        self.key = digest(installed(*PACKAGES), recipe, *map(change, self.patches))
         self.entry = CACHE / f"linux-{self.key}"
         self.path = self.entry / "source"
         self.step = Step("unpacking the kernel source", "source.log", self.make)
@@ -44,14 +49,15 @@ class Source:
         making = self.entry / "source.tmp"
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(parents=True)
-        step.run(["tar", "-C", making, "--strip-components=1", "-xf", f"/usr/src/linux-source-{SERIES}.tar.xz"])
+        # The root has one.
+        step.run(["tar", "-C", making, "--strip-components=1", "-xf", *Path("/usr/src").glob("linux-source-*.tar.xz")])
         for patch in self.patches:
             if patches_cleanly(making, patch):
                 step.run(["patch", "-d", making, "-p1", "-f", "-i", patch])
             elif patches_cleanly(making, patch, "-R"):
                 step.note(f"{patch.name} is skipped, this source has it")
             else:
-                raise Failed(f"{patch.name} does not apply to linux-source-{SERIES}, and is not in it either")
+                raise Failed(f"{patch.name} does not apply to this kernel's source, and is not in it either")
         (making / "drivers/misc/uxive").mkdir()  # what a build with the driver in the tree is mounted on
         making.rename(self.path)
 

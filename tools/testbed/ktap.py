@@ -7,15 +7,24 @@ own, indented, ahead of its result line; then the inner results are taken and th
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 VERSION = re.compile(r"( *)(K?TAP version \d+)$")
 PLAN = re.compile(r"( *)1\.\.(\d+)\s*(?:#\s*SKIP\b\s*(.*))?$", re.IGNORECASE)
 RESULT = re.compile(r"( *)(not )?ok\b\s*(\d+)?\s*(?:- )?(.*)$")
-SKIP = re.compile(r"(?:^|\s)#\s*SKIP\b", re.IGNORECASE)
+SKIP = re.compile(r"(?:^|\s)#\s*SKIP\b\s*(.*)", re.IGNORECASE)
 # The outcomes that go with a kselftest's exit status.
 STATUS = {0: {PASSED, SKIPPED}, 1: {FAILED}, 4: {SKIPPED}}
+
+
+class Outcome(NamedTuple):
+    """What came of a test; why it was skipped; how long it took, in seconds, if that is known."""
+    name: str
+    result: str
+    reason: str = ""
+    seconds: float = None
 
 
 @dataclass
@@ -29,17 +38,19 @@ class Level:
     skipped: bool = False
 
 
-def read(text, suite, status=None):
-    """The results of a suite, [(name, result)], from its whole output and, of a program, its exit status.
+def read(text, suite, status=None, stamps=()):
+    """The outcomes of a suite, from its whole output and, of a program, its exit status. `stamps` says when each line came,
+    in seconds from its begin.
 
-    What is wrong with the output itself is a failed result too, with the fault as its name.
+    What is wrong with the output itself is a failed outcome too, with the fault as its name.
     """
     faults = []
     top = None
     stack = []
+    before = 0
     if text and not text.endswith("\n"):
         faults.append("output is cut off in a line")
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines()):
         if line.strip().lower().startswith("bail out!"):
             faults.append(line.strip())
         elif match := VERSION.match(line):
@@ -65,43 +76,48 @@ def read(text, suite, status=None):
             if not level:
                 faults.append(f"a result outside any document: {line.strip()}")
                 continue
-            faults += take(level, bool(match[2]), match[3], match[4])
+            seconds = None
+            if number < len(stamps):
+                seconds, before = stamps[number] - before, stamps[number]
+            faults += take(level, bool(match[2]), match[3], match[4], seconds)
             del stack[stack.index(level) + 1:]
     if top is None:
-        return [("no KTAP in the output", FAILED)]
+        return [Outcome("no KTAP in the output", FAILED)]
     faults += close(top, "")
     # KUnit's document has one test, the suite, with all others in it.
-    results = [(name.removeprefix(f"{suite}."), result) for name, result in top.results]
-    results = results or ([(suite, SKIPPED)] if top.skipped else [])
+    results = [each._replace(name=each.name.removeprefix(f"{suite}.")) for each in top.results]
+    results = results or ([Outcome(suite, SKIPPED)] if top.skipped else [])
     outcome = overall(results)
     if status is not None and outcome not in STATUS.get(status, ()) and not (faults and status):
         faults.append(f"exit status {status}, but results that say {outcome}")
-    return results + [(fault, FAILED) for fault in faults]
+    return results + [Outcome(fault, FAILED) for fault in faults]
 
 
 def at_indent(stack, indent):
     return next((level for level in stack if level.indent == len(indent)), None)
 
 
-def take(level, bad, number, description):
+def take(level, bad, number, description, seconds):
     """A result line into its document; returns what is wrong with it."""
     faults = []
     level.count += 1
     name = description.split(" # ")[0].strip()
     if description.startswith("#"):
         name = ""
-    result = FAILED if bad else SKIPPED if SKIP.search(description) else PASSED
+    skip = SKIP.search(description)
+    result = FAILED if bad else SKIPPED if skip else PASSED
     name = name or f"test {number or level.count}"
     if number is None or int(number) != level.count:
         faults.append(f"result {level.count} is numbered {number}: {name}")
     inner, level.inner = level.inner, None
     if not inner:
-        level.results.append((name, result))
+        level.results.append(Outcome(name, result, skip[1] if skip else "", seconds))
         return faults
     faults += close(inner, f"{name}: ")
     if inner.results and overall(inner.results) != result:
         faults.append(f"{name} is {result}, but its own results say {overall(inner.results)}")
-    level.results += [(f"{name}.{each}", outcome) for each, outcome in inner.results] or [(name, result)]
+    level.results += ([each._replace(name=f"{name}.{each.name}") for each in inner.results]
+                      or [Outcome(name, result, skip[1] if skip else "", seconds)])
     return faults
 
 
@@ -122,7 +138,7 @@ def close(level, where):
 
 
 def overall(results):
-    outcomes = {outcome for _, outcome in results}
+    outcomes = {each.result for each in results}
     if FAILED in outcomes or not outcomes:
         return FAILED
     return PASSED if PASSED in outcomes else SKIPPED

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make lint: each tool over the files it is for, all complaints shown, none forgiven."""
+"""make lint: each tool over the files it is for, all complaints shown. What only a tool that is newer than recorded complains
+of does not fail."""
 
+import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import errnos
+import recorded
 from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel, LibraryTests,
                     Programs, out_of_tree, test_modules)
 from kernel import Kernel, Source
 from steps import Failed, REPO, in_mounts, made
 
-# Warnings that say where. The kernel's own four about -Ctarget-feature, at each call of rustc, do not.
-WARNING = re.compile(r"^(?:warning\b.*\n +--> .*|\S+:\d+:\d+: warning: .*|WARNING: modpost: .*)$", re.MULTILINE)
+# Warnings in C that say where, and those of modpost.
+WARNING = re.compile(r"^(?:\S+:\d+:\d+: warning: .*|WARNING: modpost: .*)$", re.MULTILINE)
 C_FILES = ["src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Kconfig", "Makefile", "tools/testing/modules/*/Makefile"]
 # Trace events have a layout of their own in all of the kernel.
 TRACE = "trace.h"
@@ -30,6 +37,22 @@ def shell_files():
             and re.match(rb"#!.*\b(?:ba)?sh\b", path.read_bytes()[:64])]
 
 
+@dataclass(frozen=True)
+class Complaint:
+    """What a tool (one of recorded.py) says, and by which lint of rustc or clippy. `certain`: it would be wrong with any tool."""
+    text: str
+    tool: str
+    lint: str = None
+    certain: bool = False
+
+    def fails(self):
+        return self.certain or self.tool not in recorded.newer() or bool(self.lint and recorded.known(self.lint))
+
+
+def by(tool, text):
+    return [Complaint(text, tool)] if text else []
+
+
 def tool(command, **keywords):
     """What a tool has to say: nothing if it is content."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **keywords)
@@ -38,6 +61,21 @@ def tool(command, **keywords):
 
 def warnings(module):
     return "\n".join(WARNING.findall(module.step.log.read_text()))
+
+
+def diagnostics(command, **keywords):
+    """What rustc or clippy complains of: all that has a place. The kernel's own four warnings about -Ctarget-feature have none."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **keywords)
+    found = []
+    for line in done.stderr.splitlines():
+        said = json.loads(line) if line.startswith("{") else {"level": "error", "rendered": line, "spans": [line]}
+        if said["level"] in ("warning", "error") and said["spans"]:
+            lint = (said.get("code") or {"code": ""})["code"]
+            named = lint.islower()  # errors of the language are E0123
+            found.append(Complaint(said["rendered"].rstrip(), "clippy", lint if named else None, not named))
+    if done.returncode and not found:
+        found = [Complaint(done.stderr.strip() or f"exit status {done.returncode}", "clippy", certain=True)]
+    return found
 
 
 def compile_python(paths):
@@ -50,24 +88,43 @@ def compile_python(paths):
     return "\n".join(said)
 
 
+def compiler(programs):
+    """gcc's warnings about the programs, all of which are compiled once more."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        said = pool.map(lambda command: tool([*command, "-Werror", "-c", "-o", "/dev/null"]), programs.compilations())
+    return "\n".join(filter(None, said))
+
+
 def checkpatch(source, paths, *options):
     return "\n".join(filter(None, (
         tool([source / "scripts/checkpatch.pl", "--strict", "--no-tree", "--quiet", "--no-summary", "--terse",
               "--show-types", *options, path]) for path in paths)))
 
 
-def rustdoc(module):
-    """The crate's documentation, with the options that it was compiled with: kbuild's own rustdoc does not serve M=."""
+def as_compiled(module):
+    """The command that compiled the driver: what comes before the compiler, its options, where it is to run."""
     saved = (module.path / "src/.uxive_main.o.cmd").read_text()
     command = shlex.split(re.match(r"savedcmd_\S+ := (.*)", saved)[1])
-    start = next(at for at, word in enumerate(command) if word.endswith(("rustc", "clippy-driver")))
+    start = next(at for at, word in enumerate(command) if word.endswith("rustc"))
     out = command.index("--out-dir")
     options = [word for word in command[start + 1:out] + command[out + 2:] if not word.startswith("--emit")]
-    bindings = module.path / "src/kernel/bindings_generated.rs"
-    command = ["env", "RUSTC_BOOTSTRAP=1", f"UXIVE_BINDINGS={bindings}", *command[:start], "rustdoc", *options, "-Dwarnings",
-               "--document-private-items", "--output=/tmp/rustdoc"]
-    mounts = [(module.kernel.source.path, "/linux"), (module.kernel.path, "/obj")]
+    environment = ["env", "RUSTC_BOOTSTRAP=1", "CLIPPY_CONF_DIR=/linux",
+                   f"UXIVE_BINDINGS={module.path / 'src/kernel/bindings_generated.rs'}", *command[:start]]
+    return environment, options, [(module.kernel.source.path, "/linux"), (module.kernel.path, "/obj")]
+
+
+def rustdoc(module):
+    """The crate's documentation: kbuild's own rustdoc does not serve M=."""
+    environment, options, mounts = as_compiled(module)
+    command = [*environment, "rustdoc", *options, "-Dwarnings", "--document-private-items", "--output=/tmp/rustdoc"]
     return tool(in_mounts(mounts, command), cwd=module.path)
+
+
+def clippy_driver(module):
+    environment, options, mounts = as_compiled(module)
+    os.makedirs("/tmp/clippy-driver", exist_ok=True)
+    command = [*environment, "clippy-driver", *options, "--error-format=json", "--emit=metadata", "--out-dir=/tmp/clippy-driver"]
+    return diagnostics(in_mounts(mounts, command), cwd=module.path)
 
 
 def clippy(programs, tests, model):
@@ -79,9 +136,11 @@ def clippy(programs, tests, model):
             [*library, "--test", LIBRARY], [*command, COMMAND], [*command, "--test", COMMAND],
             *([*programs.options(), path] for path in sorted([*TESTS.glob("*.rs"), *EXAMPLES.glob("*.rs")])),
             [*model.options(), MODEL], [*model.options(), "--test", MODEL]]
-    return "\n".join(filter(None, (
-        tool(["clippy-driver", *RUST, "-Dclippy::undocumented_unsafe_blocks", "--emit=metadata", "--out-dir=/tmp/clippy", *options])
-        for options in each)))
+    # As cargo tells it: nothing is asked of the library that its oldest compiler lacks.
+    oldest = tomllib.loads((REPO / "tools/uxive/Cargo.toml").read_text())["package"]["rust-version"]
+    return [complaint for options in each for complaint in
+            diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json", "--emit=metadata",
+                         "--out-dir=/tmp/clippy", *options], env=os.environ | {"CARGO_PKG_RUST_VERSION": oldest})]
 
 
 def rustdoc_library(tests):
@@ -104,7 +163,7 @@ def documented_errnos():
 def lint():
     debug = Kernel(Source(), "debug")
     # Anew, so that every warning is in the log.
-    modules = [out_of_tree(debug, ("CLIPPY=1",), "-clippy"), *test_modules(debug)]
+    modules = [out_of_tree(debug), *test_modules(debug)]
     for module in modules:
         shutil.rmtree(module.path, ignore_errors=True)
     programs, tests, model = Programs(debug), LibraryTests(), AfuModel()
@@ -112,23 +171,28 @@ def lint():
         pass
     source = debug.source.path
     checks = {
-        "compiler and clippy": lambda: "\n".join(filter(None, [*map(warnings, modules), clippy(programs, tests, model)])),
-        "rustfmt": lambda: tool(["rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml",
-                                 *tree("src/**/*.rs", "tools/**/*.rs")]),
-        "rustdoc": lambda: "\n".join(filter(None, [rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model)])),
-        "checkpatch": lambda: "\n".join(filter(None, [
+        "compiler": lambda: [*by("clang", "\n".join(filter(None, map(warnings, modules)))), *by("gcc", compiler(programs))],
+        "clippy": lambda: [*clippy_driver(modules[0]), *clippy(programs, tests, model)],
+        "rustfmt": lambda: by("rustfmt", tool(["rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml",
+                                               *tree("src/**/*.rs", "tools/**/*.rs")])),
+        "rustdoc": lambda: by("rustc", "\n".join(filter(None, [rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model)]))),
+        "checkpatch": lambda: by("linux", "\n".join(filter(None, [
             checkpatch(source, [path for path in tree(*C_FILES) if path.name != TRACE], "-f"),
-            checkpatch(source, tree(f"src/**/{TRACE}"), "-f", "--ignore", "OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT")])),
-        "checkpatch of patches": lambda: checkpatch(source, tree("tools/testbed/patches/*.patch")),
-        "shellcheck": lambda: tool(["shellcheck", *shell_files()]),
-        "errnos": documented_errnos,
-        "python": lambda: compile_python(tree("tools/**/*.py")),
+            checkpatch(source, tree(f"src/**/{TRACE}"), "-f", "--ignore", "OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT")]))),
+        "checkpatch of patches": lambda: by("linux", checkpatch(source, tree("tools/testbed/patches/*.patch"))),
+        "shellcheck": lambda: by("shellcheck", tool(["shellcheck", *shell_files()])),
+        "errnos": lambda: by("the tree", documented_errnos()),
+        "python": lambda: by("the tree", compile_python(tree("tools/**/*.py"))),
     }
     bad = 0
     for name, check in checks.items():
-        said = check()
-        print(f"{name}: {'ok' if not said else ''}{said and chr(10)}{said}", flush=True)
-        bad += bool(said)
+        complaints = check()
+        failing = [complaint for complaint in complaints if complaint.fails()]
+        bad += bool(failing)
+        print(f"{name}: {'ok' if not failing else ''}", flush=True)
+        for complaint in complaints:
+            passing = "" if complaint.fails() else f"only {complaint.tool} of {recorded.versions()[complaint.tool]} says, no failure: "
+            print(f"{passing}{complaint.text}", flush=True)
     if bad:
         raise Failed(f"lint: {bad} of {len(checks)} checks complain")
     return 0

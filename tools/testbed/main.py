@@ -13,7 +13,7 @@ import testing
 from afu import Accelerators, parse
 from console import complaints
 from driver import DEMO, AfuModel, InTree, Programs, out_of_tree, test_modules
-from guest import Hung, Machine, debug_files, initramfs, job, libraries, new_token, program_files
+from guest import Hung, Machine, initramfs, job, libraries, new_token, program_files
 from kernel import FRAGMENTS, Kernel, Source
 from steps import BUILD, Failed, REPO, made, say, shown
 
@@ -40,7 +40,7 @@ class Bench:
 
     def machine(self, files, command):
         """A machine that loads the driver as job 0 and runs the command as job 1, and the token of its output."""
-        files = {"/modules/uxive.ko": self.module.ko, **debug_files(self.kernel), **self.programs.in_bin(), **files}
+        files = {"/modules/uxive.ko": self.module.ko, **self.programs.in_bin(), **files}
         token = new_token()
         jobs = job(0, "insmod /modules/uxive.ko") + job(1, command)
         image = initramfs(self.kernel.path, self.name, files, jobs, token)

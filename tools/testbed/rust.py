@@ -20,7 +20,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel import digest
+from kernel import digest, installed
 from steps import CACHE, Failed, Step
 
 TARGET = "powerpc64le-unknown-linux-gnu"
@@ -134,10 +134,9 @@ class Crates:
     """What tools/uxive uses of others, RUSTIX, compiled for programs in the machine, or without `std` for this machine."""
 
     def __init__(self, std=None):
-        packages = subprocess.run(["dpkg-query", "-W", "librust-*"], check=True, capture_output=True, text=True).stdout
         self.std = std
         whose = "guest" if std else "host"
-        self.path = CACHE / f"rust-crates-{whose}-{digest(version(), packages, Path(__file__).read_text())}"
+        self.path = CACHE / f"rust-crates-{whose}-{digest(version(), installed('librust-*'), Path(__file__).read_text())}"
         self.step = Step(f"building rustix for the {whose}", f"rust-crates-{whose}.log", self.make)
 
     def steps(self):

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 REPO = Path("/uxive")
+HERE = REPO / "tools/testbed"
 BUILD = REPO / "build"
 LOGS = BUILD / "logs"
 CACHE = Path("/cache")
-LINE_EVERY = 20
 
 
 class Failed(Exception):
@@ -45,7 +45,8 @@ class Step:
     def start(self, number, total):
         self.label = f"[{number}/{total}] {self.title}"
         self.begun = time.monotonic()
-        self.said = -LINE_EVERY
+        if not sys.stderr.isatty():
+            say(f"{self.label}, log {shown(self.log)}")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         try:
@@ -55,13 +56,10 @@ class Step:
                 say("")
 
     def tick(self):
-        seconds = int(time.monotonic() - self.begun)
-        text = f"{self.label} … {seconds // 60:02}:{seconds % 60:02}, log {shown(self.log)}"
+        """On a terminal, since when it runs."""
         if sys.stderr.isatty():
-            print(f"\r{text}", end="", file=sys.stderr, flush=True)
-        elif seconds - self.said >= LINE_EVERY:
-            say(text)
-            self.said = seconds
+            seconds = int(time.monotonic() - self.begun)
+            print(f"\r{self.label} … {seconds // 60:02}:{seconds % 60:02}, log {shown(self.log)}", end="", file=sys.stderr, flush=True)
 
     def note(self, text):
         """A line for the user and the log."""

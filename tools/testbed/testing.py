@@ -1,50 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make test: which suites there are, where they run, and what came of them.
+"""make test: the configurations, the machines that are booted for them, and what came of the suites.
 
-tools/testing/suites says what must run. A boot runs the suites of one configuration as jobs, in the order of that
-list, and its console is searched for complaints. Whatever is expected and gives no result has failed.
+tools/testing/suites says what must run. A boot runs the suites of one configuration as jobs, in the order of that list, and
+its console is searched for complaints. Whatever is expected and gives no result has failed.
+
+Two machines run at a time, or one beside a build: most tests keep one CPU busy. Those that hit race windows (`race`) have a
+boot of their own, and the host's cores to themselves.
 """
 
-import json
 import re
 import shutil
 import subprocess
-import sys
+import threading
+import time
 import unittest
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ktap
+import recorded
+import suites as table
 from afu import Accelerators, Afu
+from cargo import Cargo
 from console import complaints
 from driver import AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_modules
-from guest import GUEST, Hung, Machine, debug_files, initramfs, job, libraries, new_token
-from kernel import HERE, Kernel, Source
-from ktap import FAILED, PASSED
-from steps import BUILD, Failed, REPO, made, say, shown
+from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, libraries, new_token
+from kernel import Kernel, Source
+from ktap import FAILED, PASSED, SKIPPED, Outcome
+from results import LACKS, Results, ktap_text, skipped
+from steps import BUILD, HERE, Failed, made, say, shown
+from suites import HOST, KUNIT, PLANTING
+from tracing import Tracing
 
-HOST = "host"
-SILENCE, TOTAL = 360, 4800
+# Seconds. The machine may be slow, for its host may be: these end what would never end.
+SILENCE, TOTAL = 900, 4800
 AFUS = [Afu(32, 63), Afu(23, 89)]
 # Beside AFUs there is QEMU's edu, which is none: a program that has its registers has all of the memory.
 NO_AFU = ["-device", "edu,bus=pcie.4"]
-# Before this line of the console nothing may complain; after it the planted defects must.
-PLANTING = "uxive testbed: from here on defects are planted"
-KUNIT = "/sys/kernel/debug/kunit"
-
-
-@dataclass(frozen=True)
-class Suite:
-    name: str
-    kind: str
-    configurations: tuple
-    arguments: str
-
-    def command(self):
-        return {"kselftest": f"/tests/{self.name} {self.arguments}",
-                "kunit": f"cat {KUNIT}/{self.name}/results",
-                "script": f"sh /tests/{self.name} {self.arguments}",
-                "checkers": f"echo '{PLANTING}' >/dev/kmsg; sh /tests/{self.name} {self.arguments}"}[self.kind]
 
 
 class Configuration:
@@ -75,49 +66,18 @@ class Configuration:
             shutil.copy(self.builtin.obj / "vmlinux", self.copy)
 
 
-def read_suites():
-    """tools/testing/suites: name, kind, configurations with commas between them, arguments."""
-    suites = []
-    for line in (REPO / "tools/testing/suites").read_text().splitlines():
-        words = line.split("#")[0].split()
-        if words:
-            suites.append(Suite(words[0], words[1], tuple(words[2].split(",")), " ".join(words[3:])))
-    return suites
-
-
-class Results:
-    """What came of every test, shown as it comes."""
-
-    def __init__(self):
-        self.tests = []
-
-    def add(self, suite, configuration, results):
-        self.tests += [{"suite": suite, "name": name, "kernel": configuration, "result": result}
-                       for name, result in results]
-
-    def seen(self, suite, configuration):
-        return any(test["suite"] == suite and test["kernel"] == configuration for test in self.tests)
-
-    def finish(self):
-        counts = Counter(test["result"] for test in self.tests)
-        counts = {result: counts[result] for result in (ktap.PASSED, ktap.FAILED, ktap.SKIPPED)}
-        (BUILD / "test.json").write_text(json.dumps(counts | {"tests": self.tests}, indent=1) + "\n")
-        print()
-        for test in self.tests:
-            if test["result"] == FAILED:
-                print(f"FAILED {test['suite']}: {test['name']} ({test['kernel']})")
-        print(", ".join(f"{count} {result}" for result, count in counts.items()), flush=True)
-        return 1 if counts[FAILED] or not counts[PASSED] else 0
-
-
-def heading(suite, configuration):
-    print(f"\n# {suite} ({configuration})", flush=True)
-
-
-def show(results):
-    print(f"KTAP version 1\n1..{len(results)}")
-    for number, (name, result) in enumerate(results, 1):
-        print(f"{'not ok' if result == FAILED else 'ok'} {number} {name}", flush=True)
+def configurations(source):
+    base, debug = Kernel(source, "base"), Kernel(source, "debug")
+    found = [
+        Configuration("debug", debug, out_of_tree(debug), afus=AFUS),
+        Configuration("debug-builtin", debug, InTree(debug, "y"), afus=AFUS),
+        Configuration("base", base, out_of_tree(base), afus=AFUS[:1]),
+        Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2", afus=AFUS),
+        Configuration("power10", base, out_of_tree(base), machine="powernv10", afus=AFUS),
+        Configuration("smp1", base, out_of_tree(base), cpus="1"),
+        Configuration("noxive", base, out_of_tree(base), load=False, append="xive=off"),
+    ]
+    return {each.name: each for each in found}
 
 
 def build_suite(debug, debug_builtin, base_in_tree, by_gcc):
@@ -135,7 +95,7 @@ def build_suite(debug, debug_builtin, base_in_tree, by_gcc):
         "in_tree_built_in": "kernel/drivers/misc/uxive/uxive.ko" in builtin,
         "in_tree_built_in_makes_no_module": not debug_builtin.ko.exists(),
     }
-    return [(name, PASSED if good else FAILED) for name, good in checks.items()]
+    return [Outcome(name, PASSED if good else FAILED) for name, good in checks.items()]
 
 
 class UnitTests(unittest.TestResult):
@@ -144,11 +104,11 @@ class UnitTests(unittest.TestResult):
         self.results = []
 
     def addSuccess(self, test):
-        self.results.append((test.id(), PASSED))
+        self.results.append(Outcome(test.id(), PASSED))
 
     def addFailure(self, test, err):
         print(self._exc_info_to_string(err, test))
-        self.results.append((test.id(), FAILED))
+        self.results.append(Outcome(test.id(), FAILED))
 
     addError = addFailure
 
@@ -166,150 +126,301 @@ def rust_tests(tests):
     for command in tests.commands():
         done = subprocess.run(command, capture_output=True, text=True)
         results = re.findall(r"^test (.+?)(?: - should panic| - compile)? \.\.\. (ok|FAILED|ignored)", done.stdout, re.MULTILINE)
-        found += [(name, {"ok": PASSED, "ignored": ktap.SKIPPED}.get(result, FAILED)) for name, result in results]
+        found += [Outcome(name, {"ok": PASSED, "ignored": SKIPPED}.get(result, FAILED)) for name, result in results]
         if done.returncode or not results:
             print(done.stdout + done.stderr)
-            found.append((f"{command[0]}: status {done.returncode}, {len(results)} results", FAILED))
+            found.append(Outcome(f"{command[0]}: status {done.returncode}, {len(results)} results", FAILED))
     return found
 
 
-def boot(configuration, suites, programs, model, modules, whole, results):
-    """One boot: the suites' jobs in the list's order, then the console."""
-    name = f"test-{configuration.name}"
-    files = {f"/tests/{test}": path for test, path in programs.tests.items()}
-    files |= {f"/tests/{path.name}": path for path in (GUEST / "tests").iterdir()}
-    files |= libraries(programs.tests) | debug_files(configuration.kernel) | programs.in_bin()
-    for module in modules:
-        files[f"/modules/{module.ko.name}"] = module.ko
-        files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}
-    if configuration.module:
-        files["/modules/uxive.ko"] = configuration.module.ko
-    jobs = []
-    if configuration.load:
-        jobs.append(("load", "insmod /modules/uxive.ko"))
-    planted = [suite for suite in suites if suite.kind == "checkers"]
-    jobs += [(suite, suite.command()) for suite in suites if suite not in planted]
-    if whole and any(suite.kind == "kunit" for suite in suites):
-        jobs.append(("kunit", f"ls {KUNIT}"))
-    jobs += [(suite, suite.command()) for suite in planted]
+@dataclass
+class Boot:
+    """A machine of a configuration, for these suites."""
+    configuration: Configuration
+    suites: list
+    race: bool
+    reported: set = field(default_factory=set)
 
-    token = new_token()
-    image = initramfs(configuration.kernel.path, name, files,
-                      "".join(job(number, command) for number, (_, command) in enumerate(jobs)), token)
-    machine = Machine(name, configuration.image(), image, configuration.append, configuration.cpus, configuration.machine,
-                      Accelerators(name, model.program, configuration.afus))
-    if configuration.afus:
-        machine.command += NO_AFU
-    say(f"booting {configuration.name}, console {shown(machine.console_log)}")
-    running, output = None, b""
-    try:
-        for event in machine.run(token, SILENCE, TOTAL):
-            if event[0] == "begin":
-                running, output = jobs[event[1]][0], b""
-                if isinstance(running, Suite):
-                    heading(running.name, configuration.name)
-            elif event[0] == "output":
-                output += event[1]
-                if running != "kunit":
-                    sys.stdout.buffer.write(event[1])
-                    sys.stdout.flush()
-            elif event[0] == "end":
-                ended(running, output.decode(errors="replace"), event[2], suites, configuration, results)
-                running = None
-    except Hung as hung:
-        print(f"\n{hung}")
-        suite = running.name if isinstance(running, Suite) else running or "boot"
-        results.add(suite, configuration.name, [(str(hung), FAILED)])
-    for suite in suites:
-        if not results.seen(suite.name, configuration.name):
-            results.add(suite.name, configuration.name, [("did not run", FAILED)])
-    watch_console(machine.console_log, bool(planted), configuration, results)
+    @property
+    def name(self):
+        return f"test-{self.configuration.name}{'-race' if self.race else ''}"
 
 
-def ended(running, output, status, suites, configuration, results):
-    if running == "load":
-        if status:
-            results.add("load", configuration.name, [(f"insmod: {output.strip()}", FAILED)])
-    elif running == "kunit":
-        # The kernel brings suites of its own; ours begin with uxive.
-        for name in output.split():
-            if name.startswith("uxive") and name not in {suite.name for suite in suites}:
-                results.add(name, configuration.name, [("is not in tools/testing/suites", FAILED)])
-    else:
-        found = ktap.read(output, running.name, None if running.kind == "kunit" else status)
-        results.add(running.name, configuration.name, found)
+def boots(configuration, suites):
+    """Those that a configuration needs. The suites of kind `boot` are for each."""
+    mine = [suite for suite in suites if configuration.name in suite.configurations]
+    found = []
+    for race in False, True:
+        those = [suite for suite in mine if (suite.kind == "race") == race or suite.kind == "boot"]
+        if any(suite.kind != "boot" for suite in those):
+            found.append(Boot(configuration, those, race))
+    return found
 
 
-def watch_console(log, planted, configuration, results):
-    text = log.read_text(errors="replace")
-    if planted:
-        text = text.split(PLANTING)[0]
-    found = complaints(text)
-    heading("console", configuration.name)
-    for complaint in found:
-        print(f"{complaint}\n")
-    outcome = [(f"{len(found)} complaints, see {shown(log)}", FAILED)] if found else [("nothing_to_complain_of", PASSED)]
-    show(outcome)
-    results.add("console", configuration.name, outcome)
+class Machines:
+    """What all boots of a run share: what is put into the machines, and the results."""
+
+    def __init__(self, results, programs, model, tracing, modules, whole):
+        self.results = results
+        self.programs = programs
+        self.model = model
+        self.tracing = tracing
+        self.modules = modules
+        self.whole = whole
+
+    def needs(self, configuration):
+        """What must be made before the machines of a configuration."""
+        debug = configuration.kernel.variant == "debug"
+        return [configuration, self.programs, self.model, *(self.modules if debug else [])]
+
+    def files(self, boot):
+        """Path in the initramfs → path here."""
+        configuration = boot.configuration
+        files = {f"/tests/{test}": path for test, path in self.programs.tests.items()}
+        files |= {f"/tests/{path.name}": path for path in (GUEST / "tests").iterdir()}
+        files |= libraries(self.programs.tests) | self.programs.in_bin()
+        if configuration.kernel.variant == "debug":
+            files["/modules/ocxl.ko"] = configuration.kernel.path / "drivers/misc/ocxl/ocxl.ko"
+            for module in self.modules:
+                files[f"/modules/{module.ko.name}"] = module.ko
+                files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}
+        if any(suite.name == "tracing" for suite in boot.suites):
+            files |= self.tracing.files()
+            files["/lacks"] = BUILD / "lacks"
+            files["/lacks"].write_text("".join(f"{tool} {lack}\n" for tool, lack in self.tracing.lacks().items()))
+        if configuration.module:
+            files["/modules/uxive.ko"] = configuration.module.ko
+        return files
+
+    def jobs(self, boot):
+        """The commands of the machine, each with what it is for: a suite, or a word."""
+        jobs = [("load", "insmod /modules/uxive.ko")] if boot.configuration.load else []
+        lacks = self.programs.lacks()
+        runnable = [suite for suite in boot.suites if suite.name not in lacks]
+        planted = [suite for suite in runnable if suite.kind == "checkers"]
+        jobs += [(suite, suite.command()) for suite in runnable if suite not in planted]
+        if self.whole and any(suite.kind == "kunit" for suite in runnable):
+            jobs.append(("kunit", f"ls {KUNIT}"))
+        return jobs + [(suite, suite.command()) for suite in planted]
+
+    def run(self, boot):
+        """One boot: the suites' jobs in the list's order, then the console. A machine that does not come up has nothing to
+        do with what it is to run, and is started once more."""
+        for suite in boot.suites:
+            if suite.name in self.programs.lacks():
+                outcomes = skipped(suite.declared(), self.programs.lacks()[suite.name])
+                self.report(boot, suite, ktap_text(outcomes), outcomes)
+        jobs = self.jobs(boot)
+        log = None
+        try:
+            try:
+                log = self.boot(boot, boot.name, jobs)
+            except DidNotComeUp as problem:
+                self.results.note(f"{boot.name} is started once more: {problem}")
+                log = self.boot(boot, f"{boot.name}-again", jobs)
+        except Hung as hung:
+            log = hung.console
+            self.results.add("boot", boot.configuration.name, [Outcome(str(hung), FAILED)])
+        for suite in boot.suites:
+            if suite not in boot.reported:
+                self.results.add(suite.name, boot.configuration.name, [Outcome("did not run", FAILED)])
+        self.watch_console(boot, log, any(suite.kind == "checkers" for suite in boot.suites))
+
+    def boot(self, boot, name, jobs):
+        """Returns the log of the console."""
+        configuration = boot.configuration
+        token = new_token()
+        image = initramfs(configuration.kernel.path, name, self.files(boot),
+                          "".join(job(number, command) for number, (_, command) in enumerate(jobs)), token)
+        machine = Machine(name, configuration.image(), image, configuration.append, configuration.cpus, configuration.machine,
+                          Accelerators(name, self.model.program, configuration.afus))
+        if configuration.afus:
+            machine.command += NO_AFU
+        say(f"booting {name}, console {shown(machine.console_log)}")
+        running, output, stamps, begun = None, b"", [], 0
+        try:
+            for event in machine.run(token, SILENCE, TOTAL):
+                if event[0] == "begin":
+                    running, output, stamps, begun = jobs[event[1]][0], b"", [], time.monotonic()
+                elif event[0] == "output":
+                    output += event[1]
+                    stamps += [time.monotonic() - begun] * event[1].count(b"\n")
+                elif event[0] == "end":
+                    self.ended(boot, running, output.decode(errors="replace"), stamps, event[2])
+                    running = None
+        except Hung as hung:
+            if isinstance(running, table.Suite):
+                self.report(boot, running, output.decode(errors="replace"), [Outcome(str(hung), FAILED)])
+            raise
+        return machine.console_log
+
+    def ended(self, boot, running, output, stamps, status):
+        configuration = boot.configuration
+        if running == "load":
+            if status:
+                self.results.add("load", configuration.name, [Outcome(f"insmod: {output.strip()}", FAILED)])
+        elif running == "kunit":
+            # The kernel brings suites of its own; ours begin with uxive.
+            for name in output.split():
+                if name.startswith("uxive") and name not in {suite.name for suite in boot.suites}:
+                    self.results.add(name, configuration.name, [Outcome("is not in tools/testing/suites", FAILED)])
+        else:
+            self.report(boot, running, output,
+                        ktap.read(output, running.name, None if running.kind == "kunit" else status, stamps))
+
+    def report(self, boot, suite, text, outcomes):
+        boot.reported.add(suite)
+        self.results.show(suite.name, boot.configuration.name, text)
+        self.results.add(suite.name, boot.configuration.name, outcomes)
+
+    def watch_console(self, boot, log, planted):
+        text = log.read_text(errors="replace")
+        if planted:
+            text = text.split(PLANTING)[0]
+        found = complaints(text)
+        outcome = [Outcome(f"{len(found)} complaints, see {shown(log)}", FAILED) if found else
+                   Outcome("nothing_to_complain_of", PASSED)]
+        self.results.show("console", boot.configuration.name, "".join(f"{each}\n\n" for each in found) + ktap_text(outcome))
+        self.results.add("console", boot.configuration.name, outcome)
 
 
-def test(only=None):
-    suites = read_suites()
-    whole = not only
-    if only and only not in {suite.name for suite in suites}:
-        raise Failed(f"no suite is called {only}; there are {', '.join(sorted({suite.name for suite in suites}))}")
-    suites = [suite for suite in suites if whole or suite.name == only]
-    source = Source()
-    base, debug = Kernel(source, "base"), Kernel(source, "debug")
-    configurations = {
-        "debug": Configuration("debug", debug, out_of_tree(debug), afus=AFUS),
-        "debug-builtin": Configuration("debug-builtin", debug, InTree(debug, "y"), afus=AFUS),
-        "base": Configuration("base", base, out_of_tree(base), afus=AFUS[:1]),
-        "smp1": Configuration("smp1", base, out_of_tree(base), cpus="1"),
-        "smp4": Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2", afus=AFUS),
-        "power10": Configuration("power10", base, out_of_tree(base), machine="powernv10", afus=AFUS),
-        "noxive": Configuration("noxive", base, out_of_tree(base), load=False, append="xive=off"),
-    }
-    unknown = {name for suite in suites for name in suite.configurations} - {HOST, *configurations}
-    if unknown:
-        raise Failed(f"tools/testing/suites names configurations that do not exist: {', '.join(sorted(unknown))}")
-    wanted = [each for each in configurations.values() if any(each.name in suite.configurations for suite in suites)]
-    programs = Programs(wanted[0].kernel if wanted else base)
-    modules = test_modules(debug) if any(each.kernel is debug for each in wanted) else []
-    in_tree = InTree(base, "m")
-    # The kernels are built by clang. The module is loaded by none of them.
-    by_gcc = out_of_tree(base, ("LLVM=", "CROSS_COMPILE=powerpc64le-linux-gnu-"), "-gcc")
-    model = AfuModel()
-    rusttests = {"library": LibraryTests(), "afu_model": model}
-    needed = list(wanted)
-    if wanted:
-        needed += [programs, model, *modules]
-    if any(suite.kind == "build" for suite in suites):
-        needed += [configurations["debug"], configurations["debug-builtin"], in_tree, by_gcc]
-    needed += [rusttests[suite.name] for suite in suites if suite.kind == "rusttest"]
+class Schedule:
+    """Two threads: one boots, the other builds first. What is built is booted in the order of the list."""
 
-    (BUILD / "test.json").unlink(missing_ok=True)
-    results = Results()
-    with made(*needed):
-        for each in wanted:
-            each.keep()
-        for suite in suites:
-            if HOST in suite.configurations:
-                heading(suite.name, HOST)
+    def __init__(self, machines, waiting):
+        self.machines = machines
+        self.waiting = waiting
+        self.built = set()
+        self.building = True
+        self.turn = threading.Condition()
+        self.fault = None
+
+    def built_are(self, *configurations):
+        with self.turn:
+            self.built.update(each.name for each in configurations)
+            self.turn.notify_all()
+
+    def next(self):
+        """A boot that can begin; None when there is none left."""
+        with self.turn:
+            while True:
+                for boot in self.waiting:
+                    if boot.configuration.name in self.built:
+                        self.waiting.remove(boot)
+                        return boot
+                if not self.waiting or not self.building:
+                    return None
+                self.turn.wait()
+
+    def work(self, build=None):
+        try:
+            if build:
+                try:
+                    build()
+                finally:
+                    with self.turn:
+                        self.building = False
+                        self.turn.notify_all()
+            while boot := self.next():
+                self.machines.run(boot)
+        except BaseException as fault:  # pylint: disable=broad-exception-caught # raised again by run()
+            with self.turn:
+                self.fault = self.fault or fault
+                self.waiting.clear()
+
+    def run(self, build):
+        threads = [threading.Thread(target=self.work, args=arguments, daemon=True) for arguments in ((), (build,))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.fault:
+            raise self.fault
+
+
+class Host:
+    """The suites of the host, and what they are about."""
+
+    def __init__(self, results, suites, configurations, model):
+        self.results = results
+        self.suites = [suite for suite in suites if HOST in suite.configurations]
+        self.configurations = configurations
+        base = configurations["base"].kernel
+        self.in_tree = InTree(base, "m")
+        # The kernels are built by clang. The module is loaded by none of them.
+        self.by_gcc = out_of_tree(base, ("LLVM=", "CROSS_COMPILE=powerpc64le-linux-gnu-"), "-gcc")
+        self.rust = {"library": LibraryTests(), "afu_model": model}
+        self.cargo = Cargo()
+
+    def needs(self, suite):
+        if suite.kind == "build":
+            return [self.configurations["debug"], self.configurations["debug-builtin"], self.in_tree, self.by_gcc]
+        return {"rusttest": [self.rust.get(suite.name)], "cargo": [self.cargo]}.get(suite.kind, [])
+
+    def run(self):
+        for suite in self.suites:
+            with made(*self.needs(suite)):
                 if suite.kind == "build":
-                    found = build_suite(configurations["debug"].module, configurations["debug-builtin"].builtin, in_tree,
-                                        by_gcc)
+                    found = build_suite(self.configurations["debug"].module, self.configurations["debug-builtin"].builtin,
+                                        self.in_tree, self.by_gcc)
                 elif suite.kind == "rusttest":
-                    found = rust_tests(rusttests[suite.name])
+                    found = rust_tests(self.rust[suite.name])
+                elif suite.kind == "cargo":
+                    found = [each._replace(reason=LACKS + each.reason) if each.result == SKIPPED else each
+                             for each in self.cargo.outcomes()]
                 else:
                     found = unit_tests()
-                show(found)
-                results.add(suite.name, HOST, found or [("did not run", FAILED)])
+            self.results.show(suite.name, HOST, ktap_text(found))
+            self.results.add(suite.name, HOST, found or [Outcome("did not run", FAILED)])
+
+
+def run(results, suites, whole):
+    """The suites in their configurations; all that there are if `whole`."""
+    source = Source()
+    known = configurations(source)
+    unknown = {name for suite in suites for name in suite.configurations} - {HOST, *known}
+    if unknown:
+        raise Failed(f"tools/testing/suites names configurations that do not exist: {', '.join(sorted(unknown))}")
+    wanted = [each for each in known.values() if any(each.name in suite.configurations for suite in suites)]
+    model = AfuModel()
+    programs = Programs((wanted or [known["base"]])[0].kernel)
+    tracing = Tracing(source)
+    machines = Machines(results, programs, model, tracing, test_modules(known["debug"].kernel), whole)
+    host = Host(results, suites, known, model)
+    every = [boot for configuration in wanted for boot in boots(configuration, suites)]
+
+    def build():
+        for configuration in wanted:
+            own = [suite for suite in suites if configuration.name in suite.configurations]
+            if any(suite.name == "tracing" for suite in own):
+                with made(tracing):
+                    pass
+            with made(*machines.needs(configuration)):
+                configuration.keep()
+            schedule.built_are(configuration)
+        host.run()
+
+    schedule = Schedule(machines, [boot for boot in every if not boot.race])
+    schedule.run(build)
+    for boot in every:
+        if boot.race:
+            machines.run(boot)
     if whole:
-        listed = {suite.name for suite in suites}
-        for name in programs.tests.keys() - listed:
-            results.add(name, HOST, [("is not in tools/testing/suites", FAILED)])
-    for each in wanted:
-        boot(each, [suite for suite in suites if each.name in suite.configurations], programs, model,
-             modules if each.kernel is debug else [], whole, results)
-    return results.finish()
+        for name in programs.sources.keys() - {suite.name for suite in suites}:
+            if not name.startswith("demo-"):
+                results.add(name, HOST, [Outcome("is not in tools/testing/suites", FAILED)])
+
+
+def test(*words):
+    suites = table.read()
+    asked = [word for word in words if not word.startswith("C=")]
+    where = [word.removeprefix("C=") for word in words if word.startswith("C=")]
+    whole = not words
+    (BUILD / "test.json").unlink(missing_ok=True)
+    results = Results()
+    run(results, suites if whole else table.asked(suites, asked, where), whole)
+    status = results.finish()
+    if whole and not status and recorded.newer():
+        recorded.write()
+        say(f"{recorded.told()}: recorded in build/recorded.toml, for tools/testbed/recorded.toml")
+    return status

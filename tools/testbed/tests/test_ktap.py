@@ -3,7 +3,8 @@
 
 import unittest
 
-from ktap import FAILED, PASSED, SKIPPED, read
+from ktap import FAILED, PASSED, SKIPPED, Outcome
+from ktap import read as outcomes
 
 # As the kernel's kselftest_harness.h prints it.
 HARNESS = """TAP version 13
@@ -39,6 +40,10 @@ ok 1 uxive_layout
 """
 
 
+def read(text, suite, status=None):
+    return [(each.name, each.result) for each in outcomes(text, suite, status)]
+
+
 def faults(text, status=None):
     """The names of the failed results."""
     return [name for name, result in read(text, "suite", status) if result == FAILED]
@@ -48,6 +53,12 @@ class Whole(unittest.TestCase):
     def test_kselftest_harness(self):
         self.assertEqual(read(HARNESS, "abi", 1),
                          [("unknown_ioctl", PASSED), ("misaligned", FAILED), ("hash_mmu", SKIPPED)])
+
+    def test_why_and_how_long(self):
+        stamps = [0, 0, 0, 1, 2, 2.5, 3, 3, 3, 3, 4, 4, 4, 4, 9, 9, 9]
+        self.assertEqual(outcomes(HARNESS, "abi", 1, stamps),
+                         [Outcome("unknown_ioctl", PASSED, "", 2.5), Outcome("misaligned", FAILED, "", 1.5),
+                          Outcome("hash_mmu", SKIPPED, "needs the hash MMU", 5)])
 
     def test_kunit(self):
         self.assertEqual(read(KUNIT, "uxive_layout"), [("below_window_is_none", PASSED), ("first_is_zero", PASSED)])

@@ -570,7 +570,7 @@ fn other_program(way: u8) -> ExitStatus {
     let mut byte = [0];
 
     export.send(&ours).unwrap();
-    for way in [b'r', b's'] {
+    for way in *b"rs" {
         rustix::io::write(&ours, &[way]).unwrap();
         assert_eq!(rustix::io::read(&ours, &mut byte).unwrap(), 1);
         bound.arrived(0, 1);

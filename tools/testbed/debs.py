@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Debian's packages for the machine, each by itself: nothing of ppc64el is installed in the root.
+
+There apt would want each library of one version for both architectures, which a mirror that is behind in one of them does
+not have. So apt fetches a package and vouches for it (archive), it is unpacked into an entry of the cache of its own, and
+one that cannot be had is missed only by what needs it; it is asked for again each time. The C library comes from the cross
+compiler's packages.
+"""
+
+import hashlib
+
+from steps import CACHE, Failed, HERE, Step
+
+ARCHIVE = HERE / "archive"
+DEBS = CACHE / f"debs-{hashlib.sha256(ARCHIVE.read_bytes()).hexdigest()[:12]}"
+LIBRARIES = "usr/lib/powerpc64le-linux-gnu"
+
+
+class Debs:
+    """Packages of one architecture, of one series if `series` is given."""
+
+    def __init__(self, names, architecture="ppc64el", series=None):
+        self.paths = {name: DEBS / architecture / name for name in names.split()}
+        self.ask = f":{architecture}" + (f"/{series}" if series else "")
+        self.step = Step(f"fetching {', '.join(self.paths)} ({architecture})", f"debs-{next(iter(self.paths))}.log", self.make)
+
+    def steps(self):
+        return [self.step] if self.missing() else []
+
+    def make(self, step):
+        missing = self.missing()
+        step.run([ARCHIVE, "download", next(iter(self.paths.values())).parent, *(f"{name}{self.ask}" for name in missing)])
+        for name in self.missing():
+            step.note(self.lack(name))
+
+    def missing(self):
+        return [name for name, path in self.paths.items() if not path.exists()]
+
+    def lack(self, *names):
+        """Why not all of these packages are here; None if they are."""
+        for name in names:
+            path = self.paths[name]
+            if not path.exists():
+                lack = path.with_name(f"{name}.lack")
+                return lack.read_text().strip() if lack.exists() else f"{name} was not fetched"
+        return None
+
+    def path(self, name, inside=""):
+        """A path in a package; fails if it is not here."""
+        lack = self.lack(name)
+        if lack:
+            raise Failed(lack)
+        return self.paths[name] / inside
+
+
+# Of which every machine has busybox, and programs may be linked with the others.
+MACHINE = Debs("busybox-static libocxl1 libocxl-dev liburing2 liburing-dev")
+TRACING = Debs("trace-cmd libtracefs1 libzstd1 libtraceevent1 libtraceevent-dev zlib1g")

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tree last passed with (recorded.toml), beside what is here now.
+
+Debian's backports move: a newer tool is no fault of the tree, and so what only a newer one complains of is shown and does
+not fail. A run that passed with newer ones leaves build/recorded.toml, to be put in the place of the old one.
+"""
+
+import functools
+import re
+import subprocess
+import textwrap
+import tomllib
+
+from kernel import installed
+from steps import BUILD, HERE
+
+FILE = HERE / "recorded.toml"
+NUMBER = re.compile(r"\d+(?:\.\d+)+")
+TOOLS = {
+    "rustc": ["rustc", "--version"],
+    "clippy": ["clippy-driver", "--version"],
+    "rustfmt": ["rustfmt", "--version"],
+    "bindgen": ["bindgen", "--version"],
+    "clang": ["clang", "--version"],
+    "gcc": ["powerpc64le-linux-gnu-gcc", "-dumpfullversion"],
+    "qemu": ["qemu-system-ppc64", "--version"],
+    "shellcheck": ["shellcheck", "--version"],
+}
+
+
+@functools.cache
+def recorded():
+    return tomllib.loads(FILE.read_text())
+
+
+@functools.cache
+def versions():
+    """Tool → version, as found here; the kernel's among them."""
+    def output(command):
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    # The package's name has the series, the version behind it the whole.
+    return {"linux": NUMBER.findall(installed("linux-source-*"))[-1].partition("-")[0],
+            **{tool: NUMBER.search(output(command))[0] for tool, command in TOOLS.items()}}
+
+
+def as_numbers(version):
+    return [int(number) for number in version.split(".")]
+
+
+def newer():
+    """Tools that are newer here than recorded: tool → (here, recorded)."""
+    before = recorded()["versions"]
+    return {tool: (found, before.get(tool, "0")) for tool, found in versions().items()
+            if as_numbers(found) > as_numbers(before.get(tool, "0"))}
+
+
+def told():
+    """A line for the user; empty if nothing is newer."""
+    found = ", ".join(f"{tool} {now} ({before})" for tool, (now, before) in newer().items())
+    return f"newer than recorded: {found}" if found else ""
+
+
+def lints():
+    """The names of the lints that rustc and clippy have on by default here."""
+    text = subprocess.run(["clippy-driver", "-Whelp"], check=True, capture_output=True, text=True).stdout
+    return {name.replace("-", "_") for name in re.findall(r"^ +(\S+) +(?:warn|deny) ", text, re.MULTILINE)}
+
+
+def known(lint):
+    """Was this lint of rustc or clippy on when the tree last passed?"""
+    return lint.replace("-", "_") in recorded()["lints"]["on"].split()
+
+
+def write():
+    """build/recorded.toml, as it would stand with what is here now."""
+    head = FILE.read_text().partition("[versions]")[0]
+    table = "".join(f'{tool} = "{version}"\n' for tool, version in versions().items())
+    names = textwrap.fill(" ".join(sorted(lints())), 120, break_long_words=False, break_on_hyphens=False)
+    (BUILD / FILE.name).write_text(f'{head}[versions]\n{table}\n[lacks]\nallowed = {recorded()["lacks"]["allowed"]}\n\n'
+                                   f'[lints]\non = """\n{names}"""\n')

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What came of every test: shown as it comes, and at the end what failed, what was skipped for want of a package, what took
+long."""
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+
+import ktap
+import recorded
+from ktap import FAILED, PASSED, SKIPPED
+from steps import BUILD, say
+
+# How a test says that something cannot be had of the mirror, after which is what debs.py says: the package, and why.
+LACKS = "lacks "
+SLOWEST = 10
+
+
+class Results:
+    def __init__(self):
+        self.tests = []
+        self.notes = []
+        self.begun = time.monotonic()
+        # Machines run beside each other, and each writes whole suites.
+        self.lock = threading.Lock()
+
+    def add(self, suite, configuration, outcomes):
+        with self.lock:
+            self.tests += [{"suite": suite, "name": each.name, "kernel": configuration, "result": each.result,
+                            "reason": each.reason, "seconds": each.seconds} for each in outcomes]
+
+    def show(self, suite, configuration, text):
+        """A suite's output, as it came."""
+        with self.lock:
+            sys.stdout.write(f"\n# {suite} ({configuration})\n{text}")
+            sys.stdout.flush()
+
+    def note(self, text):
+        """What the user should know at the end, too."""
+        say(text)
+        with self.lock:
+            self.notes.append(text)
+
+    def finish(self):
+        """The last lines, and build/test.json. Returns the exit status."""
+        lacking = [test for test in self.tests if test["result"] == SKIPPED and test["reason"].startswith(LACKS)]
+        allowed = recorded.recorded()["lacks"]["allowed"]
+        forbidden = [test for test in lacking if lacked(test) not in allowed]
+        counts = Counter(test["result"] for test in self.tests)
+        counts = {result: counts[result] for result in (PASSED, FAILED, SKIPPED)}
+        minutes = (time.monotonic() - self.begun) / 60
+        (BUILD / "test.json").write_text(json.dumps(counts | {"minutes": round(minutes, 1), "tests": self.tests}, indent=1) + "\n")
+
+        print(f"\nThe {SLOWEST} slowest tests:")
+        timed = [test for test in self.tests if test["seconds"] is not None]
+        for test in sorted(timed, key=lambda test: -test["seconds"])[:SLOWEST]:
+            print(f"{test['seconds']:7.1f} s  {test['suite']}: {test['name']} ({test['kernel']})")
+        print()
+        for note in self.notes:
+            print(note)
+        for test in lacking:
+            print(f"SKIPPED {label(test)}: {test['reason'].removeprefix(LACKS)}")
+        if forbidden:
+            print(f"{len(forbidden)} tests were skipped for want of packages that tools/testbed/recorded.toml does not allow to be lacking")
+        for test in self.tests:
+            if test["result"] == FAILED:
+                print(f"FAILED {label(test)}   again: {again(test)}")
+        print(f"{minutes:.1f} minutes")
+        print(", ".join(f"{count} {result}" for result, count in counts.items()), flush=True)
+        return 1 if counts[FAILED] or not counts[PASSED] or forbidden else 0
+
+
+def lacked(test):
+    """The package for whose want a test was skipped."""
+    return test["reason"].removeprefix(LACKS).partition(" ")[0].partition(":")[0]
+
+
+def label(test):
+    return f"{test['suite']}: {test['name']} ({test['kernel']})"
+
+
+def again(test):
+    """The command that repeats a test, alone where that can be."""
+    name = f":{test['name']}" if all(mark.isalnum() or mark in "._-" for mark in test["name"]) else ""
+    return f"make test T={test['suite']}{name} C={test['kernel']}"
+
+
+def ktap_text(outcomes):
+    """Outcomes that were not read from KTAP, as such."""
+    lines = [f"{'not ok' if each.result == FAILED else 'ok'} {number} {each.name}"
+             + (f" # SKIP {each.reason}" if each.result == SKIPPED else "") for number, each in enumerate(outcomes, 1)]
+    return "\n".join(["KTAP version 1", f"1..{len(outcomes)}", *lines, ""])
+
+
+def skipped(names, lack):
+    """Tests that did not run for want of a package."""
+    return [ktap.Outcome(name, SKIPPED, LACKS + lack) for name in names]

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tools/testing/suites: what there is to run, and what of it is asked for."""
+
+import re
+import shlex
+from dataclasses import dataclass, replace
+
+from driver import TESTS
+from steps import Failed, REPO
+
+TABLE = REPO / "tools/testing/suites"
+HOST = "host"
+# What the kinds of suites of a machine run there. Those of the host are testing.py's.
+KUNIT = "/sys/kernel/debug/kunit"
+# Before this line of the console nothing may complain; after it the planted defects must.
+PLANTING = "uxive testbed: from here on defects are planted"
+COMMANDS = {"kselftest": "/tests/{name} {arguments}",
+            "race": "/tests/{name} {arguments}",
+            "kunit": f"cat {KUNIT}/{{name}}/results",
+            "script": "sh /tests/{name} {arguments}",
+            "boot": "sh /tests/{name} {arguments}",
+            "checkers": f"echo '{PLANTING}' >/dev/kmsg; sh /tests/{{name}} {{arguments}}"}
+# As a C selftest declares its tests: TEST(name), TEST_F(fixture, name), TEST_F_TIMEOUT(fixture, name, seconds), …
+DECLARED = re.compile(r"^TEST(?:_F)?(?:_SIGNAL|_TIMEOUT|_FORK)*\((?:(\w+),\s*)?(\w+)(?:,\s*\w+)?\)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    kind: str
+    configurations: tuple
+    arguments: str
+
+    def command(self):
+        return COMMANDS[self.kind].format(name=self.name, arguments=self.arguments)
+
+    def declared(self):
+        """The tests that the source of a C selftest declares."""
+        found = DECLARED.findall((TESTS / f"{self.name}.c").read_text())
+        return [f"{fixture or 'global'}.{name}".removeprefix(f"{self.name}.") for fixture, name in found]
+
+    def alone(self, test):
+        """This suite with one test of it, where it is a C selftest; else whole."""
+        if self.kind not in ("kselftest", "race") or not (TESTS / f"{self.name}.c").exists():
+            return self
+        return replace(self, arguments=f"{self.arguments} -r {shlex.quote(test)} -r {shlex.quote(f'{self.name}.{test}')}")
+
+
+def read():
+    """All suites: name, kind, configurations with commas between them, arguments."""
+    suites = []
+    for line in TABLE.read_text().splitlines():
+        words = line.split("#")[0].split()
+        if words:
+            suites.append(Suite(words[0], words[1], tuple(words[2].split(",")), " ".join(words[3:])))
+    return suites
+
+
+def asked(suites, words, configurations):
+    """Those of `suites` that are called in `words`, as SUITE or SUITE:TEST, in those of `configurations` (all, if there are
+    none) that they have, or which a word of it names where it is not in the table."""
+    known = {suite.name for suite in suites}
+    names = [word.partition(":") for word in words]
+    unknown = {name for name, _, _ in names} - known
+    if unknown:
+        raise Failed(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    found = []
+    for suite in suites:
+        tests = [test for name, _, test in names if name == suite.name]
+        if names and not tests:
+            continue
+        if tests and all(tests):
+            for test in tests:
+                suite = suite.alone(test)
+        here = tuple(each for each in suite.configurations if not configurations or each in configurations)
+        if here:
+            found.append(replace(suite, configurations=here))
+    if not found:
+        raise Failed(f"no suite of {' '.join(words) or 'all'} runs in {' '.join(configurations)}, see tools/testing/suites")
+    return found
