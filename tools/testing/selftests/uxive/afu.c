@@ -197,6 +197,7 @@ static bool is_refused(int log, const struct afu_function *function, const char 
 
 	log_read(log, function, line, sizeof(line));
 	ret = afu_bind(function);
+	progress();
 	lines = log_read(log, function, line, sizeof(line));
 	after = afu_held();
 	if (!ret)
@@ -392,7 +393,7 @@ static void descriptor_change(void *bytes, const struct change *change)
 	memcpy(bytes + change->at, &value, change->size);
 }
 
-TEST_F_TIMEOUT(binding, each_rule_of_the_descriptor_is_kept, LONG_TEST)
+TEST_F(binding, each_rule_of_the_descriptor_is_kept)
 {
 	static const char bad[] = "/. :%\\\n\x7f\x80\xff";
 	__u8 good[DESCRIPTOR_BYTES], bytes[DESCRIPTOR_BYTES];
@@ -455,7 +456,7 @@ TEST_F_TIMEOUT(binding, each_rule_of_the_descriptor_is_kept, LONG_TEST)
 	EXPECT_EQ(0, afu_unbind(self->function));
 }
 
-TEST_F_TIMEOUT(binding, garbage_is_refused, LONG_TEST)
+TEST_F(binding, garbage_is_refused)
 {
 	ASSERT_EQ(0, afu_bind(self->function));
 	ASSERT_EQ(0, afu_unbind(self->function));
@@ -509,14 +510,14 @@ TEST_F(binding, the_descriptor_is_read_once)
 	}									\
 } while (0)
 
-TEST_F_TIMEOUT(binding, a_failed_step_leaves_nothing, LONG_TEST)
+TEST_F(binding, a_failed_step_leaves_nothing)
 {
 	static const int kinds[] = { DRIVER, KMALLOC };
 	int nth = open("/proc/thread-self/fail-nth", O_RDWR), fd;
 	bool hit, seen[128] = {};
 
-	if (nth < 0)
-		SKIP(return, "the kernel has no fault injection");
+	if (!can_inject_faults())
+		SKIP(return, NO_FAULTS);
 	/* The class of AFUs stays from the first one on: so that it is made. */
 	if (!access(UXIVE_MODULE, R_OK)) {
 		ASSERT_TRUE(becomes(module_unload("uxive"), 0));
@@ -531,6 +532,7 @@ TEST_F_TIMEOUT(binding, a_failed_step_leaves_nothing, LONG_TEST)
 		for (step = 1; step < MAX_STEPS; step++) {
 			int ret;
 
+			progress();
 			ASSERT_EQ(0, afu_override(self->function, "uxive"));
 			arm(nth, step);
 			ret = file_write(AFU_DRIVER "bind", self->function->address);
@@ -933,7 +935,7 @@ static int write_and_read(const struct afu_function *function, int number, int r
 	return meet(&meeting->left, PROCESSES * (round + 1)) ? 0 : 6;
 }
 
-TEST_F_TIMEOUT(afu, each_process_has_its_own_mmio, LONG_TEST)
+TEST_F(afu, each_process_has_its_own_mmio)
 {
 	struct meeting *meeting = mmap(NULL, sizeof(*meeting), PROT_READ | PROT_WRITE,
 				       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -952,6 +954,7 @@ TEST_F_TIMEOUT(afu, each_process_has_its_own_mmio, LONG_TEST)
 		for (int i = 0; i < PROCESSES; i++) {
 			EXPECT_EQ(0, child_status(children[i]))
 				TH_LOG("round %d, process %d", round, i);
+			progress();
 		}
 		ASSERT_TRUE(becomes(strcmp("0/32\n", attribute(self->function, "contexts")), 0));
 	}
@@ -968,6 +971,7 @@ TEST_F_TIMEOUT(afu, each_process_has_its_own_mmio, LONG_TEST)
 		mmio = afu_map(fds[i]);
 		ASSERT_NE(MAP_FAILED, mmio);
 		EXPECT_EQ(0, not_fresh(mmio, metadata.pasid)) TH_LOG("place %u", metadata.pasid);
+		progress();
 		munmap(mmio, MMIO_SIZE);
 	}
 	/* Nor has anybody written between them: root sees all. */
@@ -979,9 +983,11 @@ TEST_F_TIMEOUT(afu, each_process_has_its_own_mmio, LONG_TEST)
 
 		EXPECT_LT(MMIO_SIZE, stride);
 		before = 0;
-		for (int i = 0; i < 32; i++)
+		for (int i = 0; i < 32; i++) {
 			for (size_t at = MMIO_SIZE; at < stride; at += 8)
 				before |= mmio_read64(memory, first + i * stride + at);
+			progress();
+		}
 		EXPECT_EQ(0, before);
 		munmap(memory, length);
 	}
@@ -1033,10 +1039,12 @@ TEST_F(afu, a_failed_open_or_attach_leaves_nothing)
 	int nth = open("/proc/thread-self/fail-nth", O_RDWR), fd, ret, steps[2] = {};
 	bool hit, seen[128] = {};
 
-	if (nth < 0 || !prepare_faults())
-		SKIP(return, "the kernel has no fault injection");
+	if (!can_inject_faults())
+		SKIP(return, NO_FAULTS);
+	ASSERT_TRUE(prepare_faults());
 	ASSERT_TRUE(select_faults(MEMORY | DRIVER));
 	do {
+		progress();
 		arm(nth, ++steps[0]);
 		fd = afu_open(self->function);
 		hit = disarm(nth);
@@ -1056,6 +1064,7 @@ TEST_F(afu, a_failed_open_or_attach_leaves_nothing)
 
 		fd = afu_open(self->function);
 		ASSERT_LE(0, fd);
+		progress();
 		arm(nth, ++steps[1]);
 		ret = ux_ioctl(fd, OCXL_IOCTL_ATTACH, &arg);
 		hit = disarm(nth);

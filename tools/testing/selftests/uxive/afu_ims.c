@@ -350,14 +350,14 @@ static long take_all(const int *fds, int contexts, int *errors)
 	for (int i = 0; i < contexts; i++) {
 		int ret;
 
-		while (!(ret = afu_ims_alloc(fds[i], -1, &offset, NULL)))
-			count++;
+		for (; !(ret = afu_ims_alloc(fds[i], -1, &offset, NULL)); count++)
+			progress();
 		errors[-ret]++;
 	}
 	return count;
 }
 
-TEST_F_TIMEOUT(ims, a_host_bridge_has_its_messages_and_no_more, LONG_TEST)
+TEST_F(ims, a_host_bridge_has_its_messages_and_no_more)
 {
 	long first = 0, taken;
 	struct uxive_event event;
@@ -401,7 +401,7 @@ TEST_F_TIMEOUT(ims, a_host_bridge_has_its_messages_and_no_more, LONG_TEST)
 	}
 }
 
-TEST_F_TIMEOUT(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu, LONG_TEST)
+TEST_F(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu)
 {
 	struct afu_command fill = { .opcode = AFU_FILL, .length = 64, .value = 1 };
 	struct context *context = &self->context;
@@ -435,6 +435,7 @@ TEST_F_TIMEOUT(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu, LONG_TEST)
 			mmio_write64(context->mmio, AFU_HANDLE + 8 * i, fill.handle);
 			ASSERT_EQ(AFU_DONE, afu_do(context->mmio, &fill));
 			ASSERT_EQ(1, event_wait(efds[i]));
+			progress();
 		}
 	}
 	/* Freed, it is rung in neither way. */
@@ -556,7 +557,7 @@ TEST_F(ims, the_cookie_names_context_and_queue)
 	close(efd);
 }
 
-TEST_F_TIMEOUT(ims, a_freed_one_is_out_of_the_store, LONG_TEST)
+TEST_F(ims, a_freed_one_is_out_of_the_store)
 {
 	struct context *context = &self->context;
 	__u64 entry = context->pasid * SLOTS_1, offset;
@@ -598,6 +599,7 @@ TEST_F_TIMEOUT(ims, a_freed_one_is_out_of_the_store, LONG_TEST)
 		EXPECT_EQ(1, event_wait(other));
 		late += event_read(efd);
 		EXPECT_GE(round + 1, late);
+		progress();
 	}
 	TH_LOG("50 raised while masked, of which %ld came once allocated again", late);
 	EXPECT_EQ(0, ux_free(context->fd, slot_offset(0)));
@@ -637,7 +639,7 @@ TEST_F(ims, what_is_pending_at_set_up_is_not_lost)
 	close(efd);
 }
 
-TEST_F_TIMEOUT(ims, no_ring_is_lost, LONG_TEST)
+TEST_F(ims, no_ring_is_lost)
 {
 	struct afu_command raise = { .opcode = AFU_RAISE };
 	struct context *context = &self->context;
@@ -655,6 +657,7 @@ TEST_F_TIMEOUT(ims, no_ring_is_lost, LONG_TEST)
 		ASSERT_TRUE(raise_slot(context, 0));
 		ASSERT_EQ(1, event_wait(efds[0])) TH_LOG("ring %d", n);
 		single++;
+		progress();
 	}
 	for (int n = 0; n < ROUNDS; n++) {
 		for (int i = 0; i < AT_ONCE; i++) {
@@ -666,6 +669,7 @@ TEST_F_TIMEOUT(ims, no_ring_is_lost, LONG_TEST)
 			together++;
 		}
 		ASSERT_EQ(AFU_DONE, afu_wait(context->mmio, last));
+		progress();
 	}
 	for (int i = 0; i < AT_ONCE; i++) {
 		EXPECT_EQ(0, event_read(efds[i]));
@@ -702,12 +706,12 @@ static void *hotplug_run(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(ims, no_ring_is_lost_to_a_cpu_that_goes, LONG_TEST)
+TEST_F(ims, no_ring_is_lost_to_a_cpu_that_goes)
 {
 	struct hotplug hotplug = {};
 	struct context *context = &self->context;
+	long rings = 0, turns = 0, now;
 	int efds[AT_ONCE];
-	long rings = 0;
 	__u64 offset;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
@@ -717,10 +721,14 @@ TEST_F_TIMEOUT(ims, no_ring_is_lost_to_a_cpu_that_goes, LONG_TEST)
 		ASSERT_EQ(0, afu_ims_alloc(context->fd, efds[i], &offset, NULL));
 	}
 	ASSERT_EQ(0, pthread_create(&hotplug.thread, NULL, hotplug_run, &hotplug));
-	while (atomic_load(&hotplug.turns) < 20 && !atomic_load(&hotplug.error)) {
+	while ((now = atomic_load(&hotplug.turns)) < 20 && !atomic_load(&hotplug.error)) {
 		bool lost = !raise_slot(context, rings % AT_ONCE) ||
 			    event_wait(efds[rings % AT_ONCE]) != 1;
 
+		/* The rings would go on without the CPUs. */
+		if (now > turns)
+			progress();
+		turns = now;
 		EXPECT_FALSE(lost) TH_LOG("ring %ld", rings);
 		if (lost)
 			break;
@@ -760,7 +768,7 @@ static long reader_next(struct reader *reader)
 	return entry & ~(1U << 31);
 }
 
-TEST_F_TIMEOUT(ims, a_program_drains_messages_by_itself, LONG_TEST)
+TEST_F(ims, a_program_drains_messages_by_itself)
 {
 	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
 	struct afu_command raise = { .opcode = AFU_RAISE };
@@ -801,6 +809,7 @@ TEST_F_TIMEOUT(ims, a_program_drains_messages_by_itself, LONG_TEST)
 		ASSERT_EQ(0, esb_load(management[i], ESB_LOAD_EOI));
 		ASSERT_TRUE(becomes(mmio_read64(context.mmio, AFU_HEAD), (__u64)n + 1));
 		events++;
+		progress();
 	}
 	/* What comes before the last is ended is one more when that is done. */
 	for (int n = 0; n < 10; n++) {
@@ -853,7 +862,7 @@ static bool message_rate(const struct afu_function *function, const char *rate)
 #define STORM_LIMIT	2
 #define STORM_PERIODS	40
 
-TEST_F_TIMEOUT(ims, a_storm_is_held_back, LONG_TEST)
+TEST_F(ims, a_storm_is_held_back)
 {
 	struct context *context = &self->context, other;
 	int efd = event_new(), its = event_new();
@@ -883,9 +892,14 @@ TEST_F_TIMEOUT(ims, a_storm_is_held_back, LONG_TEST)
 		 */
 		event_read(efd);
 		for (storm = 0; storm < STORM_LIMIT * STORM_PERIODS; rings++) {
+			long more;
+
 			ASSERT_TRUE(raise_slot(&other, 0));
 			ASSERT_EQ(1, event_wait(its)) TH_LOG("ring %ld", rings);
-			storm += event_read(efd);
+			more = event_read(efd);
+			if (more)
+				progress();
+			storm += more;
 			usleep(100000);
 		}
 		while ((event = next_event(context->fd)).header.type != 0xff) {
@@ -921,7 +935,7 @@ TEST_F_TIMEOUT(ims, a_storm_is_held_back, LONG_TEST)
 	close(its);
 }
 
-TEST_F_TIMEOUT(ims, it_is_freed_in_the_middle_of_a_storm, LONG_TEST)
+TEST_F(ims, it_is_freed_in_the_middle_of_a_storm)
 {
 	static const char * const rates[] = { "1000", "100000", "4294967295" };
 	struct context *context = &self->context, other;
@@ -948,6 +962,7 @@ TEST_F_TIMEOUT(ims, it_is_freed_in_the_middle_of_a_storm, LONG_TEST)
 			ASSERT_TRUE(raise_slot(&other, 0));
 			ASSERT_EQ(1, event_wait(its));
 			EXPECT_EQ(0, event_read(efd)) TH_LOG("round %d", round);
+			progress();
 		}
 		ASSERT_TRUE(afu_misbehave(self->global, AFU_STOP_STORM, 0, 0));
 		TH_LOG("at most %s a second: freed 50 times, %ld events", rates[i], events);
@@ -1012,15 +1027,16 @@ TEST_F(ims, the_next_in_a_place_is_not_rung_by_the_last)
 	}									\
 } while (0)
 
-TEST_F_TIMEOUT(ims, a_failed_step_leaves_nothing, LONG_TEST)
+TEST_F(ims, a_failed_step_leaves_nothing)
 {
 	int nth = open("/proc/thread-self/fail-nth", O_RDWR), efd, ret, step;
 	bool hit = true, seen[128] = {};
 	__u64 offset;
 	__u32 slot;
 
-	if (nth < 0 || !prepare_faults())
-		SKIP(return, "the kernel has no fault injection");
+	if (!can_inject_faults())
+		SKIP(return, NO_FAULTS);
+	ASSERT_TRUE(prepare_faults());
 	efd = event_new();
 	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
 	/* The first of a context, or one more; a message, or one of each. */
@@ -1032,6 +1048,7 @@ TEST_F_TIMEOUT(ims, a_failed_step_leaves_nothing, LONG_TEST)
 			struct context context;
 			int first = way & 1;
 
+			progress();
 			ASSERT_TRUE(context_open(&context, self->function));
 			if (first)
 				ASSERT_EQ(0, afu_ims_alloc(context.fd, -1, &offset, &slot));

@@ -357,13 +357,15 @@ TEST_F(afu, a_copy_from_outside_is_an_error)
 	ASSERT_TRUE(request(&self->afu, false));
 }
 
-TEST_F_TIMEOUT(afu, every_doorbell_is_heard_once, LONG_TEST)
+TEST_F(afu, every_doorbell_is_heard_once)
 {
 	__u64 *heard = (void *)(self->afu.global + AFU_DOORBELLS);
 	__u64 before = read_once(*heard);
 
-	for (int n = 0; n < DOORBELLS; n++)
+	for (int n = 0; n < DOORBELLS; n++) {
 		doorbell(&self->afu);
+		progress();
+	}
 	EXPECT_TRUE(becomes(read_once(*heard), before + DOORBELLS));
 
 	/* Nor comes one late: whoever answers has heard what was before. */

@@ -108,7 +108,7 @@ static int first_mute(int fd, __u32 start, const __s32 *efds, int count)
 }
 
 /* A count of 1 is a call like OCXL_IOCTL_IRQ_ALLOC, the last is all that a context can have. */
-TEST_F_TIMEOUT(batch, of_any_size_up_to_the_limit_come_and_go_in_one_call, LONG_TEST)
+TEST_F(batch, of_any_size_up_to_the_limit_come_and_go_in_one_call)
 {
 	static struct ux_irq irqs[SLOTS];
 	const __u32 counts[] = { 1, 2, 3, 63, 64, 65, 1000, SLOTS - 1, SLOTS };
@@ -129,6 +129,7 @@ TEST_F_TIMEOUT(batch, of_any_size_up_to_the_limit_come_and_go_in_one_call, LONG_
 			ASSERT_EQ(0, ux_free_many(self->fd, 0, count));
 			EXPECT_EQ(0, ux_count(self->fd));
 			EXPECT_EQ(0, total_irqs(self->fd));
+			progress();
 		}
 	}
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC,
@@ -147,7 +148,7 @@ static int lisn_order(const void *one, const void *other)
 	return a < b ? -1 : a > b;
 }
 
-TEST_F_TIMEOUT(batch, each_of_a_full_one_rings, LONG_TEST)
+TEST_F(batch, each_of_a_full_one_rings)
 {
 	static struct ux_irq irqs[SLOTS];
 	__s32 *efds = malloc(SLOTS * sizeof(*efds)), by[128];
@@ -171,6 +172,7 @@ TEST_F_TIMEOUT(batch, each_of_a_full_one_rings, LONG_TEST)
 		for (unsigned int i = 0; i < SLOTS; i++) {
 			ASSERT_EQ(0, touch(pages + i * STRIDE))
 				TH_LOG("slot %u", i);
+			progress();
 		}
 		for (int i = 0; i < 128; i++) {
 			long count = 0;
@@ -180,6 +182,7 @@ TEST_F_TIMEOUT(batch, each_of_a_full_one_rings, LONG_TEST)
 
 				ASSERT_LT(0, more) TH_LOG("eventfd %d after %ld", i, count);
 				count += more;
+				progress();
 			}
 			EXPECT_EQ(128, count) TH_LOG("eventfd %d", i);
 		}
@@ -224,15 +227,17 @@ TEST_F(batch, lies_in_the_lowest_range_that_is_free)
 	ASSERT_EQ(0, ux_free_many(self->fd, 0, 23));
 }
 
-TEST_F_TIMEOUT(batch, without_a_range_that_is_free_is_enospc, LONG_TEST)
+TEST_F(batch, without_a_range_that_is_free_is_enospc)
 {
 	__u32 start;
 
 	ASSERT_EQ(0, ux_alloc_many(self->fd, SLOTS, NULL, &start));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC, ux_alloc_many(self->fd, 1, NULL, &start));
 	/* Every second one: half of all are free, and no two together. */
-	for (unsigned int i = 0; i < SLOTS; i += 2)
+	for (unsigned int i = 0; i < SLOTS; i += 2) {
 		ASSERT_EQ(0, ux_free(self->fd, slot_offset(i)));
+		progress();
+	}
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC, ux_alloc_many(self->fd, 2, NULL, &start));
 	EXPECT_EQ(SLOTS / 2, irqs_of(self->fd));
 	ASSERT_EQ(0, ux_alloc_many(self->fd, 1, NULL, &start));
@@ -537,7 +542,7 @@ TEST_F(batch, has_no_eventfd_where_there_is_minus_one)
 	close(efds[4]);
 }
 
-TEST_F_TIMEOUT(batch, whose_eventfds_lie_in_no_memory_allocates_nothing, LONG_TEST)
+TEST_F(batch, whose_eventfds_lie_in_no_memory_allocates_nothing)
 {
 	/* How many the call is told of, and how many lie before the hole. */
 	const struct {
@@ -556,6 +561,7 @@ TEST_F_TIMEOUT(batch, whose_eventfds_lie_in_no_memory_allocates_nothing, LONG_TE
 		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EFAULT,
 			     ux_alloc_many(self->fd, cases[i].count, efds, &start))
 			TH_LOG("%u of %u", cases[i].there, cases[i].count);
+		progress();
 		EXPECT_EQ(0, total_irqs(self->fd));
 		EXPECT_EQ(0, irqs_of(self->fd));
 	}
@@ -693,7 +699,7 @@ TEST_F(batch, that_a_limit_comes_in_the_middle_of_allocates_nothing)
 	EXPECT_EQ(0, limit_get("queues"));
 }
 
-TEST_F_TIMEOUT(batch, is_populated_by_one_touch, LONG_TEST)
+TEST_F(batch, is_populated_by_one_touch)
 {
 	const struct {
 		__u32 start, count;
@@ -713,9 +719,11 @@ TEST_F_TIMEOUT(batch, is_populated_by_one_touch, LONG_TEST)
 
 			ASSERT_NE(MAP_FAILED, pages);
 			ASSERT_EQ(0, ux_alloc_at(self->fd, start, count));
-			for (__u32 slot = 0; slot < count; slot++)
+			for (__u32 slot = 0; slot < count; slot++) {
 				ASSERT_EQ(0, ux_bind(self->fd, slot_offset(start + slot),
 						     self->efd));
+				progress();
+			}
 			/* What the first call needs of memory itself. */
 			touch(pages + (SLOTS - 1) * STRIDE);
 			faults();
@@ -728,6 +736,7 @@ TEST_F_TIMEOUT(batch, is_populated_by_one_touch, LONG_TEST)
 			ASSERT_EQ(0, ux_free_many(self->fd, start, count));
 			for (__u32 slot = 0; slot < count; slot++)
 				ASSERT_EQ(SIGBUS, touch(pages + (start + slot) * STRIDE));
+			progress();
 			munmap(pages, WINDOW);
 			event_read(self->efd);
 		}
@@ -884,10 +893,10 @@ TEST_F(batch, can_be_shared_with_single_calls)
 TEST_F(batch, of_an_afu_comes_with_messages_as_far_as_there_are)
 {
 	struct afu_function functions[AFU_MOST];
-	__s32 *efds = events_new(100);
 	struct afu_command raise = { .opcode = AFU_RAISE };
 	struct ocxl_ioctl_metadata metadata;
 	void *mmio, *pages;
+	__s32 *efds;
 	__u32 start;
 	int fd;
 
@@ -903,6 +912,7 @@ TEST_F(batch, of_an_afu_comes_with_messages_as_far_as_there_are)
 	mmio = afu_map(fd);
 	ASSERT_NE(MAP_FAILED, mmio);
 
+	efds = events_new(100);
 	ASSERT_EQ(0, ux_alloc_many(fd, 100, efds, &start));
 	EXPECT_EQ(0U, start);
 	EXPECT_EQ(100, irqs_of(fd));
@@ -973,6 +983,7 @@ static void *racer_run(void *arg)
 		__u64 offset;
 		int ret;
 
+		progress();
 		if (racer->batches && n % 4 == 3) {
 			start = rand_r(&seed) % 64;
 			ret = ux_alloc_at(racer->fd, start, count);
@@ -1001,7 +1012,7 @@ static void *racer_run(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(batch, shares_no_slot_with_calls_that_race_it, LONG_TEST)
+TEST_F(batch, shares_no_slot_with_calls_that_race_it)
 {
 	struct racer racers[RACERS] = {};
 	long refused = 0;
@@ -1058,7 +1069,7 @@ static void *freer_run(void *arg)
  * Two calls free what has slots in common: exactly one of them does, and the other
  * nothing. Who was first waits longer the next time, so that they meet.
  */
-TEST_F_TIMEOUT(batch, of_two_that_free_the_same_slot_exactly_one_wins, LONG_TEST)
+TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 {
 	const struct {
 		__u32 start, count, other_start, other_count;
@@ -1084,6 +1095,7 @@ TEST_F_TIMEOUT(batch, of_two_that_free_the_same_slot_exactly_one_wins, LONG_TEST
 			long left, freed;
 			int ret;
 
+			progress();
 			ASSERT_EQ(0, ux_alloc_many(self->fd, 64, NULL, &start));
 			ASSERT_EQ(0U, start);
 			atomic_store(&freer.wait, aim.lead);
@@ -1143,7 +1155,7 @@ static void *toucher_run(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(batch, leaves_no_page_to_who_touches_it_all_the_time, LONG_TEST)
+TEST_F(batch, leaves_no_page_to_who_touches_it_all_the_time)
 {
 	struct toucher toucher = { .pages = ux_map(self->fd, IRQ_BASE, 64 * STRIDE) };
 	__u32 start;
@@ -1152,6 +1164,7 @@ TEST_F_TIMEOUT(batch, leaves_no_page_to_who_touches_it_all_the_time, LONG_TEST)
 	pin_to_cpu(0);
 	ASSERT_EQ(0, pthread_create(&toucher.thread, NULL, toucher_run, &toucher));
 	for (int n = 0; n < ROUNDS; n++) {
+		progress();
 		ASSERT_EQ(0, ux_alloc_many(self->fd, 64, NULL, &start));
 		ASSERT_EQ(0U, start);
 		/* Touched by the other or by us, and then by the other while they are freed. */
@@ -1194,7 +1207,7 @@ static void churn(int sock)
 	}
 }
 
-TEST_F_TIMEOUT(batch, of_a_process_that_is_killed_returns, LONG_TEST)
+TEST_F(batch, of_a_process_that_is_killed_returns)
 {
 	unsigned int seed = 1;
 
@@ -1216,6 +1229,7 @@ TEST_F_TIMEOUT(batch, of_a_process_that_is_killed_returns, LONG_TEST)
 		ASSERT_TRUE(becomes(total_irqs(self->fd), 0)) TH_LOG("round %d", n);
 		close(pipes[0]);
 		close(pipes[1]);
+		progress();
 	}
 }
 

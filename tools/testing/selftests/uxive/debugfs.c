@@ -529,7 +529,7 @@ TEST_F(kernel, escalations_have_a_line_in_proc_interrupts)
 	}
 }
 
-TEST_F_TIMEOUT(kernel, the_place_in_the_queue_wraps, LONG_TEST)
+TEST_F(kernel, the_place_in_the_queue_wraps)
 {
 	struct row row;
 	long n = 0;
@@ -554,6 +554,7 @@ TEST_F_TIMEOUT(kernel, the_place_in_the_queue_wraps, LONG_TEST)
 	}
 	for (; n < 2 * ENTRIES + 100; n += IRQS) {
 		ASSERT_TRUE(ring_all(self->pages, self->efd, IRQS));
+		progress();
 		if (n % 1024 > IRQS && (n + IRQS) % ENTRIES > 2 * IRQS)
 			continue;
 		ASSERT_TRUE(row_of("queues", self->id, -1, &row));
@@ -570,7 +571,7 @@ TEST_F_TIMEOUT(kernel, the_place_in_the_queue_wraps, LONG_TEST)
 }
 
 /* Each source says which chip it is of, and the reserve of that chip is less by it. */
-TEST_F_TIMEOUT(debugfs, interrupts_come_from_the_reserve_of_their_chip, LONG_TEST)
+TEST_F(debugfs, interrupts_come_from_the_reserve_of_their_chip)
 {
 	__u64 offsets[SPARES];
 	int chips = 0;
@@ -586,11 +587,13 @@ TEST_F_TIMEOUT(debugfs, interrupts_come_from_the_reserve_of_their_chip, LONG_TES
 			continue;
 		}
 		chips++;
+		progress();
 		for (int i = 1; i < SPARES; i++)
 			ASSERT_EQ(0, ux_alloc_on(fd, chip, &offsets[i]));
 		for (int i = 0; i < SPARES; i++) {
 			ASSERT_TRUE(row_of("slots", ux_context(fd), i, &row));
 			EXPECT_EQ(chip, number(&row, 4));
+			progress();
 		}
 		/* As many as are kept of a chip go back: then it has no fewer, and gets none. */
 		close(fd);
@@ -706,7 +709,7 @@ static void *ringer_run(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(kernel, looking_does_not_disturb, LONG_TEST)
+TEST_F(kernel, looking_does_not_disturb)
 {
 	struct ringer ringers[2] = { { .page = self->pages, .efd = self->efd } };
 	struct uxive_drain drain;
@@ -721,6 +724,7 @@ TEST_F_TIMEOUT(kernel, looking_does_not_disturb, LONG_TEST)
 	for (int n = 0; n < 1000; n++) {
 		EXPECT_EQ(IRQS + 1, table_check(&tables[1], 4096));
 		EXPECT_EQ(2, table_check(&tables[2], 4096));
+		progress();
 		/* One CPU alone would not go on ringing by itself. */
 		sched_yield();
 	}
@@ -737,7 +741,7 @@ TEST_F_TIMEOUT(kernel, looking_does_not_disturb, LONG_TEST)
 	drain_close(&drain);
 }
 
-TEST_F_TIMEOUT(debugfs, a_long_table_is_whole_however_it_is_read, LONG_TEST)
+TEST_F(debugfs, a_long_table_is_whole_however_it_is_read)
 {
 	static const size_t steps[] = { 100, 4096, 60000 };
 	char *whole = NULL, *again, part[300];
@@ -749,9 +753,11 @@ TEST_F_TIMEOUT(debugfs, a_long_table_is_whole_however_it_is_read, LONG_TEST)
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		/* In ascending order, so none twice. */
 		EXPECT_EQ((int)SLOTS, table_check(&tables[1], steps[i]));
+		progress();
 		/* The same file once more, from the beginning. */
 		again = read_all(table, steps[i], &other);
 		ASSERT_NE(NULL, again);
+		progress();
 		if (whole) {
 			EXPECT_EQ(length, other);
 			EXPECT_EQ(0, strcmp(whole, again));
@@ -830,7 +836,7 @@ static pid_t changer(int number)
 	return pid;
 }
 
-TEST_F_TIMEOUT(debugfs, tables_can_be_read_while_all_changes, LONG_TEST)
+TEST_F(debugfs, tables_can_be_read_while_all_changes)
 {
 	enum { PASSES = 300, CHANGERS = 3 };
 	long seen[ARRAY_SIZE(tables)] = {};
@@ -842,10 +848,12 @@ TEST_F_TIMEOUT(debugfs, tables_can_be_read_while_all_changes, LONG_TEST)
 	/* One more who reads, in steps that end within lines. */
 	reader = fork();
 	if (!reader) {
-		for (int n = 0; n < PASSES; n++)
+		for (int n = 0; n < PASSES; n++) {
 			for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
 				if (table_check(&tables[i], 100) < 0)
 					_exit(1);
+			progress();
+		}
 		_exit(0);
 	}
 	for (int n = 0; n < PASSES; n++) {
@@ -854,6 +862,7 @@ TEST_F_TIMEOUT(debugfs, tables_can_be_read_while_all_changes, LONG_TEST)
 
 			EXPECT_LE(0, lines) TH_LOG("%s, pass %d", tables[i].name, n);
 			seen[i] += lines;
+			progress();
 		}
 		if (n % 10 == 9) {
 			kill(changers[n / 10 % CHANGERS], SIGKILL);

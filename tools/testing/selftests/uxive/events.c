@@ -113,6 +113,7 @@ static bool provoke(int fd)
 	fail_nth(vp_step);
 	ret = ux_alloc(fd, &offset);
 	fail_nth(0);
+	progress();
 	return ret == -ENOSPC;
 }
 
@@ -163,7 +164,9 @@ FIXTURE_SETUP(events)
 {
 	long page = sysconf(_SC_PAGESIZE);
 
-	ASSERT_LT(0, vp_step) TH_LOG("the kernel has no fault injection of the driver");
+	if (!can_inject_faults())
+		SKIP(return, NO_FAULTS);
+	ASSERT_LT(0, vp_step) TH_LOG("no step of the driver fails as for want of a VP");
 	self->fd = ux_open();
 	ASSERT_LE(0, self->fd);
 	self->page = mmap(NULL, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -350,7 +353,7 @@ TEST_F(events, drops_are_told_where_they_happened)
 }
 
 /* In one context, without the worker that gets new interrupts from firmware meanwhile. */
-TEST_F_TIMEOUT(events, what_firmware_has_no_more_of_is_told, LONG_TEST)
+TEST_F(events, what_firmware_has_no_more_of_is_told)
 {
 	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
 	struct uxive_event events[4];
@@ -368,6 +371,7 @@ TEST_F_TIMEOUT(events, what_firmware_has_no_more_of_is_told, LONG_TEST)
 	ASSERT_TRUE(write_file("fail_uxive/times", "-1"));
 	ASSERT_TRUE(write_file("fail_uxive/probability", "100"));
 	for (int n = 0; n < 4096; n++) {
+		progress();
 		fail_nth(shielded);
 		ret = ux_alloc(self->fd, &offset);
 		fail_nth(0);
@@ -771,7 +775,7 @@ static bool crowd_reaches(struct crowd *crowd, long count)
 	return crowd_count(crowd) == count;
 }
 
-TEST_F_TIMEOUT(events, each_comes_to_one_of_many_readers, LONG_TEST)
+TEST_F(events, each_comes_to_one_of_many_readers)
 {
 	const int rounds = 1000;
 	struct crowd crowd = { .fd = self->fd };
@@ -792,7 +796,7 @@ TEST_F_TIMEOUT(events, each_comes_to_one_of_many_readers, LONG_TEST)
  * In lock-step: the next event comes when the last one was read, and the reader
  * looks for it at a moment that moves from before it comes to after.
  */
-TEST_F_TIMEOUT(events, no_wake_up_is_lost, LONG_TEST)
+TEST_F(events, no_wake_up_is_lost)
 {
 	const long rounds = 1000;
 	struct crowd crowd = { .fd = self->fd };
@@ -830,7 +834,7 @@ static void *fail_to_read(void *arg)
 }
 
 /* Others look while the event is out, and find nothing. */
-TEST_F_TIMEOUT(events, what_is_put_back_wakes_others, LONG_TEST)
+TEST_F(events, what_is_put_back_wakes_others)
 {
 	const long rounds = 1000;
 	struct crowd crowd = { .fd = self->fd };
@@ -858,7 +862,7 @@ TEST_F_TIMEOUT(events, what_is_put_back_wakes_others, LONG_TEST)
  * The first in the line is woken and killed at the same moment: the event is
  * its own, if that has reached its memory, or the next one's.
  */
-TEST_F_TIMEOUT(events, who_is_killed_takes_no_wake_up_along, LONG_TEST)
+TEST_F(events, who_is_killed_takes_no_wake_up_along)
 {
 	struct uxive_event *heir = mmap(NULL, sizeof(*heir), PROT_READ | PROT_WRITE,
 					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -904,7 +908,7 @@ TEST_F_TIMEOUT(events, who_is_killed_takes_no_wake_up_along, LONG_TEST)
 
 int main(int argc, char **argv)
 {
-	if (!prepare_faults())
+	if (!can_inject_faults() || !prepare_faults())
 		vp_step = 0;
 	return test_harness_run(argc, argv);
 }

@@ -1332,7 +1332,7 @@ static void ring_until_killed(int sock)
 	ring_to_the_end(&bells);
 }
 
-TEST_F_TIMEOUT(hard, killed_while_it_rings_a_thousand_it_leaves_none, LONG_TEST)
+TEST_F(hard, killed_while_it_rings_a_thousand_it_leaves_none)
 {
 	for (int n = 0; n < 5; n++) {
 		long count, seen = 0;
@@ -1349,6 +1349,7 @@ TEST_F_TIMEOUT(hard, killed_while_it_rings_a_thousand_it_leaves_none, LONG_TEST)
 			count = event_wait(efd);
 			ASSERT_LT(0, count);
 			seen += count;
+			progress();
 		}
 		EXPECT_EQ(self->irqs + IRQS + MANY, total_irqs(self->bells.fd));
 		ASSERT_EQ(0, kill(pid, SIGKILL));
@@ -1385,7 +1386,7 @@ static long leave_pending(void)
 	return pending;
 }
 
-TEST_F_TIMEOUT(hard, killed_with_a_thousand_pending_it_leaves_none, LONG_TEST)
+TEST_F(hard, killed_with_a_thousand_pending_it_leaves_none)
 {
 	for (int n = 0; n < 5; n++) {
 		pid_t pid = fork();
@@ -1399,6 +1400,7 @@ TEST_F_TIMEOUT(hard, killed_with_a_thousand_pending_it_leaves_none, LONG_TEST)
 		ASSERT_EQ(-SIGKILL, child_status(pid));
 		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
 		EXPECT_ALL_RING();
+		progress();
 	}
 }
 
@@ -1469,7 +1471,7 @@ static void freer_wait(struct freer *freer, int n)
 		sched_yield();
 }
 
-TEST_F_TIMEOUT(hard, no_child_is_born_with_a_page_that_is_being_freed, LONG_TEST)
+TEST_F(hard, no_child_is_born_with_a_page_that_is_being_freed)
 {
 	struct interval birth;
 	struct freer freer;
@@ -1482,6 +1484,7 @@ TEST_F_TIMEOUT(hard, no_child_is_born_with_a_page_that_is_being_freed, LONG_TEST
 		int pipes[2];
 		pid_t pid;
 
+		progress();
 		ASSERT_EQ(0, pipe(pipes));
 		ASSERT_EQ(-1, bells_mute(&self->bells)) TH_LOG("round %d", n);
 		atomic_store(&freer.go, n);
@@ -1509,7 +1512,7 @@ TEST_F_TIMEOUT(hard, no_child_is_born_with_a_page_that_is_being_freed, LONG_TEST
 	EXPECT_ALL_RING();
 }
 
-TEST_F_TIMEOUT(hard, no_page_escapes_a_free_by_moving, LONG_TEST)
+TEST_F(hard, no_page_escapes_a_free_by_moving)
 {
 	void *home = self->bells.window, *away, *at = home;
 	struct interval move = {};
@@ -1524,6 +1527,7 @@ TEST_F_TIMEOUT(hard, no_page_escapes_a_free_by_moving, LONG_TEST)
 	for (int n = 1; n <= RACE_ROUNDS; n++) {
 		void *to = at == home ? away : home;
 
+		progress();
 		self->bells.window = at;
 		ASSERT_EQ(-1, bells_mute(&self->bells)) TH_LOG("round %d", n);
 		atomic_store(&freer.go, n);

@@ -153,7 +153,7 @@ TEST_F(lifetime, a_duplicate_holds_the_context)
 	close(copy);
 }
 
-TEST_F_TIMEOUT(lifetime, exit_returns_all_fifty_times, LONG_TEST)
+TEST_F(lifetime, exit_returns_all_fifty_times)
 {
 	for (int n = 0; n < 50; n++) {
 		pid_t pid = fork();
@@ -162,6 +162,7 @@ TEST_F_TIMEOUT(lifetime, exit_returns_all_fifty_times, LONG_TEST)
 		if (!pid)
 			_exit(make_use(8) < 0);
 		ASSERT_EQ(0, child_status(pid)) TH_LOG("cycle %d", n);
+		progress();
 	}
 	EXPECT_ALL_RETURNED();
 }
@@ -360,6 +361,7 @@ static int race_round(struct race *race, int (*own)(struct race *race))
 	ret = own(race);
 	__atomic_add_fetch(&race->ended, 1, __ATOMIC_SEQ_CST);
 	race->errors += event_read(race->done) != 1;
+	progress();
 	return ret;
 }
 
@@ -389,7 +391,7 @@ static int race_free(struct race *race)
  * Defect 1 of ocxl: its fault handler finds the page under a lock, and inserts
  * it without.
  */
-TEST_F_TIMEOUT(lifetime, no_touch_succeeds_after_free_returned, LONG_TEST)
+TEST_F(lifetime, no_touch_succeeds_after_free_returned)
 {
 	static struct race race;
 	int rang = 0, bus = 0, stale = 0;
@@ -418,7 +420,7 @@ TEST_F_TIMEOUT(lifetime, no_touch_succeeds_after_free_returned, LONG_TEST)
 }
 
 /* The same defect in IRQ_FREE: a page that is withdrawn while it can still be found. */
-TEST_F_TIMEOUT(lifetime, no_touch_during_free_outlives_it, LONG_TEST)
+TEST_F(lifetime, no_touch_during_free_outlives_it)
 {
 	static struct race race;
 	int rang = 0, bus = 0, stale = 0;
@@ -446,7 +448,7 @@ TEST_F_TIMEOUT(lifetime, no_touch_during_free_outlives_it, LONG_TEST)
 	EXPECT_ALL_RETURNED();
 }
 
-TEST_F_TIMEOUT(lifetime, of_two_frees_exactly_one_wins, LONG_TEST)
+TEST_F(lifetime, of_two_frees_exactly_one_wins)
 {
 	static struct race race;
 	int first = 0, second = 0;
@@ -481,7 +483,7 @@ static int race_bind(struct race *race)
 	return ret;
 }
 
-TEST_F_TIMEOUT(lifetime, a_free_during_set_fd_leaks_no_eventfd, LONG_TEST)
+TEST_F(lifetime, a_free_during_set_fd_leaks_no_eventfd)
 {
 	static struct race race;
 	int bound = 0, refused = 0;
@@ -528,7 +530,7 @@ static int race_ring(struct race *race)
 	return old + new == 1 ? new : -1;
 }
 
-TEST_F_TIMEOUT(lifetime, a_ring_during_set_fd_counts_for_either_eventfd, LONG_TEST)
+TEST_F(lifetime, a_ring_during_set_fd_counts_for_either_eventfd)
 {
 	static struct race race;
 	int old = 0, new = 0;
@@ -619,6 +621,7 @@ static void *chaos_run(void *arg)
 			break;
 		}
 		me->done[step] += !ret;
+		progress();
 		/* Another thread may have freed the slot, or all may be taken. */
 		if (ret && ret != -EINVAL)
 			me->unexpected = ret;
@@ -628,7 +631,7 @@ static void *chaos_run(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(lifetime, racing_threads_leave_nothing, LONG_TEST)
+TEST_F(lifetime, racing_threads_leave_nothing)
 {
 	struct chaos chaos[CHAOS_THREADS] = {};
 	pthread_t threads[CHAOS_THREADS];

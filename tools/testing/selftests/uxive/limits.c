@@ -118,7 +118,7 @@ TEST_F(limits, defaults_are_half_for_a_user)
 	EXPECT_EQ(queues, limit_get("max_queues"));
 }
 
-TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
+TEST_F(limits, they_are_exact_and_room_returns)
 {
 	const int *fd = self->fd;
 	struct uxive_info info;
@@ -146,10 +146,14 @@ TEST_F_TIMEOUT(limits, they_are_exact_and_room_returns, LONG_TEST)
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd[0], &offset));
 
 	/* Others up to the limit over all: the rest, but one. */
+	progress();
 	ASSERT_EQ(0, ux_fill(fd[1], 1000));
 	ASSERT_EQ(0, ux_fill(fd[2], SLOTS));
+	progress();
 	ASSERT_EQ(0, ux_fill(fd[4], SLOTS));
+	progress();
 	ASSERT_EQ(0, ux_fill(fd[5], TOTAL - 3 * SLOTS - 1001));
+	progress();
 	ASSERT_EQ(0, ux_alloc(fd[3], &offset));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, ux_alloc(fd[3], &offset));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, ux_alloc(fd[1], &offset));
@@ -586,6 +590,7 @@ static bool racer_take(struct racer *racer)
 			__atomic_store_n(&race->track->unexpected, ret, __ATOMIC_SEQ_CST);
 		return false;
 	}
+	progress();
 	racer->held[racer->count++] = item;
 	if (__atomic_add_fetch(&race->track->held, 1, __ATOMIC_SEQ_CST) > race->value)
 		__atomic_store_n(&race->track->over, 1, __ATOMIC_SEQ_CST);
@@ -605,6 +610,7 @@ static void racer_give(struct racer *racer)
 static void racer_wait(const struct race *race, int start)
 {
 	__atomic_add_fetch(&race->track->waiting, 1, __ATOMIC_SEQ_CST);
+	progress();
 	while (__atomic_load_n(&race->track->go, __ATOMIC_SEQ_CST) < start)
 		usleep(1000);
 }
@@ -626,6 +632,7 @@ static void racer_run(const struct race *race, int number)
 		;
 	racer_wait(race, 2);
 	for (int round = 0; round < (race->queues ? RACE_QUEUE_ROUNDS : RACE_ROUNDS); round++) {
+		progress();
 		if (racer.count && rand_r(&seed) % 2)
 			racer_give(&racer);
 		else if (racer.count < RACE_MOST)
@@ -693,7 +700,7 @@ static const char *race_run(struct race *race)
 	return wrong;
 }
 
-TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_a_context, LONG_TEST)
+TEST_F(limits, fifty_race_for_the_interrupts_of_a_context)
 {
 	struct race race = {
 		.limit = "max_irqs_per_context", .value = 129, .error = ENOSPC,
@@ -719,7 +726,7 @@ static bool nothing_is_left(int fd)
 	       !info.irqs_user && !info.queues_user;
 }
 
-TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_a_user, LONG_TEST)
+TEST_F(limits, fifty_race_for_the_interrupts_of_a_user)
 {
 	struct race race = {
 		.limit = "max_irqs_per_user", .value = 129, .error = EDQUOT,
@@ -733,7 +740,7 @@ TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_a_user, LONG_TEST)
 	close(alice);
 }
 
-TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_all, LONG_TEST)
+TEST_F(limits, fifty_race_for_the_interrupts_of_all)
 {
 	struct race race = {
 		.limit = "max_irqs", .value = 129, .error = ENFILE,
@@ -747,7 +754,7 @@ TEST_F_TIMEOUT(limits, fifty_race_for_the_interrupts_of_all, LONG_TEST)
 	close(alice);
 }
 
-TEST_F_TIMEOUT(limits, fifty_race_for_the_queues_of_a_user, LONG_TEST)
+TEST_F(limits, fifty_race_for_the_queues_of_a_user)
 {
 	struct race race = {
 		.limit = "max_queues_per_user", .value = 77, .error = EDQUOT,
@@ -761,7 +768,7 @@ TEST_F_TIMEOUT(limits, fifty_race_for_the_queues_of_a_user, LONG_TEST)
 	close(alice);
 }
 
-TEST_F_TIMEOUT(limits, fifty_race_for_the_queues_of_all, LONG_TEST)
+TEST_F(limits, fifty_race_for_the_queues_of_all)
 {
 	struct race race = {
 		.limit = "max_queues", .value = 77, .error = ENFILE,
@@ -888,11 +895,12 @@ static int fill_cgroup(int *count)
 		fd = ux_open();
 		ret = fd < 0 ? fd : *count % 2 ? user_drain(fd) : ux_fill(fd, 1);
 		*count += !ret;
+		progress();
 	}
 	return -ret;
 }
 
-TEST_F_TIMEOUT(limits, memory_is_charged_to_the_cgroup_of_the_caller, LONG_TEST)
+TEST_F(limits, memory_is_charged_to_the_cgroup_of_the_caller)
 {
 	struct rlimit files = { 4096, 4096 };
 	char number[16], pid[16];

@@ -17,7 +17,8 @@ FIXTURE(novp) {
 
 FIXTURE_SETUP(novp)
 {
-	ASSERT_EQ(0, access(HOARDER_MODULE, R_OK));
+	if (access(HOARDER_MODULE, R_OK))
+		SKIP(return, "there is no hoarder.ko for this kernel");
 }
 
 FIXTURE_TEARDOWN(novp)
@@ -61,7 +62,7 @@ static int told_of_none(int fd)
 	return count;
 }
 
-TEST_F_TIMEOUT(novp, without_one_a_new_context_is_enospc_and_no_other, LONG_TEST)
+TEST_F(novp, without_one_a_new_context_is_enospc_and_no_other)
 {
 	int old = ux_open(), leaving = ux_open(), kernel = ux_open(), user = ux_open();
 	int efd = event_new();
@@ -116,39 +117,31 @@ TEST_F_TIMEOUT(novp, without_one_a_new_context_is_enospc_and_no_other, LONG_TEST
 	close(user);
 }
 
-/* The same as @before, seen by what hoarder.ko gets; waits for contexts on their way out. */
-static bool all_there(long before)
+/* How many VPs there are, seen by what hoarder.ko gets; -1 if that cannot be told. */
+static long vps_there(void)
 {
-	for (int n = 0; n < 10; n++) {
-		long now;
+	long vps;
 
-		if (module_load(HOARDER_MODULE))
-			return false;
-		now = hoarded();
-		if (module_unload("hoarder"))
-			return false;
-		if (now == before)
-			return true;
-		usleep(100000);
-	}
-	return false;
+	if (module_load(HOARDER_MODULE))
+		return -1;
+	vps = hoarded();
+	return module_unload("hoarder") ? -1 : vps;
 }
 
-TEST_F_TIMEOUT(novp, contexts_give_theirs_back, LONG_TEST)
+TEST_F(novp, contexts_give_theirs_back)
 {
-	long before;
+	long before = vps_there();
 
-	ASSERT_EQ(0, module_load(HOARDER_MODULE));
-	before = hoarded();
-	ASSERT_EQ(0, module_unload("hoarder"));
 	ASSERT_LT(0, before);
 	for (int n = 0; n < 100; n++) {
 		int fd = ux_open();
 
 		ASSERT_EQ(0, n % 2 ? user_drain(fd) : ux_fill(fd, 1));
 		close(fd);
+		progress();
 	}
-	EXPECT_TRUE(all_there(before));
+	/* Contexts may be on their way out. */
+	EXPECT_TRUE(becomes(vps_there(), before));
 	TH_LOG("%ld VPs before and after 100 contexts", before);
 }
 

@@ -315,7 +315,7 @@ static int lisn_order(const void *one, const void *other)
  * lockdep, which is fast, goes on until the queue has wrapped: firmware knows none
  * between 16384 and 524288 entries.
  */
-TEST_F_TIMEOUT(range, of_65536_slots_is_drained_by_the_kernel, LONG_TEST)
+TEST_F(range, of_65536_slots_is_drained_by_the_kernel)
 {
 	int fd = ux_range(self->fd, MOST), rounds = access("/proc/lockdep", F_OK) ? 10 : 2;
 	struct ux_irq *irqs = malloc(MOST * sizeof(*irqs));
@@ -345,6 +345,7 @@ TEST_F_TIMEOUT(range, of_65536_slots_is_drained_by_the_kernel, LONG_TEST)
 		for (__u32 i = 0; i < MOST; i++) {
 			ASSERT_EQ(0, touch(pages + i * STRIDE))
 				TH_LOG("slot %u", i);
+			progress();
 		}
 		for (__u32 i = 0; i < SIDE; i++) {
 			long count = 0;
@@ -354,6 +355,7 @@ TEST_F_TIMEOUT(range, of_65536_slots_is_drained_by_the_kernel, LONG_TEST)
 
 				ASSERT_LT(0, more) TH_LOG("eventfd %u after %ld", i, count);
 				count += more;
+				progress();
 			}
 			EXPECT_EQ(SIDE, count) TH_LOG("eventfd %u", i);
 		}
@@ -374,7 +376,7 @@ TEST_F_TIMEOUT(range, of_65536_slots_is_drained_by_the_kernel, LONG_TEST)
 }
 
 /* All of them as often as it takes to go through the queue, and once more. */
-TEST_F_TIMEOUT(range, of_65536_slots_holds_a_ring_of_each_until_it_is_read, LONG_TEST)
+TEST_F(range, of_65536_slots_holds_a_ring_of_each_until_it_is_read)
 {
 	unsigned char *seen = calloc(MOST, 1);
 	int fd = ux_range(self->fd, MOST), passes;
@@ -394,6 +396,7 @@ TEST_F_TIMEOUT(range, of_65536_slots_holds_a_ring_of_each_until_it_is_read, LONG
 		for (__u32 i = 0; i < MOST; i++) {
 			ASSERT_EQ(0, touch(uxive_drain_trigger(&user, i)))
 				TH_LOG("slot %u", i);
+			progress();
 		}
 		/* All are pending, and nobody has looked. */
 		for (__u32 n = 0; n < MOST; n++) {
@@ -403,6 +406,7 @@ TEST_F_TIMEOUT(range, of_65536_slots_holds_a_ring_of_each_until_it_is_read, LONG
 			ASSERT_GT((int)MOST, slot);
 			ASSERT_EQ(pass - 1, seen[slot]) TH_LOG("pass %d, slot %d", pass, slot);
 			seen[slot] = pass;
+			progress();
 		}
 		EXPECT_EQ(-1, uxive_drain_try_next(&user));
 		for (__u32 i = 0; i < MOST; i++)
@@ -413,6 +417,7 @@ TEST_F_TIMEOUT(range, of_65536_slots_holds_a_ring_of_each_until_it_is_read, LONG
 			ring(uxive_drain_trigger(&user, MOST - 1 - i));
 			ASSERT_EQ((int)(MOST - 1 - i), uxive_drain_wait(&user, WATCHDOG_MS));
 			uxive_drain_eoi(&user, MOST - 1 - i);
+			progress();
 		}
 	}
 	uxive_drain_close(&user);
@@ -420,7 +425,7 @@ TEST_F_TIMEOUT(range, of_65536_slots_holds_a_ring_of_each_until_it_is_read, LONG
 	free(seen);
 }
 
-TEST_F_TIMEOUT(range, of_65536_slots_comes_and_goes_again, LONG_TEST)
+TEST_F(range, of_65536_slots_comes_and_goes_again)
 {
 	__u32 start;
 
@@ -432,12 +437,14 @@ TEST_F_TIMEOUT(range, of_65536_slots_comes_and_goes_again, LONG_TEST)
 		ASSERT_EQ(0, ux_alloc_many(fd, MOST, NULL, &start));
 		EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, ux_fill(self->fd, 1));
 		EXPECT_TRUE(rings(fd, MOST - 1, self->efd));
+		progress();
 		if (n)
 			ASSERT_EQ(0, n == 1 ? ux_free_many(fd, 0, MOST) :
 					      ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
 		EXPECT_EQ(n ? 0U : MOST, info_of(fd).irqs);
 		close(fd);
 		EXPECT_TRUE(becomes(total_irqs(self->fd), 0));
+		progress();
 	}
 	ASSERT_EQ(0, ux_fill(self->fd, 1));
 }
@@ -640,7 +647,7 @@ TEST_F(range, and_its_maker_end_without_each_other)
 	close(fd);
 }
 
-TEST_F_TIMEOUT(range, of_who_is_killed_amid_its_use_returns, LONG_TEST)
+TEST_F(range, of_who_is_killed_amid_its_use_returns)
 {
 	unsigned int seed = 1;
 
@@ -675,6 +682,7 @@ TEST_F_TIMEOUT(range, of_who_is_killed_amid_its_use_returns, LONG_TEST)
 		ASSERT_TRUE(becomes(total_irqs(self->fd), 0)) TH_LOG("round %d", n);
 		close(pipes[0]);
 		close(pipes[1]);
+		progress();
 	}
 	EXPECT_TRUE(becomes(info_of(self->fd).queues_user, 0U));
 }
@@ -761,7 +769,7 @@ TEST_F(range, reaches_nothing_of_its_maker)
 }
 
 /* The maker, a range that the kernel drains, and one that the program drains. */
-TEST_F_TIMEOUT(range, works_beside_another_and_the_maker, LONG_TEST)
+TEST_F(range, works_beside_another_and_the_maker)
 {
 	const __u32 counts[] = { 100, 300, 200 };
 	int fds[] = { self->fd, ux_range(self->fd, 300), ux_range(self->fd, 200) };
@@ -798,6 +806,7 @@ TEST_F_TIMEOUT(range, works_beside_another_and_the_maker, LONG_TEST)
 		ASSERT_EQ(1, event_wait(efds[1])) TH_LOG("ring %d", n);
 		ASSERT_EQ(n % 200, uxive_drain_wait(&user, WATCHDOG_MS)) TH_LOG("ring %d", n);
 		uxive_drain_eoi(&user, n % 200);
+		progress();
 	}
 	EXPECT_EQ(-1, uxive_drain_try_next(&user));
 	for (int i = 0; i < 2; i++) {

@@ -708,11 +708,11 @@ TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
 	struct ocxl_ioctl_metadata metadata;
 	struct afu_function functions[AFU_MOST];
 	struct bells bells;
-	int efd = event_new();
 	__u64 offset;
 	__u32 slot;
 	void *mmio;
 	long both;
+	int efd;
 
 	if (afu_functions(functions) < 1)
 		SKIP(return, "no AFU");
@@ -727,6 +727,7 @@ TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
 	ASSERT_NE(MAP_FAILED, mmio);
 	ASSERT_TRUE(bells_open(&bells, bells.fd));
 	/* The last one is a message only. */
+	efd = event_new();
 	ASSERT_EQ(0, afu_ims_alloc(bells.fd, efd, &offset, &slot));
 	ASSERT_EQ(IRQS, slot);
 
@@ -833,12 +834,13 @@ static void *ringer_run(void *arg)
 		ringer->early += masked && atomic_load(&ringer->turn) == turn;
 		ringer->lost += count < 1;
 		ringer->doubled += count > 1;
+		progress();
 	}
 	atomic_store(&ringer->done, true);
 	return NULL;
 }
 
-TEST_F_TIMEOUT(set, no_ring_is_lost_to_who_masks_all_the_time, LONG_TEST)
+TEST_F(set, no_ring_is_lost_to_who_masks_all_the_time)
 {
 	const int slots[] = { 1, FENCE };
 
@@ -903,7 +905,7 @@ static void *single_run(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(set, an_event_on_its_way_comes_before_the_mask_or_after_it, LONG_TEST)
+TEST_F(set, an_event_on_its_way_comes_before_the_mask_or_after_it)
 {
 	struct single single = { .bells = &self->bells, .rounds = 400 };
 	int before = 0, after = 0;
@@ -935,6 +937,7 @@ TEST_F_TIMEOUT(set, an_event_on_its_way_comes_before_the_mask_or_after_it, LONG_
 		before += first;
 		after += !first;
 		aim_after(&aim, !first);
+		progress();
 	}
 	pthread_join(single.thread, NULL);
 	TH_LOG("%d came before the mask, %d after it", before, after);
@@ -971,7 +974,7 @@ static void *masker_run(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(set, of_what_is_freed_meanwhile_touches_nothing_of_the_next, LONG_TEST)
+TEST_F(set, of_what_is_freed_meanwhile_touches_nothing_of_the_next)
 {
 	struct masker masker = { .fd = self->bells.fd };
 	struct bells *bells = &self->bells;
@@ -985,6 +988,7 @@ TEST_F_TIMEOUT(set, of_what_is_freed_meanwhile_touches_nothing_of_the_next, LONG
 		ASSERT_EQ(0, ux_alloc_at(bells->fd, 0, 2));
 		ring_slot(bells, 0);
 		ASSERT_TRUE(fence(bells)) TH_LOG("round %d", n);
+		progress();
 	}
 	atomic_store(&masker.stop, true);
 	pthread_join(masker.thread, NULL);

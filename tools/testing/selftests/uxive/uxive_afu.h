@@ -238,7 +238,7 @@ static inline __u64 afu_submit(void *mmio, const struct afu_command *command)
 static inline __u64 afu_wait(void *mmio, __u64 number)
 {
 	size_t entry = AFU_COMMAND + number % AFU_COMMANDS * sizeof(struct afu_command);
-	long end = clock_ms() + LONG_TEST * 1000;
+	long end = clock_ms() + WATCHDOG_MS;
 
 	for (; mmio_read64(mmio, AFU_HEAD) <= number; usleep(1000))
 		if (clock_ms() >= end)

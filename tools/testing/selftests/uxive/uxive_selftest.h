@@ -5,8 +5,9 @@
  * survives SIGBUS, and waiting that cannot hang.
  *
  * No test decides by timing. A ring is acknowledged when its eventfd counts;
- * WATCHDOG_MS only turns a lost event into a failure instead of a hang. That
- * an event went nowhere is shown by ringing the same interrupt again: the
+ * WATCHDOG_MS only turns a lost event into a failure instead of a hang, and
+ * STALL_S a test that makes no progress: neither measures how fast the host is.
+ * That an event went nowhere is shown by ringing the same interrupt again: the
  * kernel handles one source in order, so the second event proves that the
  * first one has been handled.
  */
@@ -36,7 +37,61 @@
 #include <time.h>
 #include <misc/ocxl.h>
 #include <misc/uxive.h>
+#include "kselftest.h"
+
+/* For how many seconds a test may make no progress. */
+#define STALL_S		240
+/* How often it is told that a test still runs: the testbed takes silence for a hang. */
+#define TELL_S		60
+
+/* How far the test is, in memory that its processes share. */
+static unsigned long *steps_done;
+
+static void __attribute__((constructor)) steps_init(void)
+{
+	steps_done = mmap(NULL, sizeof(*steps_done), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (steps_done == MAP_FAILED)
+		abort();
+}
+
+/*
+ * A step of a test is done. Long loops call this each time if their number of turns is
+ * bounded: a thread that goes on until it is stopped does so in a test that hangs, too.
+ */
+static inline void progress(void)
+{
+	__atomic_fetch_add(steps_done, 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * The harness calls this in place of poll() to wait for the end of a test. If it returns
+ * 0, the harness kills the test and reports a timeout: here when the test has stalled,
+ * however long it ran.
+ */
+static int poll_for_end(struct pollfd *fds, nfds_t count, int timeout)
+{
+	unsigned long before, now = 0;
+	int stalled = 0, ret;
+
+	(void)timeout;
+	for (int seconds = 1; stalled < STALL_S; seconds++) {
+		before = now;
+		ret = poll(fds, count, 1000);
+		if (ret)
+			return ret;
+		now = __atomic_load_n(steps_done, __ATOMIC_RELAXED);
+		stalled = now == before ? stalled + 1 : 0;
+		if (seconds % TELL_S == 0)
+			ksft_print_msg("after %d s: %lu steps\n", seconds, now);
+	}
+	ksft_print_msg("no progress for %d s\n", STALL_S);
+	return 0;
+}
+
+#define poll(fds, count, timeout)	poll_for_end(fds, count, timeout)
 #include "kselftest_harness.h"
+#undef poll
 
 #define UXIVE_DEV	"/dev/uxive"
 #define UXIVE_MODULE	"/modules/uxive.ko"
@@ -50,9 +105,8 @@
 /* The limit over all contexts. */
 #define TOTAL		65536UL
 
-#define WATCHDOG_MS	20000
-/* For tests that do much: the debug kernel on a busy host is slow. */
-#define LONG_TEST	240
+/* Less than STALL_S, so that it is told what did not come. */
+#define WATCHDOG_MS	100000
 
 /*
  * Expects that @call was refused with @error, which the documentation lists for
@@ -60,6 +114,14 @@
  */
 #define EXPECT_ERRNO(call, error, ret)					\
 	__EXPECT(-(error), "-" #error, ret, #call ": " #ret, ==, 0)
+
+/* For tests that are skipped where the kernel, which is not the one for debugging, has none. */
+#define NO_FAULTS	"the kernel has no fault injection"
+
+static inline bool can_inject_faults(void)
+{
+	return !access("/proc/thread-self/fail-nth", F_OK);
+}
 
 static inline __u64 slot_offset(unsigned long slot)
 {
