@@ -75,7 +75,9 @@ help:
 	@echo 'The driver on an emulated POWER9 (what is missing is set up first, as root'
 	@echo 'or as an ordinary user; the kernel is kept in UXIVE_CACHE, ~/.cache/uxive):'
 	@echo '  make demo             two processes ring each other, four share an accelerator'
-	@echo '  make test [T=suite]   all tests, or one suite; results also in build/test.json'
+	@echo '  make test             all tests; results also in build/test.json'
+	@echo '    T='"'"'abi ring:test'"'"' C=debug   some suites, or one test of one, and configurations'
+	@echo '  make check            in three minutes: lint of what changed, the quick half of the tests'
 	@echo '  make bench            what operations cost, in instructions, beside ocxl'"'"'s C'
 	@echo '                        code and others; also build/bench.json and two .svg;'
 	@echo '                        a missed target is shown, and is no failure'
@@ -93,7 +95,7 @@ help:
 	@echo '  make clean            removes build/'
 	@echo '  make distclean        removes the cache too'
 	@echo '    UXIVE_MIRROR=       another Debian mirror than the host uses'
-	@echo '    UXIVE_KERNEL_SERIES=  another kernel than tools/testbed/kernel-series says'
+	@echo '    UXIVE_KERNEL_SERIES=  another kernel than the one in tools/testbed/recorded.toml'
 	@echo
 	@echo 'The driver for a kernel of your own, configured with CONFIG_RUST:'
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build [modules_install|clean]'
@@ -106,7 +108,7 @@ export UXIVE_MACHINE = $(MACHINE)
 export UXIVE_AFUS = $(AFUS)
 export UXIVE_PROFILE = $(PROFILE)
 
-bench build demo shell lint distclean:
+bench build check demo shell lint distclean:
 	@$(testbed) $@
 
 test:
@@ -118,7 +120,12 @@ run:
 clean:
 	rm -rf build
 
-.PHONY: bench build demo lint run shell test
+modules modules_install:
+	@echo 'make $@ needs KDIR=, the build directory of the kernel that the driver is for:' >&2
+	@echo '  make KDIR=/lib/modules/$$(uname -r)/build $@' >&2
+	@false
+
+.PHONY: bench build check demo lint run shell test
 endif
 
 .PHONY: clean distclean help modules modules_install

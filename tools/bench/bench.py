@@ -312,23 +312,6 @@ def measure_all():
     return 1 if bench.failures else 0
 
 
-def costs():
-    """The table of the demonstration, measured on its kernel, in one boot."""
-    bench = Bench("base")
-    parts = [each for each in PARTS if each.name in ("interrupts", "drain", "batch")]
-    found = bench.measure("costs", "mitigations=off", parts)
-
-    def cost(operation, driver):
-        return f"{found[operation, driver].median:,}" if (operation, driver) in found else "–"
-
-    print("\nInstructions that an operation takes on this kernel, and in ocxl's C code for accelerators of its own")
-    table(["", "ocxl", "uxive"], [[name, cost(name, "ocxl"), cost(name, "uxive")]
-                                  for each in parts for name in each.operations])
-    for failure in bench.failures:
-        say(f"FAILED {failure}")
-    return 1 if bench.failures else 0
-
-
 def profile_all(operation):
     """The functions that an operation spends its instructions in, for each driver that has it, side by side."""
     having = [(each, driver) for each in PARTS for driver in each.drivers if operation in each.operations]

@@ -55,4 +55,5 @@ class Debs:
 
 # Of which every machine has busybox, and programs may be linked with the others.
 MACHINE = Debs("busybox-static libocxl1 libocxl-dev liburing2 liburing-dev")
-TRACING = Debs("trace-cmd libtracefs1 libzstd1 libtraceevent1 libtraceevent-dev zlib1g")
+TRACING = Debs("trace-cmd libtracefs1 libzstd1 libtraceevent1 libtraceevent-dev")
+ZLIB = Debs("zlib1g")

@@ -18,7 +18,7 @@ from steps import BUILD, Failed, LOGS, REPO, shown
 
 GUEST = REPO / "tools/testbed/guest"
 # A slow host makes a slow machine, which is no stall.
-COMMAND_LINE = "console=hvc0 panic=-1 rcupdate.rcu_cpu_stall_timeout=300 sysctl.kernel.hung_task_timeout_secs=300"
+COMMAND_LINE = "console=hvc0 panic=-1 rcupdate.rcu_cpu_stall_timeout=300"
 INTERPRETER = Path("/lib64/ld64.so.2")
 # Of the C library and the compiler: the cross compiler's packages have the same files elsewhere.
 CROSS_LIBRARIES = Path("/usr/powerpc64le-linux-gnu/lib")

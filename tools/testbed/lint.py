@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import errnos
 import recorded
 from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel, LibraryTests,
-                    Programs, out_of_tree, test_modules)
+                    Programs, content_hash, out_of_tree, test_modules)
 from kernel import Kernel, Source
-from steps import Failed, REPO, in_mounts, made
+from steps import BUILD, Failed, REPO, in_mounts, made
 
 # Warnings in C that say where, and those of modpost.
 WARNING = re.compile(r"^(?:\S+:\d+:\d+: warning: .*|WARNING: modpost: .*)$", re.MULTILINE)
@@ -96,9 +96,9 @@ def compiler(programs):
 
 
 def checkpatch(source, paths, *options):
-    return "\n".join(filter(None, (
-        tool([source / "scripts/checkpatch.pl", "--strict", "--no-tree", "--quiet", "--no-summary", "--terse",
-              "--show-types", *options, path]) for path in paths)))
+    command = [source / "scripts/checkpatch.pl", "--strict", "--no-tree", "--quiet", "--no-summary", "--terse", "--show-types", *options]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return "\n".join(filter(None, pool.map(lambda path: tool([*command, path]), paths)))
 
 
 def as_compiled(module):
@@ -160,39 +160,83 @@ def documented_errnos():
                                   tree("tools/testing/selftests/uxive/*.[ch]"), tree("src/**/*.rs")))
 
 
-def lint():
+@dataclass(frozen=True)
+class Check:
+    """Something that is said of files, by tools of these names. If one file says nothing of another (`apart`), only those that
+    changed are looked at where that is enough."""
+    name: str
+    files: list
+    work: callable
+    apart: bool = False
+
+
+class Passed:
+    """What passed before, by hashes, in build/."""
+
+    def __init__(self, *more):
+        self.file = BUILD / "lint-passed"
+        self.known = set(self.file.read_text().split()) if self.file.exists() else set()
+        self.more = [*map(str, recorded.versions().items()), *more]
+
+    def key(self, check, files):
+        return content_hash({str(path): path.read_bytes() for path in files}, check.name, *self.more)
+
+    def left(self, check):
+        """The files that have to be looked at."""
+        if check.apart:
+            return [path for path in check.files if self.key(check, [path]) not in self.known]
+        return [] if self.key(check, check.files) in self.known else check.files
+
+    def add(self, check):
+        self.known.update(self.key(check, [path]) for path in check.files if check.apart)
+        self.known.add(self.key(check, check.files))
+        self.file.write_text("\n".join(sorted(self.known)))
+
+
+def lint(changed=False):
+    """All of it, or only what has not passed before as it stands."""
     debug = Kernel(Source(), "debug")
-    # Anew, so that every warning is in the log.
     modules = [out_of_tree(debug), *test_modules(debug)]
-    for module in modules:
-        shutil.rmtree(module.path, ignore_errors=True)
+    if not changed:
+        # Anew, so that every warning is in the log.
+        for module in modules:
+            shutil.rmtree(module.path, ignore_errors=True)
     programs, tests, model = Programs(debug), LibraryTests(), AfuModel()
     with made(*modules, programs, tests, model):
         pass
     source = debug.source.path
-    checks = {
-        "compiler": lambda: [*by("clang", "\n".join(filter(None, map(warnings, modules)))), *by("gcc", compiler(programs))],
-        "clippy": lambda: [*clippy_driver(modules[0]), *clippy(programs, tests, model)],
-        "rustfmt": lambda: by("rustfmt", tool(["rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml",
-                                               *tree("src/**/*.rs", "tools/**/*.rs")])),
-        "rustdoc": lambda: by("rustc", "\n".join(filter(None, [rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model)]))),
-        "checkpatch": lambda: by("linux", "\n".join(filter(None, [
-            checkpatch(source, [path for path in tree(*C_FILES) if path.name != TRACE], "-f"),
-            checkpatch(source, tree(f"src/**/{TRACE}"), "-f", "--ignore", "OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT")]))),
-        "checkpatch of patches": lambda: by("linux", checkpatch(source, tree("tools/testbed/patches/*.patch"))),
-        "shellcheck": lambda: by("shellcheck", tool(["shellcheck", *shell_files()])),
-        "errnos": lambda: by("the tree", documented_errnos()),
-        "python": lambda: by("the tree", compile_python(tree("tools/**/*.py"))),
-    }
+    rust = tree("src/**/*.rs", "tools/**/*.rs")
+    c = tree("src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]")
+    checks = [
+        Check("compiler", c, lambda _: [*by("clang", "\n".join(filter(None, map(warnings, modules)))), *by("gcc", compiler(programs))]),
+        Check("clippy", rust, lambda _: [*clippy_driver(modules[0]), *clippy(programs, tests, model)]),
+        Check("rustfmt", rust, lambda paths: by("rustfmt", tool([
+            "rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml", *paths])), apart=True),
+        Check("rustdoc", rust, lambda _: by("rustc", "\n".join(filter(None, [
+            rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model)])))),
+        Check("checkpatch", [path for path in tree(*C_FILES) if path.name != TRACE],
+              lambda paths: by("linux", checkpatch(source, paths, "-f")), apart=True),
+        Check("checkpatch of trace events", tree(f"src/**/{TRACE}"), lambda paths: by("linux", checkpatch(
+            source, paths, "-f", "--ignore", "OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT")), apart=True),
+        Check("checkpatch of patches", tree("tools/testbed/patches/*.patch"),
+              lambda paths: by("linux", checkpatch(source, paths)), apart=True),
+        Check("shellcheck", shell_files(), lambda paths: by("shellcheck", tool(["shellcheck", *paths])), apart=True),
+        Check("errnos", [*tree("Documentation/userspace-api/uxive.rst"), *c, *rust], lambda _: by("the tree", documented_errnos())),
+        Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),
+    ]
+    passed = Passed(source.parent.name)
     bad = 0
-    for name, check in checks.items():
-        complaints = check()
+    for check in checks:
+        left = passed.left(check) if changed else check.files
+        complaints = check.work(left) if left else []
         failing = [complaint for complaint in complaints if complaint.fails()]
         bad += bool(failing)
-        print(f"{name}: {'ok' if not failing else ''}", flush=True)
+        print(f"{check.name}: {'' if failing else 'ok' if left else 'ok, unchanged'}", flush=True)
         for complaint in complaints:
-            passing = "" if complaint.fails() else f"only {complaint.tool} of {recorded.versions()[complaint.tool]} says, no failure: "
+            passing = "" if complaint.fails() else f"only {complaint.tool} {recorded.versions()[complaint.tool]} says, no failure: "
             print(f"{passing}{complaint.text}", flush=True)
+        if not complaints:
+            passed.add(check)
     if bad:
         raise Failed(f"lint: {bad} of {len(checks)} checks complain")
     return 0

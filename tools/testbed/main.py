@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import lint
+import recorded
 import testing
 from afu import Accelerators, parse
 from console import complaints
 from driver import DEMO, AfuModel, InTree, Programs, out_of_tree, test_modules
-from guest import Hung, Machine, initramfs, job, libraries, new_token, program_files
+from guest import GUEST, Machine, initramfs, job, libraries, new_token, program_files
 from kernel import FRAGMENTS, Kernel, Source
 from steps import BUILD, Failed, REPO, made, say, shown
 
@@ -40,7 +41,7 @@ class Bench:
 
     def machine(self, files, command):
         """A machine that loads the driver as job 0 and runs the command as job 1, and the token of its output."""
-        files = {"/modules/uxive.ko": self.module.ko, **self.programs.in_bin(), **files}
+        files = {"/modules/uxive.ko": self.module.ko, "/bin/bind-afus": GUEST / "bind-afus", **self.programs.in_bin(), **files}
         token = new_token()
         jobs = job(0, "insmod /modules/uxive.ko") + job(1, command)
         image = initramfs(self.kernel.path, self.name, files, jobs, token)
@@ -82,6 +83,9 @@ def build():
 def demo():
     bench = Bench("demo")
     programs = bench.programs.demo
+    lacks = {name: lack for name, lack in bench.programs.lacks().items() if name.startswith("demo-")}
+    for name, lack in lacks.items():
+        say(f"uxive: {name} is left out: {lack}")
     files = {f"/bin/{name}": path for name, path in programs.items()} | {"/bin/demo": DEMO / "demo"} | libraries(programs)
     status, output, complained = bench.run(files, "/bin/demo", total=300)
     rings = re.search(r"^rings sent (\d+), received (\d+), lost (\d+)$", output, re.MULTILINE)
@@ -97,18 +101,21 @@ def demo():
         raise Failed("demo: the kernel was entered for events that were to be taken from memory, or there were none")
     # Process, PASID, commands, bytes, interrupts, checksums.
     rows = re.findall(r"^ *(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\w+)$", output, re.MULTILINE)
-    if status or len(rows) != 4:
+    if status or len(rows) != (0 if lacks else 4):
         raise Failed(f"demo: it ended with status {status} and {len(rows)} rows of its table of 4 copiers")
     for process, _, commands, size, interrupts, checksums in rows:
         if int(size) == 0 or int(interrupts) == 0 or interrupts != commands or checksums != "ok":
             raise Failed(f"demo: not all that process {process} had the accelerator do was done and verified")
-    return 1 if measuring().costs() or complained else 0
+    if lacks:
+        raise Failed("demo: without copiers, who share an accelerator")
+    say("\nWhat each operation costs, in instructions and beside ocxl's C code: make bench")
+    return 1 if complained else 0
 
 
 def run(program, *arguments):
     files = {f"/{Path(program).name}": BUILD / "run/program", **program_files(BUILD / "run/program")}
     command = shlex.join([f"/{Path(program).name}", *arguments, *shlex.split(setting("ARGS") or "")])
-    status, _, _ = Bench("run").run(files, f"cd /root; exec {command}")
+    status, _, _ = Bench("run").run(files, f"bind-afus; cd /root; exec {command}")
     if status:
         say(f"{program} ended with status {status}")
     return status
@@ -118,8 +125,8 @@ def shell():
     bench = Bench("shell")
     files = {f"/bin/{name}": path for name, path in (bench.programs.demo | bench.programs.tests).items()}
     files |= libraries(bench.programs.demo | bench.programs.tests)
-    say("ctrl-A X ends the machine at once, `exit` in an orderly way")
-    machine, _ = bench.machine(files, "setsid cttyhack sh -l </dev/hvc0 >/dev/hvc0 2>&1")
+    files["/etc/greeting"] = GUEST / "greeting"
+    machine, _ = bench.machine(files, "bind-afus; setsid cttyhack sh -c '. /etc/greeting; exec sh -l' </dev/hvc0 >/dev/hvc0 2>&1")
     return machine.interactive()
 
 
@@ -134,7 +141,7 @@ def bench():
     return measuring().bench()
 
 
-COMMANDS = {"bench": bench, "build": build, "test": testing.test, "demo": demo, "run": run, "shell": shell, "lint": lint.lint}
+COMMANDS = {"bench": bench, "build": build, "check": testing.check, "test": testing.test, "demo": demo, "run": run, "shell": shell, "lint": lint.lint}
 
 
 def main():
@@ -142,6 +149,8 @@ def main():
     command, *arguments = sys.argv[1:]
     if command not in COMMANDS:
         raise Failed(f"{command} is no command of the testbed; see make help")
+    if recorded.told():
+        say(recorded.told())
     return COMMANDS[command](*arguments)
 
 

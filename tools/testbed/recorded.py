@@ -72,10 +72,25 @@ def known(lint):
     return lint.replace("-", "_") in recorded()["lints"]["on"].split()
 
 
-def write():
-    """build/recorded.toml, as it would stand with what is here now."""
-    head = FILE.read_text().partition("[versions]")[0]
+def slow():
+    """The tests that took long when the tree last passed, as SUITE:TEST."""
+    return recorded()["slow"]["tests"].split()
+
+
+def write(slow_tests):
+    """build/recorded.toml, as it would stand after a run that passed here now."""
+    def several(names):
+        return '"""\n' + textwrap.fill(" ".join(sorted(names)), 120, break_long_words=False, break_on_hyphens=False) + '"""'
+
     table = "".join(f'{tool} = "{version}"\n' for tool, version in versions().items())
-    names = textwrap.fill(" ".join(sorted(lints())), 120, break_long_words=False, break_on_hyphens=False)
-    (BUILD / FILE.name).write_text(f'{head}[versions]\n{table}\n[lacks]\nallowed = {recorded()["lacks"]["allowed"]}\n\n'
-                                   f'[lints]\non = """\n{names}"""\n')
+    (BUILD / FILE.name).write_text(f"""{FILE.read_text().partition("[versions]")[0]}[versions]
+{table}
+[lacks]
+allowed = {recorded()["lacks"]["allowed"]}
+
+[slow]
+tests = {several(slow_tests)}
+
+[lints]
+on = {several(lints())}
+""")

@@ -16,6 +16,7 @@ from steps import BUILD, say
 # How a test says that something cannot be had of the mirror, after which is what debs.py says: the package, and why.
 LACKS = "lacks "
 SLOWEST = 10
+SLOW = 1.0
 
 
 class Results:
@@ -42,6 +43,15 @@ class Results:
         say(text)
         with self.lock:
             self.notes.append(text)
+
+    def slow(self):
+        """Tests that took more than SLOW seconds wherever they ran, as SUITE:TEST."""
+        least = {}
+        for test in self.tests:
+            if test["seconds"] is not None:
+                name = f"{test['suite']}:{test['name']}"
+                least[name] = min(test["seconds"], least.get(name, test["seconds"]))
+        return {name for name, seconds in least.items() if seconds > SLOW}
 
     def finish(self):
         """The last lines, and build/test.json. Returns the exit status."""

@@ -78,3 +78,16 @@ def asked(suites, words, configurations):
     if not found:
         raise Failed(f"no suite of {' '.join(words) or 'all'} runs in {' '.join(configurations)}, see tools/testing/suites")
     return found
+
+
+def quick(suites, slow):
+    """Each selftest once, in one boot of base, without its slow tests, which are SUITE:TEST. Those that are for debug skip
+    what base has not; those that are for a machine of another kind, or unload the driver, are left out."""
+    found = {}
+    for suite in suites:
+        if suite.kind not in ("kselftest", "race") or suite.name in ("module", "novp", "noxive"):
+            continue
+        names = {test.rpartition(".")[2] for name, _, test in (word.partition(":") for word in slow) if name == suite.name}
+        filters = "".join(f" -T {name}" for name in sorted(names)) if (TESTS / f"{suite.name}.c").exists() else ""
+        found[suite.name] = replace(suite, kind="kselftest", configurations=("base",), arguments=suite.arguments + filters)
+    return list(found.values())

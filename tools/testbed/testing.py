@@ -17,6 +17,7 @@ import unittest
 from dataclasses import dataclass, field
 
 import ktap
+import lint
 import recorded
 import suites as table
 from afu import Accelerators, Afu
@@ -178,7 +179,7 @@ class Machines:
         configuration = boot.configuration
         files = {f"/tests/{test}": path for test, path in self.programs.tests.items()}
         files |= {f"/tests/{path.name}": path for path in (GUEST / "tests").iterdir()}
-        files |= libraries(self.programs.tests) | self.programs.in_bin()
+        files |= libraries(self.programs.tests) | self.programs.in_bin() | {"/bin/bind-afus": GUEST / "bind-afus"}
         if configuration.kernel.variant == "debug":
             files["/modules/ocxl.ko"] = configuration.kernel.path / "drivers/misc/ocxl/ocxl.ko"
             for module in self.modules:
@@ -323,7 +324,7 @@ class Schedule:
                         self.turn.notify_all()
             while boot := self.next():
                 self.machines.run(boot)
-        except BaseException as fault:  # pylint: disable=broad-exception-caught # raised again by run()
+        except BaseException as fault:  # raised again by run()
             with self.turn:
                 self.fault = self.fault or fault
                 self.waiting.clear()
@@ -420,7 +421,20 @@ def test(*words):
     results = Results()
     run(results, suites if whole else table.asked(suites, asked, where), whole)
     status = results.finish()
-    if whole and not status and recorded.newer():
-        recorded.write()
-        say(f"{recorded.told()}: recorded in build/recorded.toml, for tools/testbed/recorded.toml")
+    if whole and not status:
+        recorded.write(results.slow())
+        if recorded.newer():
+            say(f"{recorded.told()}: recorded in build/recorded.toml, for tools/testbed/recorded.toml")
     return status
+
+
+def check():
+    """make check: lint of what changed, the host's tests, and the quick half of each selftest in one boot of base."""
+    results = Results()
+    try:
+        lint.lint(changed=True)
+    except Failed as failed:
+        results.add("lint", HOST, [Outcome(str(failed), FAILED)])
+    run(results, [*(suite for suite in table.read() if suite.kind in ("unittest", "rusttest")),
+                  *table.quick(table.read(), recorded.slow())], whole=False)
+    return results.finish()

@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from debs import LIBRARIES, TRACING
+from debs import LIBRARIES, TRACING, ZLIB
 from guest import program_files
 from kernel import digest, installed
 from steps import CACHE, Failed, HERE, Step, jobs
@@ -29,8 +29,9 @@ class Tracing:
         self.libz_step = Step("building libz", "libz.log", self.make_libz)
 
     def steps(self):
-        return [*self.source.steps(), *TRACING.steps(),
-                *(step for path, step in ((self.perf, self.perf_step), (self.libz, self.libz_step)) if not path.exists())]
+        perf = [] if self.perf.exists() else [self.perf_step]
+        libz = [] if self.libz.exists() or not ZLIB.steps() else [*ZLIB.steps(), self.libz_step]
+        return [*self.source.steps(), *TRACING.steps(), *perf, *libz]
 
     def make_perf(self, step):
         if TRACING.lack("libtraceevent-dev"):
@@ -46,7 +47,7 @@ class Tracing:
                        "PKG_CONFIG=pkgconf", *PERF, jobs(), making / "perf"]], env=environment)
 
     def make_libz(self, step):
-        if not TRACING.lack("zlib1g"):
+        if not ZLIB.lack("zlib1g"):
             return
         making = self.libz.with_suffix(".tmp")
         shutil.rmtree(making, ignore_errors=True)
@@ -82,7 +83,7 @@ class Tracing:
         found = {}
         if self.perf.exists():
             found["/bin/perf"] = self.perf / "perf"
-        if "trace-cmd" not in self.lacks() and (self.libz.exists() or not TRACING.lack("zlib1g")):
+        if "trace-cmd" not in self.lacks() and (self.libz.exists() or not ZLIB.lack("zlib1g")):
             found["/bin/trace-cmd"] = TRACING.path("trace-cmd", "usr/bin/trace-cmd")
-            found |= program_files(found["/bin/trace-cmd"], TRACING, [self.libz])
+            found |= program_files(found["/bin/trace-cmd"], TRACING, [ZLIB.paths["zlib1g"] / LIBRARIES, self.libz])
         return found
