@@ -20,7 +20,9 @@ class Debs:
     """Packages of one architecture, of one series if `series` is given."""
 
     def __init__(self, names, architecture="ppc64el", series=None):
-        self.paths = {name: DEBS / architecture / name for name in names.split()}
+        # A package of another series is another package.
+        directory = DEBS / (f"{architecture}-{series}" if series else architecture)
+        self.paths = {name: directory / name for name in names.split()}
         self.ask = f":{architecture}" + (f"/{series}" if series else "")
         self.step = Step(f"fetching {', '.join(self.paths)} ({architecture})", f"debs-{next(iter(self.paths))}.log", self.make)
 
@@ -42,7 +44,8 @@ class Debs:
             path = self.paths[name]
             if not path.exists():
                 lack = path.with_name(f"{name}.lack")
-                return lack.read_text().strip() if lack.exists() else f"{name} was not fetched"
+                # On a full disk it may be empty.
+                return (lack.read_text().strip() if lack.exists() else "") or f"{name} was not fetched"
         return None
 
     def path(self, name, inside=""):
