@@ -10,6 +10,7 @@ from collections import Counter
 
 import ktap
 import recorded
+import suites
 from ktap import FAILED, PASSED, SKIPPED
 from steps import BUILD, say
 
@@ -92,7 +93,10 @@ def label(test):
 
 
 def again(test):
-    """The command that repeats a test, alone where that can be."""
+    """The command that repeats a test, alone where that can be. What is no suite (a boot, its console) repeats by all that ran
+    in that configuration."""
+    if test["suite"] not in {suite.name for suite in suites.read()}:
+        return f"make test C={test['kernel']}"
     name = f":{test['name']}" if all(mark.isalnum() or mark in "._-" for mark in test["name"]) else ""
     return f"make test T={test['suite']}{name} C={test['kernel']}"
 

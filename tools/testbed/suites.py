@@ -21,7 +21,9 @@ COMMANDS = {"kselftest": "/tests/{name} {arguments}",
             "boot": "sh /tests/{name} {arguments}",
             "checkers": f"echo '{PLANTING}' >/dev/kmsg; sh /tests/{{name}} {{arguments}}"}
 # As a C selftest declares its tests: TEST(name), TEST_F(fixture, name), TEST_F_TIMEOUT(fixture, name, seconds), …
-DECLARED = re.compile(r"^TEST(?:_F)?(?:_SIGNAL|_TIMEOUT|_FORK)*\((?:(\w+),\s*)?(\w+)(?:,\s*\w+)?\)", re.MULTILINE)
+DECLARED = re.compile(r"^TEST(?:_F\w*\((\w+),\s*|\w*\()(\w+)", re.MULTILINE)
+# With FIXTURE_VARIANT_ADD(fixture, variant) each test of the fixture is one per variant, fixture.variant.name.
+VARIANT = re.compile(r"^FIXTURE_VARIANT_ADD\((\w+),\s*(\w+)\)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,12 @@ class Suite:
 
     def declared(self):
         """The tests that the source of a C selftest declares."""
-        found = DECLARED.findall((TESTS / f"{self.name}.c").read_text())
-        return [f"{fixture or 'global'}.{name}".removeprefix(f"{self.name}.") for fixture, name in found]
+        text = (TESTS / f"{self.name}.c").read_text()
+        variants = {}
+        for fixture, variant in VARIANT.findall(text):
+            variants.setdefault(fixture, []).append(f"{fixture}.{variant}")
+        return [f"{group}.{name}".removeprefix(f"{self.name}.") for fixture, name in DECLARED.findall(text)
+                for group in variants.get(fixture, [fixture or "global"])]
 
     def alone(self, test):
         """This suite with one test of it, where it is a C selftest; else whole."""
