@@ -113,6 +113,13 @@ class UnitTests(unittest.TestResult):
 
     addError = addFailure
 
+    def addSubTest(self, test, subtest, err):
+        if err:
+            self.addFailure(subtest, err)
+
+    def addSkip(self, test, reason):
+        self.results.append(Outcome(test.id(), SKIPPED, reason))
+
 
 def unit_tests():
     """The testbed's own tests, tools/testbed/tests/."""
