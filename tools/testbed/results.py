@@ -16,6 +16,8 @@ from steps import BUILD, say
 
 # How a test says that something cannot be had of the mirror, after which is what debs.py says: the package, and why.
 LACKS = "lacks "
+# What `make check` has besides suites.
+LINT = "lint"
 SLOWEST = 10
 SLOW = 1.0
 
@@ -95,6 +97,8 @@ def label(test):
 def again(test):
     """The command that repeats a test, alone where that can be. What is no suite (a boot, its console) repeats by all that ran
     in that configuration."""
+    if test["suite"] == LINT:
+        return "make lint"
     if test["suite"] not in {suite.name for suite in suites.read()}:
         return f"make test C={test['kernel']}"
     name = f":{test['name']}" if all(mark.isalnum() or mark in "._-" for mark in test["name"]) else ""

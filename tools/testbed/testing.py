@@ -27,7 +27,7 @@ from driver import AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_m
 from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, libraries, new_token
 from kernel import Kernel, Source
 from ktap import FAILED, PASSED, SKIPPED, Outcome
-from results import LACKS, Results, ktap_text, skipped
+from results import LACKS, LINT, Results, ktap_text, skipped
 from steps import BUILD, HERE, Failed, made, say, shown
 from suites import HOST, KUNIT, PLANTING
 from tracing import Tracing
@@ -441,7 +441,7 @@ def check():
     try:
         lint.lint(changed=True)
     except Failed as failed:
-        results.add("lint", HOST, [Outcome(str(failed), FAILED)])
+        results.add(LINT, HOST, [Outcome(str(failed), FAILED)])
     run(results, [*(suite for suite in table.read() if suite.kind in ("unittest", "rusttest")),
                   *table.quick(table.read(), recorded.slow())], whole=False)
     return results.finish()
