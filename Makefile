@@ -29,7 +29,8 @@ uxive-gcc-flags := -mrecord-mcount -mtraceback=no -mno-pointers-to-nested-functi
 	-fno-inline-functions-called-once -fsanitize=bounds-strict \
 	-fstrict-flex-arrays=% -fmin-function-alignment=% -fzero-init-padding-bits=% \
 	-fdiagnostics-show-context -fdiagnostics-show-context=% --param=% \
-	--param asan-% -fno-isolate-erroneous-paths-dereference
+	--param asan-% -fno-isolate-erroneous-paths-dereference \
+	-fpatchable-function-entry=% -mprofile-kernel
 
 quiet_cmd_uxive_bindgen = BINDGEN $@
       cmd_uxive_bindgen = $(BINDGEN) $< --rust-target 1.85 --use-core \
