@@ -13,7 +13,7 @@ import shutil
 
 import debs
 import rust
-from kernel import MAKE, check_config, installed
+from kernel import check_config, installed
 from steps import BUILD, Failed, REPO, Step
 
 DRIVER = ["Kconfig", "Makefile", "src", "include"]
@@ -112,9 +112,9 @@ class Made:
 class Module(Made):
     """A directory of sources as an external module (M=) of one kernel."""
 
-    def __init__(self, kernel, name, top, names, make_options=(), suffix=""):
-        super().__init__(BUILD / kernel.variant / f"{name}{suffix}", f"building {name}{suffix} for kernel {kernel.variant}",
-                         f"{name}{suffix}-{kernel.variant}.log", files(top, names), str(kernel.path), *make_options)
+    def __init__(self, kernel, name, top, names, make_options=()):
+        super().__init__(BUILD / kernel.variant / name, f"building {name} for kernel {kernel.variant}",
+                         f"{name}-{kernel.variant}.log", files(top, names), str(kernel.path), *make_options)
         # Kbuild goes by dates, and a kernel out of the cache may be older than what was built for another.
         self.names += f"\n{kernel.path}"
         self.kernel = kernel
@@ -128,11 +128,11 @@ class Module(Made):
     def make(self, step):
         write(self.contents, self.path)
         mounts = [(self.kernel.source.path, "/linux"), (self.kernel.path, "/obj")]
-        step.run([*MAKE, "-C", "/obj", f"M={self.path}", *self.options, "modules"], mounts)
+        step.run([*self.kernel.make, "-C", "/obj", f"M={self.path}", *self.options, "modules"], mounts)
 
 
-def out_of_tree(kernel, make_options=(), suffix=""):
-    return Module(kernel, "uxive", REPO, DRIVER, ("CONFIG_UXIVE=m", *make_options), suffix)
+def out_of_tree(kernel):
+    return Module(kernel, "uxive", REPO, DRIVER, ("CONFIG_UXIVE=m",))
 
 
 def test_modules(kernel):
@@ -177,9 +177,9 @@ class InTree(Made):
         mounts = [(self.kernel.source.path, "/linux"), (self.obj, "/obj"),
                   *((placed / name, f"/linux/drivers/misc/{name}") for name in ("Kconfig", "Makefile", "uxive"))]
         (self.obj / "fragments").write_text(self.config)
-        step.run([*MAKE, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"], mounts)
+        step.run([*self.kernel.make, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"], mounts)
         check_config(self.config, (self.obj / ".config").read_text(), self.variant)
-        step.run([*MAKE, "-C", "/obj", "vmlinux", "modules"], mounts)
+        step.run([*self.kernel.make, "-C", "/obj", "vmlinux", "modules"], mounts)
 
 
 class Programs(Made):

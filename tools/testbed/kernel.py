@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kernels: Debian's source with our patches, and one build of it per variant (base, debug, bench).
+"""Kernels: Debian's source with our patches, and one build of it per variant (base, debug, bench), by clang. One more (gcc)
+is prepared by gcc, for modules.
 
 Entries of the cache, each named for a hash of what it is made from (this file included), made beside and renamed when
 complete, and never written again:
@@ -20,8 +21,9 @@ from steps import CACHE, Failed, HERE, Step, jobs
 # What goes into a kernel and into modules for it.
 PACKAGES = ["bindgen", "bison", "clang*", "flex", "gcc*", "libc6-dev*", "libclang*", "libelf*", "libssl*", "lld*", "llvm*",
             "linux-source-*", "rust-src", "rustc"]
-MAKE = ["make", "ARCH=powerpc", "LLVM=1", "KBUILD_BUILD_USER=uxive", "KBUILD_BUILD_HOST=testbed", jobs()]
-FRAGMENTS = {"base": ["base"], "debug": ["base", "debug"], "bench": ["base", "bench"]}
+MAKE = ["make", "ARCH=powerpc", "KBUILD_BUILD_USER=uxive", "KBUILD_BUILD_HOST=testbed", jobs()]
+# Those that machines boot.
+VARIANTS = ["base", "debug", "bench"]
 
 
 def digest(*parts):
@@ -74,11 +76,13 @@ def patches_cleanly(tree, patch, *options):
 
 
 class Kernel:
+    make = [*MAKE, "LLVM=1"]
+
     def __init__(self, source, variant):
         self.source = source
         self.variant = variant
-        self.fragments = [HERE / "configs" / f"{name}.config" for name in FRAGMENTS[variant]]
-        self.config = "".join(fragment.read_text() for fragment in self.fragments)
+        fragments = dict.fromkeys(["base", variant])
+        self.config = "".join((HERE / "configs" / f"{name}.config").read_text() for name in fragments)
         self.path = source.entry / f"{variant}-{digest(*map('='.join, settings(self.config).items()))}"
         self.step = Step(f"building kernel {variant}", f"kernel-{variant}.log", self.build)
 
@@ -91,10 +95,34 @@ class Kernel:
         making.mkdir()
         (making / "fragments").write_text(self.config)
         mounts = [(self.source.path, "/linux"), (making, "/obj")]
-        step.run([*MAKE, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"], mounts)
+        step.run([*self.make, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"], mounts)
         check_config(self.config, (making / ".config").read_text(), self.variant)
-        step.run([*MAKE, "-C", "/obj", "vmlinux", "modules", "headers"], mounts)
+        self.compile(step, making, mounts)
         making.rename(self.path)
+
+    def compile(self, step, making, mounts):
+        step.run([*self.make, "-C", "/obj", "vmlinux", "modules", "headers"], mounts)
+
+
+class PreparedByGcc(Kernel):
+    """A kernel that gcc configures, and builds as far as modules need it: generated headers, bindgen's bindings, rust/.
+
+    Its vmlinux is not built: that takes minutes, and modules need nothing of it but the list of exported symbols. The list
+    is that of base, which has the same source and, but for gcc.config, the same configuration. Without MODVERSIONS an entry
+    is no more than a name.
+    """
+    make = [*MAKE, "CROSS_COMPILE=powerpc64le-linux-gnu-"]
+
+    def __init__(self, base):
+        super().__init__(base.source, "gcc")
+        self.base = base
+
+    def steps(self):
+        return [*self.base.steps(), *super().steps()]
+
+    def compile(self, step, making, mounts):
+        step.run([*self.make, "-C", "/obj", "modules_prepare"], mounts)
+        shutil.copy(self.base.path / "Module.symvers", making)
 
 
 def settings(config):

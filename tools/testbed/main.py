@@ -15,7 +15,7 @@ from afu import Accelerators, parse
 from console import complaints
 from driver import DEMO, AfuModel, InTree, Programs, out_of_tree, test_modules
 from guest import GUEST, Machine, initramfs, job, libraries, new_token, program_files
-from kernel import FRAGMENTS, Kernel, Source
+from kernel import VARIANTS, Kernel, Source
 from steps import BUILD, Failed, REPO, made, say, shown
 
 
@@ -28,8 +28,8 @@ class Bench:
 
     def __init__(self, name):
         variant = setting("KERNEL") or "base"
-        if variant not in FRAGMENTS:
-            raise Failed(f"KERNEL={variant}: there are {', '.join(FRAGMENTS)}")
+        if variant not in VARIANTS:
+            raise Failed(f"KERNEL={variant}: there are {', '.join(VARIANTS)}")
         self.name = name
         self.kernel = Kernel(Source(), variant)
         self.module = out_of_tree(self.kernel)

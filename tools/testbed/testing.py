@@ -25,7 +25,7 @@ from cargo import Cargo
 from console import complaints
 from driver import AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_modules
 from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, libraries, new_token
-from kernel import Kernel, Source
+from kernel import Kernel, PreparedByGcc, Source
 from ktap import FAILED, PASSED, SKIPPED, Outcome
 from results import LACKS, LINT, Results, ktap_text, skipped
 from steps import BUILD, HERE, Failed, made, say, shown
@@ -86,12 +86,17 @@ def build_suite(debug, debug_builtin, base_in_tree, by_gcc):
     def modinfo(module, name):
         return subprocess.run(["modinfo", "-F", name, module], capture_output=True, text=True).stdout.strip()
 
-    release = (debug.kernel.path / "include/config/kernel.release").read_text().strip()
+    def is_for_its_kernel(module):
+        release = (module.kernel.path / "include/config/kernel.release").read_text().strip()
+        return modinfo(module.ko, "vermagic").split(" ")[0] == release
+
+    content = by_gcc.ko.read_bytes()
     builtin = (debug_builtin.obj / "modules.builtin").read_text().splitlines()
     checks = {
-        "out_of_tree_for_its_kernel": modinfo(debug.ko, "vermagic").split(" ")[0] == release,
+        "out_of_tree_for_its_kernel": is_for_its_kernel(debug),
         "out_of_tree_is_marked_so": modinfo(debug.ko, "intree") == "",
-        "out_of_tree_by_gcc": b"GCC: " in by_gcc.ko.read_bytes(),
+        "out_of_tree_by_gcc_for_kernel_prepared_by_gcc": is_for_its_kernel(by_gcc) and b"GCC: " in content,
+        "out_of_tree_by_gcc_for_ftrace": b"__patchable_function_entries" in content,
         "in_tree_as_module": base_in_tree.ko.exists() and modinfo(base_in_tree.ko, "intree") == "Y",
         "in_tree_built_in": "kernel/drivers/misc/uxive/uxive.ko" in builtin,
         "in_tree_built_in_makes_no_module": not debug_builtin.ko.exists(),
@@ -355,8 +360,8 @@ class Host:
         self.configurations = configurations
         base = configurations["base"].kernel
         self.in_tree = InTree(base, "m")
-        # The kernels are built by clang. The module is loaded by none of them.
-        self.by_gcc = out_of_tree(base, ("LLVM=", "CROSS_COMPILE=powerpc64le-linux-gnu-"), "-gcc")
+        # No machine boots its kernel: it is built and linked, and never loaded.
+        self.by_gcc = out_of_tree(PreparedByGcc(base))
         self.rust = {"library": LibraryTests(), "afu_model": model}
         self.cargo = Cargo()
 
