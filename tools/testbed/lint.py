@@ -132,15 +132,17 @@ def clippy(programs, tests, model):
     model."""
     library = [*LIBRARY_OPTIONS, *tests.crates.options()]
     command = [*COMMAND_OPTIONS, *tests.options()]
-    each = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], ["--crate-name=uxive", "--test", LIBRARY], [*library, "--crate-type=rlib", LIBRARY],
-            [*library, "--test", LIBRARY], [*command, COMMAND], [*command, "--test", COMMAND],
-            *([*programs.options(), path] for path in sorted([*TESTS.glob("*.rs"), *EXAMPLES.glob("*.rs")])),
-            [*model.options(), MODEL], [*model.options(), "--test", MODEL]]
-    # As cargo tells it: nothing is asked of the library that its oldest compiler lacks.
+    crate = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], ["--crate-name=uxive", "--test", LIBRARY],
+             [*library, "--crate-type=rlib", LIBRARY], [*library, "--test", LIBRARY], [*command, COMMAND],
+             [*command, "--test", COMMAND], *([*programs.options(), path] for path in sorted(EXAMPLES.glob("*.rs")))]
+    ours = [*([*programs.options(), path] for path in sorted(TESTS.glob("*.rs"))), [*model.options(), MODEL],
+            [*model.options(), "--test", MODEL]]
+    # As cargo tells it: nothing is asked of the crate that its oldest compiler lacks.
     oldest = tomllib.loads((REPO / "tools/uxive/Cargo.toml").read_text())["package"]["rust-version"]
-    return [complaint for options in each for complaint in
+    return [complaint for options in [*crate, *ours] for complaint in
             diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json", "--emit=metadata",
-                         "--out-dir=/tmp/clippy", *options], env=os.environ | {"CARGO_PKG_RUST_VERSION": oldest})]
+                         "--out-dir=/tmp/clippy", *options],
+                        env=os.environ | ({"CARGO_PKG_RUST_VERSION": oldest} if options in crate else {}))]
 
 
 def rustdoc_library(tests):

@@ -108,13 +108,21 @@ class UnitTests(unittest.TestResult):
     def __init__(self):
         super().__init__()
         self.results = []
+        self.begun = 0
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.begun = time.monotonic()
+
+    def add(self, test, result, reason=""):
+        self.results.append(Outcome(test.id(), result, reason, time.monotonic() - self.begun))
 
     def addSuccess(self, test):
-        self.results.append(Outcome(test.id(), PASSED))
+        self.add(test, PASSED)
 
     def addFailure(self, test, err):
         print(self._exc_info_to_string(err, test))
-        self.results.append(Outcome(test.id(), FAILED))
+        self.add(test, FAILED)
 
     addError = addFailure
 
@@ -123,7 +131,7 @@ class UnitTests(unittest.TestResult):
             self.addFailure(subtest, err)
 
     def addSkip(self, test, reason):
-        self.results.append(Outcome(test.id(), SKIPPED, reason))
+        self.add(test, SKIPPED, reason)
 
 
 def unit_tests():
