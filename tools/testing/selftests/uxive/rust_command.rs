@@ -38,7 +38,7 @@ use uxive::{
     Which, //
 };
 
-const WATCHDOG: Option<Duration> = Some(Duration::from_secs(10));
+const WATCHDOG: Option<Duration> = Some(Duration::from_secs(100));
 
 /// What came of a command: its status, output, and errors.
 struct Done {

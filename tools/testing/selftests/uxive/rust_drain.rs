@@ -31,7 +31,7 @@ use uxive::{
 const IRQS: u32 = 64;
 
 /// Turns a lost event into a failure instead of a hang.
-const WATCHDOG: Option<Duration> = Some(Duration::from_secs(10));
+const WATCHDOG: Option<Duration> = Some(Duration::from_secs(100));
 
 /// How many rings show that none is lost. A kernel with lockdep takes ten times as long for each.
 fn rings_to_send() -> usize {

@@ -72,7 +72,7 @@ const ENOSPC: i32 = 28;
 const SIGBUS: i32 = 7;
 
 /// Turns a lost event into a failure instead of a hang.
-const WATCHDOG: Option<Duration> = Some(Duration::from_secs(10));
+const WATCHDOG: Option<Duration> = Some(Duration::from_secs(100));
 const NOT_AT_ALL: Option<Duration> = Some(Duration::ZERO);
 
 /// The argument that makes this program the other one.
