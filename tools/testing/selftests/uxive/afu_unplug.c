@@ -34,7 +34,6 @@
 #define QUEUE_BYTES	(64UL << 10)
 #define OCXL_FAULT	OCXL_AFU_EVENT_XSL_FAULT_ERROR
 #define EVENT		sizeof(struct uxive_event)
-#define RACE_ROUNDS	50
 #define RACERS		4
 
 enum end { UNBIND, REMOVE, SILENT };
@@ -951,18 +950,19 @@ static void *race_run(void *data)
 
 TEST_F(afu, all_may_be_in_use_while_it_comes_and_goes)
 {
+	const int rounds = fewer_with_lockdep(50, 25);
 	struct race race = { .stage = &self->stage };
 	pthread_t threads[RACERS];
 	long opened = 0;
 
 	for (int i = 0; i < RACERS; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_run, &race));
-	for (int round = 0; round < RACE_ROUNDS; round++) {
+	for (int round = 0; round < rounds; round++) {
 		/* At another moment of what the threads do each time. */
 		EXPECT_TRUE(becomes(race.opened > opened, true));
 		opened = race.opened;
 		progress();
-		usleep(round * 200);
+		usleep(round * 10000 / rounds);
 		ASSERT_EQ(0, afu_unbind(self->function));
 		ASSERT_EQ(0, afu_bind(self->function));
 	}
@@ -970,7 +970,7 @@ TEST_F(afu, all_may_be_in_use_while_it_comes_and_goes)
 	for (int i = 0; i < RACERS; i++)
 		ASSERT_EQ(0, pthread_join(threads[i], NULL));
 	TH_LOG("%d rounds: %ld opened, %ld not, %ld ENODEV, %ld SIGBUS, %ld events",
-	       RACE_ROUNDS, race.opened, race.refused, race.ended, race.signals, race.events);
+	       rounds, race.opened, race.refused, race.ended, race.signals, race.events);
 	EXPECT_EQ(0, race.wrong) TH_LOG("the last error was %d", race.error);
 	EXPECT_LT(0, race.ended + race.signals);
 }

@@ -1036,7 +1036,7 @@ TEST_F(batch, shares_no_slot_with_calls_that_race_it)
 /* Frees something each round, a while after it is told. */
 struct freer {
 	pthread_t thread;
-	int fd;
+	int fd, rounds;
 	__u32 start, count;
 	atomic_int go, ready, done;
 	/* How long a while is, in turns. */
@@ -1054,7 +1054,7 @@ static void *freer_run(void *arg)
 	struct freer *freer = arg;
 
 	pin_to_cpu(1);
-	for (int n = 1; n <= ROUNDS; n++) {
+	for (int n = 1; n <= freer->rounds; n++) {
 		while (atomic_load(&freer->go) < n)
 			sched_yield();
 		atomic_store(&freer->ready, n);
@@ -1076,6 +1076,7 @@ TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 	} cases[] = {
 		{ 0, 64, 0, 64 }, { 0, 40, 24, 40 }, { 0, 64, 63, 1 }, { 0, 64, 0, 1 },
 	};
+	const int rounds = fewer_with_lockdep(ROUNDS, ROUNDS / 4);
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "needs two CPUs");
@@ -1085,12 +1086,12 @@ TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 		/* This thread leads. */
 		struct aim aim = {};
 		struct freer freer = {
-			.fd = self->fd,
+			.fd = self->fd, .rounds = rounds,
 			.start = cases[i].other_start, .count = cases[i].other_count,
 		};
 
 		ASSERT_EQ(0, pthread_create(&freer.thread, NULL, freer_run, &freer));
-		for (int n = 1; n <= ROUNDS; n++) {
+		for (int n = 1; n <= rounds; n++) {
 			__u32 start, rest;
 			long left, freed;
 			int ret;
@@ -1126,7 +1127,7 @@ TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 		}
 		pthread_join(freer.thread, NULL);
 		TH_LOG("case %zu: %d won by the one, %d by the other", i, first, second);
-		EXPECT_EQ(ROUNDS, first + second);
+		EXPECT_EQ(rounds, first + second);
 		EXPECT_LT(0, first);
 		EXPECT_LT(0, second);
 	}
@@ -1158,12 +1159,13 @@ static void *toucher_run(void *arg)
 TEST_F(batch, leaves_no_page_to_who_touches_it_all_the_time)
 {
 	struct toucher toucher = { .pages = ux_map(self->fd, IRQ_BASE, 64 * STRIDE) };
+	const int rounds = fewer_with_lockdep(ROUNDS, ROUNDS / 4);
 	__u32 start;
 
 	ASSERT_NE(MAP_FAILED, toucher.pages);
 	pin_to_cpu(0);
 	ASSERT_EQ(0, pthread_create(&toucher.thread, NULL, toucher_run, &toucher));
-	for (int n = 0; n < ROUNDS; n++) {
+	for (int n = 0; n < rounds; n++) {
 		progress();
 		ASSERT_EQ(0, ux_alloc_many(self->fd, 64, NULL, &start));
 		ASSERT_EQ(0U, start);

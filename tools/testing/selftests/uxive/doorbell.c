@@ -1173,8 +1173,13 @@ static __u64 lisn_at(int fd, __u64 offset)
 	return 0;
 }
 
-#define ROUNDS		400
 #define MOST_ROUNDS	20000
+
+/* How many rounds at least. */
+static int least_rounds(void)
+{
+	return fewer_with_lockdep(400, 100);
+}
 
 /*
  * How many rounds more, if the window was not hit: on a host that runs one CPU of the
@@ -1193,7 +1198,7 @@ static int more_rounds(int rounds, bool missed)
 TEST_F(doorbell, a_stranger_is_never_rung)
 {
 	int stranger = ux_open(), efd = event_new(), same_lisn = 0, same_slot = 0, amid_rounds = 0;
-	int rounds = ROUNDS;
+	int rounds = least_rounds();
 	void *page = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct storms storms = {};
 	struct storm *all;
@@ -1247,7 +1252,7 @@ TEST_F(doorbell, a_stranger_is_never_rung)
 TEST_F(doorbell, no_store_succeeds_after_revoke_returned)
 {
 	void *page = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int rounds = ROUNDS, amid_rounds = 0;
+	int rounds = least_rounds(), amid_rounds = 0;
 	struct storms storms = {};
 	struct storm *all;
 
@@ -1293,7 +1298,7 @@ static void *end_exports(void *data)
 
 TEST_F(doorbell, all_ends_may_race)
 {
-	const int rounds = 1000;
+	const int rounds = fewer_with_lockdep(1000, 200);
 	atomic_int fds[3] = { self->fd, rounds, 0 };
 	pthread_t revoker;
 

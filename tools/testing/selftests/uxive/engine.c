@@ -547,6 +547,7 @@ TEST_F(engine, a_storm_does_not_starve_another_context)
 	/* One of them is not where the escalation comes to. */
 	struct ringer storm[2] = { { .cpu = 0 }, { .cpu = far_cpu() } };
 	void *pages;
+	const int rings = fewer_with_lockdep(1000, 100);
 	long first, last, events, runs, amid = 0;
 	void *page;
 	int irq;
@@ -568,7 +569,7 @@ TEST_F(engine, a_storm_does_not_starve_another_context)
 		storm[i].pages = pages;
 		ASSERT_EQ(0, pthread_create(&storm[i].thread, NULL, storm_run, &storm[i]));
 	}
-	for (int n = 0; n < 1000; n++) {
+	for (int n = 0; n < rings; n++) {
 		long before = last;
 
 		ring(page);
@@ -596,7 +597,7 @@ TEST_F(engine, a_storm_does_not_starve_another_context)
 	/* No run held a CPU for longer than it may. */
 	EXPECT_LE(events, RUN * runs);
 	EXPECT_EQ(0, ux_deferred(fd));
-	TH_LOG("1000 rings; %ld events of a storm in %ld runs, %ld deferred, amid %ld rings",
+	TH_LOG("%d rings; %ld events of a storm in %ld runs, %ld deferred, amid %ld rings", rings,
 	       events, runs, last - first, amid);
 
 	munmap(pages, BURST * STRIDE);
@@ -767,9 +768,10 @@ TEST_F(engine, the_affinity_of_an_escalation_is_fixed)
 
 TEST_F(engine, contexts_go_with_rings_in_flight)
 {
+	const int contexts = fewer_with_lockdep(1000, 200);
 	int before = linux_irqs();
 
-	for (int n = 0; n < 1000; n++) {
+	for (int n = 0; n < contexts; n++) {
 		struct uxive_drain user;
 
 		progress();

@@ -223,7 +223,7 @@ TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 	/* It does no harm to who comes next, who does not get what was left. */
 	ASSERT_EQ(0, load());
 	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
-	for (int n = 0; n < 100; n++) {
+	for (int n = 0; n < 20; n++) {
 		fd = ux_open();
 		ASSERT_EQ(0, ux_fill(fd, 300));
 		for (int slot = 0; slot < 300; slot++)

@@ -317,7 +317,7 @@ static int lisn_order(const void *one, const void *other)
  */
 TEST_F(range, of_65536_slots_is_drained_by_the_kernel)
 {
-	int fd = ux_range(self->fd, MOST), rounds = access("/proc/lockdep", F_OK) ? 10 : 2;
+	int fd = ux_range(self->fd, MOST), rounds = fewer_with_lockdep(10, 2);
 	struct ux_irq *irqs = malloc(MOST * sizeof(*irqs));
 	__s32 *efds = malloc(MOST * sizeof(*efds)), by[SIDE];
 	__u32 start;

@@ -123,6 +123,21 @@ static inline bool can_inject_faults(void)
 	return !access("/proc/thread-self/fail-nth", F_OK);
 }
 
+/*
+ * How often a loop that is long goes round: @fewer times on a kernel with lockdep, which
+ * takes ten times as long for each and is there for what else it sees.
+ */
+static inline long fewer_with_lockdep(long count, long fewer)
+{
+	return access("/proc/lockdep", F_OK) ? count : fewer;
+}
+
+/* How many rings show that none is lost. */
+static inline long rings_to_send(void)
+{
+	return fewer_with_lockdep(100000, 10000);
+}
+
 static inline __u64 slot_offset(unsigned long slot)
 {
 	return IRQ_BASE + slot * STRIDE;
@@ -431,12 +446,6 @@ static inline long clock_ms(void)
 static inline int event_new(void)
 {
 	return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-}
-
-/* How many rings show that none is lost. A kernel with lockdep takes ten times as long for each. */
-static inline long rings_to_send(void)
-{
-	return access("/proc/lockdep", F_OK) ? 100000 : 10000;
 }
 
 /* What the eventfd counts now; -1 if it is full. */

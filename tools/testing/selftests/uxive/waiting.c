@@ -17,12 +17,8 @@
 #include <uxive_drain.h>
 
 #define EVENT	sizeof(struct uxive_event)
-
-/* A kernel with lockdep takes ten times as long for each. */
-static long scaled(long count)
-{
-	return access("/proc/lockdep", F_OK) ? count : count / 10;
-}
+/* Of an AFU, one after the other. The driver looks for each every 100 ms. */
+#define TOLD	20
 
 /* io_uring */
 
@@ -373,7 +369,7 @@ FIXTURE_TEARDOWN(way)
 
 TEST_F(way, tells_of_each_ring_of_an_eventfd)
 {
-	long rings = scaled(10000), n;
+	long rings = fewer_with_lockdep(10000, 1000), n;
 	struct bell bell;
 
 	ASSERT_TRUE(bell_open(&bell));
@@ -431,7 +427,7 @@ TEST_F(way, tells_of_what_is_left_as_it_should)
 
 TEST_F(way, tells_of_each_escalation_of_a_queue)
 {
-	long rings = scaled(10000), n;
+	long rings = fewer_with_lockdep(10000, 1000), n;
 	struct uxive_drain drain;
 
 	ASSERT_TRUE(drain_open(&drain, ux_open(), 1));
@@ -482,7 +478,7 @@ TEST_F(way, tells_of_each_event_of_a_context)
 		SKIP(return, "there is no AFU");
 	ASSERT_TRUE(teller_open(&teller));
 	ASSERT_TRUE(watch_open(&self->watch, variant->way, teller.fd, POLLIN | POLLPRI));
-	for (n = 0; n < 100; n++) {
+	for (n = 0; n < TOLD; n++) {
 		ASSERT_TRUE(watch_quiet(&self->watch));
 		ASSERT_TRUE(tell(&teller, n));
 		ASSERT_EQ(POLLIN, watch_told(&self->watch));
@@ -634,7 +630,7 @@ FIXTURE_TEARDOWN(reading)
 
 TEST_F(reading, takes_each_ring_of_an_eventfd)
 {
-	long rings = scaled(10000), n;
+	long rings = fewer_with_lockdep(10000, 1000), n;
 	struct bell bell;
 
 	ASSERT_TRUE(bell_open(&bell));
@@ -672,8 +668,8 @@ TEST_F(reading, takes_each_event_of_a_context)
 	ASSERT_TRUE(teller_open(&teller));
 	/* Which is for read() and its kin, and not for io_uring. */
 	ASSERT_EQ(0, fcntl(teller.fd, F_SETFL, O_RDWR | O_NONBLOCK));
-	for (n = 0; n < 100; n++) {
-		if (n == 50)
+	for (n = 0; n < TOLD; n++) {
+		if (n == TOLD / 2)
 			ASSERT_EQ(0, fcntl(teller.fd, F_SETFL, O_RDWR));
 		ASSERT_TRUE(reader_start(&self->reader, teller.fd, EVENT));
 		ASSERT_TRUE(uring_quiet(&self->reader.uring));
@@ -940,7 +936,7 @@ TEST_F(exclusive, waiters_take_each_event_once)
 {
 	struct crowd *crowd = &self->crowd;
 	struct member members[WAITERS];
-	long rounds = scaled(300), n;
+	long rounds = fewer_with_lockdep(300, 30), n;
 
 	for (int i = 0; i < WAITERS; i++) {
 		members[i] = (struct member){ .crowd = crowd, .number = i };
@@ -1054,7 +1050,7 @@ static void *ringer_run(void *arg)
 	struct worker *worker = arg;
 	struct shared *shared = worker->shared;
 	int first = worker->number * SLOTS_EACH;
-	long rounds = scaled(100000) / IRQS;
+	long rounds = rings_to_send() / IRQS;
 
 	pin_to_cpu(worker->number % sysconf(_SC_NPROCESSORS_ONLN));
 	for (long n = 0; n < rounds; n++) {
@@ -1148,7 +1144,7 @@ TEST_F(threads, share_a_queue_and_lose_nothing)
 		handled += self->drainers[i].done;
 	}
 	EXPECT_FALSE(atomic_load(&self->shared.failed));
-	EXPECT_EQ(scaled(100000) / IRQS * IRQS, rung);
+	EXPECT_EQ(rings_to_send() / IRQS * IRQS, rung);
 	EXPECT_EQ(rung, handled);
 	for (int slot = 0; slot < IRQS; slot++)
 		EXPECT_EQ(rung / IRQS, self->shared.handled[slot]);
