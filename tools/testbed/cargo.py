@@ -59,7 +59,7 @@ class Cargo:
     def make(self, step):
         if self.lack():
             return
-        making = self.toolchain.with_suffix(".tmp")
+        making = self.toolchain.with_name(f"{self.toolchain.name}.tmp")
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir()
         for path in COMPILER.paths.values():

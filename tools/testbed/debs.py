@@ -7,6 +7,7 @@ one that cannot be had is missed only by what needs it; it is asked for again ea
 compiler's packages.
 """
 
+import contextlib
 import hashlib
 
 from steps import CACHE, Failed, HERE, Step
@@ -24,13 +25,15 @@ class Debs:
         directory = DEBS / (f"{architecture}-{series}" if series else architecture)
         self.paths = {name: directory / name for name in names.split()}
         self.ask = f":{architecture}" + (f"/{series}" if series else "")
+        self.asked = False
         self.step = Step(f"fetching {', '.join(self.paths)} ({architecture})", f"debs-{next(iter(self.paths))}.log", self.make)
 
     def steps(self):
-        return [self.step] if self.missing() else []
+        return [self.step] if self.missing() and not self.asked else []
 
     def make(self, step):
         missing = self.missing()
+        self.asked = True  # once a run
         step.run([ARCHIVE, "download", next(iter(self.paths.values())).parent, *(f"{name}{self.ask}" for name in missing)])
         for name in self.missing():
             step.note(self.lack(name))
@@ -43,9 +46,9 @@ class Debs:
         for name in names:
             path = self.paths[name]
             if not path.exists():
-                lack = path.with_name(f"{name}.lack")
-                # On a full disk it may be empty.
-                return (lack.read_text().strip() if lack.exists() else "") or f"{name} was not fetched"
+                with contextlib.suppress(FileNotFoundError):
+                    return path.with_name(f"{name}.lack").read_text().strip() or f"{name} cannot be had"
+                return f"{name} was not fetched"
         return None
 
     def path(self, name, inside=""):

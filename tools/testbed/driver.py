@@ -196,9 +196,10 @@ class Programs(Made):
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
                          | files(REPO, [*HEADERS, "tools/uxive/src", "tools/uxive/examples"]), kernel.source.key,
-                         self.std.path.name, self.crates.path.name, installed("gcc*powerpc64le*", "libc6-dev-ppc64el-cross"), *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
+                         self.std.path.name, self.crates.path.name, installed("gcc*powerpc64le*", "libc6-dev-ppc64el-cross"), debs.DEBS.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
                          *COMMAND_OPTIONS)
         self.kernel = kernel
+        self.left_out = None
         self.library = self.path / "libuxive.rlib"
         self.sources = {self.name(path): path for top in (TESTS, DEMO) for path in sorted(top.glob("*.c"))}
         self.tools = {name: self.path / name for name in ("uxive", *(f"example-{path.stem}" for path in EXAMPLES.glob("*.rs")))}
@@ -209,6 +210,8 @@ class Programs(Made):
         return self.kernel.steps() + self.crates.steps() + fetch + ([self.step] if fetch else super().steps())
 
     def work(self, step):
+        # Others may fetch a package meanwhile: what was left out is what is not there.
+        self.left_out = self.lacks()
         if not self.current():
             super().work(step)
 
@@ -217,6 +220,8 @@ class Programs(Made):
 
     def lacks(self):
         """The C programs that cannot be built, by name, and why."""
+        if self.left_out is not None:
+            return self.left_out
         found = {name: debs.MACHINE.lack(*self.how(path)[0].split()) for name, path in self.sources.items()}
         return {name: lack for name, lack in found.items() if lack}
 

@@ -8,12 +8,13 @@ import re
 import shlex
 import shutil
 import subprocess
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import errnos
 import recorded
+from cargo import OLDEST
 from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel, LibraryTests,
                     Programs, content_hash, out_of_tree, test_modules)
 from kernel import Kernel, Source
@@ -46,7 +47,9 @@ class Complaint:
     certain: bool = False
 
     def fails(self):
-        return self.certain or self.tool not in recorded.newer() or bool(self.lint and recorded.known(self.lint))
+        if self.lint:
+            return self.tool not in recorded.newer() or not recorded.novel(self.lint)
+        return self.certain or not recorded.newer_series(self.tool)
 
 
 def by(tool, text):
@@ -138,11 +141,10 @@ def clippy(programs, tests, model):
     ours = [*([*programs.options(), path] for path in sorted(TESTS.glob("*.rs"))), [*model.options(), MODEL],
             [*model.options(), "--test", MODEL]]
     # As cargo tells it: nothing is asked of the crate that its oldest compiler lacks.
-    oldest = tomllib.loads((REPO / "tools/uxive/Cargo.toml").read_text())["package"]["rust-version"]
     return [complaint for options in [*crate, *ours] for complaint in
             diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json", "--emit=metadata",
                          "--out-dir=/tmp/clippy", *options],
-                        env=os.environ | ({"CARGO_PKG_RUST_VERSION": oldest} if options in crate else {}))]
+                        env=os.environ | ({"CARGO_PKG_RUST_VERSION": OLDEST} if options in crate else {}))]
 
 
 def rustdoc_library(tests):
@@ -178,7 +180,7 @@ class Passed:
     def __init__(self, *more):
         self.file = BUILD / "lint-passed"
         self.known = set(self.file.read_text().split()) if self.file.exists() else set()
-        self.more = [*map(str, recorded.versions().items()), *more]
+        self.more = [*map(str, recorded.versions().items()), Path(__file__).read_text(), *more]
 
     def key(self, check, files):
         return content_hash({str(path): path.read_bytes() for path in files}, check.name, *self.more)
@@ -199,22 +201,25 @@ def lint(changed=False):
     """All of it, or only what has not passed before as it stands."""
     debug = Kernel(Source(), "debug")
     modules = [out_of_tree(debug), *test_modules(debug)]
-    if not changed:
+    source = debug.source.path
+    rust = tree("src/**/*.rs", "tools/**/*.rs")
+    c = tree("src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Makefile", "Kconfig")
+    passed = Passed(source.parent.name)
+    programs, tests, model = Programs(debug), LibraryTests(), AfuModel()
+    compiled = Check("compiler", c, lambda _: [*by("clang", "\n".join(filter(None, map(warnings, modules)))),
+                                               *by("gcc", compiler(programs))])
+    if not changed or passed.left(compiled):
         # Anew, so that every warning is in the log.
         for module in modules:
             shutil.rmtree(module.path, ignore_errors=True)
-    programs, tests, model = Programs(debug), LibraryTests(), AfuModel()
     with made(*modules, programs, tests, model):
         pass
-    source = debug.source.path
-    rust = tree("src/**/*.rs", "tools/**/*.rs")
-    c = tree("src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]")
     checks = [
-        Check("compiler", c, lambda _: [*by("clang", "\n".join(filter(None, map(warnings, modules)))), *by("gcc", compiler(programs))]),
+        compiled,
         Check("clippy", rust, lambda _: [*clippy_driver(modules[0]), *clippy(programs, tests, model)]),
         Check("rustfmt", rust, lambda paths: by("rustfmt", tool([
             "rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml", *paths])), apart=True),
-        Check("rustdoc", rust, lambda _: by("rustc", "\n".join(filter(None, [
+        Check("rustdoc", rust, lambda _: by("the tree", "\n".join(filter(None, [
             rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model)])))),
         Check("checkpatch", [path for path in tree(*C_FILES) if path.name != TRACE],
               lambda paths: by("linux", checkpatch(source, paths, "-f")), apart=True),
@@ -226,7 +231,6 @@ def lint(changed=False):
         Check("errnos", [*tree("Documentation/userspace-api/uxive.rst"), *c, *rust], lambda _: by("the tree", documented_errnos())),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),
     ]
-    passed = Passed(source.parent.name)
     bad = 0
     for check in checks:
         left = passed.left(check) if changed else check.files

@@ -2,7 +2,7 @@
 """What the tree last passed with (recorded.toml), beside what is here now.
 
 Debian's backports move: a newer tool is no fault of the tree, and so what only a newer one complains of is shown and does
-not fail. A run that passed with newer ones leaves build/recorded.toml, to be put in the place of the old one.
+not fail. A whole run that passes leaves build/recorded.toml.
 """
 
 import functools
@@ -39,8 +39,8 @@ def versions():
     def output(command):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    # The package's name has the series, the version behind it the whole.
-    return {"linux": NUMBER.findall(installed("linux-source-*"))[-1].partition("-")[0],
+    # The package's name has the series, its version comes behind a tab.
+    return {"linux": NUMBER.search(installed("linux-source-*").rpartition("\t")[2])[0],
             **{tool: NUMBER.search(output(command))[0] for tool, command in TOOLS.items()}}
 
 
@@ -55,21 +55,30 @@ def newer():
             if as_numbers(found) > as_numbers(before.get(tool, "0"))}
 
 
+def newer_series(tool):
+    """Is the tool of a newer series than recorded, which may complain of more? A point release mends."""
+    found, before = newer().get(tool, ("0", "0"))
+    return as_numbers(found)[:2] > as_numbers(before)[:2]
+
+
 def told():
     """A line for the user; empty if nothing is newer."""
     found = ", ".join(f"{tool} {now} ({before})" for tool, (now, before) in newer().items())
     return f"newer than recorded: {found}" if found else ""
 
 
+@functools.cache
 def lints():
     """The names of the lints that rustc and clippy have on by default here."""
     text = subprocess.run(["clippy-driver", "-Whelp"], check=True, capture_output=True, text=True).stdout
     return {name.replace("-", "_") for name in re.findall(r"^ +(\S+) +(?:warn|deny) ", text, re.MULTILINE)}
 
 
-def known(lint):
-    """Was this lint of rustc or clippy on when the tree last passed?"""
-    return lint.replace("-", "_") in recorded()["lints"]["on"].split()
+def novel(lint):
+    """Is this lint of rustc or clippy on by default here, and was not when the tree last passed? One that is on because we or
+    the kernel ask for it is none."""
+    name = lint.replace("-", "_")
+    return name in lints() and name not in recorded()["lints"]["on"].split()
 
 
 def slow():

@@ -51,7 +51,8 @@ class Results:
         """Tests that took more than SLOW seconds wherever they ran, as SUITE:TEST."""
         least = {}
         for test in self.tests:
-            if test["seconds"] is not None:
+            # Of selftests, which are called by words.
+            if test["seconds"] is not None and test["kernel"] != suites.HOST and " " not in test["name"]:
                 name = f"{test['suite']}:{test['name']}"
                 least[name] = min(test["seconds"], least.get(name, test["seconds"]))
         return {name for name, seconds in least.items() if seconds > SLOW}
@@ -71,7 +72,7 @@ class Results:
         for test in sorted(timed, key=lambda test: -test["seconds"])[:SLOWEST]:
             print(f"{test['seconds']:7.1f} s  {test['suite']}: {test['name']} ({test['kernel']})")
         print()
-        for note in self.notes:
+        for note in filter(None, [*self.notes, recorded.told()]):
             print(note)
         for test in lacking:
             print(f"SKIPPED {label(test)}: {test['reason'].removeprefix(LACKS)}")

@@ -63,10 +63,13 @@ def read():
 
 
 def asked(suites, words, configurations):
-    """Those of `suites` that are called in `words`, as SUITE or SUITE:TEST, in those of `configurations` (all, if there are
-    none) that they have, or which a word of it names where it is not in the table."""
+    """Those of `suites` that `words` name, as SUITE or SUITE:TEST, or all; in `configurations`, or all that they have. A selftest
+    runs in any configuration if it is named."""
     known = {suite.name for suite in suites}
     names = [word.partition(":") for word in words]
+    where = {each for suite in suites for each in suite.configurations}
+    if set(configurations) - where:
+        raise Failed(f"there is no configuration {', '.join(sorted(set(configurations) - where))}; there are {', '.join(sorted(where))}")
     unknown = {name for name, _, _ in names} - known
     if unknown:
         raise Failed(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
@@ -75,10 +78,13 @@ def asked(suites, words, configurations):
         tests = [test for name, _, test in names if name == suite.name]
         if names and not tests:
             continue
+        here = tuple(each for each in suite.configurations if not configurations or each in configurations)
+        rows = [row for row in suites if row.name == suite.name]
+        if tests and suite is rows[0] and suite.kind in ("kselftest", "race"):
+            here += tuple(each for each in configurations if not any(each in row.configurations for row in rows))
         if tests and all(tests):
             for test in tests:
                 suite = suite.alone(test)
-        here = tuple(each for each in suite.configurations if not configurations or each in configurations)
         if here:
             found.append(replace(suite, configurations=here))
     if not found:

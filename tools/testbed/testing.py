@@ -11,9 +11,9 @@ boot of their own, and the host's cores to themselves.
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
-import unittest
 from dataclasses import dataclass, field
 
 import ktap
@@ -23,12 +23,12 @@ import suites as table
 from afu import Accelerators, Afu
 from cargo import Cargo
 from console import complaints
-from driver import AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_modules
+from driver import TESTS, AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_modules
 from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, libraries, new_token
-from kernel import Kernel, PreparedByGcc, Source
+from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
 from results import LACKS, LINT, Results, ktap_text, skipped
-from steps import BUILD, HERE, Failed, made, say, shown
+from steps import BUILD, HERE, Failed, Step, made, say, shown
 from suites import HOST, KUNIT, PLANTING
 from tracing import Tracing
 
@@ -104,41 +104,15 @@ def build_suite(debug, debug_builtin, base_in_tree, by_gcc):
     return [Outcome(name, PASSED if good else FAILED) for name, good in checks.items()]
 
 
-class UnitTests(unittest.TestResult):
-    def __init__(self):
-        super().__init__()
-        self.results = []
-        self.begun = 0
-
-    def startTest(self, test):
-        super().startTest(test)
-        self.begun = time.monotonic()
-
-    def add(self, test, result, reason=""):
-        self.results.append(Outcome(test.id(), result, reason, time.monotonic() - self.begun))
-
-    def addSuccess(self, test):
-        self.add(test, PASSED)
-
-    def addFailure(self, test, err):
-        print(self._exc_info_to_string(err, test))
-        self.add(test, FAILED)
-
-    addError = addFailure
-
-    def addSubTest(self, test, subtest, err):
-        if err:
-            self.addFailure(subtest, err)
-
-    def addSkip(self, test, reason):
-        self.add(test, SKIPPED, reason)
-
-
 def unit_tests():
-    """The testbed's own tests, tools/testbed/tests/."""
-    results = UnitTests()
-    unittest.defaultTestLoader.discover(HERE / "tests", top_level_dir=HERE / "tests").run(results)
-    return results.results
+    """The testbed's own tests, tools/testbed/tests/. In a process of their own: they replace what this one works with."""
+    done = subprocess.run([sys.executable, HERE / "tests/run.py"], capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout + done.stderr)
+    # Times are told, for KTAP has none.
+    return [each._replace(seconds=float(match[1])) if (match := re.search(rf"^# {re.escape(each.name)} took ([0-9.]+) s$",
+                                                                         done.stdout, re.MULTILINE)) else each
+            for each in ktap.read(done.stdout, "testbed", done.returncode)]
 
 
 def rust_tests(tests):
@@ -173,7 +147,8 @@ def boots(configuration, suites):
     found = []
     for race in False, True:
         those = [suite for suite in mine if (suite.kind == "race") == race or suite.kind == "boot"]
-        if any(suite.kind != "boot" for suite in those):
+        # Where nothing else is asked for they have a boot, too.
+        if any(suite.kind != "boot" for suite in those) or (those == mine and those and not race):
             found.append(Boot(configuration, those, race))
     return found
 
@@ -181,18 +156,20 @@ def boots(configuration, suites):
 class Machines:
     """What all boots of a run share: what is put into the machines, and the results."""
 
-    def __init__(self, results, programs, model, tracing, modules, whole):
+    def __init__(self, results, suites, programs, model, tracing, modules, whole):
         self.results = results
         self.programs = programs
         self.model = model
         self.tracing = tracing
+        self.traced = {name for suite in suites if suite.name == "tracing" for name in suite.configurations}
         self.modules = modules
         self.whole = whole
 
     def needs(self, configuration):
         """What must be made before the machines of a configuration."""
         debug = configuration.kernel.variant == "debug"
-        return [configuration, self.programs, self.model, *(self.modules if debug else [])]
+        return [configuration, self.programs, self.model, *(self.modules if debug else []),
+                *([self.tracing] if configuration.name in self.traced else [])]
 
     def files(self, boot):
         """Path in the initramfs → path here."""
@@ -205,9 +182,9 @@ class Machines:
             for module in self.modules:
                 files[f"/modules/{module.ko.name}"] = module.ko
                 files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}
-        if any(suite.name == "tracing" for suite in boot.suites):
+        if configuration.name in self.traced:
             files |= self.tracing.files()
-            files["/lacks"] = BUILD / "lacks"
+            files["/lacks"] = BUILD / f"{boot.name}.lacks"
             files["/lacks"].write_text("".join(f"{tool} {lack}\n" for tool, lack in self.tracing.lacks().items()))
         if configuration.module:
             files["/modules/uxive.ko"] = configuration.module.ko
@@ -237,6 +214,8 @@ class Machines:
             try:
                 log = self.boot(boot, boot.name, jobs)
             except DidNotComeUp as problem:
+                if complaints(problem.console.read_text(errors="replace")):
+                    raise  # which is the kernel's or the driver's doing
                 self.results.note(f"{boot.name} is started once more: {problem}")
                 log = self.boot(boot, f"{boot.name}-again", jobs)
         except Hung as hung:
@@ -321,6 +300,12 @@ class Schedule:
             self.built.update(each.name for each in configurations)
             self.turn.notify_all()
 
+    def drop(self, configuration):
+        """It could not be built."""
+        with self.turn:
+            self.waiting = [boot for boot in self.waiting if boot.configuration is not configuration]
+            self.turn.notify_all()
+
     def next(self):
         """A boot that can begin; None when there is none left."""
         with self.turn:
@@ -336,18 +321,17 @@ class Schedule:
     def work(self, build=None):
         try:
             if build:
-                try:
-                    build()
-                finally:
-                    with self.turn:
-                        self.building = False
-                        self.turn.notify_all()
+                build()
+                with self.turn:
+                    self.building = False
+                    self.turn.notify_all()
             while boot := self.next():
                 self.machines.run(boot)
         except BaseException as fault:  # raised again by run()
             with self.turn:
                 self.fault = self.fault or fault
-                self.waiting.clear()
+                self.waiting = []
+                self.turn.notify_all()
 
     def run(self, build):
         threads = [threading.Thread(target=self.work, args=arguments, daemon=True) for arguments in ((), (build,))]
@@ -357,6 +341,28 @@ class Schedule:
             thread.join()
         if self.fault:
             raise self.fault
+
+
+class Configured:
+    """The configuration of a kernel that no test builds: Kconfig drops without a word what it cannot set."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+        self.path = BUILD / "configured" / kernel.path.name
+        self.step = Step(f"configuring kernel {kernel.variant}", f"configured-{kernel.variant}.log", self.make)
+
+    def steps(self):
+        return [*self.kernel.source.steps(), *([] if self.path.exists() else [self.step])]
+
+    def make(self, step):
+        making = self.path.with_name(f"{self.path.name}.tmp")
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        (making / "fragments").write_text(self.kernel.config)
+        step.run([*self.kernel.make, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"],
+                 [(self.kernel.source.path, "/linux"), (making, "/obj")])
+        check_config(self.kernel.config, (making / ".config").read_text(), self.kernel.variant)
+        making.rename(self.path)
 
 
 class Host:
@@ -370,27 +376,31 @@ class Host:
         self.in_tree = InTree(base, "m")
         # No machine boots its kernel: it is built and linked, and never loaded.
         self.by_gcc = out_of_tree(PreparedByGcc(base))
+        self.bench = Configured(Kernel(base.source, "bench"))
         self.rust = {"library": LibraryTests(), "afu_model": model}
         self.cargo = Cargo()
 
-    def needs(self, suite):
+    def outcomes(self, suite):
         if suite.kind == "build":
-            return [self.configurations["debug"], self.configurations["debug-builtin"], self.in_tree, self.by_gcc]
-        return {"rusttest": [self.rust.get(suite.name)], "cargo": [self.cargo]}.get(suite.kind, [])
+            debug, builtin = (self.configurations[name] for name in ("debug", "debug-builtin"))
+            # Other clones build in the same kernel.
+            with made(debug, builtin, self.in_tree, self.by_gcc, self.bench):
+                return build_suite(debug.module, builtin.builtin, self.in_tree, self.by_gcc)
+        if suite.kind == "unittest":
+            return unit_tests()
+        tests = self.cargo if suite.kind == "cargo" else self.rust[suite.name]
+        with made(tests):
+            pass
+        if suite.kind == "rusttest":
+            return rust_tests(tests)
+        return [each._replace(reason=LACKS + each.reason) if each.result == SKIPPED else each for each in tests.outcomes()]
 
     def run(self):
         for suite in self.suites:
-            with made(*self.needs(suite)):
-                if suite.kind == "build":
-                    found = build_suite(self.configurations["debug"].module, self.configurations["debug-builtin"].builtin,
-                                        self.in_tree, self.by_gcc)
-                elif suite.kind == "rusttest":
-                    found = rust_tests(self.rust[suite.name])
-                elif suite.kind == "cargo":
-                    found = [each._replace(reason=LACKS + each.reason) if each.result == SKIPPED else each
-                             for each in self.cargo.outcomes()]
-                else:
-                    found = unit_tests()
+            try:
+                found = self.outcomes(suite)
+            except Failed as failed:  # to build
+                found = [Outcome(str(failed), FAILED)]
             self.results.show(suite.name, HOST, ktap_text(found))
             self.results.add(suite.name, HOST, found or [Outcome("did not run", FAILED)])
 
@@ -406,30 +416,33 @@ def run(results, suites, whole):
     model = AfuModel()
     programs = Programs((wanted or [known["base"]])[0].kernel)
     tracing = Tracing(source)
-    machines = Machines(results, programs, model, tracing, test_modules(known["debug"].kernel), whole)
+    machines = Machines(results, suites, programs, model, tracing, test_modules(known["debug"].kernel), whole)
     host = Host(results, suites, known, model)
     every = [boot for configuration in wanted for boot in boots(configuration, suites)]
+    failing = []
 
     def build():
         for configuration in wanted:
-            own = [suite for suite in suites if configuration.name in suite.configurations]
-            if any(suite.name == "tracing" for suite in own):
-                with made(tracing):
-                    pass
-            with made(*machines.needs(configuration)):
-                configuration.keep()
-            schedule.built_are(configuration)
+            try:
+                with made(*machines.needs(configuration)):
+                    configuration.keep()
+            except Failed as failed:
+                results.add("build", configuration.name, [Outcome(str(failed), FAILED)])
+                failing.append(configuration)
+                schedule.drop(configuration)
+            else:
+                schedule.built_are(configuration)
         host.run()
 
     schedule = Schedule(machines, [boot for boot in every if not boot.race])
     schedule.run(build)
     for boot in every:
-        if boot.race:
+        if boot.race and boot.configuration not in failing:
             machines.run(boot)
     if whole:
-        for name in programs.sources.keys() - {suite.name for suite in suites}:
-            if not name.startswith("demo-"):
-                results.add(name, HOST, [Outcome("is not in tools/testing/suites", FAILED)])
+        programs = {path.stem for pattern in ("*.c", "*.rs") for path in TESTS.glob(pattern)}
+        for name in programs - {suite.name for suite in suites}:
+            results.add(name, HOST, [Outcome("is not in tools/testing/suites", FAILED)])
 
 
 def test(*words):

@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from debs import LIBRARIES, TRACING, ZLIB
+from debs import DEBS, LIBRARIES, TRACING, ZLIB
 from guest import program_files
 from kernel import digest, installed
 from steps import CACHE, Failed, HERE, Step, jobs
@@ -23,7 +23,8 @@ class Tracing:
     def __init__(self, source):
         recipe = Path(__file__).read_text()
         self.source = source
-        self.perf = CACHE / f"perf-{digest(source.key, recipe)}"
+        self.no_source = False  # of zlib
+        self.perf = CACHE / f"perf-{digest(source.key, DEBS.name, recipe)}"
         self.libz = CACHE / f"libz-{digest(installed('gcc*powerpc64le*'), recipe)}"
         self.perf_step = Step("building perf", "perf.log", self.make_perf)
         self.libz_step = Step("building libz", "libz.log", self.make_libz)
@@ -43,8 +44,8 @@ class Tracing:
         environment = os.environ | {"PKG_CONFIG_SYSROOT_DIR": str(library),
                                     "PKG_CONFIG_LIBDIR": str(library / LIBRARIES / "pkgconfig")}
         self.attempt("perf", step, making / "perf", self.perf,
-                     [["make", "-C", self.source.path / "tools/perf", f"O={making}", "ARCH=powerpc", f"CROSS_COMPILE={CROSS}",
-                       "PKG_CONFIG=pkgconf", *PERF, jobs(), making / "perf"]], env=environment)
+                     ["make", "-C", self.source.path / "tools/perf", f"O={making}", "ARCH=powerpc", f"CROSS_COMPILE={CROSS}",
+                      "PKG_CONFIG=pkgconf", *PERF, jobs(), making / "perf"], env=environment)
 
     def make_libz(self, step):
         if not ZLIB.lack("zlib1g"):
@@ -54,14 +55,17 @@ class Tracing:
         making.mkdir()
         build = ("tar --strip-components=1 -xf *.tar.*; CHOST=powerpc64le-linux-gnu ./configure --shared;"
                  "make $(sed -n 's/^SHAREDLIBV=//p' Makefile)")
-        self.attempt("trace-cmd", step, making / "libz.so.1", self.libz,
-                     [[HERE / "archive", "source", making, "zlib"], ["sh", "-ec", f"cd {making}; {build}"]])
+        try:
+            step.run([HERE / "archive", "source", making, "zlib"])
+        except Failed:
+            self.no_source = True
+            return
+        self.attempt("trace-cmd", step, making / "libz.so.1", self.libz, ["sh", "-ec", f"cd {making}; {build}"])
 
-    def attempt(self, tool, step, result, entry, commands, **keywords):
+    def attempt(self, tool, step, result, entry, command, **keywords):
         """Makes an entry of the cache, of one file. Other suites do not wait for what comes of it."""
         try:
-            for command in commands:
-                step.run(command, **keywords)
+            step.run(command, **keywords)
         except Failed as failed:
             step.note(f"without {tool}: {failed}")
         else:
@@ -75,7 +79,8 @@ class Tracing:
     def lacks(self):
         """Tools that cannot be had here, and why. One that could not be built is none of them: its tests fail."""
         found = {"perf": None if self.perf.exists() else TRACING.lack("libtraceevent-dev"),
-                 "trace-cmd": TRACING.lack("trace-cmd", "libtracefs1", "libzstd1", "libtraceevent1")}
+                 "trace-cmd": TRACING.lack("trace-cmd", "libtracefs1", "libzstd1", "libtraceevent1")
+                 or (None if self.libz.exists() else self.no_source and ZLIB.lack("zlib1g"))}
         return {tool: lack for tool, lack in found.items() if lack}
 
     def files(self):

@@ -49,6 +49,8 @@ class DebsTest(MirrorTest):
         debs.make(self.step)
         self.mirror.add("gone", "2", "ppc64el")
         self.mirror.publish()
+        self.assertEqual(debs.steps(), [], "once a run")
+        debs = Debs("here gone")
         self.assertEqual(debs.steps(), [debs.step])
         debs.make(self.step)
         self.assertEqual((debs.lack("here", "gone"), debs.steps()), (None, []))
@@ -69,7 +71,7 @@ class DebsTest(MirrorTest):
         path = debs.paths["here"]
         path.parent.mkdir(parents=True)
         path.with_name("here.lack").write_text("")
-        self.assertEqual(debs.lack("here"), "here was not fetched")
+        self.assertEqual(debs.lack("here"), "here cannot be had")
 
     def test_other_series_and_architectures_are_other_packages(self):
         each = [Debs("here"), Debs("here", "amd64"), Debs("here", series="trixie"), Debs("here", series="trixie-backports")]

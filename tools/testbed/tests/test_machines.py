@@ -28,7 +28,7 @@ class Faulty(Machines):
     """Machines whose boots end as `outcomes` say, one after the other: an exception, or the suites that have run."""
 
     def __init__(self, *outcomes):
-        super().__init__(Results(), SimpleNamespace(lacks=dict), None, None, [], False)
+        super().__init__(Results(), [SUITE], SimpleNamespace(lacks=dict), None, None, [], False)
         self.outcomes = list(outcomes)
         self.names = []
         self.directory = tempfile.TemporaryDirectory(dir=BUILD)

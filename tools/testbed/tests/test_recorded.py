@@ -14,7 +14,7 @@ import recorded
 from kernel import Kernel, Source, change
 
 BEFORE = {"versions": {"linux": "7.3.4", "rustc": "1.97.1", "shellcheck": "0.9.0"},
-          "lacks": {"allowed": ["liburing2"]}, "lints": {"on": "dead_code clippy::unwrap_used"}}
+          "lacks": {"allowed": ["liburing2"]}, "lints": {"on": "dead_code"}}
 
 
 class Recorded(unittest.TestCase):
@@ -47,11 +47,19 @@ class Recorded(unittest.TestCase):
         self.assertTrue(lint.Complaint("W1", "gcc").fails())
         self.assertTrue(lint.Complaint("error", "shellcheck", certain=True).fails())
 
-    def test_a_lint_that_was_on_fails_with_a_newer_compiler_too(self):
-        self.versions["rustc"] = "1.98.0"
-        self.assertTrue(lint.Complaint("unused", "rustc", "dead-code").fails())
-        self.assertTrue(lint.Complaint("unwrap", "rustc", "clippy::unwrap_used").fails())
-        self.assertFalse(lint.Complaint("novel", "rustc", "clippy::unwrap").fails())
+    def test_a_point_release_complains_of_no_more(self):
+        self.versions["linux"] = "7.3.5"
+        self.assertEqual(recorded.told(), "newer than recorded: linux 7.3.5 (7.3.4)")
+        self.assertTrue(lint.Complaint("LONG_LINE", "linux").fails())
+
+    def test_only_what_is_on_by_default_since_is_new(self):
+        with mock.patch("recorded.lints", lambda: {"dead_code", "clippy::novel"}):
+            self.assertTrue(lint.Complaint("novel", "rustc", "clippy::novel").fails())
+            self.versions["rustc"] = "1.97.2"
+            self.assertTrue(lint.Complaint("unused", "rustc", "dead-code").fails())
+            # On by a flag of ours.
+            self.assertTrue(lint.Complaint("unsafe", "rustc", "clippy::undocumented_unsafe_blocks").fails())
+            self.assertFalse(lint.Complaint("novel", "rustc", "clippy::novel").fails())
 
     def test_written_and_read(self):
         self.versions["rustc"] = "1.98.0"

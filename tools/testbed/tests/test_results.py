@@ -7,11 +7,13 @@ import json
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import suites
 from ktap import FAILED, PASSED, SKIPPED, Outcome
 from results import LACKS, Results, again, lacked, skipped
+from testing import boots
 
 WHY = "liburing2:ppc64el 2.9-1: the mirror's index names it, its pool lacks it"
 LACKING = skipped(["io_uring_reads", "io_uring_fails"], WHY)
@@ -31,7 +33,7 @@ class ResultsTest(unittest.TestCase):
     def finish(self, *outcomes, allowed=()):
         """(Exit status, the last lines) of a suite `abi` with these outcomes."""
         self.results.add("abi", "debug", outcomes)
-        with mock.patch("recorded.recorded", lambda: {"lacks": {"allowed": list(allowed)}}), \
+        with mock.patch("recorded.recorded", lambda: {"lacks": {"allowed": list(allowed)}}), mock.patch("recorded.told", lambda: ""), \
                 contextlib.redirect_stdout(io.StringIO()) as output:
             status = self.results.finish()
         return status, output.getvalue().splitlines()
@@ -101,6 +103,13 @@ class Names(unittest.TestCase):
                                      [word.removeprefix("C=") for word in words if word.startswith("C=")])
                 self.assertEqual({each.configurations for each in asked}, {(configuration,)}, command)
                 self.assertTrue(suite in {each.name for each in asked} or suite not in dict(known), command)
+                self.assertTrue(configuration == suites.HOST or boots(SimpleNamespace(name=configuration), asked), command)
+
+    def test_again_after_the_quick_half(self):
+        table = suites.read()
+        for suite in suites.quick(table, ()):
+            asked = suites.asked(table, [f"{suite.name}:a_test"], ["base"])
+            self.assertEqual({(each.name, each.configurations) for each in asked}, {(suite.name, ("base",))})
 
     def test_again_is_that_test_alone(self):
         self.assertEqual(again({"suite": "abi", "name": "unknown_ioctl", "kernel": "smp4"}),

@@ -7,8 +7,9 @@ from unittest import mock
 
 from ktap import FAILED, PASSED, SKIPPED, Outcome
 from results import LACKS, Results
+from run import UnitTests
 from suites import Suite
-from testing import Boot, Machines, UnitTests
+from testing import Boot, Machines
 
 WHY = "liburing2:ppc64el 2.9-1: the mirror's index names it, its pool lacks it"
 ABI, WAITING = Suite("abi", "kselftest", ("debug",), ""), Suite("waiting", "kselftest", ("debug",), "")
@@ -18,7 +19,7 @@ class Lacking(unittest.TestCase):
     def test_a_library(self):
         results = Results()
         programs = SimpleNamespace(lacks=lambda: {"waiting": WHY})
-        machines = Machines(results, programs, model=None, tracing=None, modules=[], whole=True)
+        machines = Machines(results, [ABI, WAITING], programs, model=None, tracing=None, modules=[], whole=True)
         boot = Boot(SimpleNamespace(name="debug", load=True), [ABI, WAITING], race=False)
         ran = []
 
