@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Debian's packages for the machine, each by itself: nothing of ppc64el is installed in the root.
 
-There apt would want each library of one version for both architectures, which a mirror that is behind in one of them does
-not have. So apt fetches a package and vouches for it (archive), it is unpacked into an entry of the cache of its own, and
-one that cannot be had is missed only by what needs it; it is asked for again each time. The C library comes from the cross
-compiler's packages.
+There apt would want each library of one version for both architectures, and a mirror that is behind in one of them lacks
+that. So apt only fetches packages and vouches for them (archive). Each is unpacked into a cache entry of its own; the next run
+asks again for one that the mirror lacked. The C library comes from the cross compiler's packages.
 """
 
 import contextlib

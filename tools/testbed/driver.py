@@ -196,7 +196,8 @@ class Programs(Made):
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
                          | files(REPO, [*HEADERS, "tools/uxive/src", "tools/uxive/examples"]), kernel.source.key,
-                         self.std.path.name, self.crates.path.name, installed("gcc*powerpc64le*", "libc6-dev-ppc64el-cross"), debs.DEBS.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
+                         self.std.path.name, self.crates.path.name, installed("gcc*powerpc64le*", "libc6-dev-ppc64el-cross"),
+                         debs.DEBS.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
                          *COMMAND_OPTIONS)
         self.kernel = kernel
         self.left_out = None
@@ -243,7 +244,8 @@ class Programs(Made):
         return self.built(DEMO)
 
     def built(self, top):
-        names = [*(name for name, path in self.sources.items() if path.parent == top), *(path.stem for path in top.glob("*.rs"))]
+        names = [*(name for name, path in self.sources.items() if path.parent == top),
+                 *(path.stem for path in top.glob("*.rs"))]
         return {name: self.path / name for name in sorted(names) if name not in self.lacks()}
 
     def options(self):

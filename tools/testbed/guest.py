@@ -42,8 +42,8 @@ def initramfs(kernel_build, name, files, jobs, token):
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "jobs").write_text(jobs)
     (directory / "token").write_text(token + "\n")
-    files = {"/init": GUEST / "init", "/bin/busybox": MACHINE.path("busybox-static", "usr/bin/busybox"), "/jobs": directory / "jobs",
-             "/token": directory / "token", **files}
+    files = {"/init": GUEST / "init", "/bin/busybox": MACHINE.path("busybox-static", "usr/bin/busybox"),
+             "/jobs": directory / "jobs", "/token": directory / "token", **files}
     above = {parent for path in files for parent in Path(path).parents if parent != Path("/")}
     above |= {Path(f"/{name}") for name in ("dev", "proc", "sys", "tmp", "root")}
     lines = [f"dir {path} 755 0 0" for path in sorted(above)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make lint: each tool over the files it is for, all complaints shown. What only a tool that is newer than recorded complains
-of does not fail."""
+"""make lint: each tool over the files it is for, all complaints shown. Those that only a tool newer than recorded has do not
+fail."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def shell_files():
 
 @dataclass(frozen=True)
 class Complaint:
-    """What a tool (one of recorded.py) says, and by which lint of rustc or clippy. `certain`: it would be wrong with any tool."""
+    """What a tool (one of recorded.py) says, and by which lint of rustc or clippy. `certain`: any version would say it."""
     text: str
     tool: str
     lint: str = None
@@ -67,7 +67,7 @@ def warnings(module):
 
 
 def diagnostics(command, **keywords):
-    """What rustc or clippy complains of: all that has a place. The kernel's own four warnings about -Ctarget-feature have none."""
+    """What rustc or clippy complains of at a place. The kernel's own four warnings about -Ctarget-feature have none."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **keywords)
     found = []
     for line in done.stderr.splitlines():
@@ -99,7 +99,8 @@ def compiler(programs):
 
 
 def checkpatch(source, paths, *options):
-    command = [source / "scripts/checkpatch.pl", "--strict", "--no-tree", "--quiet", "--no-summary", "--terse", "--show-types", *options]
+    command = [source / "scripts/checkpatch.pl", "--strict", "--no-tree", "--quiet", "--no-summary", "--terse", "--show-types",
+               *options]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return "\n".join(filter(None, pool.map(lambda path: tool([*command, path]), paths)))
 
@@ -126,7 +127,8 @@ def rustdoc(module):
 def clippy_driver(module):
     environment, options, mounts = as_compiled(module)
     os.makedirs("/tmp/clippy-driver", exist_ok=True)
-    command = [*environment, "clippy-driver", *options, "--error-format=json", "--emit=metadata", "--out-dir=/tmp/clippy-driver"]
+    command = [*environment, "clippy-driver", *options, "--error-format=json", "--emit=metadata",
+               "--out-dir=/tmp/clippy-driver"]
     return diagnostics(in_mounts(mounts, command), cwd=module.path)
 
 
@@ -142,8 +144,8 @@ def clippy(programs, tests, model):
             [*model.options(), "--test", MODEL]]
     # As cargo tells it: nothing is asked of the crate that its oldest compiler lacks.
     return [complaint for options in [*crate, *ours] for complaint in
-            diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json", "--emit=metadata",
-                         "--out-dir=/tmp/clippy", *options],
+            diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json",
+                         "--emit=metadata", "--out-dir=/tmp/clippy", *options],
                         env=os.environ | ({"CARGO_PKG_RUST_VERSION": OLDEST} if options in crate else {}))]
 
 
@@ -228,7 +230,8 @@ def lint(changed=False):
         Check("checkpatch of patches", tree("tools/testbed/patches/*.patch"),
               lambda paths: by("linux", checkpatch(source, paths)), apart=True),
         Check("shellcheck", shell_files(), lambda paths: by("shellcheck", tool(["shellcheck", *paths])), apart=True),
-        Check("errnos", [*tree("Documentation/userspace-api/uxive.rst"), *c, *rust], lambda _: by("the tree", documented_errnos())),
+        Check("errnos", [*tree("Documentation/userspace-api/uxive.rst"), *c, *rust],
+              lambda _: by("the tree", documented_errnos())),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),
     ]
     bad = 0
@@ -239,8 +242,9 @@ def lint(changed=False):
         bad += bool(failing)
         print(f"{check.name}: {'' if failing else 'ok' if left else 'ok, unchanged'}", flush=True)
         for complaint in complaints:
-            passing = "" if complaint.fails() else f"only {complaint.tool} {recorded.versions()[complaint.tool]} says, no failure: "
-            print(f"{passing}{complaint.text}", flush=True)
+            if not complaint.fails():
+                print(f"no failure, {complaint.tool} {recorded.versions()[complaint.tool]} is newer than recorded:")
+            print(complaint.text, flush=True)
         if not complaints:
             passed.add(check)
     if bad:

@@ -126,7 +126,8 @@ def shell():
     files = {f"/bin/{name}": path for name, path in (bench.programs.demo | bench.programs.tests).items()}
     files |= libraries(bench.programs.demo | bench.programs.tests)
     files["/etc/greeting"] = GUEST / "greeting"
-    machine, _ = bench.machine(files, "bind-afus; setsid cttyhack sh -c '. /etc/greeting; exec sh -l' </dev/hvc0 >/dev/hvc0 2>&1")
+    console = "setsid cttyhack sh -c '. /etc/greeting; exec sh -l' </dev/hvc0 >/dev/hvc0 2>&1"
+    machine, _ = bench.machine(files, f"bind-afus; {console}")
     return machine.interactive()
 
 
@@ -141,7 +142,8 @@ def bench():
     return measuring().bench()
 
 
-COMMANDS = {"bench": bench, "build": build, "check": testing.check, "test": testing.test, "demo": demo, "run": run, "shell": shell, "lint": lint.lint}
+COMMANDS = {"bench": bench, "build": build, "check": testing.check, "demo": demo, "lint": lint.lint, "run": run, "shell": shell,
+            "test": testing.test}
 
 
 def main():

@@ -65,7 +65,8 @@ class Results:
         counts = Counter(test["result"] for test in self.tests)
         counts = {result: counts[result] for result in (PASSED, FAILED, SKIPPED)}
         minutes = (time.monotonic() - self.begun) / 60
-        (BUILD / "test.json").write_text(json.dumps(counts | {"minutes": round(minutes, 1), "tests": self.tests}, indent=1) + "\n")
+        whole = counts | {"minutes": round(minutes, 1), "tests": self.tests}
+        (BUILD / "test.json").write_text(json.dumps(whole, indent=1) + "\n")
 
         print(f"\nThe {SLOWEST} slowest tests:")
         timed = [test for test in self.tests if test["seconds"] is not None]
@@ -77,7 +78,8 @@ class Results:
         for test in lacking:
             print(f"SKIPPED {label(test)}: {test['reason'].removeprefix(LACKS)}")
         if forbidden:
-            print(f"{len(forbidden)} tests were skipped for want of packages that tools/testbed/recorded.toml does not allow to be lacking")
+            print(f"{len(forbidden)} tests were skipped for want of packages that tools/testbed/recorded.toml does not allow "
+                  "to be lacking")
         for test in self.tests:
             if test["result"] == FAILED:
                 print(f"FAILED {label(test)}   again: {again(test)}")

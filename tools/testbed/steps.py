@@ -59,7 +59,8 @@ class Step:
         """On a terminal, since when it runs."""
         if sys.stderr.isatty():
             seconds = int(time.monotonic() - self.begun)
-            print(f"\r{self.label} … {seconds // 60:02}:{seconds % 60:02}, log {shown(self.log)}", end="", file=sys.stderr, flush=True)
+            print(f"\r{self.label} … {seconds // 60:02}:{seconds % 60:02}, log {shown(self.log)}", end="", file=sys.stderr,
+                  flush=True)
 
     def note(self, text):
         """A line for the user and the log."""

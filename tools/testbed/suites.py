@@ -63,13 +63,14 @@ def read():
 
 
 def asked(suites, words, configurations):
-    """Those of `suites` that `words` name, as SUITE or SUITE:TEST, or all; in `configurations`, or all that they have. A selftest
-    runs in any configuration if it is named."""
+    """Those of `suites` that `words` name, as SUITE or SUITE:TEST, or all; in `configurations`, or all that they have. A
+    selftest that is named runs in any configuration."""
     known = {suite.name for suite in suites}
     names = [word.partition(":") for word in words]
     where = {each for suite in suites for each in suite.configurations}
     if set(configurations) - where:
-        raise Failed(f"there is no configuration {', '.join(sorted(set(configurations) - where))}; there are {', '.join(sorted(where))}")
+        raise Failed(f"there is no configuration {', '.join(sorted(set(configurations) - where))}; "
+                     f"there are {', '.join(sorted(where))}")
     unknown = {name for name, _, _ in names} - known
     if unknown:
         raise Failed(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
@@ -93,7 +94,7 @@ def asked(suites, words, configurations):
 
 
 def quick(suites, slow):
-    """Each selftest that also runs without the debug kernel, in one boot of base, without its slow tests, which are SUITE:TEST."""
+    """Each selftest that does not need the debug kernel, in one boot of base, without its slow tests (SUITE:TEST)."""
     found = {}
     for suite in suites:
         if suite.kind not in ("kselftest", "race") or not set(suite.configurations) & {"base", "smp1", "smp4", "power10"}:

@@ -2,7 +2,7 @@
 """make test: the configurations, the machines that are booted for them, and what came of the suites.
 
 tools/testing/suites says what must run. A boot runs the suites of one configuration as jobs, in the order of that list, and
-its console is searched for complaints. Whatever is expected and gives no result has failed.
+its console is searched for complaints. A suite that gives no result has failed.
 
 Two machines run at a time, or one beside a build: most tests keep one CPU busy. Those that hit race windows (`race`) have a
 boot of their own, and the host's cores to themselves.
@@ -120,7 +120,8 @@ def rust_tests(tests):
     found = []
     for command in tests.commands():
         done = subprocess.run(command, capture_output=True, text=True)
-        results = re.findall(r"^test (.+?)(?: - should panic| - compile)? \.\.\. (ok|FAILED|ignored)", done.stdout, re.MULTILINE)
+        results = re.findall(r"^test (.+?)(?: - should panic| - compile)? \.\.\. (ok|FAILED|ignored)", done.stdout,
+                             re.MULTILINE)
         found += [Outcome(name, {"ok": PASSED, "ignored": SKIPPED}.get(result, FAILED)) for name, result in results]
         if done.returncode or not results:
             print(done.stdout + done.stderr)
@@ -285,7 +286,8 @@ class Machines:
 
 
 class Schedule:
-    """Two threads: one boots, the other builds first. What is built is booted in the order of the list."""
+    """Two threads: one boots machines, the other builds and then boots, too. The list's order decides between machines that are
+    built. They are daemons, so that an interrupted run ends at once."""
 
     def __init__(self, machines, waiting):
         self.machines = machines

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """trace-cmd and perf for the suite `tracing`: Debian's trace-cmd, and the perf of the kernel that is tested.
 
-Debian's perf needs twenty libraries, each of which a mirror may lack for a while; this one needs one. Whatever is not to be
-had here, only this suite misses it. perf and libz are entries of the cache.
+Debian's perf needs twenty libraries, each of which a mirror may lack for a while; this one needs one. No other suite waits for
+them or misses them. perf and libz are entries of the cache.
 """
 
 import os
@@ -16,7 +16,8 @@ from steps import CACHE, Failed, HERE, Step, jobs
 
 CROSS = "powerpc64le-linux-gnu-"
 # Of what perf can do it is to record and to show trace events.
-PERF = ["NO_LIBELF=1", "NO_ZLIB=1", "NO_JEVENTS=1", "NO_RUST=1", "NO_SHELLCHECK=1", "NO_LIBPYTHON=1", "NO_LIBPERL=1", "LDFLAGS=-static"]
+PERF = ["NO_LIBELF=1", "NO_ZLIB=1", "NO_JEVENTS=1", "NO_RUST=1", "NO_SHELLCHECK=1", "NO_LIBPYTHON=1", "NO_LIBPERL=1",
+        "LDFLAGS=-static"]
 
 
 class Tracing:

@@ -67,7 +67,8 @@ class Recorded(unittest.TestCase):
                 mock.patch("recorded.lints", lambda: {"clippy::new_lint", "dead_code"}):
             recorded.write({"abi:b", "abi:a"})
             text = Path(place, "recorded.toml").read_text()
-        self.assertEqual(tomllib.loads(text), {"versions": self.versions, "lacks": BEFORE["lacks"], "slow": {"tests": "abi:a abi:b"},
+        self.assertEqual(tomllib.loads(text), {"versions": self.versions, "lacks": BEFORE["lacks"],
+                                               "slow": {"tests": "abi:a abi:b"},
                                                "lints": {"on": "clippy::new_lint dead_code"}})
         self.assertTrue(text.startswith("# SPDX-License-Identifier: GPL-2.0\n#\n"))
 

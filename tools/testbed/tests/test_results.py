@@ -33,8 +33,8 @@ class ResultsTest(unittest.TestCase):
     def finish(self, *outcomes, allowed=()):
         """(Exit status, the last lines) of a suite `abi` with these outcomes."""
         self.results.add("abi", "debug", outcomes)
-        with mock.patch("recorded.recorded", lambda: {"lacks": {"allowed": list(allowed)}}), mock.patch("recorded.told", lambda: ""), \
-                contextlib.redirect_stdout(io.StringIO()) as output:
+        with mock.patch("recorded.recorded", lambda: {"lacks": {"allowed": list(allowed)}}), \
+                mock.patch("recorded.told", lambda: ""), contextlib.redirect_stdout(io.StringIO()) as output:
             status = self.results.finish()
         return status, output.getvalue().splitlines()
 
