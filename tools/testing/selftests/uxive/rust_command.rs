@@ -10,9 +10,16 @@ use rustix::io::{
     FdFlags, //
 };
 use std::{
+    env,
+    ffi::OsStr,
     fs::{
         self,
         OpenOptions, //
+    },
+    io::{
+        self,
+        Read,
+        Write, //
     },
     os::{
         fd::{
@@ -20,12 +27,17 @@ use std::{
             AsRawFd,
             BorrowedFd, //
         },
-        unix::net::UnixListener, //
+        unix::{
+            ffi::OsStrExt,
+            net::UnixListener, //
+        }, //
     },
     process::{
         self,
+        Child,
         Command,
-        ExitCode, //
+        ExitCode,
+        Stdio, //
     },
     thread,
     time::Duration, //
@@ -37,6 +49,9 @@ use uxive::{
     Irqs,
     Which, //
 };
+
+/// The argument with which this program is one that holds a context, see [`Named`].
+const HOLD: &str = "--hold";
 
 const WATCHDOG: Option<Duration> = Some(Duration::from_secs(100));
 
@@ -68,6 +83,15 @@ fn uxive(arguments: &[&str]) -> String {
 
     assert_eq!((done.status, done.errors.as_str()), (0, ""));
     done.output
+}
+
+/// Runs the command, which is to work. Returns its output, as it is.
+#[track_caller]
+fn uxive_bytes(arguments: &[&str]) -> Vec<u8> {
+    let done = Command::new("/bin/uxive").args(arguments).output().unwrap();
+
+    assert!(done.status.success() && done.stderr.is_empty());
+    done.stdout
 }
 
 /// Runs the command, which is not to work, and to say so.
@@ -163,6 +187,126 @@ fn list_shows_a_context_and_who_has_it() {
     if fs::exists("/sys/kernel/debug/uxive/contexts").unwrap() {
         assert_eq!(row[4..6], ["open", "kernel"]);
     }
+}
+
+/// A process with a context of its own and a name. It ends when this is dropped.
+struct Named(Child);
+
+impl Named {
+    /// The name is the file's, and may be anything but a path.
+    fn new(name: &[u8]) -> Self {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .arg(HOLD)
+            .arg(OsStr::from_bytes(name))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0];
+
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut ready)
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// What [`Named`] has this program do: it holds a context until its input ends.
+fn hold(name: &OsStr) -> ExitCode {
+    fs::write("/proc/self/comm", name.as_bytes()).unwrap();
+    let context = Context::open().unwrap();
+    let _irq = context.alloc().unwrap();
+
+    print!("r");
+    io::stdout().flush().unwrap();
+    io::stdin().read_to_end(&mut vec![]).unwrap();
+    ExitCode::SUCCESS
+}
+
+/// Names of processes, and how they are shown.
+const NAMES: [(&[u8], &str); 9] = [
+    (b"worker-7", "worker-7"),
+    (b"(worker)", "(worker)"),
+    (b"\x1b]0;x\x07", r#""\x1b]0;x\x07""#),
+    (b"a\n99 9 9 9 open", r#""a\n99 9 9 9 open""#),
+    (b"end\n", r#""end\n""#),
+    (b"x (3), 1 init", r#""x (3), 1 init""#),
+    (b"\xff\xfe\x80", r#""\xff\xfe\x80""#),
+    (b"\r\t\x7f\xe2\x80\xae", r#""\r\t\x7f\xe2\x80\xae""#),
+    (b"\\n\"", r#""\\n\"""#),
+];
+
+fn list_shows_names_that_are_no_text_escaped() {
+    let processes: Vec<_> = NAMES.iter().map(|(name, _)| Named::new(name)).collect();
+    let output = uxive_bytes(&["list"]);
+
+    assert!(output
+        .iter()
+        .all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
+    let output = String::from_utf8(output).unwrap();
+    // Each process has a line, and no name has made one.
+    let contexts = output.lines().skip(1);
+    for line in contexts.clone() {
+        assert!(line.starts_with(|c: char| c.is_ascii_digit()), "{line}");
+    }
+    for (process, (name, shown)) in processes.iter().zip(NAMES) {
+        let end = format!("  {} {shown} (", process.0.id());
+        let lines = contexts.clone().filter(|line| line.contains(&end));
+
+        assert_eq!(lines.count(), 1, "{}:\n{output}", name.escape_ascii());
+    }
+}
+
+fn errors_show_what_they_are_given_escaped() {
+    let fails = |arguments: &[&[u8]], status: i32, says: &str| {
+        let arguments = arguments.iter().map(|bytes| OsStr::from_bytes(bytes));
+        let done = Command::new("/bin/uxive").args(arguments).output().unwrap();
+        let errors = String::from_utf8(done.stderr).unwrap();
+
+        assert_eq!((done.status.code(), done.stdout.len()), (Some(status), 0));
+        assert!(errors.starts_with(&format!("uxive: {says}")), "{errors:?}");
+        assert!(errors.lines().count() == 1 && !errors.contains('\x1b'));
+    };
+
+    fails(&[b"\x1b\n\xff"], 2, r"\x1b\n\xff is nothing");
+    fails(&[b"list", b"-\x1b"], 2, r"-\x1b is no option");
+    fails(&[b"ring", b"--fd", b"1\n2"], 2, r"--fd 1\n2 is no number");
+    fails(
+        &[b"ring", b"--socket", b"/\x1b\xff"],
+        1,
+        r"/\x1b\xff: No such file",
+    );
+}
+
+/// A path is bytes: one that is no text is found.
+fn ring_finds_a_socket_whose_path_is_no_text() {
+    let path = OsStr::from_bytes(b"/tmp/uxive-\xff\n");
+    let context = Context::open().unwrap();
+    let (irqs, events) = bound(&context, 1);
+    let export = irqs.export().unwrap();
+    let _ = fs::remove_file(path);
+    let listener = UnixListener::bind(path).unwrap();
+
+    thread::scope(|scope| {
+        scope.spawn(|| export.send(listener.accept().unwrap().0).unwrap());
+        let ring = Command::new("/bin/uxive")
+            .args(["ring", "--socket"])
+            .arg(path)
+            .output();
+        assert!(ring.unwrap().status.success());
+    });
+    assert_eq!(events[0].wait(WATCHDOG).unwrap(), Some(1));
+    fs::remove_file(path).unwrap();
 }
 
 fn ring_rings_an_inherited_export() {
@@ -282,6 +426,14 @@ fn the_examples_run() {
 }
 
 fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    if let (Some(HOLD), Some(name)) = (
+        arguments.next().as_deref().and_then(OsStr::to_str),
+        arguments.next(),
+    ) {
+        return hold(&name);
+    }
+
     macro_rules! tests {
         ($($test:ident),* $(,)?) => {
             ktap::run(&[$((stringify!($test), $test as fn())),*])
@@ -291,6 +443,9 @@ fn main() -> ExitCode {
     tests![
         info_tells_of_limits_and_use,
         list_shows_a_context_and_who_has_it,
+        list_shows_names_that_are_no_text_escaped,
+        errors_show_what_they_are_given_escaped,
+        ring_finds_a_socket_whose_path_is_no_text,
         ring_rings_an_inherited_export,
         ring_rings_an_export_that_is_sent_by_a_socket,
         ring_does_not_ring_what_is_no_export,

@@ -6,11 +6,13 @@ use crate::{
     failed,
     open,
     options::Options,
+    text::escaped,
     Failure,
     Outcome, //
 };
 use core::time::Duration;
 use std::{
+    ffi::OsString,
     fmt::Write,
     fs,
     io,
@@ -51,7 +53,7 @@ const WARM_UP: u32 = 100;
 
 const WATCHDOG: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(words: &[String]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> Outcome {
     let options = Options::read(words, &["--rings"])?;
     let rings = options.number("--rings", 1..=100_000_000)?;
     let times = measure(rings.unwrap_or(RINGS))?;
@@ -96,16 +98,10 @@ fn measure(rings: u32) -> Result<Vec<u64>, Failure> {
 
 /// Returns what this machine calls itself.
 fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let tree = |name| read(&format!("/proc/device-tree/{name}")).replace('\0', " ");
-    let model = tree("model");
-    let cpuinfo = read("/proc/cpuinfo");
-    let cpu = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("cpu")?.trim_start().strip_prefix(':'))
-        .unwrap_or("unknown CPU");
+    let read = |path: &str| fs::read(path).unwrap_or_default();
+    let tree = |name| read(&format!("/proc/device-tree/{name}"));
     let cpus = available_parallelism().map_or(0, usize::from);
-    let emulated = if tree("compatible").contains("qemu") {
+    let emulated = if tree("compatible").windows(4).any(|part| part == b"qemu") {
         "\nThat is an emulated machine: these times are those of the emulation."
     } else {
         ""
@@ -113,14 +109,37 @@ fn machine() -> String {
 
     format!(
         "{}, {}, {cpus} CPUs, Linux {}{emulated}",
-        if model.trim().is_empty() {
-            "an unknown machine"
-        } else {
-            model.trim()
-        },
-        cpu.trim(),
-        read("/proc/sys/kernel/osrelease").trim()
+        model(&tree("model")),
+        cpu(&read("/proc/cpuinfo")),
+        escaped(read("/proc/sys/kernel/osrelease").trim_ascii())
     )
+}
+
+/// Returns the model that the device tree has: one string or several, each with a 0 behind it.
+fn model(property: &[u8]) -> String {
+    let words: Vec<_> = property
+        .split(|&byte| byte == 0)
+        .map(<[u8]>::trim_ascii)
+        .filter(|part| !part.is_empty())
+        .map(escaped)
+        .collect();
+
+    match words.as_slice() {
+        [] => "an unknown machine".into(),
+        words => words.join(" "),
+    }
+}
+
+/// Returns the name of the first CPU in what `/proc/cpuinfo` says.
+fn cpu(cpuinfo: &[u8]) -> String {
+    cpuinfo
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| {
+            line.strip_prefix(b"cpu")?
+                .trim_ascii_start()
+                .strip_prefix(b":")
+        })
+        .map_or("unknown CPU".into(), |name| escaped(name.trim_ascii()))
 }
 
 /// Returns the bucket of a time: two for each doubling.
@@ -181,6 +200,19 @@ fn histogram(mut times: Vec<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_machine_is_called_is_shown_escaped() {
+        assert_eq!(
+            model(b"IBM PowerNV\0emulated by qemu\0"),
+            "IBM PowerNV emulated by qemu"
+        );
+        assert_eq!(model(b"\x1b[2J\xff\n\0"), r"\x1b[2J\xff");
+        assert_eq!(model(b""), "an unknown machine");
+        let cpuinfo = b"processor\t: 0\ncpu\t\t: POWER9 \x07\xff\nclock\t: 1\n";
+        assert_eq!(cpu(cpuinfo), r"POWER9 \x07\xff");
+        assert_eq!(cpu(b"processor\t: 0\n"), "unknown CPU");
+    }
 
     #[test]
     fn buckets_begin_where_they_say() {

@@ -8,6 +8,7 @@ use crate::{
     options::Options,
     Outcome, //
 };
+use std::ffi::OsString;
 use uxive::{
     Info,
     Usage, //
@@ -32,7 +33,7 @@ EXIT STATUS
     2  this is no way to call it
 ";
 
-pub(crate) fn run(words: &[String]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> Outcome {
     Options::read(words, &[])?;
     let info = open()?
         .info()

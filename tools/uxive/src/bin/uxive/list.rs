@@ -8,12 +8,18 @@
 use crate::{
     failed,
     options::Options,
+    text::{
+        escaped,
+        word, //
+    },
     Outcome, //
 };
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
-    path::Path, //
+    path::Path,
+    str::FromStr, //
 };
 
 pub(crate) const HELP: &str = "\
@@ -34,7 +40,9 @@ DESCRIPTION
     STATE    open, or closing while something of it is in quarantine
     DRAIN    who drains its event queue: kernel, user, or - without a queue
     AFU      its accelerator
-    HELD BY  the processes that have it open: process, name, descriptors
+    HELD BY  the processes that have it open: process, name, descriptors. A name
+             is in quotes if it is not one word of printable ASCII without \"
+             and \\, and has these escaped then, and other bytes as \\n or \\x1b
 
     Processes that this user may not look into are left out. STATE and DRAIN, and
     contexts that no process has a descriptor of, which are mapped or closing, are
@@ -61,12 +69,12 @@ struct Row {
     opener: String,
 }
 
-pub(crate) fn run(words: &[String]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> Outcome {
     Options::read(words, &[])?;
     let mut rows = processes(Path::new("/proc")).map_err(|error| failed("/proc", error))?;
 
     // Without debugfs, or the right to read it, there is less to show.
-    if let Ok(text) = fs::read_to_string(DEBUGFS) {
+    if let Ok(text) = fs::read(DEBUGFS) {
         add_debugfs(&text, &mut rows);
     }
     Ok(table(&rows))
@@ -80,67 +88,91 @@ fn processes(proc: &Path) -> std::io::Result<BTreeMap<u64, Row>> {
         let process = process?.path();
         let pid = process
             .file_name()
-            .and_then(|name| name.to_str()?.parse::<u32>().ok());
+            .and_then(|name| number::<u32>(name.as_encoded_bytes()));
         // Processes end meanwhile, and some are not for this user.
         let (Some(pid), Ok(files)) = (pid, fs::read_dir(process.join("fdinfo"))) else {
             continue;
         };
-        let mut held = BTreeMap::<u64, Vec<String>>::new();
+        let mut held = BTreeMap::<u64, Vec<u32>>::new();
         for file in files.flatten() {
-            let text = fs::read_to_string(file.path()).unwrap_or_default();
-            if let Some((context, row)) = fdinfo(&text) {
+            let text = fs::read(file.path()).unwrap_or_default();
+            let fd = number(file.file_name().as_encoded_bytes());
+            if let (Some((context, row)), Some(fd)) = (fdinfo(&text), fd) {
                 let holders = std::mem::take(&mut rows.entry(context).or_default().holders);
                 rows.insert(context, Row { holders, ..row });
-                held.entry(context)
-                    .or_default()
-                    .push(file.file_name().to_string_lossy().into_owned());
+                held.entry(context).or_default().push(fd);
             }
         }
-        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        for (context, mut files) in held {
-            files.sort_by_key(|file| file.parse::<u32>().ok());
-            let holder = format!("{pid} {} ({})", name.trim_end(), files.join(" "));
+        let name = fs::read(process.join("comm")).unwrap_or_default();
+        for (context, files) in held {
+            let holder = holder(pid, &name, files);
             rows.entry(context).or_default().holders.push(holder);
         }
     }
     Ok(rows)
 }
 
+/// Returns a process with its descriptors. `comm` is what its file of that name has: the name, in which
+/// there may be anything, and a newline.
+fn holder(pid: u32, comm: &[u8], mut files: Vec<u32>) -> String {
+    let name = comm.strip_suffix(b"\n").unwrap_or(comm);
+
+    files.sort_unstable();
+    let files: Vec<_> = files.iter().map(u32::to_string).collect();
+    format!("{pid} {} ({})", word(name), files.join(" "))
+}
+
+/// Returns the number that these digits are.
+fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
+    core::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Returns the lines of what a file of the kernel says.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+
+    text.split(|&byte| byte == b'\n')
+}
+
 /// Returns what the fdinfo of a descriptor says, if it is that of a context, and its number.
-fn fdinfo(text: &str) -> Option<(u64, Row)> {
+fn fdinfo(text: &[u8]) -> Option<(u64, Row)> {
     let values = |key: &'static str| {
-        text.lines()
-            .filter_map(move |line| line.strip_prefix(key)?.strip_prefix(":\t"))
+        lines(text).filter_map(move |line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":\t"))
     };
-    let context = values("uxive-context").next()?.parse().ok()?;
-    let masked = values("uxive-irq").filter(|irq| irq.ends_with(" masked"));
+    let context = number(values("uxive-context").next()?)?;
+    let masked = values("uxive-irq").filter(|irq| irq.ends_with(b" masked"));
 
     let row = Row {
-        irqs: values("uxive-irqs").next()?.parse().ok()?,
+        irqs: number(values("uxive-irqs").next()?)?,
         masked: Some(masked.count()),
         exports: Some(values("uxive-export").count()),
-        afu: values("uxive-afu")
-            .next()
-            .and_then(|afu| afu.split(" pasid:").next())
-            .map(String::from),
+        // All before the last of these is the name.
+        afu: values("uxive-afu").next().map(|afu| {
+            let end = afu.windows(PASID.len()).rposition(|part| part == PASID);
+            word(&afu[..end.unwrap_or(afu.len())])
+        }),
         ..Default::default()
     };
     Some((context, row))
 }
 
+/// What follows the name of an AFU in fdinfo.
+const PASID: &[u8] = b" pasid:";
+
 /// Adds what the table in debugfs says. Its columns may have become more.
-fn add_debugfs(text: &str, rows: &mut BTreeMap<u64, Row>) {
-    let mut lines = text.lines();
-    let names: Vec<_> = lines.next().unwrap_or_default().split(' ').collect();
-    let column = |name| names.iter().position(|&other| other == name);
+fn add_debugfs(text: &[u8], rows: &mut BTreeMap<u64, Row>) {
+    let mut lines = lines(text);
+    let space = |&byte: &u8| byte == b' ';
+    let names: Vec<_> = lines.next().unwrap_or_default().split(space).collect();
+    let column = |name: &str| names.iter().position(|&other| other == name.as_bytes());
 
     for line in lines {
-        // The last column is the name of a process, which may have spaces.
-        let words: Vec<_> = line.splitn(names.len(), ' ').collect();
+        // The last column is the name of a process, which may have spaces, and is escaped.
+        let words: Vec<_> = line.splitn(names.len(), space).collect();
         let word = |name| words.get(column(name)?).copied();
-        let (Some(Ok(context)), Some(Ok(irqs))) = (
-            word("context").map(str::parse),
-            word("irqs").map(str::parse),
+        let (Some(context), Some(irqs)) = (
+            word("context").and_then(number),
+            word("irqs").and_then(number),
         ) else {
             continue;
         };
@@ -148,15 +180,16 @@ fn add_debugfs(text: &str, rows: &mut BTreeMap<u64, Row>) {
             irqs,
             ..Default::default()
         });
-        row.state = word("state").map(String::from);
-        row.drain = word("drain").map(String::from);
+        row.state = word("state").map(escaped);
+        row.drain = word("drain").map(escaped);
         row.opener = [word("pid"), word("comm")]
-            .map(|word| word.unwrap_or("?"))
+            .map(|word| escaped(word.unwrap_or(b"?")))
             .join(" ");
     }
 }
 
 fn table(rows: &BTreeMap<u64, Row>) -> String {
+    // All of it is ASCII by now, so that bytes are columns.
     let number = |count: Option<usize>| count.map_or("?".into(), |count| count.to_string());
     let word = |word: &Option<String>, none: &str| word.clone().unwrap_or(none.into());
     let mut lines = vec![[
@@ -204,8 +237,8 @@ fn table(rows: &BTreeMap<u64, Row>) -> String {
 mod tests {
     use super::*;
 
-    const FDINFO: &str =
-        "pos:\t0\nflags:\t0100002\nuxive-context:\t12\nuxive-afu:\tIBM,MEMCPY3 pasid:0 attached\n\
+    const FDINFO: &[u8] =
+        b"pos:\t0\nflags:\t0100002\nuxive-context:\t12\nuxive-afu:\tIBM,MEMCPY3 pasid:0 attached\n\
         uxive-irqs:\t2\nuxive-deferred:\t0\nuxive-irq:\toffset:10000000000 lisn:14 masked\n\
         uxive-irq:\toffset:10000010000 lisn:15\nuxive-export:\tid:1 start:0 count:2\n";
 
@@ -216,7 +249,7 @@ mod tests {
         assert_eq!(context, 12);
         assert_eq!((row.irqs, row.masked, row.exports), (2, Some(1), Some(1)));
         assert_eq!(row.afu.as_deref(), Some("IBM,MEMCPY3"));
-        assert_eq!(fdinfo("pos:\t0\neventfd-count: 0\n"), None);
+        assert_eq!(fdinfo(b"pos:\t0\neventfd-count: 0\n"), None);
     }
 
     #[test]
@@ -224,7 +257,7 @@ mod tests {
         let mut rows = BTreeMap::from([fdinfo(FDINFO).unwrap()]);
 
         add_debugfs(
-            "context pid uid state drain irqs quarantined max-irqs comm\n\
+            b"context pid uid state drain irqs quarantined max-irqs comm\n\
              12 840 0 open kernel 2 0 16384 worker\n13 841 0 closing user 1 1 16384 two words\n",
             &mut rows,
         );
@@ -238,11 +271,65 @@ mod tests {
     fn columns_are_as_wide_as_what_they_have() {
         let (context, mut row) = fdinfo(FDINFO).unwrap();
 
-        row.holders = vec!["7 a (3 4)".into(), "8 b (5)".into()];
+        row.holders = vec![holder(7, b"a\n", vec![4, 3]), holder(8, b"b\n", vec![5])];
         assert_eq!(
             table(&BTreeMap::from([(context, row)])),
             "CONTEXT  IRQS  MASKED  EXPORTS  STATE  DRAIN  AFU          HELD BY\n\
              12       2     1       1        ?      ?      IBM,MEMCPY3  7 a (3 4), 8 b (5)\n"
         );
+    }
+
+    #[test]
+    fn a_name_forges_nothing() {
+        let (context, row) = fdinfo(FDINFO).unwrap();
+        let holder = |name: &[u8]| holder(7, name, vec![3]);
+        let table = |name: &[u8]| {
+            let holders = vec![holder(name)];
+            table(&BTreeMap::from([(
+                context,
+                Row {
+                    holders,
+                    ..row.clone()
+                },
+            )]))
+        };
+
+        // Of a name that ends in a newline that is its own.
+        assert_eq!(holder(b"a\n\n"), r#"7 "a\n" (3)"#);
+        assert_eq!(holder(b"x (3), 1 init\n"), r#"7 "x (3), 1 init" (3)"#);
+        assert_eq!(holder(b"\xff\xfe\n"), r#"7 "\xff\xfe" (3)"#);
+        for name in [
+            &b"a\n13 9 9 9 open\n"[..],
+            b"\x1b]0;x\x07\n",
+            b"\xff\n",
+            b"\n",
+        ] {
+            assert_eq!(table(name).lines().count(), 2);
+            assert!(table(name)
+                .bytes()
+                .all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
+        }
+    }
+
+    #[test]
+    fn what_is_not_text_hides_no_context() {
+        let fdinfo = |name: &[u8]| {
+            let text = [
+                b"uxive-context:\t12\nuxive-afu:\t",
+                name,
+                b" pasid:0 gone\nuxive-irqs:\t2\n",
+            ];
+            fdinfo(&text.concat())
+        };
+        let mut rows = BTreeMap::from([fdinfo(b"\xff \x1b").unwrap()]);
+
+        assert_eq!(rows[&12].afu.as_deref(), Some(r#""\xff \x1b""#));
+        add_debugfs(
+            b"context pid state irqs comm\n12 840 open 2 \xff\n13 841 \x1b 1 a\xff \x07b\n",
+            &mut rows,
+        );
+        assert_eq!(rows[&12].state.as_deref(), Some("open"));
+        assert_eq!(rows[&13].state.as_deref(), Some(r"\x1b"));
+        assert_eq!(rows[&13].opener, r"841 a\xff \x07b");
     }
 }

@@ -3,16 +3,18 @@
 //! The command `uxive`: looks at the driver, rings, and measures.
 //!
 //! Each thing that it does has a file, with its help. What goes wrong is told on standard error, in
-//! one line.
+//! one line. What is shown of others' text is printable ASCII, see [`text`].
 
 mod bench;
 mod info;
 mod list;
 mod options;
 mod ring;
+mod text;
 
 use std::{
     env,
+    ffi::OsString,
     io::{
         self,
         ErrorKind,
@@ -59,7 +61,7 @@ enum Failure {
 type Outcome = Result<String, Failure>;
 
 /// Does one thing, as the words of the call say.
-type Command = fn(&[String]) -> Outcome;
+type Command = fn(&[OsString]) -> Outcome;
 
 /// What it does: the name, the help, and how.
 const COMMANDS: [(&str, &str, Command); 4] = [
@@ -85,8 +87,8 @@ fn open() -> Result<uxive::Context, Failure> {
     })
 }
 
-fn run(arguments: &[String]) -> Outcome {
-    let asks = |word: &String| word == "--help" || word == "-h";
+fn run(arguments: &[OsString]) -> Outcome {
+    let asks = |word: &OsString| word == "--help" || word == "-h";
     let Some((name, options)) = arguments.split_first() else {
         return Err(Failure::Usage("nothing is asked of it".into()));
     };
@@ -96,18 +98,18 @@ fn run(arguments: &[String]) -> Outcome {
         _ => (name, options.iter().any(asks)),
     };
 
-    match COMMANDS.iter().find(|(known, ..)| known == name) {
+    match COMMANDS.iter().find(|(known, ..)| name == known) {
         Some((_, text, _)) if help => Ok((*text).into()),
         Some((.., command)) => command(options),
-        None => Err(Failure::Usage(format!("{name} is nothing that it does"))),
+        None => Err(Failure::Usage(format!(
+            "{} is nothing that it does",
+            text::escaped(name.as_encoded_bytes())
+        ))),
     }
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = env::args_os()
-        .skip(1)
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
     let outcome = run(&arguments).and_then(|text| {
         match io::stdout().write_all(text.as_bytes()) {
             // Who reads a pipe may have seen enough.

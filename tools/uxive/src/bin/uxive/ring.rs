@@ -5,12 +5,19 @@
 use crate::{
     failed,
     options::Options,
+    text::escaped,
     Failure,
     Outcome, //
 };
-use std::os::{
-    fd::BorrowedFd,
-    unix::net::UnixStream, //
+use std::{
+    ffi::{
+        OsStr,
+        OsString, //
+    },
+    os::{
+        fd::BorrowedFd,
+        unix::net::UnixStream, //
+    }, //
 };
 use uxive::Receiver;
 
@@ -47,7 +54,7 @@ EXIT STATUS
 /// The most interrupts that a context has.
 const MOST: u32 = 65536;
 
-pub(crate) fn run(words: &[String]) -> Outcome {
+pub(crate) fn run(words: &[OsString]) -> Outcome {
     let options = Options::read(words, &["--fd", "--socket", "--index", "--times"])?;
     let index = options.number("--index", 0..=MOST - 1)?.unwrap_or(0);
     let times = options.number("--times", 1..=u32::MAX)?.unwrap_or(1);
@@ -91,8 +98,8 @@ fn inherited(fd: u32, count: u32) -> Result<Receiver, Failure> {
         .map_err(|error| failed(&format!("file {fd}"), error))
 }
 
-fn sent(path: &str) -> Result<Receiver, Failure> {
+fn sent(path: &OsStr) -> Result<Receiver, Failure> {
     UnixStream::connect(path)
         .and_then(Receiver::receive)
-        .map_err(|error| failed(path, error))
+        .map_err(|error| failed(&escaped(path.as_encoded_bytes()), error))
 }
