@@ -61,9 +61,6 @@ use std::{
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("time() stores 4 bytes here, which stops a machine that has XIVE");
 
-/// What the kernel says that an export is. It begins the link of no file that has a name.
-const LINK: &str = "anon_inode:[uxive-doorbell]";
-
 /// Distance of trigger pages in an export, in bytes.
 const STRIDE: u64 = 64 * 1024;
 
@@ -195,6 +192,9 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// What the links in `/proc/<pid>/fd` say that an export is. No file that has a name has such a link.
+    pub const LINK: &'static str = "anon_inode:[uxive-doorbell]";
+
     /// Maps `count` doorbells, from the first on, of an export that was passed to this program. The
     /// file need not be kept.
     ///
@@ -206,7 +206,7 @@ impl Receiver {
         let number = file.as_fd().as_raw_fd();
 
         // A thread may have descriptors of its own.
-        if read_link(format!("/proc/thread-self/fd/{number}"))?.as_os_str() != LINK {
+        if read_link(format!("/proc/thread-self/fd/{number}"))?.as_os_str() != Self::LINK {
             return Err(Errno::INVAL.into());
         }
         Self::new(file, count)

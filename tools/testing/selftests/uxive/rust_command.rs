@@ -5,9 +5,17 @@
 
 mod ktap;
 
-use rustix::io::{
-    fcntl_setfd,
-    FdFlags, //
+use rustix::{
+    io::{
+        fcntl_setfd,
+        FdFlags, //
+    },
+    net::{
+        sendmsg,
+        SendAncillaryBuffer,
+        SendAncillaryMessage,
+        SendFlags, //
+    }, //
 };
 use std::{
     env,
@@ -18,6 +26,7 @@ use std::{
     },
     io::{
         self,
+        IoSlice,
         Read,
         Write, //
     },
@@ -29,7 +38,10 @@ use std::{
         },
         unix::{
             ffi::OsStrExt,
-            net::UnixListener, //
+            net::{
+                UnixListener,
+                UnixStream, //
+            }, //
         }, //
     },
     process::{
@@ -142,6 +154,17 @@ fn bound(context: &Context, count: u32) -> (Irqs, Vec<Event>) {
 fn inherit(file: BorrowedFd<'_>) -> String {
     fcntl_setfd(file, FdFlags::empty()).unwrap();
     file.as_raw_fd().to_string()
+}
+
+/// Sends a file as an export with so many doorbells.
+fn send(socket: &UnixStream, count: u32, file: BorrowedFd<'_>) {
+    let mut space = [0; rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let (files, count) = ([file], count.to_le_bytes());
+
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    let data = [IoSlice::new(&count)];
+    sendmsg(socket, &data, &mut control, SendFlags::empty()).unwrap();
 }
 
 fn info_tells_of_limits_and_use() {
@@ -297,14 +320,17 @@ fn ring_finds_a_socket_whose_path_is_no_text() {
     let _ = fs::remove_file(path);
     let listener = UnixListener::bind(path).unwrap();
 
-    thread::scope(|scope| {
-        scope.spawn(|| export.send(listener.accept().unwrap().0).unwrap());
-        let ring = Command::new("/bin/uxive")
+    let done = thread::scope(|scope| {
+        scope.spawn(|| listener.accept().map(|(socket, _)| export.send(socket)));
+        let done = Command::new("/bin/uxive")
             .args(["ring", "--socket"])
             .arg(path)
             .output();
-        assert!(ring.unwrap().status.success());
+        // If it has not found the socket, nobody else ends the thread.
+        let _ = UnixStream::connect(path);
+        done.unwrap()
     });
+    assert!(done.status.success());
     assert_eq!(events[0].wait(WATCHDOG).unwrap(), Some(1));
     fs::remove_file(path).unwrap();
 }
@@ -360,27 +386,69 @@ fn ring_rings_an_export_that_is_sent_by_a_socket() {
     fs::remove_file(PATH).unwrap();
 }
 
-fn ring_does_not_ring_what_is_no_export() {
+fn ring_says_what_it_is_given_that_is_no_export() {
     const PATH: &str = "/tmp/uxive-precious";
     let precious = vec![b'x'; 64 * 1024];
+    let path = OsStr::from_bytes(b"/tmp/uxive \x1b\xff");
     let context = Context::open().unwrap();
     let (irq, event) = (context.alloc().unwrap(), Event::new().unwrap());
+    let is = |file: BorrowedFd<'_>, what: &str| {
+        let fd = inherit(file);
+        let says = format!("file {fd} is {what}, and no export\n");
+
+        uxive_fails(&["ring", "--fd", &fd], 1, &says);
+    };
+    let create = |path: &OsStr| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true);
+        options.open(path).unwrap()
+    };
 
     irq.bind(&event).unwrap();
-    let fd = inherit(event.as_fd());
-    uxive_fails(&["ring", "--fd", &fd], 1, &format!("file {fd}"));
+    is(event.as_fd(), "anon_inode:[eventfd]");
+    is(context.as_fd(), "/dev/uxive");
     uxive_fails(&["ring", "--fd", "1000"], 1, "Bad file descriptor");
     fs::write(PATH, &precious).unwrap();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(PATH)
-        .unwrap();
-    let fd = inherit(file.as_fd());
-    uxive_fails(&["ring", "--fd", &fd], 1, "Invalid argument");
+    is(create(OsStr::new(PATH)).as_fd(), PATH);
     assert!(fs::read(PATH).unwrap() == precious);
     fs::remove_file(PATH).unwrap();
+    is(create(path).as_fd(), r#""/tmp/uxive \x1b\xff""#);
+    fs::remove_file(path).unwrap();
     assert_eq!(event.wait(Some(Duration::ZERO)).unwrap(), None);
+}
+
+fn ring_says_what_an_export_lacks_and_what_was_sent_instead() {
+    const PATH: &str = "/tmp/uxive-socket";
+    let context = Context::open().unwrap();
+    let (irqs, events) = bound(&context, 3);
+    let export = irqs.export().unwrap();
+    let fd = inherit(export.as_fd());
+    let _ = fs::remove_file(PATH);
+    let listener = UnixListener::bind(PATH).unwrap();
+
+    uxive_fails(
+        &["ring", "--fd", &fd, "--index", "3"],
+        1,
+        &format!("file {fd} is an export, and has no doorbell of index 3\n"),
+    );
+    thread::scope(|scope| {
+        scope.spawn(|| send(&listener.accept().unwrap().0, 1, events[0].as_fd()));
+        uxive_fails(
+            &["ring", "--socket", PATH],
+            1,
+            "/tmp/uxive-socket: the file that was sent is no export",
+        );
+        scope.spawn(|| send(&listener.accept().unwrap().0, 4, export.as_fd()));
+        uxive_fails(
+            &["ring", "--socket", PATH],
+            1,
+            "no export with as many doorbells as was said",
+        );
+    });
+    fs::remove_file(PATH).unwrap();
+    for event in &events {
+        assert_eq!(event.wait(Some(Duration::ZERO)).unwrap(), None);
+    }
 }
 
 fn bench_shows_a_histogram_of_all_rings() {
@@ -448,7 +516,8 @@ fn main() -> ExitCode {
         ring_finds_a_socket_whose_path_is_no_text,
         ring_rings_an_inherited_export,
         ring_rings_an_export_that_is_sent_by_a_socket,
-        ring_does_not_ring_what_is_no_export,
+        ring_says_what_it_is_given_that_is_no_export,
+        ring_says_what_an_export_lacks_and_what_was_sent_instead,
         bench_shows_a_histogram_of_all_rings,
         what_it_does_not_know_is_told,
         the_examples_run,

@@ -5,7 +5,10 @@
 use crate::{
     failed,
     options::Options,
-    text::escaped,
+    text::{
+        escaped,
+        word, //
+    },
     Failure,
     Outcome, //
 };
@@ -14,6 +17,7 @@ use std::{
         OsStr,
         OsString, //
     },
+    fs::read_link,
     os::{
         fd::BorrowedFd,
         unix::net::UnixStream, //
@@ -45,7 +49,8 @@ OPTIONS
 
 EXIT STATUS
     0  it rang as often as it was to
-    1  there is no export, or no doorbell of this index
+    1  there is no export, or no doorbell of this index; what file there is
+       instead is told
     2  this is no way to call it
     3  the owner has taken the doorbell back: the export is revoked, the
        interrupt freed, or the owner gone
@@ -61,7 +66,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let fd = options.number("--fd", 0..=i32::MAX as u32)?;
 
     let doorbells = match (fd, options.get("--socket")) {
-        (Some(fd), None) => inherited(fd, index + 1)?,
+        (Some(fd), None) => inherited(fd, index)?,
         (None, Some(path)) => sent(path)?,
         _ => return Err(Failure::Usage("ring needs one of --fd and --socket".into())),
     };
@@ -86,20 +91,78 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
 }
 
 const EFAULT: i32 = 14;
+const EINVAL: i32 = 22;
 
-fn inherited(fd: u32, count: u32) -> Result<Receiver, Failure> {
+fn inherited(fd: u32, index: u32) -> Result<Receiver, Failure> {
     // SAFETY: Nothing here closes a file that was inherited. If there is none of this number, the
     // kernel says so.
     let file = unsafe { BorrowedFd::borrow_raw(fd as i32) };
 
     // A copy, as it can be had of an open file only.
     file.try_clone_to_owned()
-        .and_then(|file| Receiver::map(file, count))
-        .map_err(|error| failed(&format!("file {fd}"), error))
+        .and_then(|file| Receiver::map(file, index + 1))
+        .map_err(|error| match error.raw_os_error() {
+            Some(EINVAL) => Failure::Failed(format!("file {fd} {}", what_is_wrong(fd, index))),
+            _ => failed(&format!("file {fd}"), error),
+        })
+}
+
+/// Says of an open file by which a doorbell cannot be rung what it is, or lacks.
+fn what_is_wrong(fd: u32, index: u32) -> String {
+    match read_link(format!("/proc/thread-self/fd/{fd}")) {
+        Ok(link) if link.as_os_str() == Receiver::LINK => {
+            format!("is an export, and has no doorbell of index {index}")
+        }
+        Ok(link) => format!(
+            "is {}, and no export",
+            word(link.as_os_str().as_encoded_bytes())
+        ),
+        Err(_) => "is no export".into(),
+    }
 }
 
 fn sent(path: &OsStr) -> Result<Receiver, Failure> {
-    UnixStream::connect(path)
-        .and_then(Receiver::receive)
-        .map_err(|error| failed(&escaped(path.as_encoded_bytes()), error))
+    let shown = escaped(path.as_encoded_bytes());
+    let socket = UnixStream::connect(path).map_err(|error| failed(&shown, error))?;
+
+    Receiver::receive(socket).map_err(|error| match error.raw_os_error() {
+        Some(EINVAL) => Failure::Failed(format!(
+            "{shown}: the file that was sent is no export with as many doorbells as was said"
+        )),
+        _ => failed(&shown, error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs::File,
+        os::fd::AsRawFd, //
+    };
+
+    /// What is said of a file that is to be rung.
+    fn said(fd: i32) -> String {
+        match inherited(fd as u32, 7) {
+            Err(Failure::Failed(text)) => text,
+            _ => panic!("file {fd} was rung"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_export_is_called_what_it_is() {
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        let file = File::open("/dev/null").unwrap();
+
+        let fd = file.as_raw_fd();
+        assert_eq!(said(fd), format!("file {fd} is /dev/null, and no export"));
+        let fd = socket.as_raw_fd();
+        let text = said(fd);
+        assert!(
+            text.starts_with(&format!("file {fd} is socket:[")),
+            "{text}"
+        );
+        assert!(text.ends_with("], and no export"), "{text}");
+        assert!(said(i32::MAX).contains("Bad file descriptor"));
+    }
 }
