@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import errnos
+import headers
 import recorded
 from cargo import OLDEST
-from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel, LibraryTests,
-                    Programs, content_hash, out_of_tree, test_modules)
+from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel,
+                    LibraryTests, Programs, content_hash, out_of_tree, test_modules)
 from kernel import Kernel, Source
 from steps import BUILD, Failed, REPO, in_mounts, made
 
@@ -96,6 +97,12 @@ def compiler(programs):
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         said = pool.map(lambda command: tool([*command, "-Werror", "-c", "-o", "/dev/null"]), programs.compilations())
     return "\n".join(filter(None, said))
+
+
+def for_programs(kernel):
+    """Complaints about the headers for programs, with the kernel's as it installs them."""
+    return [Complaint(text, tool) for tool, text in headers.check(
+        tree(*(f"{path}/**/*.h" for path in HEADERS)), [REPO / path for path in HEADERS], [kernel.path / "usr/include"])]
 
 
 def checkpatch(source, paths, *options):
@@ -218,6 +225,8 @@ def lint(changed=False):
         pass
     checks = [
         compiled,
+        Check("headers for programs", tree(*(f"{path}/**/*.h" for path in HEADERS), "tools/testbed/headers.py"),
+              lambda _: for_programs(debug)),
         Check("clippy", rust, lambda _: [*clippy_driver(modules[0]), *clippy(programs, tests, model)]),
         Check("rustfmt", rust, lambda paths: by("rustfmt", tool([
             "rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml", *paths])), apart=True),

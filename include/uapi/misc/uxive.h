@@ -495,7 +495,8 @@ struct uxive_event_storm {
  */
 struct uxive_event {
 	struct ocxl_kernel_event_header header;
-	union {
+	/* C99 has no anonymous unions. */
+	__extension__ union {
 		struct uxive_event_quarantine quarantine;
 		struct uxive_event_exhausted exhausted;
 		struct uxive_event_dropped dropped;

@@ -21,6 +21,8 @@
  * Functions that can fail return -1 and set errno. One thread at a time may
  * take events, of several uxive_drain_wait_shared() lets one do so; any thread
  * may ring and end interrupts.
+ *
+ * For C from C99 on, and for C++ from C++11 on.
  */
 #ifndef UXIVE_DRAIN_H
 #define UXIVE_DRAIN_H
@@ -29,6 +31,7 @@
 #include <misc/uxive.h>
 #include <poll.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -93,7 +96,7 @@ static inline __u64 uxive_drain_queue_length(const struct uxive_drain *drain)
 static inline int uxive_drain_open(struct uxive_drain *drain, int fd, int eventfd,
 				   unsigned int irqs)
 {
-	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = eventfd };
+	struct uxive_user_drain arg;
 	void *queue, *esb;
 	int error;
 
@@ -101,10 +104,13 @@ static inline int uxive_drain_open(struct uxive_drain *drain, int fd, int eventf
 		errno = EINVAL;
 		return -1;
 	}
+	memset(&arg, 0, sizeof(arg));
+	arg.size = sizeof(arg);
+	arg.eventfd = eventfd;
 	if (ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg))
 		return -1;
 
-	drain->mask = arg.queue_entries - 1;
+	drain->mask = (__u32)(arg.queue_entries - 1);
 	drain->next = 0;
 	drain->generation = UXIVE_DRAIN_GENERATION;
 	drain->esb_stride = arg.esb_stride;
@@ -113,19 +119,19 @@ static inline int uxive_drain_open(struct uxive_drain *drain, int fd, int eventf
 	drain->eventfd = eventfd;
 
 	queue = mmap(NULL, uxive_drain_queue_length(drain), PROT_READ, MAP_SHARED, fd,
-		     arg.queue_offset);
+		     (off_t)arg.queue_offset);
 	if (queue == MAP_FAILED)
 		return -1;
 	esb = mmap(NULL, drain->esb_length, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		   arg.esb_offset);
+		   (off_t)arg.esb_offset);
 	if (esb == MAP_FAILED) {
 		error = errno;
 		munmap(queue, uxive_drain_queue_length(drain));
 		errno = error;
 		return -1;
 	}
-	drain->queue = queue;
-	drain->esb = esb;
+	drain->queue = (__u32 *)queue;
+	drain->esb = (char *)esb;
 	return 0;
 }
 
@@ -163,7 +169,7 @@ static inline void *uxive_drain_trigger(const struct uxive_drain *drain, unsigne
  */
 static inline void uxive_drain_ring(const struct uxive_drain *drain, unsigned int slot)
 {
-	__u64 *trigger = uxive_drain_trigger(drain, slot);
+	__u64 *trigger = (__u64 *)uxive_drain_trigger(drain, slot);
 
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	__atomic_store_n(trigger, 0, __ATOMIC_RELAXED);
@@ -197,7 +203,7 @@ static inline int uxive_drain_try_next(struct uxive_drain *drain)
 	drain->next = (drain->next + 1) & drain->mask;
 	if (!drain->next)
 		drain->generation ^= UXIVE_DRAIN_GENERATION;
-	return entry & ~UXIVE_DRAIN_GENERATION;
+	return (int)(entry & ~UXIVE_DRAIN_GENERATION);
 }
 
 /**
@@ -211,7 +217,7 @@ static inline int uxive_drain_try_next(struct uxive_drain *drain)
  */
 static inline void uxive_drain_eoi(const struct uxive_drain *drain, unsigned int slot)
 {
-	__u64 *trigger = uxive_drain_trigger(drain, slot);
+	__u64 *trigger = (__u64 *)uxive_drain_trigger(drain, slot);
 	const char *management = (const char *)trigger + drain->esb_stride / 2;
 	__u64 pq;
 
@@ -273,10 +279,12 @@ static inline int uxive_drain_arm_and_look(struct uxive_drain *drain)
  */
 static inline int uxive_drain_wait(struct uxive_drain *drain, int timeout)
 {
-	struct pollfd pollfd = { .fd = drain->eventfd, .events = POLLIN };
 	int slot = uxive_drain_try_next(drain);
+	struct pollfd pollfd;
 	__u64 count;
 
+	pollfd.fd = drain->eventfd;
+	pollfd.events = POLLIN;
 	while (slot < 0) {
 		slot = uxive_drain_arm_and_look(drain);
 		if (slot >= 0 || errno != EAGAIN)
