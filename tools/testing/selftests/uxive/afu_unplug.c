@@ -1193,6 +1193,83 @@ TEST_F(afu, a_context_that_is_not_detached_is_kept_until_it_is)
 	seat_leave(&next);
 }
 
+/* How often the kernel has drained an event of slot 0 of a context; -1 if that is not told. */
+static long rings_of(long context, char *eventfd)
+{
+	char start[32], line[256];
+	long rings;
+
+	snprintf(start, sizeof(start), "%ld 0 ", context);
+	if (debug_lines("slots", start, line, sizeof(line)) != 1 ||
+	    sscanf(line, "%*s %*s %*s %*s %*s %*s %*s %15s %ld", eventfd, &rings) != 2)
+		return -1;
+	return rings;
+}
+
+TEST_F(afu, what_is_kept_signals_nobody)
+{
+	struct seat kept;
+	char eventfd[16];
+	int efd;
+
+	ASSERT_TRUE(log_line(QUARANTINES));
+	ASSERT_TRUE(seat_take(&kept, self->function, false));
+	efd = dup(kept.efd[0]);
+	ASSERT_EQ(0, fcntl(efd, F_SETFL, O_NONBLOCK));
+	EXPECT_EQ(1, event_wait(efd));
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_SPURIOUS, kept.pasid * SLOTS_EACH, 0));
+	EXPECT_EQ(1, event_wait(efd));
+	ASSERT_EQ(2, rings_of(kept.id, eventfd));
+	EXPECT_STREQ("bound", eventfd);
+
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_NO_DETACH, kept.pasid, 0));
+	seat_leave(&kept);
+	EXPECT_KEPT(self, kept);
+	/* The AFU still sends, and the kernel still drains. */
+	for (int n = 1; n <= 5; n++) {
+		ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_SPURIOUS,
+					  kept.pasid * SLOTS_EACH, 0));
+		ASSERT_TRUE(becomes(rings_of(kept.id, eventfd), 2 + n));
+		EXPECT_STREQ("none", eventfd);
+	}
+	EXPECT_EQ(0, event_read(efd));
+	close(efd);
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_DO_DETACH, 0, 0));
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	log_line(NO_MORE_QUARANTINES);
+}
+
+/* Its queue is armed as it was left, and nobody arms it again. */
+TEST_F(afu, a_queue_that_is_kept_signals_once_at_most)
+{
+	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = event_new() };
+	int fd = afu_open(self->function);
+	struct ocxl_ioctl_metadata metadata;
+	__u64 offset;
+
+	ASSERT_TRUE(log_line(QUARANTINES));
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, afu_metadata(fd, &metadata));
+	ASSERT_EQ(0, afu_attach(fd));
+	ASSERT_EQ(0, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain));
+	for (int i = 0; i < IRQS; i++)
+		ASSERT_EQ(0, ux_alloc(fd, &offset));
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_NO_DETACH, metadata.pasid, 0));
+	close(fd);
+	for (int i = 0; i < IRQS; i++) {
+		ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_SPURIOUS,
+					  metadata.pasid * SLOTS_EACH + i, 0));
+		if (!i)
+			EXPECT_EQ(1, event_wait(drain.eventfd));
+	}
+	/* When it has come to rest, nothing is on its way any more. */
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_DO_DETACH, 0, 0));
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+	EXPECT_EQ(0, event_read(drain.eventfd));
+	close(drain.eventfd);
+	log_line(NO_MORE_QUARANTINES);
+}
+
 TEST_F(afu, unbinding_ends_what_was_kept)
 {
 	struct seat kept, next;

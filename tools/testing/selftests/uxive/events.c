@@ -451,6 +451,37 @@ TEST_F(events, poll_tells_a_drained_queue_and_an_event_apart)
 	munmap(page, STRIDE);
 }
 
+TEST_F(events, no_signal_tells_of_one)
+{
+	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = event_new() };
+	int fds[] = { self->fd, drain.eventfd }, on = 1;
+	sigset_t told, pending;
+	__u64 offset;
+	void *page;
+
+	ASSERT_EQ(0, sigemptyset(&told));
+	ASSERT_EQ(0, sigaddset(&told, SIGIO));
+	ASSERT_EQ(0, sigprocmask(SIG_BLOCK, &told, NULL));
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		ASSERT_EQ(0, fcntl(fds[i], F_SETOWN, getpid()));
+		EXPECT_EQ(0, fcntl(fds[i], F_SETFL, O_RDWR | O_ASYNC));
+		EXPECT_EQ(0, fcntl(fds[i], F_GETFL) & O_ASYNC);
+		EXPECT_ERRNO(ioctl, ENOTTY, ux_ioctl(fds[i], FIOASYNC, &on));
+	}
+
+	ASSERT_TRUE(provoke(self->fd));
+	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+	page = ux_map(self->fd, offset, STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+	ring(page);
+	EXPECT_EQ(1, event_wait(drain.eventfd));
+	EXPECT_EQ(READABLE | POLLPRI, polled(self->fd));
+	ASSERT_EQ(0, sigpending(&pending));
+	EXPECT_EQ(0, sigismember(&pending, SIGIO));
+	munmap(page, STRIDE);
+}
+
 TEST_F(events, epoll_tells_of_each_once_if_asked_so)
 {
 	struct epoll_event edge = { .events = EPOLLIN | EPOLLET }, level = { .events = EPOLLIN };

@@ -120,7 +120,30 @@ TEST_F(mapping, a_descriptor_without_write_access_cannot_map)
 
 	ASSERT_LE(0, fd);
 	EXPECT_ERRNO(mmap, EACCES, try_map(fd, IRQ_BASE, STRIDE, PROT_WRITE, MAP_SHARED));
+	/* Nor for reading, which trigger pages are not for. */
+	EXPECT_ERRNO(mmap, EINVAL, try_map(fd, IRQ_BASE, STRIDE, PROT_READ, MAP_SHARED));
+	EXPECT_ERRNO(mmap, EINVAL, try_map(fd, IRQ_BASE, STRIDE, PROT_NONE, MAP_SHARED));
 	close(fd);
+	fd = open(UXIVE_DEV, O_WRONLY);
+	ASSERT_LE(0, fd);
+	EXPECT_ERRNO(mmap, EACCES, try_map(fd, IRQ_BASE, STRIDE, PROT_WRITE, MAP_SHARED));
+	close(fd);
+}
+
+/* The radix MMU has no pages that can be written and not be read. */
+TEST_F(mapping, a_load_is_all_ones_and_rings_nothing)
+{
+	__u64 *page = ux_map(self->fd, IRQ_BASE, STRIDE);
+
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, touch(page));
+	ASSERT_EQ(1, event_wait(self->efd));
+	for (size_t i = 0; i < sysconf(_SC_PAGESIZE) / sizeof(*page); i += 64) {
+		EXPECT_EQ(~0ULL, __atomic_load_n(&page[i], __ATOMIC_RELAXED))
+			TH_LOG("word %zu", i);
+	}
+	ASSERT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd));
 }
 
 TEST_F(mapping, mprotect_cannot_add_read_or_exec)
@@ -391,7 +414,13 @@ TEST_F(mapping, a_mapping_can_move_but_not_grow)
 	new = mremap(old, STRIDE, 2 * STRIDE, MREMAP_MAYMOVE);
 	EXPECT_ERRNO(mremap, EFAULT, new == MAP_FAILED ? -errno : 0);
 	/* Old size 0 would be a second mapping of a shared page. */
-	EXPECT_EQ(MAP_FAILED, mremap(old, 0, STRIDE, MREMAP_MAYMOVE));
+	new = mremap(old, 0, STRIDE, MREMAP_MAYMOVE);
+	EXPECT_ERRNO(mremap, EFAULT, new == MAP_FAILED ? -errno : 0);
+	/* And this would leave the first one behind. */
+	new = mremap(old, STRIDE, STRIDE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
+	EXPECT_ERRNO(mremap, EINVAL, new == MAP_FAILED ? -errno : 0);
+	EXPECT_EQ(0, touch(old));
+	EXPECT_EQ(1, event_wait(self->efd));
 
 	new = mremap(old, STRIDE, STRIDE, MREMAP_MAYMOVE | MREMAP_FIXED, room);
 	ASSERT_EQ(room, new);
@@ -526,6 +555,96 @@ TEST_F(mapping, a_locked_page_goes_when_it_is_freed)
 	EXPECT_EQ(SIGBUS, touch(page));
 	EXPECT_EQ(0, munlock(page, 2 * STRIDE));
 	EXPECT_EQ(SIGBUS, touch(page));
+}
+
+/* A user who may lock in memory as much as the limit says. */
+#define ANYBODY		1000
+#define LIMIT		(16 * STRIDE)
+
+static int lock_limit(rlim_t limit)
+{
+	struct rlimit now = { limit, limit };
+
+	return setrlimit(RLIMIT_MEMLOCK, &now);
+}
+
+/* Maps @length bytes, locked if @flags say so; they ring. 0 or a negative errno. */
+static int map_and_ring(int fd, int efd, size_t length, int flags)
+{
+	void *page = mmap(NULL, length, PROT_WRITE, MAP_SHARED | flags, fd, IRQ_BASE);
+
+	if (page == MAP_FAILED)
+		return -errno;
+	/* It stays mapped, so that it counts if anything does. */
+	return touch(page) || event_wait(efd) != 1 ? -EIO : 0;
+}
+
+TEST_F(mapping, a_lock_is_held_against_the_limit_but_nothing_counts_in_it)
+{
+	void *page = ux_map(self->fd, IRQ_BASE, 2 * LIMIT);
+
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, lock_limit(LIMIT));
+	ASSERT_EQ(0, seteuid(ANYBODY));
+
+	/* Each call may ask for the whole of the limit, and gets it again. */
+	for (int n = 0; n < 3; n++) {
+		EXPECT_EQ(0, mlock(page, LIMIT));
+		EXPECT_EQ(0, mlock2(page + LIMIT, LIMIT, MLOCK_ONFAULT));
+		EXPECT_EQ(0, map_and_ring(self->fd, self->efd, LIMIT, MAP_LOCKED));
+	}
+	EXPECT_EQ(0, locked());
+	EXPECT_ERRNO(mlock, ENOMEM, mlock(page, LIMIT + STRIDE) ? -errno : 0);
+	EXPECT_ERRNO(mlock, ENOMEM, mlock2(page, LIMIT + STRIDE, MLOCK_ONFAULT) ? -errno : 0);
+	EXPECT_ERRNO(mmap, EAGAIN,
+		     map_and_ring(self->fd, self->efd, LIMIT + STRIDE, MAP_LOCKED));
+
+	/* Of all that is mapped, which mappings of a window are part of. */
+	EXPECT_ERRNO(mlockall, ENOMEM, mlockall(MCL_CURRENT) ? -errno : 0);
+	EXPECT_EQ(0, locked());
+
+	ASSERT_EQ(0, seteuid(0));
+	EXPECT_EQ(0, mlock(page, 2 * LIMIT));
+	EXPECT_EQ(0, map_and_ring(self->fd, self->efd, WINDOW, MAP_LOCKED));
+	EXPECT_EQ(0, locked());
+}
+
+TEST_F(mapping, what_is_mapped_under_mcl_future_is_held_against_the_limit)
+{
+	int beyond, within[3];
+	long after;
+
+	/* What this takes of the heap is there before it would be locked. */
+	ASSERT_EQ(0, locked());
+	ASSERT_EQ(0, lock_limit(LIMIT));
+	ASSERT_EQ(0, seteuid(ANYBODY));
+	ASSERT_EQ(0, mlockall(MCL_FUTURE));
+	beyond = map_and_ring(self->fd, self->efd, WINDOW, 0);
+	for (int n = 0; n < 3; n++)
+		within[n] = map_and_ring(self->fd, self->efd, LIMIT / 2, 0);
+	after = locked();
+	ASSERT_EQ(0, munlockall());
+
+	EXPECT_ERRNO(mmap, EAGAIN, beyond);
+	for (int n = 0; n < 3; n++) {
+		EXPECT_EQ(0, within[n])
+			TH_LOG("mapping %d", n);
+	}
+	EXPECT_EQ(0, after);
+}
+
+TEST_F(mapping, without_a_limit_nothing_is_locked)
+{
+	void *page = ux_map(self->fd, IRQ_BASE, STRIDE);
+
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_EQ(0, lock_limit(0));
+	ASSERT_EQ(0, seteuid(ANYBODY));
+	EXPECT_ERRNO(mlock, EPERM, mlock(page, STRIDE) ? -errno : 0);
+	EXPECT_ERRNO(mlockall, EPERM, mlockall(MCL_FUTURE) ? -errno : 0);
+	EXPECT_ERRNO(mmap, EPERM, map_and_ring(self->fd, self->efd, STRIDE, MAP_LOCKED));
+	EXPECT_EQ(0, touch(page));
+	EXPECT_EQ(1, event_wait(self->efd));
 }
 
 TEST_F(mapping, a_child_inherits_the_mapping_and_loses_pages_alike)

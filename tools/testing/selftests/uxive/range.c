@@ -126,6 +126,8 @@ TEST_F(range, is_a_file_with_slots_of_its_own)
 		EXPECT_NE(ux_context(self->fd), ux_context(fd));
 		EXPECT_LT(0, ux_context(fd));
 		EXPECT_EQ(0, ux_count(fd));
+		EXPECT_EQ(counts[i], fdinfo_number(fd, "uxive-range"));
+		EXPECT_EQ(-1, fdinfo_number(self->fd, "uxive-range"));
 		info = info_of(fd);
 		EXPECT_EQ(0U, info.irqs);
 		EXPECT_EQ(3U, info.irqs_user);

@@ -934,10 +934,15 @@ FIXTURE_TEARDOWN(exclusive)
 
 TEST_F(exclusive, waiters_take_each_event_once)
 {
+	struct epoll_event urgent = { .events = EPOLLEXCLUSIVE | EPOLLPRI };
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
 	struct crowd *crowd = &self->crowd;
 	struct member members[WAITERS];
 	long rounds = fewer_with_lockdep(300, 30), n;
 
+	EXPECT_EQ(-1, epoll_ctl(epoll, EPOLL_CTL_ADD, crowd->fd, &urgent));
+	EXPECT_EQ(EINVAL, errno);
+	close(epoll);
 	for (int i = 0; i < WAITERS; i++) {
 		members[i] = (struct member){ .crowd = crowd, .number = i };
 		ASSERT_EQ(0, pthread_create(&members[i].thread, NULL, member_run, &members[i]));
