@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import claims
 import errnos
 import headers
 import recorded
+import suites
 from cargo import OLDEST
 from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel,
                     LibraryTests, Programs, content_hash, out_of_tree, test_modules)
@@ -173,6 +175,10 @@ def documented_errnos():
                                   tree("tools/testing/selftests/uxive/*.[ch]"), tree("src/**/*.rs")))
 
 
+def claimed():
+    return "\n".join(claims.check(REPO / "Documentation/userspace-api/uxive-threats.rst", suites.read(), TESTS))
+
+
 @dataclass(frozen=True)
 class Check:
     """Something that is said of files, by tools of these names. If one file says nothing of another (`apart`), only those that
@@ -241,6 +247,8 @@ def lint(changed=False):
         Check("shellcheck", shell_files(), lambda paths: by("shellcheck", tool(["shellcheck", *paths])), apart=True),
         Check("errnos", [*tree("Documentation/userspace-api/uxive.rst"), *c, *rust],
               lambda _: by("the tree", documented_errnos())),
+        Check("claims", tree("Documentation/userspace-api/uxive-threats.rst", "tools/testing/suites", "tools/testbed/claims.py",
+                             "tools/testing/selftests/uxive/*.[cr]*"), lambda _: by("the tree", claimed())),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),
     ]
     bad = 0

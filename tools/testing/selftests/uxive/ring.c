@@ -248,6 +248,38 @@ TEST_F(ring, a_closed_eventfd_harms_nobody)
 	EXPECT_EQ(1, event_wait(self->efd[1]));
 }
 
+TEST_F(ring, who_has_an_eventfd_has_its_counts_and_nothing_else)
+{
+	int efd = self->efd[0], socks[2];
+	__u64 offset;
+	pid_t pid;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		munmap(self->window, IRQS * STRIDE);
+		close(self->fd);
+		efd = fd_receive(socks[1]);
+		if (ux_alloc(efd, &offset) != -ENOTTY || ux_map(efd, 0, STRIDE) != MAP_FAILED ||
+		    ux_map(efd, IRQ_BASE, STRIDE) != MAP_FAILED ||
+		    fdinfo_number(efd, "uxive-context") != -1)
+			_exit(1);
+		/* The owner does not get what is taken here, and gets what is added. */
+		if (event_wait(efd) != 1)
+			_exit(2);
+		event_add(efd, 5);
+		_exit(0);
+	}
+	ASSERT_TRUE(fd_send(socks[0], efd));
+	ring(PAGE(0));
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_EQ(5, event_read(efd));
+	EXPECT_EQ(-1, stray(self->efd));
+	ring(PAGE(0));
+	EXPECT_EQ(1, event_wait(efd));
+}
+
 TEST_F(ring, one_eventfd_counts_for_many)
 {
 	int efd = self->efd[0];

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Has each claim of a document a test that exists, or says that it has none yet?
+
+A claim is an item of a list, `- …`. It names tests as ``suite:test``, of selftests in C or in Rust, or has "not yet".
+"""
+
+import re
+from fnmatch import fnmatchcase
+
+NAMED = re.compile(r"``([a-z_]+):([a-z_0-9.*]+)``")
+CLAIM = re.compile(r"^- .*(?:\n  .*)*", re.MULTILINE)
+LISTED = re.compile(r"\btests!\[([^\]]*)\]")
+
+
+def in_rust(text):
+    """The tests that a selftest in Rust has, which are the words of its `tests![…]`."""
+    return [name for listed in LISTED.findall(text) for name in re.findall(r"\w+", listed)]
+
+
+def complaints(text, tests):
+    """What is wrong in a document; `tests` are the names of all, as suite:test."""
+    said = [f"there is no test {suite}:{test}" for suite, test in NAMED.findall(text)
+            if not any(fnmatchcase(name, f"{suite}:{test}") for name in tests)]
+    claims = CLAIM.findall(text)
+    said += [f"neither a test nor \"not yet\": {claim.splitlines()[0]}" for claim in claims
+             if not NAMED.search(claim) and "not yet" not in " ".join(claim.lower().split())]
+    return said if claims else [*said, "there is no claim"]
+
+
+def check(document, suites, sources):
+    """Those of a document, with the suites and the directory of the selftests."""
+    tests = set()
+    for suite in suites:
+        if (sources / f"{suite.name}.c").exists():
+            tests.update(f"{suite.name}:{test}" for test in suite.declared())
+        elif (sources / f"{suite.name}.rs").exists():
+            tests.update(f"{suite.name}:{test}" for test in in_rust((sources / f"{suite.name}.rs").read_text()))
+    return [f"{document.name}: {said}" for said in complaints(document.read_text(), tests)]
