@@ -15,7 +15,7 @@ CFLAGS_src/kernel/trace.o := -I$(src)/src/kernel
 uxive-bindings := $(obj)/src/kernel/bindings_generated.rs
 
 # What is known from there. Opaque, or what they are made of would come here.
-uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|msi_desc|notifier_block|tracepoint|vm_area_struct)'
+uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|msi_desc|tracepoint|vm_area_struct)'
 
 # What gcc is told, and clang, by which bindgen reads, does not know. As
 # bindgen_skip_c_flags in the kernel's rust/Makefile, as far as powerpc has it.
@@ -38,7 +38,6 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--no-doc-comments --blocklist-type $(uxive-foreign) \
 		--opaque-type $(uxive-foreign) \
 		--allowlist-function 'anon_inode_(create_)?getfile' \
-		--allowlist-function '(un)?register_reboot_notifier' \
 		--allowlist-function '(xive_(native_.*|cleanup_irq_data)|is_xive_irq)' \
 		--allowlist-function '(rust_do_trace_)?uxive_.*' \
 		--allowlist-type xive_irq_data --with-derive-default \

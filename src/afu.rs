@@ -2,23 +2,34 @@
 
 //! Accelerators (AFUs): PCI functions whose contexts programs open, `/dev/ocxl/<name>...`.
 //!
-//! An [`Afu`] is a function that the driver is bound to, and what may be left of one: it stays as long
-//! as a context of it is open. A context has a place in it, an [`AfuContext`], which its estate has, so
-//! that it is kept with all else until the AFU confirms that it has let go.
+//! An [`Afu`] is a function that the driver is bound to, from one reset of it to the next, and what
+//! may be left of one: it stays as long as a context of it is open. A context has a place in it, an
+//! [`AfuContext`], which its estate has, so that it is kept with all else until the AFU confirms
+//! that it has let go.
 //!
-//! What an AFU has to be is in `Documentation/driver-api/uxive-afu.rst`. Its descriptor is checked once
-//! (`descriptor`); its registers and its store of messages are behind [`Hardware`], which ends with the
-//! binding. While it has contexts the driver asks it ten times a second whether it is there, and takes
-//! the errors it reports. There is no interrupt for that: nothing that a broken AFU does can load the
-//! machine by it.
+//! The node belongs to an [`AfuNode`], which stays as long as the driver is bound and knows the AFU
+//! that there is at present. When the function is about to be reset, or there was an error on the
+//! way to it, that one ends as if it were unbound; when the function can be used again, another
+//! takes its place.
+//!
+//! What an AFU has to be is in `Documentation/driver-api/uxive-afu.rst`. Its descriptor is checked
+//! once (`descriptor`); its registers and its store of messages are behind [`Hardware`]. While it
+//! has contexts the driver asks it ten times a second whether it is there, and takes the errors it
+//! reports. There is no interrupt for that: nothing that a broken AFU does can load the machine by
+//! it.
 //!
 //! # Locks
 //!
+//! [`AfuNode::current`] guards which AFU there is; nothing is taken under it.
+//!
 //! [`State::places`] guards who has which place, from [`Afu::reserve`] to the drop of an
-//! [`AfuContext`]. Under it are taken, one at a time: the slots of an estate (3 of `context.rs`); the
-//! `views` of its mapping (4), and under that the `i_mmap_rwsem` of that and of its exports (5); its
-//! event log; and the drain of its queue. The mutex of the store in [`Hardware`] is innermost, and
-//! taken under 1 of `context.rs` at most.
+//! [`AfuContext`]. Under it are taken, one at a time: the slots of an estate (3 of `context.rs`);
+//! the `views` of its mapping (4), and under that the `i_mmap_rwsem` of that and of its exports
+//! (5); its event log; and the drain of its queue. The mutex of the store in [`Hardware`] is
+//! innermost, and taken under 1 of `context.rs` at most.
+//!
+//! The callbacks of the PCI core hold the lock of the device, which none of the others is held
+//! around.
 
 mod descriptor;
 mod hardware;
@@ -43,10 +54,13 @@ use crate::{
         fault::may_fail,
         global::module_global,
         mapping::FileMapping,
-        pci::EnabledFunction,
-        reboot::{
-            OnReboot,
-            RebootNotifier, //
+        pci::{
+            restore_state,
+            save_state,
+            ChannelState,
+            Driver,
+            EnabledFunction,
+            ErrorResult, //
         },
         work::{
             Work,
@@ -67,8 +81,10 @@ use descriptor::{
     MsixTable, //
 };
 use hardware::{
+    next_number,
     AfuError,
     Hardware,
+    Parts,
     ADDRESS_FAULT, //
 };
 use kernel::{
@@ -171,6 +187,16 @@ impl Places {
     }
 }
 
+/// What the poll of an AFU finds.
+enum Finding {
+    /// It is there. Whether there are contexts, so that it is to be looked after.
+    There { in_use: bool },
+    /// It does not answer any more.
+    Silent,
+    /// All contexts are ended, and nobody is to touch it.
+    Over,
+}
+
 /// What the poll of an AFU works on.
 #[pin_data]
 struct State {
@@ -185,13 +211,14 @@ struct State {
 }
 
 impl State {
-    /// Ends all contexts: their programs are told, and reach nothing any more. May sleep.
-    fn end(&self, reason: Gone) {
+    /// Ends all contexts: their programs are told, and reach nothing any more. Returns whether that
+    /// was not done before. May sleep.
+    fn end(&self, reason: Gone) -> bool {
         let places = self.places.lock();
 
         // Under the lock, so that who comes second does not return before all is over.
         if !self.gone.populate(reason) {
-            return;
+            return false;
         }
         for member in places
             .places
@@ -203,23 +230,38 @@ impl State {
             member.mapping.zap_all();
             member.estate.events().end(Event::Gone(reason));
         }
+        true
     }
 
-    /// Looks after the AFU. Returns whether that is to be done again, and whether it is there.
-    fn poll(&self) -> Result<(bool, bool)> {
+    /// Ends all contexts of an AFU that is not there. May sleep.
+    fn lose(&self, how: &str) {
+        if self.end(Gone::Silent) {
+            dev_warn!(self.function, "it {how}: its contexts are ended\n");
+            // It may come back, to nobody.
+            self.hardware.close_store();
+        }
+    }
+
+    /// Looks after the AFU.
+    ///
+    /// # Errors
+    ///
+    /// - `ENXIO` if what is read of it says that it is not there.
+    /// - `ENODEV` if it is cut off.
+    fn poll(&self) -> Result<Finding> {
         let places = &mut *self.places.lock();
         // One can come, or there would be nothing to count.
         let limit = (self.message_rate.load(Relaxed) / (1000 / POLL_MS)).max(1);
 
         // It may be out of reach soon, and there is nobody to tell of it.
         if self.gone.as_ref().is_some() {
-            return Ok((false, true));
+            return Ok(Finding::Over);
         }
         let answered = self.hardware.pong()? == places.ping;
 
         if answered {
             places.silent = 0;
-            places.ping = places.ping.wrapping_add(1);
+            places.ping = next_number(places.ping);
             self.hardware.ping(places.ping)?;
         } else {
             places.silent += 1;
@@ -251,7 +293,12 @@ impl State {
                 }
             }
         }
-        Ok((places.taken > 0, places.silent < SILENT_POLLS))
+        Ok(match places.silent < SILENT_POLLS {
+            true => Finding::There {
+                in_use: places.taken > 0,
+            },
+            false => Finding::Silent,
+        })
     }
 }
 
@@ -275,24 +322,17 @@ fn event(error: &AfuError, told: u32) -> Event {
 impl Work for State {
     fn run(worker: &Worker<Self>) {
         match worker.poll() {
-            Ok((true, true)) => worker.queue_after(msecs_to_jiffies(POLL_MS)),
-            Ok((_, true)) => (),
-            Ok((_, false)) => {
-                dev_warn!(
-                    worker.function,
-                    "it does not answer any more: its contexts are ended\n"
-                );
-                worker.end(Gone::Silent);
-                // It may come back, to nobody.
-                worker.hardware.close_store();
-            }
-            // Unbound, and all ended.
+            Ok(Finding::There { in_use: true }) => worker.queue_after(msecs_to_jiffies(POLL_MS)),
+            Ok(Finding::There { in_use: false } | Finding::Over) => (),
+            Ok(Finding::Silent) => worker.lose("does not answer any more"),
+            Err(ENXIO) => worker.lose("is not there any more"),
+            // Cut off, and all ended.
             Err(_) => (),
         }
     }
 }
 
-/// A PCI function that is an AFU.
+/// A PCI function that is an AFU, from one reset to the next.
 #[pin_data]
 pub(crate) struct Afu {
     /// Its work is to look after the AFU.
@@ -301,13 +341,38 @@ pub(crate) struct Afu {
 }
 
 impl Afu {
+    /// Makes the one with `parts` and has it forget all contexts, as it is before the first.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV` if it does not answer.
+    /// - `ENOMEM` if there is no memory.
+    fn start(
+        shared: &Shared,
+        function: &pci::Device<Bound>,
+        parts: Arc<Parts>,
+    ) -> Result<Arc<Self>> {
+        let messages = MessagePool::new(&shared.platform, function)?;
+        let afu = Self::new(function, Hardware::new(parts, messages)?)
+            .and_then(|afu| afu.reset().map(|()| afu));
+
+        afu.map_err(|error| match error {
+            ENOMEM => ENOMEM,
+            _ => {
+                dev_err!(function, "it does not answer\n");
+                ENODEV
+            }
+        })
+    }
+
     /// Makes the one with `hardware`, all of whose places are free.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is no memory.
+    /// - `ENOMEM` if there is no memory.
+    /// - `ENXIO` if it is not there.
     fn new(function: &pci::Device<Bound>, hardware: Hardware) -> Result<Arc<Self>> {
-        let contexts = hardware.descriptor.contexts;
+        let contexts = hardware.descriptor().contexts;
         let mut list = KVec::with_capacity(contexts as usize, GFP_KERNEL)?;
         for _ in 0..contexts {
             list.push(Place::new(), GFP_KERNEL)?;
@@ -362,7 +427,7 @@ impl Afu {
     }
 
     fn descriptor(&self) -> &Descriptor {
-        &self.state.hardware.descriptor
+        self.state.hardware.descriptor()
     }
 
     /// Returns how many places are taken.
@@ -370,19 +435,27 @@ impl Afu {
         self.state.places.lock().taken
     }
 
-    /// Ends all contexts, and has nothing touch the function any more on their behalf. May sleep.
-    fn stop(&self) {
-        self.state.end(Gone::Unbound);
+    /// Ends all contexts, and has nothing touch the function any more. May sleep.
+    fn stop(&self, reason: Gone) {
+        self.state.end(reason);
         // It may be gone, and what is left of it is of no use.
         let _ = self.state.hardware.reset();
         self.state.hardware.close_store();
+        self.state.hardware.cut_off();
     }
 
-    /// Has the AFU forget all contexts, as it is before the first.
+    /// As [`Self::stop`], of one that is out of reach and would not take what it is told.
+    fn abandon(&self, reason: Gone) {
+        self.state.hardware.cut_off();
+        self.state.end(reason);
+        self.state.hardware.close_store();
+    }
+
+    /// Has the AFU forget all contexts.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if it does not answer.
+    /// `ENODEV` if it does not answer, `ENXIO` if it is not there.
     fn reset(&self) -> Result {
         let hardware = &self.state.hardware;
         let number = hardware.reset()?;
@@ -397,10 +470,56 @@ impl Afu {
     }
 }
 
-impl OnReboot for Arc<Afu> {
-    /// Where the host bridges are switched off, to touch an AFU behind one is an error of the machine.
-    fn reboot(&self) {
-        self.stop();
+/// What the node of an AFU opens, as long as the driver is bound to the function.
+#[pin_data]
+pub(crate) struct AfuNode {
+    parts: Arc<Parts>,
+    /// The AFU since the last reset, or the one that has ended with that.
+    #[pin]
+    current: Mutex<Arc<Afu>>,
+}
+
+impl AfuNode {
+    fn new(parts: Arc<Parts>, afu: Arc<Afu>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                parts,
+                current <- new_mutex!(afu, "uxive_afu"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Returns the AFU that there is at present.
+    pub(crate) fn afu(&self) -> Arc<Afu> {
+        self.current.lock().clone()
+    }
+
+    /// Has the node open `afu` from now on.
+    fn replace(&self, afu: Arc<Afu>) {
+        let old = {
+            let mut current = self.current.lock();
+            let rate = current.state.message_rate.load(Relaxed);
+
+            afu.state.message_rate.store(rate, Relaxed);
+            core::mem::replace(&mut *current, afu)
+        };
+
+        // Dropped with no lock held.
+        drop(old);
+    }
+
+    fn descriptor(&self) -> &Descriptor {
+        &self.parts.descriptor
+    }
+
+    fn message_rate(&self) -> u32 {
+        self.current.lock().state.message_rate.load(Relaxed)
+    }
+
+    fn set_message_rate(&self, rate: u32) {
+        // With the lock held, or one that takes its place could be left with the old one.
+        self.current.lock().state.message_rate.store(rate, Relaxed);
     }
 }
 
@@ -491,8 +610,8 @@ impl AfuContext {
     ///
     /// # Errors
     ///
-    /// `EIO` if it was attached before, or the AFU has not confirmed it in time; `ENODEV` if the AFU
-    /// is gone.
+    /// `EIO` if it was attached before, or the AFU has not confirmed it in time; `ENODEV` if the
+    /// AFU is gone.
     pub(crate) fn attach(&self) -> Result {
         let state = {
             let places = &mut *self.afu.state.places.lock();
@@ -505,7 +624,13 @@ impl AfuContext {
                 return Err(EIO);
             }
             may_fail(EIO)?;
-            place.errors = self.afu.state.hardware.errors(self.index)?;
+            // The poll sees to one that is not there.
+            place.errors = self
+                .afu
+                .state
+                .hardware
+                .errors(self.index)
+                .map_err(|_| ENODEV)?;
             place.attachment = Attachment::Attached;
             self.request(place, true)?
         };
@@ -528,10 +653,22 @@ impl AfuContext {
     }
 
     /// Returns whether the AFU says `state` of the context, within `tries` milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the AFU is gone.
     fn is_confirmed(&self, state: u32, tries: usize) -> Result<bool> {
+        let afu = &self.afu.state;
+
         for _ in 0..=tries {
-            if self.afu.state.hardware.state(self.index)? == state {
-                return Ok(true);
+            match afu.hardware.state(self.index) {
+                Ok(found) if found == state => return Ok(true),
+                Ok(_) => (),
+                Err(ENXIO) => {
+                    afu.lose("is not there any more");
+                    return Err(ENODEV);
+                }
+                Err(error) => return Err(error),
             }
             if tries == 0 || self.is_gone() {
                 break;
@@ -676,42 +813,46 @@ impl Drop for StoreEntry {
 }
 
 /// The files of an AFU.
-pub(crate) type AfuFile = ContextFile<Arc<Afu>>;
+pub(crate) type AfuFile = ContextFile<Arc<AfuNode>>;
 
 /// Its attributes: those of ocxl, and one more.
 static ATTRIBUTES: [Attribute<AfuFile, ClassDevice<AfuFile>>; 5] = [
-    Attribute::read_only(c"global_mmio_size", |afu: &Arc<Afu>| {
-        let global = &afu.descriptor().global;
+    Attribute::read_only(c"global_mmio_size", |node: &Arc<AfuNode>| {
+        let global = &node.descriptor().global;
         (global.end - global.start) as usize
     }),
-    Attribute::read_only(c"pp_mmio_size", |afu: &Arc<Afu>| {
-        afu.descriptor().mmio_size as usize
+    Attribute::read_only(c"pp_mmio_size", |node: &Arc<AfuNode>| {
+        node.descriptor().mmio_size as usize
     }),
-    Attribute::text(c"afu_version", |afu: &Arc<Afu>, f| {
-        write!(f, "{}:{}", afu.descriptor().major, afu.descriptor().minor)
+    Attribute::text(c"afu_version", |node: &Arc<AfuNode>, f| {
+        write!(f, "{}:{}", node.descriptor().major, node.descriptor().minor)
     }),
-    Attribute::text(c"contexts", |afu: &Arc<Afu>, f| {
-        write!(f, "{}/{}", afu.contexts(), afu.descriptor().contexts)
+    Attribute::text(c"contexts", |node: &Arc<AfuNode>, f| {
+        write!(
+            f,
+            "{}/{}",
+            node.afu().contexts(),
+            node.descriptor().contexts
+        )
     }),
     Attribute::writable(
         c"max_message_rate",
-        |afu: &Arc<Afu>| afu.state.message_rate.load(Relaxed) as usize,
-        |afu: &Arc<Afu>, rate| {
-            let rate = u32::try_from(rate).map_err(|_| ERANGE)?;
-            afu.state.message_rate.store(rate, Relaxed);
+        |node: &Arc<AfuNode>| node.message_rate() as usize,
+        |node: &Arc<AfuNode>, rate| {
+            node.set_message_rate(u32::try_from(rate).map_err(|_| ERANGE)?);
             Ok(())
         },
     ),
 ];
 
 module_global! {
-    /// What all contexts share, for functions that are bound. No AFU refers to it: it refers to what
-    /// was not let go of, and that to its AFU.
+    /// What all contexts share, for functions that are bound. No AFU refers to it: it refers to
+    /// what was not let go of, and that to its AFU.
     pub(crate) shared: Arc<Shared>
 }
 
-/// The driver of functions that are AFUs. It has no table of them: who wants it to drive one says so,
-/// by `driver_override` or `new_id` in sysfs.
+/// The driver of functions that are AFUs. It has no table of them: who wants it to drive one says
+/// so, by `driver_override` or `new_id` in sysfs.
 pub(crate) struct AfuDriver;
 
 kernel::pci_device_table!(
@@ -721,26 +862,29 @@ kernel::pci_device_table!(
     [pci::DeviceId::from_class(u32::MAX, u32::MAX)]
 );
 
-/// An AFU that can have contexts, until this is dropped. The hardware is in reach as long.
-struct RunningAfu(Arc<Afu>);
+/// A node whose AFU can have contexts, until this is dropped. The hardware is mapped as long.
+struct RunningAfu(Arc<AfuNode>);
 
 impl Drop for RunningAfu {
     fn drop(&mut self) {
-        self.0.stop();
+        self.0.afu().stop(Gone::Unbound);
     }
 }
 
 /// A function that the driver is bound to.
 pub(crate) struct BoundAfu<'bound> {
-    _reboot: Pin<KBox<RebootNotifier<Arc<Afu>>>>,
-    _device: ClassDevice<AfuFile>,
-    _running: RunningAfu,
+    device: ClassDevice<AfuFile>,
+    running: RunningAfu,
+    /// Whether the machine goes down, so that it is not to run again. Touched with the device lock
+    /// held.
+    is_down: Atomic<bool>,
     // Switches MSI-X off: after the store was cleared.
     _vectors: pci::IrqVectorRegistration<'bound>,
     _enabled: EnabledFunction<'bound>,
 }
 
-impl pci::Driver for AfuDriver {
+#[vtable]
+impl Driver for AfuDriver {
     type IdInfo = ();
     type Data<'bound> = BoundAfu<'bound>;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &NO_TABLE;
@@ -750,6 +894,54 @@ impl pci::Driver for AfuDriver {
         _id_info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         BoundAfu::new(function)
+    }
+
+    /// Where the host bridges are switched off, to touch an AFU behind one is an error of the
+    /// machine.
+    fn shutdown<'bound>(function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
+        this.is_down.store(true, Relaxed);
+        this.device.remove_area(function);
+        this.running.0.afu().stop(Gone::Unbound);
+    }
+
+    fn reset_prepare<'bound>(
+        function: &'bound pci::Device<Core<'_>>,
+        this: Pin<&BoundAfu<'bound>>,
+    ) {
+        this.device.remove_area(function);
+        this.running.0.afu().stop(Gone::Reset);
+    }
+
+    fn reset_done<'bound>(function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
+        this.run_again(function);
+    }
+
+    fn error_detected<'bound>(
+        function: &'bound pci::Device<Core<'_>>,
+        this: Pin<&BoundAfu<'bound>>,
+        state: ChannelState,
+    ) -> ErrorResult {
+        let (reason, result) = match state {
+            ChannelState::PermanentFailure => (Gone::Unbound, ErrorResult::Disconnect),
+            // Whatever the error was, the AFU may have missed a write, and has to begin anew.
+            ChannelState::Normal | ChannelState::Frozen => (Gone::Reset, ErrorResult::NeedReset),
+        };
+
+        this.device.remove_area(function);
+        this.running.0.afu().abandon(reason);
+        result
+    }
+
+    fn slot_reset<'bound>(
+        function: &'bound pci::Device<Core<'_>>,
+        _this: Pin<&BoundAfu<'bound>>,
+    ) -> ErrorResult {
+        restore_state(function);
+        ErrorResult::Recovered
+    }
+
+    fn resume<'bound>(function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
+        this.run_again(function);
     }
 }
 
@@ -773,35 +965,56 @@ impl<'bound> BoundAfu<'bound> {
                 dev_err!(function, "another driver has the class ocxl\n");
             }
         })?;
-        let messages = MessagePool::new(&shared.platform, function)?;
-        let hardware = Hardware::new(function, bar, descriptor, messages)?;
-        let afu = Afu::new(function, hardware)?;
+        let parts = Arc::new(Parts::new(function, bar, descriptor)?, GFP_KERNEL)?;
+        let afu = Afu::start(&shared, function, parts.clone())?;
 
-        if afu.reset().is_err() {
-            dev_err!(function, "it does not answer\n");
-            return Err(ENODEV);
-        }
         function.set_master();
         let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
         let vectors = function.alloc_irq_vectors(1, 1, types)?;
+        save_state(function);
         // From its node on it can have contexts, also if a later step of binding fails.
-        let running = RunningAfu(afu.clone());
+        let node = AfuNode::new(parts.clone(), afu)?;
+        let running = RunningAfu(node.clone());
         let options = ClassDeviceOptions {
             name: &name,
             attributes: &ATTRIBUTES,
             area: c"global_mmio_area",
-            bar: afu.state.hardware.mmio(),
-            part: afu.descriptor().global.clone(),
+            bar: parts.mmio(),
+            part: parts.descriptor.global.clone(),
         };
-        let device = ClassDevice::new(&class, function, &options, afu.clone())?;
+        let device = ClassDevice::new(&class, function, &options, node)?;
 
         Ok(Self {
-            _reboot: RebootNotifier::new(afu)?,
-            _device: device,
-            _running: running,
+            device,
+            running,
+            is_down: Atomic::new(false),
             _vectors: vectors,
             _enabled: enabled,
         })
+    }
+
+    /// Has the function be an AFU again, after a reset. If it is none, that of before stays gone.
+    fn run_again(&self, function: &pci::Device<Core<'_>>) {
+        if self.is_down.load(Relaxed) {
+            return;
+        }
+        match self.try_run_again(function) {
+            Ok(()) => dev_info!(function, "it was reset\n"),
+            Err(error) => dev_err!(
+                function,
+                "it cannot be used after a reset: error {}\n",
+                error.to_errno()
+            ),
+        }
+    }
+
+    /// As [`Self::run_again`].
+    fn try_run_again(&self, function: &pci::Device<Core<'_>>) -> Result {
+        let shared = shared::get().ok_or(ENODEV)?;
+        let node = &self.running.0;
+
+        node.replace(Afu::start(&shared, function, node.parts.clone())?);
+        self.device.add_area(function)
     }
 }
 

@@ -79,8 +79,10 @@ pub(crate) enum Event {
 pub(crate) enum Gone {
     /// The driver was unbound from its function, or that was removed.
     Unbound = 1,
-    /// It has not answered for some seconds.
+    /// It has not answered for some seconds, or what is read of it says that it is not there.
     Silent = 2,
+    /// Its function is reset.
+    Reset = 3,
 }
 
 /// What is read for an event: `struct uxive_event`.
@@ -429,6 +431,7 @@ mod tests {
             (Event::AfuError { code: 6, count: 7 }, 0x44, [6, 7, 0, 0]),
             (Event::Gone(Gone::Unbound), 0x45, [1, 0, 0, 0]),
             (Event::Gone(Gone::Silent), 0x45, [2, 0, 0, 0]),
+            (Event::Gone(Gone::Reset), 0x45, [3, 0, 0, 0]),
             (Event::Storm { offset, count: 7 }, 0x46, [offset, 7, 0, 0]),
         ] {
             for last in [false, true] {

@@ -12,8 +12,8 @@
 
 use crate::{
     afu::{
-        Afu,
-        AfuDriver, //
+        AfuDriver,
+        AfuNode, //
     },
     context::{
         Context,
@@ -36,7 +36,8 @@ use crate::{
         misc::{
             MiscOptions,
             MiscRegistration, //
-        }, //
+        },
+        pci, //
     }, //
 };
 use core::marker::PhantomData;
@@ -44,7 +45,6 @@ use kernel::{
     driver,
     fs::File,
     iov::IovIterDest,
-    pci,
     prelude::*,
     seq_file::SeqFile,
     sync::{
@@ -95,13 +95,13 @@ impl ContextDevice for Arc<Shared> {
     }
 }
 
-impl ContextDevice for Arc<Afu> {
+impl ContextDevice for Arc<AfuNode> {
     const MAY_GO: bool = true;
 
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
         let shared = afu::shared::get().ok_or(ENODEV)?;
 
-        Context::new(mapping, shared, Kind::Open, Some(self))
+        Context::new(mapping, shared, Kind::Open, Some(&self.afu()))
     }
 }
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The registers of an AFU and its message store, as long as the driver is bound to the function.
+//! The registers of an AFU and its message store, from one reset of the function to the next.
 //!
-//! All of it is the device's: what is read may be anything, and nothing that is read here is used as
-//! an address or a length. Offsets come from the checked [`Descriptor`].
+//! What they are behind, [`Parts`], is mapped as long as the driver is bound to the function. While
+//! that is reset, or cannot be reached for an error, an access may be an error of the machine: so
+//! the AFU of before is [cut off](Hardware::cut_off), for good, and another made after it.
+//!
+//! All of it is the device's: what is read may be anything, and nothing that is read here is used
+//! as an address or a length. Offsets come from the checked [`Descriptor`].
 
 use super::descriptor::{
     self,
@@ -26,6 +30,7 @@ use kernel::{
         DevresBar, //
     },
     prelude::*,
+    revocable::Revocable,
     sync::{
         Arc,
         Mutex, //
@@ -52,6 +57,21 @@ const ERROR_READS: usize = 4;
 
 /// A request to attach a context, in bit 0; else it is to detach it. The bits above count requests.
 const ATTACH: u32 = 1;
+
+/// Whoever reads what is not there gets this. The driver never writes it, and so an AFU never
+/// answers it.
+const NOTHING: u32 = u32::MAX;
+
+/// Returns the number that comes after `number`, and is not [`NOTHING`].
+pub(super) fn next_number(number: u32) -> u32 {
+    match number.wrapping_add(1) {
+        NOTHING => 0,
+        next => next,
+    }
+}
+
+/// So many requests have different numbers, none of which makes [`NOTHING`] of a request.
+const REQUESTS: u32 = NOTHING >> 1;
 
 /// Fields of an entry of the message store, as in an MSI-X table.
 const ADDRESS_LOW: u64 = 0x0;
@@ -83,23 +103,15 @@ struct MappedRegisters {
     io: DevresBar,
 }
 
-/// The hardware of an AFU.
-pub(super) struct Hardware {
+/// What of a function is its AFU's, as long as the driver is bound.
+pub(super) struct Parts {
     pub(super) descriptor: Descriptor,
     bars: KVec<MappedRegisters>,
     mmio: UserBar,
-    messages: Arc<MessagePool>,
-    /// Guards the message store; see `afu.rs`.
-    store: Pin<KBox<Mutex<Store>>>,
 }
 
-/// Whether entries of the store may be written. Not when the function is about to be another's.
-struct Store {
-    closed: bool,
-}
-
-impl Hardware {
-    /// Takes the function's hardware, which `descriptor` describes; `bar` is the one that it lies in.
+impl Parts {
+    /// Takes what `descriptor` describes of a function; `bar` is the one that it lies in.
     ///
     /// # Errors
     ///
@@ -108,7 +120,6 @@ impl Hardware {
         function: &'a pci::Device<Bound>,
         bar: pci::Bar<'a>,
         descriptor: Descriptor,
-        messages: Arc<MessagePool>,
     ) -> Result<Self> {
         let mut bars = KVec::with_capacity(3, GFP_KERNEL)?;
         let first = MappedRegisters {
@@ -127,12 +138,44 @@ impl Hardware {
                 bars.push(MappedRegisters { number, io }, GFP_KERNEL)?;
             }
         }
-        let mmio = UserBar::new(function, descriptor::BAR as u32)?;
-
         Ok(Self {
             descriptor,
             bars,
-            mmio,
+            mmio: UserBar::new(function, descriptor::BAR as u32)?,
+        })
+    }
+
+    /// Returns the memory of the BAR that has what programs map.
+    pub(super) fn mmio(&self) -> &UserBar {
+        &self.mmio
+    }
+}
+
+/// The hardware of an AFU, until it is [cut off](Self::cut_off).
+pub(super) struct Hardware {
+    parts: Arc<Parts>,
+    /// Revoked when it is cut off.
+    reach: Pin<KBox<Revocable<()>>>,
+    messages: Arc<MessagePool>,
+    /// Guards the message store; see `afu.rs`.
+    store: Pin<KBox<Mutex<Store>>>,
+}
+
+/// Whether entries of the store may be written. Not when the function is about to be another's.
+struct Store {
+    closed: bool,
+}
+
+impl Hardware {
+    /// Takes the hardware of a function that can be reached.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(super) fn new(parts: Arc<Parts>, messages: Arc<MessagePool>) -> Result<Self> {
+        Ok(Self {
+            parts,
+            reach: KBox::pin_init(Revocable::new(()), GFP_KERNEL)?,
             messages,
             store: KBox::pin_init(
                 new_mutex!(Store { closed: false }, "uxive_store"),
@@ -141,9 +184,19 @@ impl Hardware {
         })
     }
 
+    /// Has nothing touch the function any more, for good. Whoever touches it is waited for.
+    pub(super) fn cut_off(&self) {
+        self.reach.revoke();
+    }
+
+    /// Returns what the AFU is.
+    pub(super) fn descriptor(&self) -> &Descriptor {
+        &self.parts.descriptor
+    }
+
     /// Returns the memory of the BAR that has what programs map.
     pub(super) fn mmio(&self) -> &UserBar {
-        &self.mmio
+        self.parts.mmio()
     }
 
     /// Returns where messages for the store come from.
@@ -151,45 +204,58 @@ impl Hardware {
         &self.messages
     }
 
-    /// Returns the mapping of a BAR.
+    /// Has `access` reach for BAR `number`. It must not sleep.
     ///
     /// # Errors
     ///
-    /// `ENODEV` if there is none.
-    fn bar(&self, number: usize) -> Result<&DevresBar> {
-        let mut bars = self.bars.iter();
+    /// `ENODEV` if the AFU is cut off or the driver not bound any more.
+    fn with_bar<R>(
+        &self,
+        number: usize,
+        access: impl FnOnce(&pci::Bar<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let mut bars = self.parts.bars.iter();
+        let bar = bars.find(|bar| bar.number == number).ok_or(ENODEV)?;
+        let _reach = self.reach.try_access().ok_or(ENODEV)?;
+        let io = bar.io.try_access().ok_or(ENODEV)?;
 
-        Ok(&bars.find(|bar| bar.number == number).ok_or(ENODEV)?.io)
+        access(&io)
     }
 
     /// Reads a register of [`descriptor::BAR`].
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the driver is not bound any more.
+    /// Those of [`Self::with_bar`].
     fn read32(&self, offset: u64) -> Result<u32> {
-        let bar = self.bar(descriptor::BAR)?.try_access().ok_or(ENODEV)?;
+        self.with_bar(descriptor::BAR, |bar| bar.try_read32(offset as usize))
+    }
 
-        bar.try_read32(offset as usize)
+    /// As [`Self::read32`], of one in which the AFU answers.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if it does not, since there is nothing there.
+    fn read_answer(&self, offset: u64) -> Result<u32> {
+        match self.read32(offset)? {
+            NOTHING => Err(ENXIO),
+            answer => Ok(answer),
+        }
     }
 
     /// As [`Self::read32`].
     fn read64(&self, offset: u64) -> Result<u64> {
-        let bar = self.bar(descriptor::BAR)?.try_access().ok_or(ENODEV)?;
-
-        bar.try_read64(offset as usize)
+        self.with_bar(descriptor::BAR, |bar| bar.try_read64(offset as usize))
     }
 
     /// Writes a register of BAR `bar`, as [`Self::read32`].
     fn write32(&self, bar: usize, offset: u64, value: u32) -> Result {
-        let bar = self.bar(bar)?.try_access().ok_or(ENODEV)?;
-
-        bar.try_write32(value, offset as usize)
+        self.with_bar(bar, |bar| bar.try_write32(value, offset as usize))
     }
 
     /// Rings the AFU's doorbell, for it to look at what was written before.
     fn ring(&self) -> Result {
-        let doorbell = &self.descriptor.doorbell;
+        let doorbell = &self.descriptor().doorbell;
 
         self.write32(doorbell.bar, doorbell.offset.into(), doorbell.value)
     }
@@ -198,13 +264,14 @@ impl Hardware {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if the driver is not bound any more, as everywhere here.
+    /// - `ENODEV` if it is cut off or the driver not bound any more, as everywhere here.
+    /// - `ENXIO` if it is not there, as everywhere where an answer of it is read.
     pub(super) fn reset(&self) -> Result<u32> {
         // Not what it has answered last: that may have been to the driver before this one.
-        let number = self.read32(RESET_DONE)?.wrapping_add(1);
+        let number = next_number(self.read_answer(RESET_DONE)?);
 
         // What it takes for carried out after that: no request that will be made.
-        for context in 0..self.descriptor.contexts {
+        for context in 0..self.descriptor().contexts {
             self.write32(descriptor::BAR, self.register(context, REQUEST)?, 0)?;
         }
         self.write32(descriptor::BAR, RESET, number)?;
@@ -214,7 +281,7 @@ impl Hardware {
 
     /// Returns whether the AFU has carried out the reset `number`.
     pub(super) fn is_reset(&self, number: u32) -> Result<bool> {
-        Ok(self.read32(RESET_DONE)? == number)
+        Ok(self.read_answer(RESET_DONE)? == number)
     }
 
     /// Asks the AFU whether it is there, as question `number`.
@@ -225,18 +292,18 @@ impl Hardware {
 
     /// Returns the number of the last question that the AFU has answered.
     pub(super) fn pong(&self) -> Result<u32> {
-        self.read32(PONG)
+        self.read_answer(PONG)
     }
 
     /// Returns the offset of a register of a context.
     fn register(&self, context: u32, offset: u64) -> Result<u64> {
-        Ok(self.descriptor.control_block(context).ok_or(EINVAL)? + offset)
+        Ok(self.descriptor().control_block(context).ok_or(EINVAL)? + offset)
     }
 
     /// Asks the AFU to attach or detach a context, as request `number` of it. Returns what
     /// [`Self::state`] is when it has.
     pub(super) fn request(&self, context: u32, attach: bool, number: u32) -> Result<u32> {
-        let request = number << 1 | if attach { ATTACH } else { 0 };
+        let request = (number % REQUESTS) << 1 | if attach { ATTACH } else { 0 };
 
         if attach {
             let pasid = self.register(context, PASID)?;
@@ -249,15 +316,22 @@ impl Hardware {
 
     /// Returns the last request for a context that the AFU has carried out.
     pub(super) fn state(&self, context: u32) -> Result<u32> {
-        self.read32(self.register(context, STATE)?)
+        self.read_answer(self.register(context, STATE)?)
     }
 
     /// Returns how many errors of a context the AFU has reported, modulo 2^32.
     pub(super) fn errors(&self, context: u32) -> Result<u32> {
-        self.read32(self.register(context, ERRORS)?)
+        let errors = self.read32(self.register(context, ERRORS)?)?;
+
+        // There can be so many. An AFU that is there says so.
+        if errors == NOTHING {
+            self.pong()?;
+        }
+        Ok(errors)
     }
 
-    /// Returns the last error of a context. It is of one piece unless the AFU has one after the other.
+    /// Returns the last error of a context. It is of one piece unless the AFU has one after the
+    /// other.
     pub(super) fn error(&self, context: u32) -> Result<AfuError> {
         let mut error = self.read_error(context)?;
 
@@ -282,11 +356,11 @@ impl Hardware {
 
     /// Returns where the MMIO of a context lies in [`Self::mmio`].
     pub(super) fn mmio_of(&self, context: u32) -> Result<Range<u64>> {
-        self.descriptor.mmio(context).ok_or(EINVAL)
+        self.descriptor().mmio(context).ok_or(EINVAL)
     }
 
-    /// Has the AFU send `message` for work of a context and its queue `queue_id`, 0 for any, as that
-    /// of `slot`, which it does not before.
+    /// Has the AFU send `message` for work of a context and its queue `queue_id`, 0 for any, as
+    /// that of `slot`, which it does not before.
     ///
     /// # Errors
     ///
@@ -298,31 +372,30 @@ impl Hardware {
         message: Message,
         queue_id: u32,
     ) -> Result {
-        let entry = self.descriptor.store_entry(context, slot).ok_or(EINVAL)?;
-        let cookie = self.descriptor.cookie(context, slot).ok_or(EINVAL)?;
+        let entry = self.descriptor().store_entry(context, slot).ok_or(EINVAL)?;
+        let cookie = self.descriptor().cookie(context, slot).ok_or(EINVAL)?;
         let owner = COOKIE_VALID | u64::from(context) << COOKIE_PASID_SHIFT | u64::from(queue_id);
         let store = self.store.lock();
 
         if store.closed {
             return Err(ENODEV);
         }
-        let bar = self.bar(descriptor::BAR)?.try_access().ok_or(ENODEV)?;
-        bar.try_write64(owner, cookie as usize)?;
+        self.with_bar(descriptor::BAR, |bar| {
+            bar.try_write64(owner, cookie as usize)
+        })?;
+        self.with_bar(self.descriptor().store_bar, |bar| {
+            let field = |offset: u64| (entry + offset) as usize;
 
-        let bar = self
-            .bar(self.descriptor.store_bar)?
-            .try_access()
-            .ok_or(ENODEV)?;
-        let field = |offset: u64| (entry + offset) as usize;
-        bar.try_write32(message.address as u32, field(ADDRESS_LOW))?;
-        bar.try_write32((message.address >> 32) as u32, field(ADDRESS_HIGH))?;
-        bar.try_write32(message.data, field(DATA))?;
-        // One that the AFU wanted to send meanwhile is sent now.
-        bar.try_write32(0, field(CONTROL))
+            bar.try_write32(message.address as u32, field(ADDRESS_LOW))?;
+            bar.try_write32((message.address >> 32) as u32, field(ADDRESS_HIGH))?;
+            bar.try_write32(message.data, field(DATA))?;
+            // One that the AFU wanted to send meanwhile is sent now.
+            bar.try_write32(0, field(CONTROL))
+        })
     }
 
-    /// Has the AFU send no message for `slot` of a context any more. When this returns it has sent the
-    /// last one.
+    /// Has the AFU send no message for `slot` of a context any more. When this returns it has sent
+    /// the last one.
     pub(super) fn close_entry(&self, context: u32, slot: u32) {
         let store = self.store.lock();
 
@@ -334,23 +407,21 @@ impl Hardware {
 
     /// As [`Self::close_entry`], with the lock held.
     fn clear_entry(&self, context: u32, slot: u32) -> Result {
-        let entry = self.descriptor.store_entry(context, slot).ok_or(EINVAL)?;
-        let cookie = self.descriptor.cookie(context, slot).ok_or(EINVAL)?;
-        let store_bar = self.bar(self.descriptor.store_bar)?;
-        let bar = store_bar.try_access().ok_or(ENODEV)?;
-        let field = |offset: u64| (entry + offset) as usize;
+        let entry = self.descriptor().store_entry(context, slot).ok_or(EINVAL)?;
+        let cookie = self.descriptor().cookie(context, slot).ok_or(EINVAL)?;
 
-        // Masked first: what is cleared after that is not sent. Reading it back pushes a message that
-        // is on its way ahead.
-        bar.try_write32(MASKED, field(CONTROL))?;
-        bar.try_read32(field(CONTROL))?;
-        bar.try_write32(0, field(ADDRESS_LOW))?;
-        bar.try_write32(0, field(ADDRESS_HIGH))?;
-        bar.try_write32(0, field(DATA))?;
-        drop(bar);
+        self.with_bar(self.descriptor().store_bar, |bar| {
+            let field = |offset: u64| (entry + offset) as usize;
 
-        let bar = self.bar(descriptor::BAR)?.try_access().ok_or(ENODEV)?;
-        bar.try_write64(0, cookie as usize)
+            // Masked first: what is cleared after that is not sent. Reading it back pushes a
+            // message that is on its way ahead.
+            bar.try_write32(MASKED, field(CONTROL))?;
+            bar.try_read32(field(CONTROL))?;
+            bar.try_write32(0, field(ADDRESS_LOW))?;
+            bar.try_write32(0, field(ADDRESS_HIGH))?;
+            bar.try_write32(0, field(DATA))
+        })?;
+        self.with_bar(descriptor::BAR, |bar| bar.try_write64(0, cookie as usize))
     }
 
     /// Clears all entries of the store.
@@ -366,8 +437,8 @@ impl Hardware {
 
     /// As [`Self::clear_store`], with the lock held.
     fn clear_all(&self) -> Result {
-        for context in 0..self.descriptor.contexts {
-            for slot in 0..self.descriptor.slots {
+        for context in 0..self.descriptor().contexts {
+            for slot in 0..self.descriptor().slots {
                 self.clear_entry(context, slot)?;
             }
         }
@@ -380,7 +451,7 @@ impl Hardware {
             let mut store = self.store.lock();
 
             store.closed = true;
-            // Fails if the driver is not bound any more, which has closed it before.
+            // Fails if it is out of reach, which has it send nothing, or was closed before.
             let _ = self.clear_all();
         }
         self.messages.close();

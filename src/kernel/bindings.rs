@@ -29,7 +29,6 @@ use kernel::{
         file_operations,
         inode,
         msi_desc,
-        notifier_block,
         tracepoint,
         vm_area_struct, //
     },

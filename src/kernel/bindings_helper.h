@@ -4,7 +4,6 @@
  * own rust/bindings/bindings_helper.h does not include.
  */
 #include <linux/anon_inodes.h>
-#include <linux/reboot.h>
 #include <asm/opal-api.h>
 #include <asm/xive.h>
 #include <asm/xive-regs.h>

@@ -238,6 +238,9 @@ struct Node<T: FileOperations> {
     /// lock of who opens comes before it.
     #[pin]
     present: Mutex<bool>,
+    /// Whether the file of `area` is there, while the node is registered. Held while that changes.
+    #[pin]
+    has_area: Mutex<bool>,
     minor: Minor,
     device: T::Device,
 }
@@ -269,6 +272,7 @@ impl<T: FileOperations> Node<T> {
                 device,
                 minor,
                 present <- new_mutex!(false, "class_device"),
+                has_area <- new_mutex!(true, "class_device_area"),
                 area <- area,
                 // SAFETY: The field was initialized above.
                 groups <- AttributeGroups::new(attributes, unsafe { (*this.as_ptr()).area.as_raw() }),
@@ -322,7 +326,8 @@ impl<T: FileOperations> Node<T> {
     ///
     /// To be called by the driver core when the last reference to the device is gone.
     unsafe extern "C" fn release(dev: *mut bindings::device) {
-        // SAFETY: `dev` is that of a `Node`, which `create` took out of its box and nobody uses now.
+        // SAFETY: `dev` is that of a `Node`, which `create` took out of its box and nobody uses
+        // now.
         drop(unsafe {
             let node = container_of!(Opaque::cast_from(dev), Self, dev);
             Pin::new_unchecked(KBox::from_raw(node.cast_mut()))
@@ -392,7 +397,8 @@ impl<T: FileOperations> Registered<T> {
         let mut present = node.present.lock();
 
         may_fail(ENOMEM)?;
-        // Who opens the node as soon as it appears waits for the lock, to see whether all went well.
+        // Who opens the node as soon as it appears waits for the lock, to see whether all went
+        // well.
         //
         // SAFETY: Both are initialized and not added yet, and `dev` has all it is added with.
         to_result(unsafe { bindings::cdev_device_add(node.cdev.get(), node.dev.get()) })?;
@@ -401,6 +407,41 @@ impl<T: FileOperations> Registered<T> {
 
         // INVARIANT: Done above.
         Ok(Self(node))
+    }
+}
+
+impl<T: FileOperations> Registered<T> {
+    /// Returns the directory of the device in sysfs.
+    fn kobject(&self) -> *mut bindings::kobject {
+        // SAFETY: `dev` is initialized by the type invariants of `Node`.
+        unsafe { &raw mut (*self.0.dev.get()).kobj }
+    }
+
+    /// See [`ClassDevice::remove_area`].
+    fn remove_area(&self) {
+        let mut has_area = self.0.has_area.lock();
+
+        if core::mem::replace(&mut *has_area, false) {
+            // SAFETY: `dev` is added by the type invariants, and was with the file, or it was added
+            // later. Removing it waits for its callbacks, and withdraws what is mapped.
+            unsafe { bindings::sysfs_remove_bin_file(self.kobject(), self.0.area.as_raw()) };
+        }
+    }
+
+    /// See [`ClassDevice::add_area`].
+    fn add_area(&self) -> Result {
+        let mut has_area = self.0.has_area.lock();
+
+        if !*has_area {
+            may_fail(ENOMEM)?;
+            // SAFETY: `dev` is added by the type invariants. The file is removed at the latest when
+            // that is: it is in its group of attributes. It stays as long as `dev`.
+            to_result(unsafe {
+                bindings::sysfs_create_bin_file(self.kobject(), self.0.area.as_raw())
+            })?;
+            *has_area = true;
+        }
+        Ok(())
     }
 }
 
@@ -416,10 +457,10 @@ impl<T: FileOperations> Drop for Registered<T> {
 
 /// A registered device of a [`Class`].
 ///
-/// When it is dropped, or its parent unbound, it is removed: from then on it is not opened any more,
-/// and none of its attributes is read. Files that are open stay so; they keep the module.
+/// When it is dropped, or its parent unbound, it is removed: from then on it is not opened any
+/// more, and none of its attributes is read. Files that are open stay so; they keep the module.
 pub(crate) struct ClassDevice<T: FileOperations> {
-    _registered: Devres<Registered<T>>,
+    registered: Devres<Registered<T>>,
 }
 
 impl<T: FileOperations> ClassDevice<T> {
@@ -428,9 +469,10 @@ impl<T: FileOperations> ClassDevice<T> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such part of the BAR, or the BAR is not one of `parent`; `ENODEV` if it
-    /// was made for an earlier binding of that; `EEXIST` if there is a device of that name, which is
-    /// also warned of; `ENOSPC` if the class has as many as it can have; `ENOMEM` if there is no memory.
+    /// `EINVAL` if there is no such part of the BAR, or the BAR is not one of `parent`; `ENODEV` if
+    /// it was made for an earlier binding of that; `EEXIST` if there is a device of that name,
+    /// which is also warned of; `ENOSPC` if the class has as many as it can have; `ENOMEM` if there
+    /// is no memory.
     pub(crate) fn new(
         class: &Class<T>,
         parent: &pci::Device<Bound>,
@@ -441,8 +483,27 @@ impl<T: FileOperations> ClassDevice<T> {
         let node = unsafe { Node::create(class, parent, options, device) }?;
 
         Ok(Self {
-            _registered: Devres::new(parent.as_ref(), Registered::new(node)?)?,
+            registered: Devres::new(parent.as_ref(), Registered::new(node)?)?,
         })
+    }
+}
+
+impl<T: FileOperations> ClassDevice<T> {
+    /// Removes the file that shows memory of `parent`: when this returns, no mapping reaches it.
+    /// Does nothing if there is none, or the device is not one of `parent`. May sleep.
+    pub(crate) fn remove_area(&self, parent: &pci::Device<Bound>) {
+        if let Ok(registered) = self.registered.access(parent.as_ref()) {
+            registered.remove_area();
+        }
+    }
+
+    /// Has that file be there again, after [`Self::remove_area`]. Does nothing if it is.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the device is not one of `parent`, `ENOMEM` if there is no memory.
+    pub(crate) fn add_area(&self, parent: &pci::Device<Bound>) -> Result {
+        self.registered.access(parent.as_ref())?.add_area()
     }
 }
 

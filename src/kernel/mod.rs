@@ -24,7 +24,6 @@ pub(crate) mod msi;
 pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod ratelimit;
-pub(crate) mod reboot;
 pub(crate) mod task;
 pub(crate) mod trace;
 pub(crate) mod work;

@@ -1,23 +1,365 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PCI functions that are enabled as long as they have a driver.
+//! PCI drivers that are told of resets, errors and the end of the machine's run.
 //!
-//! `kernel::pci` enables a function and makes it a bus master, and undoes neither.
+//! `kernel::pci` has a driver probed and unbound, and no more. [`Driver`] and [`Adapter`] are as
+//! those of it, and add the rest of `struct pci_driver` that a driver needs whose function is reset
+//! under it. All callbacks are called with the device lock held: none runs while another one does,
+//! and none but for a function that is bound.
+//!
+//! `kernel::pci` also enables a function and makes it a bus master, and undoes neither:
+//! [`EnabledFunction`] does.
 //!
 //! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
-use core::ptr::from_ref;
+use core::{
+    mem::offset_of,
+    ptr::from_ref, //
+};
 use kernel::{
     bindings,
-    device::Core,
+    build_error,
+    device::{
+        Core,
+        CoreInternal, //
+    },
+    device_id::RawDeviceIdIndex,
+    driver,
+    error::{
+        from_result,
+        to_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
+    ffi,
     pci,
-    prelude::*, //
+    prelude::*,
+    types::Opaque, //
 };
+
+/// What became of the way to a function: `pci_channel_state_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChannelState {
+    /// It is open.
+    Normal,
+    /// Reads give all ones, writes and DMA go nowhere. It may be opened again.
+    Frozen,
+    /// As that, for good. The function is about to be removed.
+    PermanentFailure,
+}
+
+impl ChannelState {
+    /// Takes what the PCI core knows no better than us for a failure.
+    fn from_raw(state: bindings::pci_channel_state_t) -> Self {
+        match state {
+            bindings::pci_channel_io_normal => Self::Normal,
+            bindings::pci_channel_io_frozen => Self::Frozen,
+            _ => Self::PermanentFailure,
+        }
+    }
+}
+
+/// What a driver says to an error: `pci_ers_result_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum ErrorResult {
+    /// The function can be used after a reset only.
+    NeedReset = bindings::pci_ers_result_PCI_ERS_RESULT_NEED_RESET,
+    /// The function can be used no more.
+    Disconnect = bindings::pci_ers_result_PCI_ERS_RESULT_DISCONNECT,
+    /// The function can be used again.
+    Recovered = bindings::pci_ers_result_PCI_ERS_RESULT_RECOVERED,
+}
+
+/// A driver of PCI functions, see [`kernel::pci::Driver`].
+#[vtable]
+pub(crate) trait Driver {
+    /// What is known of each device id.
+    type IdInfo: 'static;
+
+    /// What the driver keeps for a function that it is bound to.
+    type Data<'bound>: Send + 'bound;
+
+    /// The device ids that the driver knows.
+    const ID_TABLE: pci::IdTable<Self::IdInfo>;
+
+    /// Called to bind the driver to a function.
+    fn probe<'bound>(
+        dev: &'bound pci::Device<Core<'_>>,
+        id_info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
+
+    /// Called before the driver is unbound from a function, to do what cannot wait until what it
+    /// keeps is dropped.
+    fn unbind<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        let _ = (dev, this);
+    }
+
+    /// Called when the machine is about to go down, or to be started anew, by `kexec` too: the
+    /// function is to be left quiet. It stays bound. Processes and all other CPUs still run.
+    fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, _this: Pin<&Self::Data<'bound>>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called before the function is reset. It is still there, and must not be touched from when
+    /// this returns until [`Self::reset_done`].
+    fn reset_prepare<'bound>(_dev: &'bound pci::Device<Core<'_>>, _this: Pin<&Self::Data<'bound>>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called after the function was reset, or could not be. Its configuration space is as it was.
+    fn reset_done<'bound>(_dev: &'bound pci::Device<Core<'_>>, _this: Pin<&Self::Data<'bound>>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called when there was an error on the way to the function. It must not be touched from when
+    /// this returns until [`Self::slot_reset`]. Comes a second time when recovery fails.
+    fn error_detected<'bound>(
+        _dev: &'bound pci::Device<Core<'_>>,
+        _this: Pin<&Self::Data<'bound>>,
+        _state: ChannelState,
+    ) -> ErrorResult {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called after an error when the function was reset, as [`Self::error_detected`] had asked
+    /// for. Of its configuration space not more than the BARs is as it was; see [`restore_state`].
+    fn slot_reset<'bound>(
+        _dev: &'bound pci::Device<Core<'_>>,
+        _this: Pin<&Self::Data<'bound>>,
+    ) -> ErrorResult {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Called when all drivers of functions that had the error have said that they can be used
+    /// again.
+    fn resume<'bound>(_dev: &'bound pci::Device<Core<'_>>, _this: Pin<&Self::Data<'bound>>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// An adapter for the registration of PCI drivers, by [`driver::Registration`].
+pub(crate) struct Adapter<T: Driver>(T);
+
+// SAFETY:
+// - `bindings::pci_driver` is a C type declared as `repr(C)`.
+// - `T::Data` is the type of the driver's device private data.
+// - `struct pci_driver` embeds a `struct device_driver` at this offset.
+unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+    type DriverType = bindings::pci_driver;
+    type DriverData<'bound> = T::Data<'bound>;
+    const DEVICE_DRIVER_OFFSET: usize = offset_of!(Self::DriverType, driver);
+}
+
+// SAFETY: `unregister` is valid for an instance for which `register` was successful.
+unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+    unsafe fn register(
+        pdrv: &Opaque<Self::DriverType>,
+        name: &'static CStr,
+        module: &'static ThisModule,
+    ) -> Result {
+        // SAFETY: The fields may be set as the driver is not registered yet; what they point to is
+        // static. It stays where it is until it is unregistered.
+        to_result(unsafe {
+            let raw = pdrv.get();
+            (*raw).name = name.as_char_ptr();
+            (*raw).probe = Some(Self::probe_callback);
+            (*raw).remove = Some(Self::remove_callback);
+            (*raw).shutdown = Self::SHUTDOWN;
+            (*raw).id_table = T::ID_TABLE.as_ptr();
+            (*raw).err_handler = &Self::ERROR_HANDLERS;
+            bindings::__pci_register_driver(raw, module.as_ptr(), name.as_char_ptr())
+        })
+    }
+
+    unsafe fn unregister(pdrv: &Opaque<Self::DriverType>) {
+        // SAFETY: It was registered, by the contract of this function.
+        unsafe { bindings::pci_unregister_driver(pdrv.get()) }
+    }
+}
+
+/// A function that is bound to a driver `T`, and what that keeps for it.
+type BoundFunction<'a, T> = (
+    &'a pci::Device<CoreInternal<'a>>,
+    Pin<&'a <T as Driver>::Data<'a>>,
+);
+
+impl<T: Driver> Adapter<T> {
+    const SHUTDOWN: Option<unsafe extern "C" fn(*mut bindings::pci_dev)> = if T::HAS_SHUTDOWN {
+        Some(Self::shutdown_callback)
+    } else {
+        None
+    };
+
+    const ERROR_HANDLERS: bindings::pci_error_handlers = bindings::pci_error_handlers {
+        error_detected: if T::HAS_ERROR_DETECTED {
+            Some(Self::error_detected_callback)
+        } else {
+            None
+        },
+        slot_reset: if T::HAS_SLOT_RESET {
+            Some(Self::slot_reset_callback)
+        } else {
+            None
+        },
+        reset_prepare: if T::HAS_RESET_PREPARE {
+            Some(Self::reset_prepare_callback)
+        } else {
+            None
+        },
+        reset_done: if T::HAS_RESET_DONE {
+            Some(Self::reset_done_callback)
+        } else {
+            None
+        },
+        resume: if T::HAS_RESUME {
+            Some(Self::resume_callback)
+        } else {
+            None
+        },
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// To be called by the PCI core as a callback of a driver that is registered by this adapter.
+    unsafe extern "C" fn probe_callback(
+        pdev: *mut bindings::pci_dev,
+        id: *const bindings::pci_device_id,
+    ) -> ffi::c_int {
+        // SAFETY: The PCI core calls this with a valid device, which it is about to bind, and with
+        // an id of `T::ID_TABLE`, or one with null or the info of such in place of that.
+        let (dev, info) = unsafe {
+            (
+                &*pdev.cast::<pci::Device<CoreInternal<'_>>>(),
+                (*id.cast::<pci::DeviceId>()).info_unchecked_opt::<T::IdInfo>(),
+            )
+        };
+
+        from_result(|| {
+            let data = T::probe(dev, info);
+
+            AsRef::<kernel::device::Device<_>>::as_ref(dev).set_drvdata(data)?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::probe_callback`], with a device of which [`Self::probe_callback`] has
+    /// returned 0 and which is not unbound before `'a` ends.
+    unsafe fn bound<'a>(pdev: *mut bindings::pci_dev) -> BoundFunction<'a, T> {
+        // SAFETY: The PCI core calls this with a valid device and its lock held. It is bound, so
+        // that its data was set by `probe_callback`, of this type.
+        unsafe {
+            let dev = &*pdev.cast::<pci::Device<CoreInternal<'_>>>();
+            let device: &kernel::device::Device<CoreInternal<'_>> = dev.as_ref();
+            (dev, device.drvdata_borrow::<T::Data<'_>>())
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::bound`], as all that follow.
+    unsafe extern "C" fn remove_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the contract of this function. The data goes after this.
+        let (dev, data) = unsafe { Self::bound(pdev) };
+
+        T::unbind(dev, data);
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn shutdown_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the contract of this function.
+        let (dev, data) = unsafe { Self::bound(pdev) };
+
+        T::shutdown(dev, data);
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn reset_prepare_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the contract of this function.
+        let (dev, data) = unsafe { Self::bound(pdev) };
+
+        T::reset_prepare(dev, data);
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn reset_done_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the contract of this function.
+        let (dev, data) = unsafe { Self::bound(pdev) };
+
+        T::reset_done(dev, data);
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn error_detected_callback(
+        pdev: *mut bindings::pci_dev,
+        state: bindings::pci_channel_state_t,
+    ) -> bindings::pci_ers_result_t {
+        // SAFETY: By the contract of this function.
+        let (dev, data) = unsafe { Self::bound(pdev) };
+
+        T::error_detected(dev, data, ChannelState::from_raw(state)) as bindings::pci_ers_result_t
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn slot_reset_callback(
+        pdev: *mut bindings::pci_dev,
+    ) -> bindings::pci_ers_result_t {
+        // SAFETY: By the contract of this function.
+        let (dev, data) = unsafe { Self::bound(pdev) };
+
+        T::slot_reset(dev, data) as bindings::pci_ers_result_t
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the contract of this function.
+        let (dev, data) = unsafe { Self::bound(pdev) };
+
+        T::resume(dev, data);
+    }
+}
+
+/// Returns the function as the C side has it. It may be changed through a shared reference.
+fn as_raw(function: &pci::Device) -> *mut bindings::pci_dev {
+    // A `pci::Device` is a transparent wrapper.
+    from_ref(function).cast_mut().cast()
+}
+
+/// Saves what is in the configuration space of `function`, for [`restore_state`].
+pub(crate) fn save_state(function: &pci::Device<Core<'_>>) {
+    // It cannot fail, but for want of a place for capabilities that this would restore.
+    //
+    // SAFETY: A `pci::Device` is valid, and its lock is held.
+    let _ = unsafe { bindings::pci_save_state(as_raw(function)) };
+}
+
+/// Has what is in the configuration space of `function`, and in its MSI-X table, be as it was when
+/// it was [saved](save_state) last.
+pub(crate) fn restore_state(function: &pci::Device<Core<'_>>) {
+    // SAFETY: As above.
+    unsafe { bindings::pci_restore_state(as_raw(function)) };
+    // The PCI core takes the state for used up.
+    save_state(function);
+}
 
 /// A function whose memory is enabled.
 ///
-/// When dropped the function is enabled no more, unless others have enabled it too, and can be no bus
-/// master.
+/// When dropped the function is enabled no more, unless others have enabled it too, and can be no
+/// bus master.
 pub(crate) struct EnabledFunction<'a>(&'a pci::Device);
 
 impl<'a> EnabledFunction<'a> {
@@ -34,13 +376,10 @@ impl<'a> EnabledFunction<'a> {
 
 impl Drop for EnabledFunction<'_> {
     fn drop(&mut self) {
-        let function: *const bindings::pci_dev = from_ref(self.0).cast();
-
-        // SAFETY: A `pci::Device` is a transparent wrapper of a valid `struct pci_dev`, which may be
-        // changed through a shared reference. It was enabled when the object was made.
+        // SAFETY: A `pci::Device` is valid. It was enabled when the object was made.
         unsafe {
-            bindings::pci_clear_master(function.cast_mut());
-            bindings::pci_disable_device(function.cast_mut());
+            bindings::pci_clear_master(as_raw(self.0));
+            bindings::pci_disable_device(as_raw(self.0));
         }
     }
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Looks for what a kernel says on its console when something is wrong with it.
 
-Nothing is excused, but for one thing: that hardware does not let go of something is a complaint unless a test has said
-that it injects that, and that it no longer does. It says so by lines of its own, on the same console.
+Nothing is excused, but for what a test has said that it injects, and that it no longer does: hardware that does not let go
+of something, a cgroup without memory, an error of a host bridge. It says so by lines of its own, on the same console.
 """
 
 import re
@@ -29,6 +29,8 @@ ANNOUNCED = [
      "uxive selftest: quarantines are injected", "uxive selftest: no more quarantines are injected"),
     (re.compile(r"\bCall Trace\b"),  # of the OOM killer
      "uxive selftest: a cgroup runs out of memory", "uxive selftest: no more cgroup runs out of memory"),
+    (re.compile(r"\bEEH: Call Trace\b"),  # of who has found the error
+     "uxive selftest: an error of a host bridge is injected", "uxive selftest: no more error of a host bridge is injected"),
 ]
 BEFORE, AFTER = 3, 25
 

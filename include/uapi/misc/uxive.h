@@ -454,8 +454,11 @@ struct uxive_event_afu_error {
 /* The driver was unbound from its function, or the function was removed. */
 #define UXIVE_GONE_UNBOUND	1
 
-/* It did not answer for some seconds. */
+/* It did not answer for some seconds, or is not there any more. */
 #define UXIVE_GONE_SILENT	2
+
+/* Its function is reset, as also after an error of the host bridge. */
+#define UXIVE_GONE_RESET	3
 
 /**
  * struct uxive_event_gone - body of UXIVE_EVENT_GONE

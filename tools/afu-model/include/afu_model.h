@@ -97,5 +97,6 @@ struct afu_command {
 #define AFU_RESTORE	10	/* the descriptor as it was */
 #define AFU_DROP_NO_DMA	11	/* a descriptor without that promise */
 #define AFU_RETURN	12	/* answer again, and what was asked meanwhile */
+#define AFU_ABSENT	13	/* answer nothing but all ones, as a function that is not there */
 
 #endif /* AFU_MODEL_H */

@@ -50,6 +50,9 @@ const IDLE: Duration = Duration::from_micros(50);
 /// How long while no context is attached. A test that wants the AFU to misbehave cannot ring.
 const UNUSED: Duration = Duration::from_millis(10);
 
+/// What is read of a function that is not there.
+const NOTHING: u32 = u32::MAX;
+
 const PASID_MASK: u32 = 0xf_ffff;
 const COOKIE_IN_USE: u64 = 1 << 63;
 
@@ -158,6 +161,7 @@ impl Engine {
         match self.misbehaviour.look(&self.memory, &self.layout) {
             Some(Act::Raise(entry)) => self.raise_entry(entry)?,
             Some(Act::Detach) => self.carry_out_requests()?,
+            Some(Act::Answer) => self.answer_again(),
             Some(Act::Vanish(time)) => self.vanish(time)?,
             None => {}
         }
@@ -195,9 +199,28 @@ impl Engine {
             self.reset(reset);
         }
         self.carry_out_requests()?;
-        let ping = self.memory.u32(PING).load(Acquire);
-        self.memory.u32(PONG).store(ping, Release);
+        self.answer(PONG, self.memory.u32(PING).load(Acquire));
         Ok(())
+    }
+
+    /// Writes an answer to the driver, who reads it at `offset`.
+    fn answer(&self, offset: usize, answer: u32) {
+        let answer = if self.misbehaviour.absent {
+            NOTHING
+        } else {
+            answer
+        };
+
+        self.memory.u32(offset).store(answer, Release);
+    }
+
+    /// Writes all answers once more.
+    fn answer_again(&self) {
+        self.answer(RESET_DONE, self.reset);
+        for (index, context) in self.contexts.iter().enumerate() {
+            self.answer(self.layout.control(index) + control::STATE, context.request);
+        }
+        self.answer(PONG, self.memory.u32(PING).load(Acquire));
     }
 
     fn reset(&mut self, number: u32) {
@@ -209,11 +232,8 @@ impl Engine {
             // A request of before the reset is none any more.
             context.request = self.memory.u32(block + control::REQUEST).load(Relaxed);
             context.attached = None;
-            self.memory
-                .u32(block + control::STATE)
-                .store(context.request, Relaxed);
         }
-        self.memory.u32(RESET_DONE).store(number, Release);
+        self.answer_again();
     }
 
     fn carry_out_requests(&mut self) -> Result<(), End> {
@@ -231,9 +251,7 @@ impl Engine {
                 request,
                 attached: attach.then(|| self.attach(index)),
             };
-            self.memory
-                .u32(block + control::STATE)
-                .store(request, Release);
+            self.answer(block + control::STATE, request);
             if !attach {
                 if let Some(entry) = self.misbehaviour.late.remove(&index) {
                     self.raise_entry(entry)?;

@@ -32,6 +32,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The one request that is seen by an AFU that is away.
 const RETURN: u32 = 12;
+const ABSENT: u32 = 13;
 
 /// What the engine has to do now.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(crate) enum Act {
     Raise(usize),
     /// Look again which detaches are asked for.
     Detach,
+    /// Answer once more what was asked last: it is another answer now.
+    Answer,
     /// Answer nothing for some time, or until it is to return.
     Vanish(Duration),
 }
@@ -53,6 +56,8 @@ pub(crate) struct Misbehaviour {
     pub(crate) late: HashMap<usize, usize>,
     /// Contexts whose detach is not confirmed.
     pub(crate) no_detach: HashSet<usize>,
+    /// Answer nothing but what is read of a function that is not there.
+    pub(crate) absent: bool,
     /// For how long at most to vanish in the middle of the next copy.
     pub(crate) vanish_half: Option<Duration>,
 }
@@ -105,6 +110,10 @@ impl Misbehaviour {
             9 => memory.write(0, &garbage(argument)),
             10 => memory.write(0, &layout.descriptor()),
             11 => memory.u32(FLAGS).store(0, Relaxed),
+            RETURN | ABSENT => {
+                self.absent = memory.u32(GLOBAL + global::MISBEHAVE).load(Relaxed) == ABSENT;
+                return Some(Act::Answer);
+            }
             _ => {}
         }
         None

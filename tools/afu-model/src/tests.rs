@@ -954,6 +954,31 @@ fn misbehaving_it_returns_when_it_is_told_to() {
 }
 
 #[test]
+fn misbehaving_it_reads_as_if_it_were_not_there() {
+    let machine = Machine::attached();
+    let pong = || machine.memory.u32(PONG).load(Acquire);
+    let reset_done = || machine.memory.u32(RESET_DONE).load(Acquire);
+
+    machine.ping();
+    machine.misbehave(13, 0, 0);
+    becomes(|| pong() == u32::MAX && reset_done() == u32::MAX);
+    assert!((0..CONTEXTS as usize).all(|context| machine.state(context) == u32::MAX));
+    machine.memory.u32(PING).store(2, Release);
+    machine.memory.u32(RESET).store(7, Release);
+    machine.request(0, 2 << 1);
+    machine.misbehave(3, 0, 0);
+    assert_eq!(
+        (pong(), reset_done(), machine.state(0)),
+        (u32::MAX, u32::MAX, u32::MAX)
+    );
+
+    // What was asked meanwhile was done.
+    machine.misbehave(12, 0, 0);
+    becomes(|| (pong(), reset_done(), machine.state(0)) == (2, 7, 2 << 1));
+    machine.ends();
+}
+
+#[test]
 fn misbehaving_it_spoils_its_descriptor() {
     let machine = Machine::new();
     let descriptor = || {

@@ -96,6 +96,17 @@ class Complaints(unittest.TestCase):
         ]:
             self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
 
+    def test_errors_of_a_host_bridge_are_excused_where_they_are_announced(self):
+        begin, end = (f"[    3.1] uxive selftest: {what} error of a host bridge is injected" for what in ("an", "no more"))
+        report = ["[    3.2] EEH: Frozen PHB#0-PE#0 detected", "[    3.2] EEH: Call Trace:"]
+        for lines, expected in [
+            ([begin, *report, end], 0),
+            ([begin, *report], 1),
+            ([*report, begin, end], 1),
+            ([begin, "[    3.2] Call Trace:", end], 1),
+        ]:
+            self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
+
     def test_one_report_is_one_stretch(self):
         self.assertEqual(len(complaints("\n".join(COMPLAINTS[:10]))), 1)
 

@@ -5,9 +5,11 @@
  * reference, and who comes after them sees nothing of it. What an AFU has not let
  * go of is nobody else's.
  *
- * That an AFU is gone has three forms: the driver is unbound from the function,
- * the function is removed, or it does not answer for five seconds. The model is
- * asked to do what is wrong. The first AFU is to have 32 contexts of 63 slots.
+ * That an AFU is gone has five forms: the driver is unbound from the function,
+ * the function is removed, it does not answer, it is reset, or it is recovered
+ * from an error of its host bridge. The model is asked to do what is wrong. The
+ * first AFU is to have 32 contexts of 63 slots, and its bus for itself: else it
+ * could not be reset.
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
@@ -36,7 +38,24 @@
 #define EVENT		sizeof(struct uxive_event)
 #define RACERS		4
 
-enum end { UNBIND, REMOVE, SILENT };
+enum end { UNBIND, REMOVE, SILENT, RESET, RECOVER };
+
+/* Whether the function has a driver all the time, and its node stays. */
+static bool stays_bound(enum end end)
+{
+	return end >= SILENT;
+}
+
+/* Whether another AFU takes its place by itself. */
+static bool begins_anew(enum end end)
+{
+	return end >= RESET;
+}
+
+/* What the driver says of a function that can be used again after a reset. */
+#define WAS_RESET	": it was reset\n"
+#define IS_OF_NO_USE	": it cannot be used after a reset"
+#define RESETS		"uxive selftest: the function is to be reset"
 
 /* Loads; returns 0 or the signal that the load raised. */
 static int load(const void *page, __u64 *value)
@@ -286,20 +305,57 @@ struct stage {
 	void *global;
 };
 
-/* Has an AFU without a driver be back, should it be away. */
-static bool call_back(const struct afu_function *function)
+/* Has an AFU whose memory is enabled be back, should it be away. */
+static bool call_back_enabled(const struct afu_function *function)
 {
 	size_t length;
-	void *memory;
+	void *memory = afu_map_bar(function, 2, &length);
+	bool back = memory != MAP_FAILED &&
+		    afu_misbehave(memory + mmio_read64(memory, 0x48), AFU_RETURN, 0, 0);
+
+	munmap(memory, length);
+	return back;
+}
+
+/* The same of one without a driver. */
+static bool call_back(const struct afu_function *function)
+{
 	bool back;
 
 	if (!afu_enable(function, "1"))
 		return false;
-	memory = afu_map_bar(function, 2, &length);
-	back = memory != MAP_FAILED &&
-	       afu_misbehave(memory + mmio_read64(memory, 0x48), AFU_RETURN, 0, 0);
-	munmap(memory, length);
+	back = call_back_enabled(function);
 	return afu_enable(function, "0") && back;
+}
+
+/* Has the function be reset: when this returns it has been. */
+static bool function_reset(const struct afu_function *function)
+{
+	char path[PATH_MAX];
+
+	function_path(function, "reset", path);
+	return !file_write(path, "1");
+}
+
+#define EEH_DEBUG	"/sys/kernel/debug/powerpc/"
+/* The kernel says where it has found the error: not between these it is a complaint. */
+#define ERRORS		"uxive selftest: an error of a host bridge is injected"
+#define NO_MORE_ERRORS	"uxive selftest: no more error of a host bridge is injected"
+
+/* Has the kernel take it that there was an error of its host bridge. It recovers on its own. */
+static bool function_recover(const struct afu_function *function)
+{
+	char path[PATH_MAX], line[64];
+	unsigned int domain, pe;
+
+	function_path(function, "eeh_pe_config_addr", path);
+	if (sscanf(function->address, "%x:", &domain) != 1 ||
+	    sscanf(file_line(path), "0x%x", &pe) != 1)
+		return false;
+	snprintf(line, sizeof(line), "%x:%x", domain, pe);
+	/* Not so often by default. */
+	return log_line(ERRORS) && !file_write(EEH_DEBUG "eeh_max_freezes", "1000000") &&
+	       !file_write(EEH_DEBUG "eeh_force_recover", line);
 }
 
 static bool stage_bind(struct stage *stage)
@@ -333,6 +389,10 @@ static bool stage_end(struct stage *stage, enum end end)
 		return !afu_unbind(stage->functions);
 	case REMOVE:
 		return function_remove(stage->functions, stage->rescan);
+	case RESET:
+		return function_reset(stage->functions);
+	case RECOVER:
+		return function_recover(stage->functions);
 	default:
 		return afu_misbehave(stage->global, AFU_VANISH, AWAY_MS, 0);
 	}
@@ -345,13 +405,29 @@ static bool stage_answers(struct stage *stage)
 	       afu_misbehave(stage->global, AFU_STOP_STORM, 0, 0);
 }
 
+/* Waits for the AFU to be one again after a reset, or has it be so. */
+static bool stage_begins_anew(struct stage *stage)
+{
+	munmap(stage->global, PAGE);
+	/* One that is away does not answer to the driver either. Another reset cures this. */
+	if (!becomes(logged(RESETS, WAS_RESET) + logged(RESETS, IS_OF_NO_USE), 1) ||
+	    !log_line(NO_MORE_ERRORS) || !call_back_enabled(stage->functions))
+		return false;
+	if (!logged(RESETS, WAS_RESET) && !function_reset(stage->functions))
+		return false;
+	stage->global = afu_map_global(stage->functions);
+	return stage->global != MAP_FAILED;
+}
+
 /* Has it return, if it is away, and be bound again. */
 static bool stage_return(struct stage *stage, enum end end)
 {
 	char path[PATH_MAX];
 
+	if (begins_anew(end))
+		return stage_begins_anew(stage);
 	function_path(stage->functions, "driver_override", path);
-	if (end == SILENT && (!stage_answers(stage) || afu_unbind(stage->functions)))
+	if (stays_bound(end) && (!stage_answers(stage) || afu_unbind(stage->functions)))
 		return false;
 	if (end == REMOVE && (file_write(stage->rescan, "1") ||
 			      !becomes(access(path, F_OK), 0)))
@@ -384,9 +460,20 @@ FIXTURE_VARIANT_ADD(gone, silent) {
 	.reason = UXIVE_GONE_SILENT,
 };
 
+FIXTURE_VARIANT_ADD(gone, reset) {
+	.end = RESET,
+	.reason = UXIVE_GONE_RESET,
+};
+
+FIXTURE_VARIANT_ADD(gone, recovered) {
+	.end = RECOVER,
+	.reason = UXIVE_GONE_RESET,
+};
+
 FIXTURE_SETUP(gone)
 {
 	ASSERT_TRUE(stage_set(&self->stage));
+	ASSERT_TRUE(log_line(RESETS));
 }
 
 /*
@@ -597,20 +684,25 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 1, NULL));
 
 	/* Nor does it let anyone in, by its node or what is left of that. */
-	if (variant->end == SILENT) {
-		EXPECT_ERRNO(open, ENODEV, afu_open(stage->functions));
-	} else {
-		/* There is no node any more. */
-		EXPECT_EQ(-ENOENT, afu_open(stage->functions));
-	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ret = open(path, O_RDWR);
-	EXPECT_EQ(-1, ret);
-	EXPECT_TRUE(errno == ENODEV || errno == ENXIO) TH_LOG("errno %d", errno);
+	if (!begins_anew(variant->end)) {
+		if (stays_bound(variant->end)) {
+			EXPECT_ERRNO(open, ENODEV, afu_open(stage->functions));
+		} else {
+			/* There is no node any more. */
+			EXPECT_EQ(-ENOENT, afu_open(stage->functions));
+		}
+		ret = open(path, O_RDWR);
+		EXPECT_EQ(-1, ret);
+		EXPECT_TRUE(errno == ENODEV || errno == ENXIO) TH_LOG("errno %d", errno);
+	}
+
+	/* Nor is the MMIO for all contexts there, but for who maps it anew. */
+	EXPECT_EQ(variant->end == SILENT ? 0 : SIGBUS, look(stage->global));
 
 	/* It is bound again while they are open: for others. */
 	EXPECT_EQ(irqs, all_irqs());
-	if (variant->end == SILENT) {
+	if (stays_bound(variant->end) && !begins_anew(variant->end)) {
 		/* One that comes back raises nothing. */
 		ASSERT_TRUE(stage_answers(stage));
 		for (int i = 0; i < IRQS; i++) {
@@ -946,6 +1038,169 @@ static void *race_run(void *data)
 		}
 	}
 	return NULL;
+}
+
+/* Threads that store to it all the time, and how often one was ended by a reset. */
+struct storers {
+	struct afu_function *function;
+	atomic_bool over;
+	atomic_int storing;
+	atomic_long stores, ended, wrong;
+};
+
+#define STORERS	2
+
+/* Stores to the page until that is gone, which it has to be before the function is. */
+static void store_to_the_end(struct storers *storers, void *page)
+{
+	if (page == MAP_FAILED || touch(page)) {
+		storers->wrong++;
+		return;
+	}
+	storers->storing++;
+	while (!storers->over) {
+		if (touch(page)) {
+			storers->ended++;
+			break;
+		}
+		storers->stores++;
+	}
+	storers->storing--;
+}
+
+static void *store_to_its_context(void *data)
+{
+	struct storers *storers = data;
+
+	while (!storers->over) {
+		struct ocxl_ioctl_metadata metadata;
+		int fd = afu_open(storers->function);
+		void *mmio;
+
+		if (fd >= 0 && !afu_metadata(fd, &metadata) && !afu_attach(fd)) {
+			mmio = mmap(NULL, metadata.pp_mmio_size, PROT_READ | PROT_WRITE, MAP_SHARED,
+				    fd, 0);
+			store_to_the_end(storers, mmio == MAP_FAILED ? mmio : mmio + PAGE);
+			munmap(mmio, metadata.pp_mmio_size);
+		} else {
+			storers->wrong += errno != ENODEV;
+		}
+		if (fd >= 0)
+			close(fd);
+	}
+	return NULL;
+}
+
+static void *store_to_all_contexts(void *data)
+{
+	struct storers *storers = data;
+
+	while (!storers->over) {
+		void *global = afu_map_global(storers->function);
+
+		/* The file is away as long. */
+		if (global == MAP_FAILED)
+			continue;
+		store_to_the_end(storers, global + PAGE - 8);
+		munmap(global, PAGE);
+	}
+	return NULL;
+}
+
+TEST_F(afu, nothing_reaches_it_while_it_is_reset)
+{
+	static void *(* const ways[])(void *) = { store_to_its_context, store_to_all_contexts };
+	enum { WAYS = sizeof(ways) / sizeof(*ways), RESET_ROUNDS = 8 };
+	struct storers storers = { .function = self->function };
+	struct race race = { .stage = &self->stage };
+	pthread_t threads[WAYS][STORERS], racers[RACERS];
+
+	for (int i = 0; i < RACERS; i++)
+		ASSERT_EQ(0, pthread_create(&racers[i], NULL, race_run, &race));
+	for (int i = 0; i < WAYS * STORERS; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i / STORERS][i % STORERS], NULL,
+					    ways[i / STORERS], &storers));
+	for (int round = 0; round < RESET_ROUNDS; round++) {
+		long opened = race.opened;
+
+		/* All of them are at it. */
+		EXPECT_TRUE(becomes(storers.storing, WAYS * STORERS));
+		EXPECT_TRUE(becomes(race.opened > opened, true));
+		progress();
+		ASSERT_TRUE(log_line(RESETS));
+		ASSERT_TRUE(function_reset(self->function));
+		EXPECT_EQ(1, logged(RESETS, WAS_RESET));
+	}
+	EXPECT_TRUE(becomes(storers.storing, WAYS * STORERS));
+	storers.over = true;
+	race.over = true;
+	for (int i = 0; i < RACERS; i++)
+		ASSERT_EQ(0, pthread_join(racers[i], NULL));
+	for (int i = 0; i < WAYS * STORERS; i++)
+		ASSERT_EQ(0, pthread_join(threads[i / STORERS][i % STORERS], NULL));
+	TH_LOG("%ld stores; %ld opened, %ld not, %ld ENODEV, %ld SIGBUS", storers.stores,
+	       race.opened, race.refused, race.ended, race.signals);
+	EXPECT_EQ(RESET_ROUNDS * WAYS * STORERS, storers.ended);
+	EXPECT_EQ(0, storers.wrong);
+	EXPECT_EQ(0, race.wrong) TH_LOG("the last error was %d", race.error);
+	EXPECT_LT(0, race.ended + race.signals);
+	munmap(self->stage.global, PAGE);
+	self->stage.global = afu_map_global(self->function);
+	EXPECT_NE(MAP_FAILED, self->stage.global);
+}
+
+TEST_F(afu, one_that_does_not_answer_after_a_reset_is_gone_until_the_next)
+{
+	struct seat seat;
+	__u64 reason;
+
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	ASSERT_EQ(0, file_write(afu_path(self->function, "max_message_rate"), "777"));
+	ASSERT_TRUE(log_line(RESETS));
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_VANISH, AWAY_MS, 0));
+	ASSERT_TRUE(stage_end(&self->stage, RESET));
+	EXPECT_EQ(1, logged(RESETS, IS_OF_NO_USE));
+	EXPECT_EQ(0, read_gone(seat.fd, &reason));
+	EXPECT_EQ(UXIVE_GONE_RESET, reason);
+	seat_leave(&seat);
+	EXPECT_ERRNO(open, ENODEV, afu_open(self->function));
+	EXPECT_NE(0, access(afu_path(self->function, "global_mmio_area"), F_OK));
+
+	ASSERT_TRUE(stage_return(&self->stage, RESET));
+	EXPECT_EQ(1, logged(RESETS, WAS_RESET));
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	/* What root has set is as it was. */
+	EXPECT_STREQ("777", file_line(afu_path(self->function, "max_message_rate")));
+	seat_leave(&seat);
+}
+
+TEST_F(afu, what_reads_as_all_ones_is_not_there)
+{
+	struct seat seat;
+	__u64 reason;
+	int fd;
+
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	fd = afu_open(self->function);
+	ASSERT_LE(0, fd);
+	ASSERT_TRUE(log_line(RESETS));
+	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_ABSENT, 0, 0));
+	/* Not EIO, as of one that is there and slow. */
+	EXPECT_ERRNO(OCXL_IOCTL_ATTACH, ENODEV, afu_attach(fd));
+	EXPECT_EQ(0, read_gone(seat.fd, &reason));
+	EXPECT_EQ(UXIVE_GONE_SILENT, reason);
+	EXPECT_EQ(0, read_gone(fd, &reason));
+	EXPECT_EQ(1, logged(RESETS, ": it is not there any more"));
+	EXPECT_EQ(0, seat_pages(&seat));
+	close(fd);
+	seat_leave(&seat);
+	EXPECT_EQ(0, debug_lines("contexts", "", NULL, 0));
+
+	/* Nor is one like that bound. */
+	EXPECT_EQ(0, afu_unbind(self->function));
+	EXPECT_ERRNO(bind, ENODEV, afu_bind(self->function));
+	munmap(self->stage.global, PAGE);
+	ASSERT_TRUE(stage_bind(&self->stage));
 }
 
 TEST_F(afu, all_may_be_in_use_while_it_comes_and_goes)
