@@ -58,6 +58,7 @@ use crate::{
             restore_state,
             save_state,
             ChannelState,
+            DmaOwnership,
             Driver,
             EnabledFunction,
             ErrorResult, //
@@ -881,6 +882,8 @@ pub(crate) struct BoundAfu<'bound> {
     // Switches MSI-X off: after the store was cleared.
     _vectors: pci::IrqVectorRegistration<'bound>,
     _enabled: EnabledFunction<'bound>,
+    // Given back when the function can do no DMA any more.
+    _dma: DmaOwnership<'bound>,
 }
 
 #[vtable]
@@ -888,6 +891,7 @@ impl Driver for AfuDriver {
     type IdInfo = ();
     type Data<'bound> = BoundAfu<'bound>;
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &NO_TABLE;
+    const DRIVER_MANAGED_DMA: bool = true;
 
     fn probe<'bound>(
         function: &'bound pci::Device<Core<'_>>,
@@ -951,11 +955,13 @@ impl<'bound> BoundAfu<'bound> {
     /// # Errors
     ///
     /// - `ENODEV` if it is no AFU, or none that can be used, or does not answer.
-    /// - `EBUSY` if another driver has the class of such devices, or a BAR.
+    /// - `EBUSY` if another driver has the class of such devices, a BAR, or the DMA of a function
+    ///   that the host bridge cannot tell from this one.
     /// - `ENOMEM` if there is no memory, `ENOSPC` if the machine has no interrupt left.
     fn new(function: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         let shared = shared::get().ok_or(ENODEV)?;
 
+        let dma = claim_dma(function)?;
         let enabled = EnabledFunction::new(function)?;
         let (bar, descriptor) = read_descriptor(function)?;
         let name =
@@ -990,6 +996,7 @@ impl<'bound> BoundAfu<'bound> {
             is_down: Atomic::new(false),
             _vectors: vectors,
             _enabled: enabled,
+            _dma: dma,
         })
     }
 
@@ -1016,6 +1023,20 @@ impl<'bound> BoundAfu<'bound> {
         node.replace(Afu::start(&shared, function, node.parts.clone())?);
         self.device.add_area(function)
     }
+}
+
+/// Has the function do no DMA, nor any that the host bridge cannot tell from it: what it is to keep
+/// to is not only believed.
+///
+/// # Errors
+///
+/// `EBUSY` if another driver or a program has its DMA, `ENODEV` if nothing can block it, which is
+/// said in a line of the log.
+fn claim_dma<'a>(function: &'a pci::Device<Core<'_>>) -> Result<DmaOwnership<'a>> {
+    DmaOwnership::claim(function).inspect_err(|&error| match error {
+        EBUSY => dev_err!(function, "another driver has the DMA of its IOMMU group\n"),
+        _ => dev_err!(function, "its DMA cannot be blocked\n"),
+    })
 }
 
 /// Reads the descriptor of a function, and checks it. Returns the BAR that it is in, too.

@@ -8,10 +8,12 @@
 //! and none but for a function that is bound.
 //!
 //! `kernel::pci` also enables a function and makes it a bus master, and undoes neither:
-//! [`EnabledFunction`] does.
+//! [`EnabledFunction`] does. [`DmaOwnership`] is for drivers of functions that do no DMA.
 //!
-//! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
+//! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
+//! [`include/linux/iommu.h`](srctree/include/linux/iommu.h)
 
+use super::fault::may_fail;
 use core::{
     mem::offset_of,
     ptr::from_ref, //
@@ -81,6 +83,11 @@ pub(crate) trait Driver {
 
     /// The device ids that the driver knows.
     const ID_TABLE: pci::IdTable<Self::IdInfo>;
+
+    /// Whether the driver does no DMA by the kernel's DMA API. Then the function is bound also if
+    /// another one of its IOMMU group has a driver that has its DMA, or a program has it; see
+    /// [`DmaOwnership`].
+    const DRIVER_MANAGED_DMA: bool = false;
 
     /// Called to bind the driver to a function.
     fn probe<'bound>(
@@ -167,6 +174,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*raw).shutdown = Self::SHUTDOWN;
             (*raw).id_table = T::ID_TABLE.as_ptr();
             (*raw).err_handler = &Self::ERROR_HANDLERS;
+            (*raw).driver_managed_dma = T::DRIVER_MANAGED_DMA;
             bindings::__pci_register_driver(raw, module.as_ptr(), name.as_char_ptr())
         })
     }
@@ -381,5 +389,54 @@ impl Drop for EnabledFunction<'_> {
             bindings::pci_clear_master(as_raw(self.0));
             bindings::pci_disable_device(as_raw(self.0));
         }
+    }
+}
+
+/// The DMA of a function's IOMMU group, which is blocked: what a function of the group reads or
+/// writes by DMA goes nowhere, but for messages of interrupts.
+///
+/// As long as there is one, no function of the group has a driver that uses the kernel's DMA API,
+/// and no program has the DMA of one.
+///
+/// # Invariants
+///
+/// It was claimed for the driver that the function is bound to, and that outlives the object.
+pub(crate) struct DmaOwnership<'a>(&'a pci::Device);
+
+impl<'a> DmaOwnership<'a> {
+    /// Claims the DMA of the group of `function`, which is being bound, for its driver: functions
+    /// of one group may share it.
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY` if a function of the group has another driver that uses the kernel's DMA API, as
+    ///   also that of `function` itself unless it is one of [`Driver::DRIVER_MANAGED_DMA`], if a
+    ///   program has the DMA of one, or if the IOMMU does not block it.
+    /// - `ENODEV` if there is no IOMMU, `ENOMEM` if there is no memory.
+    pub(crate) fn claim(function: &'a pci::Device<Core<'_>>) -> Result<Self> {
+        let raw = as_raw(function);
+
+        may_fail(EBUSY)?;
+        // SAFETY: A `pci::Device` is valid. While its lock is held `driver` does not change, and is
+        // not null: it is being bound. The pointer is compared only.
+        let ret = unsafe {
+            let owner = (*raw).driver;
+            bindings::iommu_device_claim_dma_owner(&raw mut (*raw).dev, owner.cast())
+        };
+        // Whose it is has no errno of its own.
+        to_result(ret).map_err(|error| match error {
+            ENODEV | ENOMEM => error,
+            _ => EBUSY,
+        })?;
+        // INVARIANT: Done above. A function is unbound before its driver goes.
+        Ok(Self(function))
+    }
+}
+
+impl Drop for DmaOwnership<'_> {
+    fn drop(&mut self) {
+        // SAFETY: It was claimed by the type invariants. The group of a function does not change
+        // while it is bound.
+        unsafe { bindings::iommu_device_release_dma_owner(&raw mut (*as_raw(self.0)).dev) };
     }
 }

@@ -50,7 +50,8 @@ class Accelerators:
         found = []
         for n, (afu, socket, _) in enumerate(self.afus):
             found += ["-chardev", f"socket,id=afu{n},path={socket}",
-                      "-device", f"ivshmem-doorbell,vectors={afu.contexts * afu.slots + 1},chardev=afu{n},bus=pcie.{n}"]
+                      "-device", f"ivshmem-doorbell,vectors={afu.contexts * afu.slots + 1},chardev=afu{n},bus=pcie.{n},"
+                                 "addr=0.0,multifunction=on"]
         return found
 
     def __enter__(self):

@@ -37,6 +37,8 @@ SILENCE, TOTAL = 900, 4800
 AFUS = [Afu(32, 63), Afu(23, 89)]
 # Beside AFUs there is QEMU's edu, which is none: a program that has its registers has all of the memory.
 NO_AFU = ["-device", "edu,bus=pcie.4"]
+# The second AFU has a neighbour, which the host bridge cannot tell from it; guest/init takes its driver from it.
+NEIGHBOUR = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1"]
 
 
 class Configuration:
@@ -237,6 +239,8 @@ class Machines:
                           Accelerators(name, self.model.program, configuration.afus))
         if configuration.afus:
             machine.command += NO_AFU
+        if len(configuration.afus) > 1:
+            machine.command += NEIGHBOUR
         say(f"booting {name}, console {shown(machine.console_log)}")
         running, output, stamps, begun = None, b"", [], 0
         try:

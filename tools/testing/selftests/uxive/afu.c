@@ -222,6 +222,87 @@ TEST_F(binding, what_can_program_dma_is_refused)
 	EXPECT_TRUE(afu_enable(&edu, "0"));
 }
 
+/* The function that the host bridge cannot tell from the second AFU: behind the same port. */
+static bool neighbour_of(const struct afu_function *function, struct afu_function *neighbour)
+{
+	char path[PATH_MAX];
+
+	*neighbour = *function;
+	neighbour->address[strlen(neighbour->address) - 1] = '1';
+	snprintf(path, sizeof(path), PCI_DEVICES "%s", neighbour->address);
+	return !access(path, F_OK);
+}
+
+/* 0 or a negative errno. */
+static int neighbour_write(const struct afu_function *neighbour, const char *file)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/virtio-pci/%s", file);
+	return file_write(path, neighbour->address);
+}
+
+/* Interrupts are no DMA. */
+TEST_F(binding, its_dma_is_nobody_elses)
+{
+	struct afu_function *function = self->function + 1, neighbour;
+	char line[1024];
+	__u64 offset;
+	int fd, efd;
+
+	if (self->functions < 2 || !neighbour_of(function, &neighbour))
+		SKIP(return, "no AFU has a neighbour: make test gives one to the second");
+	for (int round = 0; round < 3; round++) {
+		struct afu_command raise = { .opcode = AFU_RAISE };
+		void *mmio;
+
+		ASSERT_EQ(0, neighbour_write(&neighbour, "bind"));
+		log_read(self->log, function, line, sizeof(line));
+		EXPECT_ERRNO(bind, EBUSY, afu_bind(function));
+		/* The driver core has a line for all errors but ENODEV. */
+		EXPECT_EQ(2, log_read(self->log, function, line, sizeof(line)));
+		EXPECT_FALSE(afu_is_bound(function));
+		EXPECT_TRUE(afu_is_bound(&neighbour));
+		ASSERT_EQ(0, neighbour_write(&neighbour, "unbind"));
+
+		ASSERT_EQ(0, afu_bind(function));
+		EXPECT_ERRNO(bind, EBUSY, neighbour_write(&neighbour, "bind"));
+		EXPECT_FALSE(afu_is_bound(&neighbour));
+
+		fd = afu_open(function);
+		efd = event_new();
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, afu_attach(fd));
+		ASSERT_EQ(0, afu_ims_alloc(fd, efd, &offset, NULL));
+		mmio = afu_map(fd);
+		ASSERT_NE(MAP_FAILED, mmio);
+		EXPECT_EQ(AFU_DONE, afu_do(mmio, &raise));
+		EXPECT_EQ(1, event_wait(efd));
+		munmap(mmio, MMIO_SIZE);
+		close(fd);
+		close(efd);
+		EXPECT_EQ(0, afu_unbind(function));
+	}
+	/* Nor is it kept when a later step fails. */
+	for (int i = 0; i < 2; i++) {
+		size_t length;
+		void *memory;
+
+		ASSERT_TRUE(afu_enable(function, "1"));
+		memory = afu_map_bar(function, 2, &length);
+		ASSERT_NE(MAP_FAILED, memory);
+		ASSERT_TRUE(afu_misbehave(memory + mmio_read64(memory, 0x48),
+					  i ? AFU_RESTORE : AFU_DROP_NO_DMA, 0, 0));
+		munmap(memory, length);
+		ASSERT_TRUE(afu_enable(function, "0"));
+		if (i == 0)
+			EXPECT_ERRNO(bind, ENODEV, afu_bind(function));
+	}
+	ASSERT_EQ(0, neighbour_write(&neighbour, "bind"));
+	ASSERT_EQ(0, neighbour_write(&neighbour, "unbind"));
+	EXPECT_EQ(0, afu_override(function, ""));
+}
+
 #define OCXL_FIRST	"uxive selftest: ocxl is loaded first"
 
 /* The real one. If uxive comes first, it is ocxl that is refused. */
