@@ -66,6 +66,7 @@ use crate::{
         class::Class,
         eventfd::EventFd,
         file::{
+            AccessMode,
             NewMapping,
             PollEvents, //
         },
@@ -739,7 +740,8 @@ impl Context {
     }
 
     /// Makes a file by which others ring the `count` interrupts from slot `start` on. `tell` is given
-    /// its descriptor and the number by which [`Self::revoke`] knows it. All or nothing.
+    /// its descriptor and the number by which [`Self::revoke`] knows it. It is open for what this one
+    /// is, by its `access`. All or nothing.
     ///
     /// # Errors
     ///
@@ -751,12 +753,13 @@ impl Context {
         &self,
         start: usize,
         count: usize,
+        access: AccessMode,
         tell: &mut dyn FnMut(u32, u32) -> Result,
     ) -> Result {
         let bundle = Bundle::new(start, count)?;
         let charge = ExportCharge::new(self.estate.account().clone())?;
         let mut id = 0;
-        let file = NewFile::new::<DoorbellFile>(c"[uxive-doorbell]", |mapping| {
+        let file = NewFile::new::<DoorbellFile>(c"[uxive-doorbell]", access, |mapping| {
             let host = self.mapping.clone();
             let doorbell = Doorbell::new(&self.estate, host, mapping, bundle, charge)?;
             id = doorbell.id();
@@ -887,21 +890,22 @@ impl Context {
     }
 
     /// Makes a range: a file that is a context of its own, with `slots` slots. It is charged to the caller,
-    /// and its first interrupt brings a queue that has room for as many as it can have.
+    /// and its first interrupt brings a queue that has room for as many as it can have. It is open for
+    /// what this one is, by its `access`.
     ///
     /// # Errors
     ///
     /// - `ENOTTY` if this is a range itself, or a context of an AFU.
     /// - `EINVAL` if `slots` is 0 or more than [`MAX_RANGE`].
     /// - Those of [`NewFile::new`] and [`Self::new`].
-    pub(crate) fn make_range(&self, slots: usize) -> Result<NewFile> {
+    pub(crate) fn make_range(&self, slots: usize, access: AccessMode) -> Result<NewFile> {
         if self.estate.kind() != Kind::Open || self.has_afu() {
             return Err(ENOTTY);
         }
         if slots == 0 || slots > MAX_RANGE {
             return Err(EINVAL);
         }
-        NewFile::new::<DeviceFile>(c"[uxive-range]", |mapping| {
+        NewFile::new::<DeviceFile>(c"[uxive-range]", access, |mapping| {
             Self::new(mapping, self.shared.clone(), Kind::Range(slots), None)
         })
     }

@@ -7,7 +7,10 @@
 
 use crate::{
     context::Context,
-    kernel_ext::eventfd::EventFd,
+    kernel_ext::{
+        eventfd::EventFd,
+        file::AccessMode, //
+    },
     layout::{
         Window,
         MAX_RANGE, //
@@ -645,9 +648,9 @@ impl Extensible for MakeRange {
 
 impl MakeRange {
     #[inline(never)]
-    fn run(context: &Context, user: UserPtr) -> Result {
+    fn run(context: &Context, access: AccessMode, user: UserPtr) -> Result {
         let mut argument = Argument::<Self>::read(user)?;
-        let range = context.make_range(argument.value.count as usize)?;
+        let range = context.make_range(argument.value.count as usize, access)?;
 
         argument.value.fd = range.fd() as i32;
         argument.write()?;
@@ -723,11 +726,11 @@ impl Extensible for Export {
 
 impl Export {
     #[inline(never)]
-    fn run(context: &Context, user: UserPtr) -> Result {
+    fn run(context: &Context, access: AccessMode, user: UserPtr) -> Result {
         let mut argument = Argument::<Self>::read(user)?;
         let (start, count) = (argument.value.start as usize, argument.value.count as usize);
 
-        context.export(start, count, &mut |fd, id| {
+        context.export(start, count, access, &mut |fd, id| {
             argument.value.fd = fd as i32;
             argument.value.id = id;
             argument.write()
@@ -766,12 +769,105 @@ impl Revoke {
     }
 }
 
-/// Returns whether `cmd` is `known`, but for the size of its structure, which may grow.
-fn is_grown(cmd: u32, known: u32) -> bool {
-    const SIZE: u32 = uapi::_IOC_SIZEMASK << uapi::_IOC_SIZESHIFT;
-
-    (cmd ^ known) & !SIZE == 0
+/// What carries out an ioctl.
+enum Run {
+    Plain(fn(&Context, UserPtr) -> Result),
+    /// Makes a file, which is given no more than the access that the caller's has.
+    Lending(fn(&Context, AccessMode, UserPtr) -> Result),
 }
+
+/// One of uxive's own ioctls.
+struct Command {
+    number: u32,
+    /// It changes something, so it needs a file that is open for writing.
+    writes: bool,
+    /// It exists in contexts of AFUs only.
+    of_afu: bool,
+    run: Run,
+}
+
+impl Command {
+    /// One that tells something only.
+    const fn reading(number: u32, run: fn(&Context, UserPtr) -> Result) -> Self {
+        Self {
+            number,
+            writes: false,
+            of_afu: false,
+            run: Run::Plain(run),
+        }
+    }
+
+    /// One that changes something.
+    const fn writing(number: u32, run: fn(&Context, UserPtr) -> Result) -> Self {
+        Self {
+            number,
+            writes: true,
+            of_afu: false,
+            run: Run::Plain(run),
+        }
+    }
+
+    /// As [`Self::writing`], of contexts of AFUs only.
+    const fn of_afu(number: u32, run: fn(&Context, UserPtr) -> Result) -> Self {
+        Self {
+            number,
+            writes: true,
+            of_afu: true,
+            run: Run::Plain(run),
+        }
+    }
+
+    /// One that makes a file.
+    const fn lending(number: u32, run: fn(&Context, AccessMode, UserPtr) -> Result) -> Self {
+        Self {
+            number,
+            writes: true,
+            of_afu: false,
+            run: Run::Lending(run),
+        }
+    }
+
+    /// Returns whether this is `cmd`, but for the size of its structure, which may grow.
+    fn is(&self, cmd: u32) -> bool {
+        const SIZE: u32 = uapi::_IOC_SIZEMASK << uapi::_IOC_SIZESHIFT;
+        let grows = match self.number & SIZE {
+            0 => 0,
+            _ => SIZE,
+        };
+
+        (cmd ^ self.number) & !grows == 0
+    }
+
+    /// Carries it out.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the file is not open for what the ioctl does.
+    fn call(&self, context: &Context, access: AccessMode, user: UserPtr) -> Result {
+        if self.writes && !access.can_write() {
+            return Err(EBADF);
+        }
+        match self.run {
+            Run::Plain(run) => run(context, user),
+            Run::Lending(run) => run(context, access, user),
+        }
+    }
+}
+
+/// Uxive's own ioctls. Those of ocxl are as it has them: for whoever has the file.
+static COMMANDS: [Command; 11] = [
+    Command::reading(INFO, Info::run),
+    Command::writing(USER_DRAIN, UserDrain::run),
+    Command::writing(ARM, arm),
+    Command::writing(IRQ_ALLOC_FROM, IrqAlloc::run),
+    Command::writing(IRQ_ALLOC_MANY, IrqAllocMany::run),
+    Command::writing(IRQ_FREE_MANY, IrqFreeMany::run),
+    Command::writing(SET_IRQS, SetIrqs::run),
+    Command::of_afu(IMS_ALLOC, ImsAlloc::run),
+    Command::lending(RANGE, MakeRange::run),
+    Command::lending(EXPORT, Export::run),
+    Command::writing(REVOKE, Revoke::run),
+];
 
 // Each ioctl stays a function of its own: inlined into one, all would save the registers and have
 // the stack that the largest needs.
@@ -834,46 +930,49 @@ fn get_features(user: UserPtr) -> Result {
         .write(&NO_FEATURES)
 }
 
-/// Carries out the ioctl `cmd` with the argument `arg`.
+fn arm(context: &Context, _user: UserPtr) -> Result {
+    context.arm()
+}
+
+/// Carries out the ioctl `cmd` with the argument `arg`, of a file with the mode `access`.
 ///
 /// # Errors
 ///
 /// - `ENOTTY` if there is no such ioctl.
 /// - `EFAULT` if `arg` does not point to accessible memory.
 /// - `EINVAL` if a reserved field is not zero.
-/// - Those of [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl does: [`Context`].
+/// - Those of [`Command::call`], [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl
+///   does: [`Context`].
 // Inlined into the callback of each kind of file.
 #[inline(always)]
-pub(crate) fn dispatch(context: &Context, cmd: u32, arg: usize) -> Result<isize> {
+pub(crate) fn dispatch(
+    context: &Context,
+    access: AccessMode,
+    cmd: u32,
+    arg: usize,
+) -> Result<isize> {
     let user = UserPtr::from_addr(arg);
 
     match cmd {
         IRQ_ALLOC => irq_alloc(context, user)?,
         IRQ_FREE => irq_free(context, user)?,
         IRQ_SET_FD => irq_set_fd(context, user)?,
-        _ => dispatch_other(context, cmd, user)?,
+        _ => dispatch_other(context, access, cmd, user)?,
     }
     Ok(0)
 }
 
 /// Carries out those that are not for each interrupt: telling them apart is not for the others to pay.
 #[inline(never)]
-fn dispatch_other(context: &Context, cmd: u32, user: UserPtr) -> Result {
+fn dispatch_other(context: &Context, access: AccessMode, cmd: u32, user: UserPtr) -> Result {
     match cmd {
         GET_FEATURES => get_features(user),
         ATTACH if context.has_afu() => attach(context, user),
         GET_METADATA if context.has_afu() => get_metadata(context, user),
-        cmd if is_grown(cmd, INFO) => Info::run(context, user),
-        cmd if is_grown(cmd, USER_DRAIN) => UserDrain::run(context, user),
-        cmd if is_grown(cmd, IRQ_ALLOC_FROM) => IrqAlloc::run(context, user),
-        cmd if is_grown(cmd, IRQ_ALLOC_MANY) => IrqAllocMany::run(context, user),
-        cmd if is_grown(cmd, IRQ_FREE_MANY) => IrqFreeMany::run(context, user),
-        cmd if is_grown(cmd, SET_IRQS) => SetIrqs::run(context, user),
-        cmd if is_grown(cmd, RANGE) => MakeRange::run(context, user),
-        cmd if is_grown(cmd, IMS_ALLOC) && context.has_afu() => ImsAlloc::run(context, user),
-        cmd if is_grown(cmd, EXPORT) => Export::run(context, user),
-        cmd if is_grown(cmd, REVOKE) => Revoke::run(context, user),
-        ARM => context.arm(),
-        _ => Err(ENOTTY),
+        cmd => COMMANDS
+            .iter()
+            .find(|command| command.is(cmd) && (!command.of_afu || context.has_afu()))
+            .ok_or(ENOTTY)?
+            .call(context, access, user),
     }
 }

@@ -24,6 +24,7 @@ use crate::{
         attribute::Attribute,
         fault::FaultControl,
         file::{
+            AccessMode,
             FileOperations,
             NewMapping,
             PollEvents, //
@@ -118,11 +119,11 @@ impl<D: ContextDevice> FileOperations for ContextFile<D> {
     }
 
     #[inline]
-    fn ioctl(context: Pin<&Context>, cmd: u32, arg: usize) -> Result<isize> {
+    fn ioctl(context: Pin<&Context>, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
         if D::MAY_GO && context.is_gone() {
             return Err(ENODEV);
         }
-        ioctl::dispatch(&context, cmd, arg)
+        ioctl::dispatch(&context, access, cmd, arg)
     }
 
     fn read(context: Pin<&Context>, to: &mut IovIterDest<'_>, may_wait: bool) -> Result<usize> {

@@ -13,6 +13,7 @@ use super::{
     bindings as extra,
     fault::may_fail,
     file::{
+        AccessMode,
         FileOperations,
         FileTable,
         OpenFile, //
@@ -26,7 +27,6 @@ use core::{
 use kernel::{
     bindings,
     error::from_err_ptr,
-    ffi,
     fs::{
         file::FileDescriptorReservation,
         File, //
@@ -38,7 +38,7 @@ use kernel::{
     }, //
 };
 
-/// A new file of the current process, for reading and writing, whose descriptor is closed on `exec`.
+/// A new file of the current process, whose descriptor is closed on `exec`.
 pub(crate) struct NewFile {
     fd: FileDescriptorReservation,
     file: ARef<File>,
@@ -46,7 +46,9 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     /// Makes one with the operations `T`, and reserves its descriptor. `name` is what
-    /// `/proc/<pid>/fd` shows; `open` makes what belongs to the file, whose address space it is given.
+    /// `/proc/<pid>/fd` shows; `access` is what the file is open for: no more than the one by which it
+    /// is asked for, as it cannot be opened anew. `open` makes what belongs to the file, whose address
+    /// space it is given.
     ///
     /// # Errors
     ///
@@ -55,6 +57,7 @@ impl NewFile {
     /// - `ENOMEM` if there is no memory, and what `open` returns.
     pub(crate) fn new<T: FileOperations>(
         name: &'static CStr,
+        access: AccessMode,
         open: impl FnOnce(Arc<FileMapping>) -> Result<T::Data>,
     ) -> Result<Self> {
         may_fail(EMFILE)?;
@@ -69,7 +72,7 @@ impl NewFile {
                 name.as_char_ptr(),
                 &AnonOperations::<T>::TABLE,
                 core::ptr::null_mut(),
-                bindings::O_RDWR as ffi::c_int,
+                access.as_flags(),
             )
         })?;
         let file = NonNull::new(file).ok_or(EINVAL)?;

@@ -32,7 +32,12 @@ use kernel::{
     },
     ffi,
     fs::{
-        file::flags::O_NONBLOCK,
+        file::flags::{
+            O_ACCMODE,
+            O_NONBLOCK,
+            O_RDWR,
+            O_WRONLY, //
+        },
         File, //
     },
     iov::IovIterDest,
@@ -65,9 +70,10 @@ pub(crate) trait FileOperations: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called by `ioctl`.
+    /// Called by `ioctl`. The kernel asks for no access mode: `access` is that of the file.
     fn ioctl(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _access: AccessMode,
         _cmd: u32,
         _arg: usize,
     ) -> Result<isize> {
@@ -112,6 +118,29 @@ pub(crate) trait FileOperations: Sized + 'static {
     /// Called to fill `/proc/<pid>/fdinfo/<fd>`.
     fn show_fdinfo(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>, _m: &SeqFile) {
         build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// What a file is open for: reading, writing, both or neither.
+#[derive(Clone, Copy)]
+pub(crate) struct AccessMode(u32);
+
+impl AccessMode {
+    /// Returns that of `file`, which is the same from `open` to the end.
+    fn of(file: &File) -> Self {
+        Self(file.flags() & O_ACCMODE)
+    }
+
+    /// Returns whether the file is open for writing.
+    ///
+    /// Not by a single bit: an `open` with both of them is for neither reading nor writing.
+    pub(crate) fn can_write(self) -> bool {
+        matches!(self.0, O_WRONLY | O_RDWR)
+    }
+
+    /// Returns the flags that open a file with the same mode.
+    pub(super) fn as_flags(self) -> ffi::c_int {
+        self.0 as ffi::c_int
     }
 }
 
@@ -358,10 +387,11 @@ impl<T: FileOperations> FileTable<T> {
         cmd: ffi::c_uint,
         arg: ffi::c_ulong,
     ) -> ffi::c_long {
-        // SAFETY: The file is open for the duration of the call.
-        let data = unsafe { Self::data(file) };
+        // SAFETY: The file is open for the duration of the call. ioctl() does not use the position of
+        // a file, so there is no `fdget_pos` on this thread.
+        let (data, file) = unsafe { (Self::data(file), File::from_raw_file(file)) };
 
-        from_result(|| Ok(T::ioctl(data, cmd, arg)? as ffi::c_long))
+        from_result(|| Ok(T::ioctl(data, AccessMode::of(file), cmd, arg)? as ffi::c_long))
     }
 
     /// # Safety

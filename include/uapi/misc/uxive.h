@@ -18,6 +18,8 @@
  * to that of its own structure and may, if that is larger than the kernel's,
  * set only what the kernel knows: other bytes must be 0. What is written back
  * ends where the smaller of both does.
+ *
+ * All but UXIVE_IOC_INFO need a file that is open for writing.
  */
 
 /* Of the interface that this header describes, see struct uxive_info. */

@@ -455,6 +455,195 @@ TEST_F(abi, unknown_ioctls_are_enotty)
 	EXPECT_EQ(0, ux_count(self->fd));
 }
 
+/* Ways to open a file. The last is for neither reading nor writing. */
+static const struct {
+	int flags;
+	bool writes;
+} modes[] = {
+	{ O_RDONLY, false }, { O_WRONLY, true }, { O_RDWR, true }, { O_ACCMODE, false },
+};
+
+static int open_for(int mode)
+{
+	return open(UXIVE_DEV, modes[mode].flags | O_CLOEXEC);
+}
+
+static int opened_for(int fd)
+{
+	return fcntl(fd, F_GETFL) & O_ACCMODE;
+}
+
+/* One of each ioctl, in an order in which they work. What is left open goes with the test. */
+TEST_F(abi, what_changes_something_needs_a_file_for_writing)
+{
+	struct ocxl_ioctl_irq_fd bind = { .irq_offset = IRQ_BASE };
+	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_irq_alloc_many many = { .size = sizeof(many), .count = 2 };
+	struct uxive_ims_alloc ims = { .size = sizeof(ims), .eventfd = -1 };
+	struct uxive_irq_free_many free = { .size = sizeof(free), .start = 3, .count = 1 };
+	struct uxive_set_irqs set = {
+		.size = sizeof(set), .flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .count = 1,
+	};
+	struct uxive_irq_alloc alloc = { .size = sizeof(alloc) };
+	struct uxive_export export = { .size = sizeof(export), .count = 1 };
+	struct uxive_revoke revoke = { .size = sizeof(revoke), .id = 1 };
+	struct uxive_range range = { .size = sizeof(range), .count = 2 };
+	struct uxive_info info = { .size = sizeof(info) };
+	struct ocxl_ioctl_features features;
+	__u64 offset, freed = slot_offset(1);
+	const struct {
+		const char *name;
+		unsigned int cmd;
+		void *arg;
+		bool writes;
+		int ret;
+	} calls[] = {
+		{ "OCXL IRQ_ALLOC", OCXL_IOCTL_IRQ_ALLOC, &offset, false, 0 },
+		{ "OCXL IRQ_ALLOC", OCXL_IOCTL_IRQ_ALLOC, &offset, false, 0 },
+		{ "OCXL IRQ_SET_FD", OCXL_IOCTL_IRQ_SET_FD, &bind, false, 0 },
+		{ "OCXL IRQ_FREE", OCXL_IOCTL_IRQ_FREE, &freed, false, 0 },
+		{ "OCXL GET_FEATURES", OCXL_IOCTL_GET_FEATURES, &features, false, 0 },
+		{ "INFO", UXIVE_IOC_INFO, &info, false, 0 },
+		/* The kernel drains it, as an interrupt was allocated. */
+		{ "USER_DRAIN", UXIVE_IOC_USER_DRAIN, &drain, true, -EBUSY },
+		{ "ARM", UXIVE_IOC_ARM, NULL, true, -EINVAL },
+		{ "IRQ_ALLOC", UXIVE_IOC_IRQ_ALLOC, &alloc, true, 0 },
+		{ "IRQ_ALLOC_MANY", UXIVE_IOC_IRQ_ALLOC_MANY, &many, true, 0 },
+		{ "IRQ_FREE_MANY", UXIVE_IOC_IRQ_FREE_MANY, &free, true, 0 },
+		{ "SET_IRQS", UXIVE_IOC_SET_IRQS, &set, true, 0 },
+		{ "RANGE", UXIVE_IOC_RANGE, &range, true, 0 },
+		{ "EXPORT", UXIVE_IOC_EXPORT, &export, true, 0 },
+		{ "REVOKE", UXIVE_IOC_REVOKE, &revoke, true, 0 },
+		/* There is none: that comes first. */
+		{ "IMS_ALLOC", UXIVE_IOC_IMS_ALLOC, &ims, false, -ENOTTY },
+	};
+
+	for (size_t mode = 0; mode < ARRAY_SIZE(modes); mode++) {
+		int fd = open_for(mode), efd = event_new(), fds;
+
+		ASSERT_LE(0, fd);
+		bind.eventfd = efd;
+		many.start = 0;
+		fds = fds_open();
+		for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+			bool refused = calls[i].writes && !modes[mode].writes;
+
+			EXPECT_EQ(refused ? -EBADF : calls[i].ret,
+				  ux_ioctl(fd, calls[i].cmd, calls[i].arg))
+				TH_LOG("%s, mode %zu", calls[i].name, mode);
+			/* Before the argument is looked at. */
+			if (refused) {
+				EXPECT_EQ(-EBADF, ux_ioctl(fd, calls[i].cmd, NULL))
+					TH_LOG("%s, mode %zu, NULL", calls[i].name, mode);
+			}
+		}
+		ASSERT_EQ(0, ux_info(fd, &info));
+		EXPECT_EQ(0U, info.exports_total);
+		if (modes[mode].writes) {
+			EXPECT_EQ(1, event_wait(efd));
+			EXPECT_EQ(3, ux_count(fd));
+			EXPECT_EQ(modes[mode].flags, opened_for(range.fd));
+			EXPECT_EQ(modes[mode].flags, opened_for(export.fd));
+			close(range.fd);
+			close(export.fd);
+		} else {
+			EXPECT_EQ(1, ux_count(fd));
+			EXPECT_EQ(fds, fds_open());
+			EXPECT_EQ(0, event_read(efd));
+		}
+		close(fd);
+		close(efd);
+	}
+}
+
+TEST_F(abi, each_of_its_own_ioctls_refuses_a_file_for_reading)
+{
+	int fd = open_for(0);
+	int refused = 0;
+	__u64 offset;
+	__u32 start;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBADF, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_ARM, EBADF, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EBADF, ux_alloc_on(fd, -1, &offset));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EBADF, ux_alloc_many(fd, 1, NULL, &start));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EBADF, ux_free_many(fd, 0, 1));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EBADF,
+		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 1, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EBADF,
+		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_MASK, 0, 1, NULL));
+	/* This one frees all. */
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EBADF,
+		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 0, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_RANGE, EBADF, ux_range(fd, 1));
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EBADF, ux_export(fd, 0, 1, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EBADF, ux_revoke(fd, 1));
+	EXPECT_EQ(1, ux_count(fd));
+
+	/* Whatever there is or will be: all numbers that are uxive's, of any direction and size. */
+	for (unsigned int number = 0x40; number < 0x80; number++) {
+		for (unsigned int rest = 0; rest < 8 * 64; rest++) {
+			char arg[4096] = {};
+			int ret = ux_ioctl(fd, _IOC(rest % 8, UXIVE_MAGIC, number, rest / 8 * 8),
+					   arg);
+
+			if (number == _IOC_NR(UXIVE_IOC_INFO) && ret == -EINVAL)
+				continue;
+			refused += ret == -EBADF;
+			EXPECT_TRUE(ret == -ENOTTY || ret == -EBADF)
+				TH_LOG("number %x, %x: %d", number, rest, ret);
+		}
+	}
+	TH_LOG("%d ioctls are EBADF", refused);
+	EXPECT_EQ(1, ux_count(fd));
+	close(fd);
+}
+
+/* Nor does it become more on the way. */
+TEST_F(abi, what_is_lent_is_open_for_no_more)
+{
+	int fd = open(UXIVE_DEV, O_WRONLY | O_CLOEXEC), lent[3], other;
+	const __u64 offsets[] = { 0, IRQ_BASE };
+	char path[64];
+
+	ASSERT_LE(0, fd);
+	lent[0] = ux_range(fd, 2);
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	ASSERT_EQ(0, ux_fill(lent[0], 1));
+	lent[1] = ux_export(fd, 0, 1, NULL);
+	lent[2] = ux_export(lent[0], 0, 1, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(lent); i++) {
+		ASSERT_LE(0, lent[i]);
+		EXPECT_EQ(O_WRONLY, opened_for(lent[i]));
+		/* Which fcntl() cannot change. */
+		EXPECT_EQ(0, fcntl(lent[i], F_SETFL, O_RDWR | O_NONBLOCK));
+		EXPECT_EQ(O_WRONLY, opened_for(lent[i]));
+		for (size_t at = 0; at < ARRAY_SIZE(offsets); at++) {
+			void *page = ux_map(lent[i], offsets[at], STRIDE);
+
+			EXPECT_ERRNO(mmap, EACCES, page == MAP_FAILED ? -errno : 0)
+				TH_LOG("file %zu", i);
+		}
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", lent[i]);
+		for (size_t mode = 0; mode < ARRAY_SIZE(modes); mode++) {
+			EXPECT_EQ(-1, open(path, modes[mode].flags | O_CLOEXEC));
+			EXPECT_EQ(ENXIO, errno);
+		}
+	}
+	/* Of a context the node is opened, by whoever may do that: another context. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	other = open(path, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, other);
+	EXPECT_EQ(0, ux_count(other));
+	EXPECT_NE(ux_context(fd), ux_context(other));
+	close(other);
+	for (size_t i = 0; i < ARRAY_SIZE(lent); i++)
+		close(lent[i]);
+	close(fd);
+}
+
 TEST_F(abi, ocxl_features_are_not_offered)
 {
 	void *bad[] = {

@@ -300,6 +300,23 @@ TEST_F(ims, a_call_is_checked_whole)
 	close(null);
 }
 
+TEST_F(ims, a_file_for_reading_has_none)
+{
+	int fd = open(afu_path(self->function, NULL), O_RDONLY | O_CLOEXEC);
+	struct ocxl_ioctl_metadata metadata;
+	__u64 offset;
+
+	ASSERT_LE(0, fd);
+	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, EBADF, afu_ims_alloc(fd, -1, &offset, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, EBADF, ux_ioctl(fd, UXIVE_IOC_IMS_ALLOC, NULL));
+	EXPECT_EQ(0, irqs_of(fd));
+	/* What is ocxl's is as with ocxl. */
+	EXPECT_EQ(0, afu_metadata(fd, &metadata));
+	EXPECT_EQ(0, afu_attach(fd));
+	EXPECT_EQ(0, ux_alloc(fd, &offset));
+	close(fd);
+}
+
 TEST_F(ims, a_context_has_its_slots_and_no_more)
 {
 	int fd = self->context.fd, efds[SLOTS_1];

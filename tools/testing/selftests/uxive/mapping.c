@@ -116,18 +116,33 @@ TEST_F(mapping, only_within_the_window)
 
 TEST_F(mapping, a_descriptor_without_write_access_cannot_map)
 {
-	int fd = open(UXIVE_DEV, O_RDONLY);
+	const int modes[] = { O_RDONLY, O_WRONLY, O_ACCMODE };
+	struct uxive_info info;
 
-	ASSERT_LE(0, fd);
-	EXPECT_ERRNO(mmap, EACCES, try_map(fd, IRQ_BASE, STRIDE, PROT_WRITE, MAP_SHARED));
-	/* Nor for reading, which trigger pages are not for. */
-	EXPECT_ERRNO(mmap, EINVAL, try_map(fd, IRQ_BASE, STRIDE, PROT_READ, MAP_SHARED));
-	EXPECT_ERRNO(mmap, EINVAL, try_map(fd, IRQ_BASE, STRIDE, PROT_NONE, MAP_SHARED));
-	close(fd);
-	fd = open(UXIVE_DEV, O_WRONLY);
-	ASSERT_LE(0, fd);
-	EXPECT_ERRNO(mmap, EACCES, try_map(fd, IRQ_BASE, STRIDE, PROT_WRITE, MAP_SHARED));
-	close(fd);
+	ASSERT_EQ(0, ux_info(self->fd, &info));
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		const __u64 offsets[] = { IRQ_BASE, info.esb.offset, info.queue.offset };
+		int fd = open(UXIVE_DEV, modes[i]);
+
+		ASSERT_LE(0, fd);
+		for (size_t at = 0; at < ARRAY_SIZE(offsets); at++) {
+			EXPECT_ERRNO(mmap, EACCES,
+				     try_map(fd, offsets[at], STRIDE, PROT_WRITE, MAP_SHARED))
+				TH_LOG("mode %x, window %zu", modes[i], at);
+			EXPECT_ERRNO(mmap, EACCES,
+				     try_map(fd, offsets[at], STRIDE, PROT_READ | PROT_WRITE,
+					     MAP_SHARED))
+				TH_LOG("mode %x, window %zu", modes[i], at);
+			/* Nor can it be mapped first, and made writable later. */
+			for (int prot = PROT_NONE; prot <= PROT_READ; prot++) {
+				int ret = try_map(fd, offsets[at], STRIDE, prot, MAP_SHARED);
+
+				EXPECT_EQ(modes[i] == O_RDONLY ? -EINVAL : -EACCES, ret)
+					TH_LOG("mode %x, window %zu", modes[i], at);
+			}
+		}
+		close(fd);
+	}
 }
 
 /* The radix MMU has no pages that can be written and not be read. */
