@@ -25,8 +25,8 @@
 //! [`State::places`] guards who has which place, from [`Afu::reserve`] to the drop of an
 //! [`AfuContext`]. Under it are taken, one at a time: the slots of an estate (3 of `context.rs`);
 //! the `views` of its mapping (4), and under that the `i_mmap_rwsem` of that and of its exports
-//! (5); its event log; and the drain of its queue. The mutex of the store in [`Hardware`] is
-//! innermost, and taken under 1 of `context.rs` at most.
+//! (5); its event log; which exports it has; and the drain of its queue. The mutex of the store in
+//! [`Hardware`] is innermost, and taken under 1 of `context.rs` at most.
 //!
 //! The callbacks of the PCI core hold the lock of the device, which none of the others is held
 //! around.
@@ -230,6 +230,7 @@ impl State {
             drop(member.estate.lock());
             member.mapping.zap_all();
             member.estate.events().end(Event::Gone(reason));
+            member.estate.exports().hang_up();
         }
         true
     }

@@ -11,13 +11,19 @@
 //! who has its LISN.
 //!
 //! An export ends when it is revoked, when its file is gone, or with its context. What is left then is
-//! a file that rings nothing; it keeps neither the estate nor what that is charged to.
+//! a file that rings nothing; it keeps neither the estate nor what that is charged to. Whoever polls
+//! the file is told that it hangs up: at its end, and when the AFU is gone, though the export is there
+//! until the owner closes its context. What they wait on is the export's own, as it outlives the
+//! context, and not the estate.
 //!
 //! # Locks
 //!
 //! [`Export::owner`] guards the owner: see `context.rs`. Its view is dropped under it, the rest is not,
 //! as that may be the last reference to the estate. [`Exports::table`] guards which exports there are;
 //! nothing is taken under it, and nothing of it dropped.
+//!
+//! Whoever polls is first entered in [`Export::pollers`], then looks at the owner; and is woken when
+//! there is none any more, under neither lock.
 
 use crate::{
     context::neighbours,
@@ -26,7 +32,8 @@ use crate::{
         fault::may_fail,
         file::{
             FileOperations,
-            NewMapping, //
+            NewMapping,
+            PollEvents, //
         },
         mapping::{
             Fault,
@@ -40,6 +47,7 @@ use crate::{
     quota::ExportCharge, //
 };
 use kernel::{
+    fs::File,
     new_mutex,
     prelude::*,
     rbtree::{
@@ -50,7 +58,12 @@ use kernel::{
         seq_print,
         SeqFile, //
     },
+    static_lock_class,
     sync::{
+        poll::{
+            PollCondVarBox,
+            PollTable, //
+        },
         Arc,
         Mutex, //
     }, //
@@ -102,6 +115,8 @@ pub(crate) struct Export {
     /// Until the export is ended.
     #[pin]
     owner: Mutex<Option<Owner>>,
+    /// Who waits for the end.
+    pollers: PollCondVarBox,
 }
 
 impl Export {
@@ -124,10 +139,23 @@ impl Export {
             (estate, charge)
         };
 
+        self.pollers.notify_all();
         // Only now, so that what is not found rings nothing.
         drop(estate.exports().remove(self.id));
         trace::revoke(estate.id(), self.id);
         Ok(())
+    }
+
+    /// Returns [`PollEvents::HANG_UP`] when it is ended: no page can be reached any more, and none will;
+    /// or when the AFU is gone, and the pages go with it. Has who polls `file` woken then.
+    fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
+        // Before looking, or an end in between would wake nobody.
+        table.register_wait(file, &self.pollers);
+
+        match &*self.owner.lock() {
+            Some(Owner { estate, .. }) if !estate.is_gone() => PollEvents::NONE,
+            _ => PollEvents::HANG_UP,
+        }
     }
 
     /// Places the page that was touched, and those around it.
@@ -244,6 +272,19 @@ impl Exports {
         }
     }
 
+    /// Wakes all who poll one of them: there is no AFU any more. May sleep.
+    pub(crate) fn hang_up(&self) {
+        let mut from = Some(0);
+
+        // One that comes meanwhile finds the AFU gone.
+        while let Some(ExportView { id, .. }) = from.and_then(|from| self.next(from)) {
+            if let Some(export) = self.get(id) {
+                export.pollers.notify_all();
+            }
+            from = id.checked_add(1);
+        }
+    }
+
     /// Lists them in `/proc/<pid>/fdinfo/<fd>` of the context.
     pub(crate) fn show(&self, m: &SeqFile) {
         for (id, export) in self.table.lock().by_id.iter() {
@@ -286,6 +327,7 @@ impl Doorbell {
         }
 
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let pollers = PollCondVarBox::new(c"uxive_export_pollers", static_lock_class!())?;
         let id = estate.exports().next_id()?;
         let owner = Owner {
             view,
@@ -297,6 +339,7 @@ impl Doorbell {
                 id,
                 bundle,
                 owner <- new_mutex!(Some(owner), "uxive_export"),
+                pollers,
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -320,13 +363,17 @@ impl Drop for Doorbell {
     }
 }
 
-/// The operations of the file of an export: it can be mapped.
+/// The operations of the file of an export: it can be mapped, and tells of the end.
 pub(crate) struct DoorbellFile;
 
 #[vtable]
 impl FileOperations for DoorbellFile {
     type Device = ();
     type Data = KBox<Doorbell>;
+
+    fn poll(doorbell: &Doorbell, file: &File, table: PollTable<'_>) -> PollEvents {
+        doorbell.0.poll(file, &table)
+    }
 
     fn mmap(doorbell: &Doorbell, area: &NewMapping<'_>) -> Result {
         let end = area.offset().checked_add(area.len()).ok_or(EINVAL)?;

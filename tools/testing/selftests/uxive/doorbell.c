@@ -3,7 +3,7 @@
  * Promise: whoever has the file of an export rings the interrupts that were
  * exported, by a store, and can do nothing else with it; when an interrupt is
  * freed, the export revoked, or the owner gone, that is SIGBUS in all processes at
- * once, and never rings anybody else.
+ * once, and never rings anybody else; and who polls the file is told of its end.
  *
  * What fails on the way is in faults.c. The test of an accelerator is left out where
  * the machine has none.
@@ -15,6 +15,7 @@
 #include <linux/mman.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 
 /* Somebody who is not root. */
@@ -258,6 +259,214 @@ TEST_F(doorbell, a_bundle_comes_64_at_a_time)
 	close(fd);
 }
 
+/* Whoever waits for its end. */
+
+#define ALL_EVENTS	(POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLWRNORM | POLLRDBAND)
+
+static int polled(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = ALL_EVENTS };
+
+	return poll(&pfd, 1, 0) < 0 ? -1 : pfd.revents;
+}
+
+/* An epoll that watches @fd for all there is, with @flags; or a negative errno. */
+static int epoll_of(int fd, unsigned int flags)
+{
+	struct epoll_event event = { .events = ALL_EVENTS | flags };
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : epoll;
+}
+
+/* What it has to tell, within @timeout; 0 for nothing. */
+static int epoll_next(int epoll, int timeout)
+{
+	struct epoll_event event = {};
+
+	return epoll_wait(epoll, &event, 1, timeout) < 0 ? -1 : (int)event.events;
+}
+
+enum wait { BY_POLL, BY_LEVEL, BY_EDGE, WAITS };
+
+/* A thread that waits. */
+struct waiter {
+	pthread_t thread;
+	enum wait wait;
+	int fd;
+	void *bell;
+	atomic_int tid;
+	/* What it was told, and what it is told if it asks once more; whether nothing woke it. */
+	int events, again;
+	bool late;
+	/* What its first store after that came to. */
+	int sig;
+};
+
+static void *waiter_run(void *data)
+{
+	struct pollfd pfd = { .events = ALL_EVENTS };
+	struct waiter *waiter = data;
+	long start = clock_ms();
+	int epoll = -1;
+
+	if (waiter->wait != BY_POLL)
+		epoll = epoll_of(waiter->fd, waiter->wait == BY_EDGE ? EPOLLET : 0);
+	pfd.fd = waiter->fd;
+	atomic_store(&waiter->tid, syscall(SYS_gettid));
+	if (waiter->wait == BY_POLL)
+		waiter->events = poll(&pfd, 1, WATCHDOG_MS) == 1 ? pfd.revents : -1;
+	else
+		waiter->events = epoll_next(epoll, WATCHDOG_MS);
+	/* poll() looks once more when its time is up. */
+	waiter->late = clock_ms() - start >= WATCHDOG_MS;
+	waiter->sig = touch(waiter->bell);
+	waiter->again = epoll < 0 ? polled(waiter->fd) : epoll_next(epoll, 0);
+	close(epoll);
+	return NULL;
+}
+
+/* Starts one of each, and sees all of them wait. @bell: a page of @fd. */
+static bool waiters_start(struct waiter *waiters, int fd, void *bell)
+{
+	bool wait = true;
+
+	for (enum wait way = 0; way < WAITS; way++) {
+		waiters[way] = (struct waiter){ .wait = way, .fd = fd, .bell = bell };
+		if (pthread_create(&waiters[way].thread, NULL, waiter_run, &waiters[way]))
+			abort();
+	}
+	for (enum wait way = 0; way < WAITS; way++)
+		wait = wait && becomes(!!atomic_load(&waiters[way].tid), true) &&
+		       becomes(process_state(waiters[way].tid), 'S');
+	return wait;
+}
+
+static bool waiters_wait(struct waiter *waiters)
+{
+	for (enum wait way = 0; way < WAITS; way++)
+		if (process_state(waiters[way].tid) != 'S')
+			return false;
+	return true;
+}
+
+/* Which of them was not woken by the end, as it should be; -1 if all were. */
+static int waiters_end(struct waiter *waiters)
+{
+	int wrong = -1;
+
+	for (enum wait way = 0; way < WAITS; way++) {
+		struct waiter *waiter = &waiters[way];
+
+		pthread_join(waiter->thread, NULL);
+		if (waiter->events != POLLHUP || waiter->late || waiter->sig != SIGBUS ||
+		    waiter->again != (way == BY_EDGE ? 0 : POLLHUP))
+			wrong = way;
+	}
+	return wrong;
+}
+
+TEST_F(doorbell, polled_it_tells_of_its_end_and_nothing_else)
+{
+	__u32 id, other_id;
+	int fd = ux_export(self->fd, 0, 2, &id), other = ux_export(self->fd, 0, 2, &other_id);
+	int level = epoll_of(fd, 0), edge = epoll_of(fd, EPOLLET), later;
+	void *bells = map_bells(fd, 2);
+	__u64 offset;
+
+#define EXPECT_NOTHING_TOLD() do {						\
+	EXPECT_EQ(0, polled(fd));						\
+	EXPECT_EQ(0, epoll_next(level, 0));					\
+	EXPECT_EQ(0, epoll_next(edge, 0));					\
+} while (0)
+
+	ASSERT_LE(0, level);
+	ASSERT_LE(0, edge);
+	ASSERT_NE(MAP_FAILED, bells);
+	EXPECT_NOTHING_TOLD();
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, touch(bells + i * STRIDE));
+		ASSERT_EQ(1, event_wait(self->efd[i]));
+	}
+	EXPECT_NOTHING_TOLD();
+	/* It is revoked, or not: that there is nothing to ring is another thing. */
+	ASSERT_EQ(0, ux_free_many(self->fd, 0, 2));
+	EXPECT_TRUE(is_gone(bells));
+	EXPECT_NOTHING_TOLD();
+	ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+	EXPECT_NOTHING_TOLD();
+	ASSERT_EQ(0, ux_revoke(self->fd, other_id));
+	EXPECT_EQ(POLLHUP, polled(other));
+	EXPECT_NOTHING_TOLD();
+
+	ASSERT_EQ(0, ux_revoke(self->fd, id));
+	EXPECT_EQ(POLLHUP, epoll_next(edge, 0));
+	for (int n = 0; n < 3; n++) {
+		EXPECT_EQ(POLLHUP, polled(fd));
+		EXPECT_EQ(POLLHUP, epoll_next(level, 0));
+		EXPECT_EQ(0, epoll_next(edge, 0));
+	}
+	/* Who comes later is told, too. */
+	later = epoll_of(fd, EPOLLET);
+	EXPECT_EQ(POLLHUP, epoll_next(later, 0));
+	munmap(bells, 2 * STRIDE);
+	close(fd);
+	/* A file that is gone tells nothing. */
+	EXPECT_EQ(0, epoll_next(level, 0));
+	EXPECT_EQ(0, epoll_next(edge, 0));
+	EXPECT_EQ(0, epoll_next(later, 0));
+	close(level);
+	close(edge);
+	close(later);
+	close(other);
+}
+
+TEST_F(doorbell, who_waits_for_its_end_is_woken_by_it)
+{
+	const int rounds = 20;
+	int waited = 0;
+
+	for (int n = 0; n < rounds; n++) {
+		struct waiter waiters[WAITS];
+		__u32 id, other_id;
+		int fd = ux_export(self->fd, 0, 1, &id);
+		int other = ux_export(self->fd, 0, 1, &other_id);
+		void *bell = map_bells(fd, 1);
+
+		ASSERT_NE(MAP_FAILED, bell);
+		ASSERT_EQ(0, touch(bell));
+		ASSERT_TRUE(waiters_start(waiters, fd, bell));
+		/* Not by others. */
+		ASSERT_EQ(1, event_wait(self->efd[0]));
+		ASSERT_EQ(0, ux_revoke(self->fd, other_id));
+		close(other);
+		waited += waiters_wait(waiters);
+		ASSERT_EQ(0, ux_revoke(self->fd, id));
+		ASSERT_EQ(-1, waiters_end(waiters)) TH_LOG("round %d", n);
+		munmap(bell, STRIDE);
+		close(fd);
+		progress();
+	}
+	EXPECT_EQ(rounds, waited);
+}
+
+/* A file that is closed while an epoll has it is taken out of that. */
+TEST_F(doorbell, an_epoll_does_not_keep_it)
+{
+	__u32 id;
+
+	for (int n = 0; n < 20; n++) {
+		int fd = ux_export(self->fd, 0, 1, &id), epoll = epoll_of(fd, n % 2 ? EPOLLET : 0);
+
+		ASSERT_LE(0, epoll);
+		close(fd);
+		EXPECT_EQ(0, exports_of_all(self->fd));
+		EXPECT_EQ(-ENOENT, ux_revoke(self->fd, id));
+		EXPECT_EQ(0, epoll_next(epoll, 0));
+		close(epoll);
+	}
+}
+
 static int try_ioctl(int fd, unsigned int cmd, void *arg)
 {
 	return ioctl(fd, cmd, arg) ? -errno : 0;
@@ -297,9 +506,8 @@ TEST_F(doorbell, it_can_be_mapped_and_nothing_else)
 	EXPECT_NE(0, fchmod(fd, 0777));
 	ASSERT_EQ(0, fstat(fd, &stat));
 	EXPECT_EQ(0, stat.st_size);
-	/* It never has anything to say: as any file that cannot tell. */
-	EXPECT_EQ(1, poll(&pfd, 1, 0));
-	EXPECT_EQ(POLLIN | POLLOUT, pfd.revents);
+	/* It has nothing to say, and takes nothing. */
+	EXPECT_EQ(0, poll(&pfd, 1, 0));
 
 	/* It cannot be opened anew, with other rights or none of its own. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -855,6 +1063,33 @@ TEST_F(owner, that_is_gone_is_not_rung_and_not_kept)
 	}
 }
 
+TEST_F(owner, that_is_gone_is_told_to_who_waits)
+{
+	struct waiter waiters[WAITS];
+	char how = variant->end, byte;
+
+	ASSERT_EQ(0, polled(self->fd));
+	ASSERT_EQ(0, touch(self->bells));
+	ASSERT_TRUE(waiters_start(waiters, self->fd, self->bells));
+	ASSERT_TRUE(waiters_wait(waiters));
+	ASSERT_EQ(1, write(self->sock, &how, 1));
+	if (how == KILLED) {
+		ASSERT_EQ(0, kill(self->pid, SIGKILL));
+		ASSERT_EQ(-SIGKILL, child_status(self->pid));
+	} else {
+		ASSERT_EQ(1, read(self->sock, &byte, 1));
+	}
+	EXPECT_EQ(POLLHUP, polled(self->fd));
+	EXPECT_EQ(-1, waiters_end(waiters));
+	/* It is told of one that nothing is left of. */
+	EXPECT_EQ(0, debug_lines("contexts", "", NULL, 0));
+	EXPECT_EQ(POLLHUP, polled(self->fd));
+	if (how != KILLED) {
+		ASSERT_EQ(1, write(self->sock, "e", 1));
+		EXPECT_EQ(0, child_status(self->pid));
+	}
+}
+
 TEST_F(doorbell, a_program_that_drains_is_rung_and_withdraws_alike)
 {
 	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = event_new() };
@@ -1283,6 +1518,80 @@ TEST_F(doorbell, no_store_succeeds_after_revoke_returned)
 	munmap(page, STRIDE);
 }
 
+/* One who begins to wait at about the time when the export is revoked. */
+struct beginner {
+	pthread_t thread;
+	atomic_int fd, turn, done;
+	atomic_long wait;
+	/* It found nothing at first; it was told, before its time was up. */
+	bool first, told;
+};
+
+static void *begin_to_wait(void *data)
+{
+	struct beginner *beginner = data;
+	long start;
+	int turn;
+
+	for (int n = 1; (turn = atomic_load(&beginner->turn)) >= 0; sched_yield()) {
+		struct pollfd pfd = { .events = ALL_EVENTS };
+		int epoll;
+
+		if (turn != n)
+			continue;
+		pfd.fd = beginner->fd;
+		epoll = n % 2 ? -1 : epoll_of(pfd.fd, EPOLLET);
+		start = clock_ms();
+		take_turns(atomic_load(&beginner->wait));
+		beginner->first = (epoll < 0 ? poll(&pfd, 1, 0) : epoll_next(epoll, 0)) == 0;
+		if (!beginner->first)
+			beginner->told = true;
+		else if (epoll < 0)
+			beginner->told = poll(&pfd, 1, WATCHDOG_MS) == 1 && pfd.revents == POLLHUP;
+		else
+			beginner->told = epoll_next(epoll, WATCHDOG_MS) == POLLHUP;
+		if (clock_ms() - start >= WATCHDOG_MS)
+			beginner->told = false;
+		close(epoll);
+		atomic_store(&beginner->done, n++);
+	}
+	return NULL;
+}
+
+TEST_F(doorbell, who_begins_to_wait_misses_no_end)
+{
+	int rounds = least_rounds(), waited = 0, found = 0;
+	struct beginner beginner = {};
+	struct aim aim = {};
+
+	ASSERT_EQ(0, pthread_create(&beginner.thread, NULL, begin_to_wait, &beginner));
+	for (int n = 1; n <= rounds; n++) {
+		__u32 id;
+		int fd = ux_export(self->fd, 0, 1, &id);
+
+		ASSERT_LE(0, fd);
+		atomic_store(&beginner.fd, fd);
+		atomic_store(&beginner.wait, aim.lead);
+		atomic_store(&beginner.turn, n);
+		take_turns(-aim.lead);
+		ASSERT_EQ(0, ux_revoke(self->fd, id));
+		ASSERT_TRUE(becomes(atomic_load(&beginner.done), n));
+		ASSERT_TRUE(beginner.told) TH_LOG("round %d", n);
+		waited += beginner.first;
+		found += !beginner.first;
+		aim_after(&aim, !beginner.first);
+		close(fd);
+		progress();
+		rounds += more_rounds(rounds, n == rounds && !(waited && found));
+	}
+	atomic_store(&beginner.turn, -1);
+	pthread_join(beginner.thread, NULL);
+	TH_LOG("%d rounds: in %d it had begun to wait, in %d it found the end", rounds, waited,
+	       found);
+	EXPECT_LT(0, waited);
+	EXPECT_LT(0, found);
+}
+
 /* Revoking, freeing, closing and touching all at once leave nothing behind, whoever comes first. */
 static void *end_exports(void *data)
 {
@@ -1485,6 +1794,7 @@ TEST_F(doorbell, all_that_there_may_be_are_ended_by_close)
 
 TEST_F(doorbell, of_an_accelerator_it_goes_with_that)
 {
+	struct waiter waiters[WAITS], others[WAITS];
 	struct afu_function functions[AFU_MOST];
 	int fd, bells_fd, other_fd, efd;
 	__u64 offset, message;
@@ -1513,8 +1823,15 @@ TEST_F(doorbell, of_an_accelerator_it_goes_with_that)
 	ASSERT_NE(MAP_FAILED, untouched);
 	ASSERT_EQ(0, touch(bells));
 	EXPECT_EQ(1, event_wait(efd));
+	EXPECT_EQ(0, polled(bells_fd));
+	ASSERT_TRUE(waiters_start(waiters, bells_fd, bells));
+	ASSERT_TRUE(waiters_start(others, other_fd, untouched + STRIDE));
+	ASSERT_TRUE(waiters_wait(waiters));
 
 	ASSERT_EQ(0, afu_unbind(&functions[0]));
+	EXPECT_EQ(POLLHUP, polled(bells_fd));
+	EXPECT_EQ(-1, waiters_end(waiters));
+	EXPECT_EQ(-1, waiters_end(others));
 	EXPECT_TRUE(is_gone(bells));
 	EXPECT_TRUE(is_gone(bells + STRIDE));
 	EXPECT_TRUE(is_gone(untouched));

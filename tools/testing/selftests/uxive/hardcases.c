@@ -405,22 +405,6 @@ static bool freeze_process(pid_t pid)
 	       cgroup_write(CGROUP "/cgroup.freeze", 1) && becomes(is_frozen(), true);
 }
 
-/* As ps shows it; S where a process waits until something comes. */
-static char process_state(pid_t pid)
-{
-	char path[64], state = '?';
-	FILE *stat;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	stat = fopen(path, "r");
-	if (stat) {
-		if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
-			state = '?';
-		fclose(stat);
-	}
-	return state;
-}
-
 /* What an eventfd counts, left there; -1 if fdinfo does not say. */
 static long event_count(int efd)
 {
