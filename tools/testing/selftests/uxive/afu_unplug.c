@@ -429,7 +429,8 @@ static bool stage_return(struct stage *stage, enum end end)
 	function_path(stage->functions, "driver_override", path);
 	if (stays_bound(end) && (!stage_answers(stage) || afu_unbind(stage->functions)))
 		return false;
-	if (end == REMOVE && (file_write(stage->rescan, "1") ||
+	/* By all buses: that of the bridge alone is for when the test is over. */
+	if (end == REMOVE && (file_write("/sys/bus/pci/rescan", "1") ||
 			      !becomes(access(path, F_OK), 0)))
 		return false;
 	munmap(stage->global, PAGE);

@@ -14,6 +14,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/uio.h>
 
 /* How many unread events there is room for. */
@@ -663,6 +665,91 @@ TEST_F(events, a_signal_restarts_if_it_is_to)
 	ASSERT_TRUE(provoke(self->fd));
 	ASSERT_EQ(EVENT, waiter_end(&waiter));
 	EXPECT_TRUE(is_no_vp(&waiter.event, true));
+}
+
+/* Ways in which a process does not run for a while, without a signal that it handles. */
+enum pause { STOPPED, ATTACHED, SEIZED, PAUSES };
+
+/* Pauses a child, and has it go on. Returns whether all of that came about. */
+static bool pause_and_go_on(pid_t pid, enum pause way)
+{
+	int status;
+
+	if (way == STOPPED)
+		kill(pid, SIGSTOP);
+	else if (ptrace(way == SEIZED ? PTRACE_SEIZE : PTRACE_ATTACH, pid, NULL, NULL))
+		return false;
+	if (way == SEIZED && ptrace(PTRACE_INTERRUPT, pid, NULL, NULL))
+		return false;
+	if (waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status))
+		return false;
+	if (way != STOPPED)
+		return !ptrace(PTRACE_DETACH, pid, NULL, NULL);
+	return !kill(pid, SIGCONT) && waitpid(pid, &status, WCONTINUED) == pid &&
+	       WIFCONTINUED(status);
+}
+
+TEST_F(events, who_is_stopped_or_traced_waits_on)
+{
+	for (int polls = 0; polls < 2; polls++) {
+		for (enum pause way = 0; way < PAUSES; way++) {
+			struct waiter waiter = { .fd = self->fd };
+			pid_t pid = fork();
+
+			ASSERT_LE(0, pid);
+			if (!pid) {
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				if (polls)
+					_exit(waiter_poll(&waiter) == POLLIN ? 0 : 1);
+				if (waiter_read(&waiter) != EVENT)
+					_exit(2);
+				_exit(is_no_vp(&waiter.event, true) ? 0 : 3);
+			}
+			ASSERT_TRUE(becomes(is_waiting(pid), true));
+			for (int n = 0; n < 3; n++) {
+				ASSERT_TRUE(pause_and_go_on(pid, way))
+					TH_LOG("way %d, round %d", way, n);
+				/* In the call, not behind it. */
+				ASSERT_TRUE(becomes(is_waiting(pid), true))
+					TH_LOG("way %d, round %d", way, n);
+			}
+			ASSERT_TRUE(provoke(self->fd));
+			EXPECT_EQ(0, child_status(pid)) TH_LOG("way %d, polls %d", way, polls);
+			if (polls)
+				EXPECT_TRUE(reads_one(self->fd));
+		}
+	}
+	EXPECT_EQ(0, polled(self->fd));
+}
+
+/* A handler of SIGCONT is one as others are. */
+TEST_F(events, who_handles_being_continued_is_interrupted_or_reads_on)
+{
+	for (int restart = 0; restart < 2; restart++) {
+		pid_t pid = fork();
+
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			struct sigaction act = {
+				.sa_handler = on_signal, .sa_flags = restart ? SA_RESTART : 0,
+			};
+			struct waiter waiter = { .fd = self->fd };
+
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			sigaction(SIGCONT, &act, NULL);
+			if (waiter_read(&waiter) != (restart ? (long)EVENT : -EINTR))
+				_exit(1);
+			_exit(atomic_load(&caught) == 1 ? 0 : 2);
+		}
+		ASSERT_TRUE(becomes(is_waiting(pid), true));
+		ASSERT_TRUE(pause_and_go_on(pid, STOPPED));
+		if (restart) {
+			ASSERT_TRUE(becomes(is_waiting(pid), true));
+			ASSERT_TRUE(provoke(self->fd));
+		}
+		EXPECT_EQ(0, child_status(pid)) TH_LOG("restart %d", restart);
+	}
+	EXPECT_EQ(0, polled(self->fd));
 }
 
 TEST_F(events, a_descriptor_that_is_closed_elsewhere_leaves_who_reads)

@@ -312,6 +312,135 @@ TEST_F(hard, a_context_that_never_arrives_goes)
 	EXPECT_ALL_RING();
 }
 
+static long exports_of_all(int fd)
+{
+	struct uxive_info info;
+
+	return ux_info(fd, &info) ? -1 : (long)info.exports_total;
+}
+
+/*
+ * Files of each kind in the queues of sockets that nobody has but their queues: one
+ * that is in its own, or two, each in that of the other.
+ */
+TEST_F(hard, what_is_in_flight_in_a_cycle_goes)
+{
+	enum { CONTEXT, RANGE, OWN_EXPORT, ITS_EXPORT, FILES };
+	long irqs = self->irqs + IRQS;
+
+	for (int sockets = 1; sockets <= 2; sockets++) {
+		struct pollfd pfd = { .events = POLLIN };
+		int socks[2][2], files[FILES];
+		struct bells bells;
+		void *page;
+
+		for (int i = 0; i < sockets; i++)
+			ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, socks[i]));
+		ASSERT_TRUE(bells_open(&bells, IRQS));
+		files[CONTEXT] = bells.fd;
+		files[RANGE] = ux_range(self->bells.fd, 3);
+		ASSERT_EQ(0, ux_fill(files[RANGE], 3));
+		files[OWN_EXPORT] = ux_export(self->bells.fd, 0, 2, NULL);
+		files[ITS_EXPORT] = ux_export(bells.fd, 0, 2, NULL);
+		/* One whose owner is in flight, too, and that is mapped: by a duplicate. */
+		pfd.fd = dup(files[ITS_EXPORT]);
+		page = ux_map(pfd.fd, 0, STRIDE);
+		ASSERT_NE(MAP_FAILED, page);
+		for (int i = 0; i < FILES; i++) {
+			ASSERT_LE(0, files[i]);
+			ASSERT_TRUE(fd_send(socks[i % sockets][0], files[i]));
+		}
+		/* What is sent to the first of a pair is in the queue of the second. */
+		for (int i = 0; i < sockets; i++)
+			ASSERT_TRUE(fd_send(socks[i][0], socks[(i + 1) % sockets][1]));
+		bells_close(&bells);
+		for (int i = RANGE; i < FILES; i++)
+			close(files[i]);
+		EXPECT_EQ(irqs + IRQS + 3, total_irqs(self->bells.fd));
+		EXPECT_EQ(2, exports_of_all(self->bells.fd));
+		EXPECT_EQ(0, poll(&pfd, 1, 0));
+		EXPECT_EQ(0, touch(page));
+
+		for (int i = 0; i < sockets; i++) {
+			close(socks[i][1]);
+			close(socks[i][0]);
+		}
+		/* The collector is a work of the kernel's, which comes a little later. */
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), irqs))
+			TH_LOG("%d sockets", sockets);
+		EXPECT_TRUE(becomes(exports_of_all(self->bells.fd), 0))
+			TH_LOG("%d sockets", sockets);
+		EXPECT_EQ(1, poll(&pfd, 1, WATCHDOG_MS));
+		EXPECT_EQ(POLLHUP, pfd.revents);
+		EXPECT_EQ(SIGBUS, touch(page));
+		munmap(page, STRIDE);
+		close(pfd.fd);
+	}
+	EXPECT_ALL_RING();
+}
+
+/* By pidfd_getfd(), before its owner is killed; there is nothing to be taken after that. */
+TEST_F(hard, a_context_that_was_taken_from_its_owner_outlives_it)
+{
+	struct bells bells = { .irqs = IRQS };
+	int up[2], pidfd, theirs, bell;
+	siginfo_t info;
+	long events;
+	__u64 offset;
+	__u32 id;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(up));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (!bells_open(&bells, IRQS) || bells_mute(&bells) >= 0 ||
+		    write(up[1], &bells.fd, sizeof(bells.fd)) != sizeof(bells.fd))
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	ASSERT_EQ((ssize_t)sizeof(theirs), read(up[0], &theirs, sizeof(theirs)));
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	ASSERT_LE(0, pidfd);
+	bells.fd = syscall(SYS_pidfd_getfd, pidfd, theirs, 0);
+	ASSERT_LE(0, bells.fd);
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	/* Dead, and not reaped; then reaped. */
+	ASSERT_EQ(0, waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
+	EXPECT_EQ(-ESRCH, said(syscall(SYS_pidfd_getfd, pidfd, theirs, 0)));
+	ASSERT_EQ(-SIGKILL, child_status(pid));
+	EXPECT_EQ(-ESRCH, said(syscall(SYS_pidfd_getfd, pidfd, theirs, 0)));
+
+	/* It is whole: bound to eventfds that nobody has any more, and all can be done with it. */
+	EXPECT_EQ(self->irqs + 2 * IRQS, total_irqs(self->bells.fd));
+	EXPECT_EQ(IRQS, ux_count(bells.fd));
+	bells.window = ux_map(bells.fd, IRQ_BASE, IRQS * STRIDE);
+	ASSERT_NE(MAP_FAILED, bells.window);
+	EXPECT_EQ(0, touch(bells.window));
+	bells.efd = event_new();
+	for (int i = IRQS - 1; i >= 0; i--) {
+		ASSERT_EQ(0, ux_bind(bells.fd, slot_offset(i), bells.efd));
+		EXPECT_EQ(0, touch(bells.window + i * STRIDE));
+		/* That of before may come late, and count, too. */
+		events = event_wait(bells.efd);
+		EXPECT_TRUE(events == 1 || (events == 2 && !i)) TH_LOG("%ld, slot %d", events, i);
+	}
+	EXPECT_EQ(0, ux_alloc(bells.fd, &offset));
+	EXPECT_EQ(0, ux_free(bells.fd, offset));
+	bell = ux_export(bells.fd, 0, 1, &id);
+	EXPECT_LE(0, bell);
+	EXPECT_EQ(0, ux_revoke(bells.fd, id));
+	close(bell);
+	close(pidfd);
+	close(up[0]);
+	close(up[1]);
+	bells_close(&bells);
+	EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+	EXPECT_ALL_RING();
+}
+
 /* An owner that does not run. */
 
 TEST_F(hard, a_stopped_owner_harms_nobody_and_goes_on_when_continued)

@@ -662,6 +662,58 @@ TEST_F(mapping, without_a_limit_nothing_is_locked)
 	EXPECT_EQ(1, event_wait(self->efd));
 }
 
+#define MAX_MAP_COUNT	"/proc/sys/vm/max_map_count"
+
+static bool set_max_map_count(long count)
+{
+	FILE *file = fopen(MAX_MAP_COUNT, "w");
+
+	return file && fprintf(file, "%ld\n", count) > 0 && !fclose(file);
+}
+
+/* More than a process can have unless root lets it: by the context and by an export, in turn. */
+TEST_F(mapping, all_of_65000_mappings_lose_a_freed_page)
+{
+	const long count = fewer_with_lockdep(65000, 5000);
+	int bell = ux_export(self->fd, 0, 1, NULL);
+	void **pages = calloc(count, sizeof(*pages));
+	FILE *file = fopen(MAX_MAP_COUNT, "r");
+	long max = 0, there = 0, muted = 0;
+
+	ASSERT_LE(0, bell);
+	ASSERT_TRUE(pages && file);
+	ASSERT_EQ(1, fscanf(file, "%ld", &max));
+	fclose(file);
+	ASSERT_TRUE(set_max_map_count(count + 1000));
+	for (long i = 0; i < count; i++) {
+		pages[i] = i % 2 ? ux_map(bell, 0, STRIDE) : ux_map(self->fd, IRQ_BASE, STRIDE);
+		ASSERT_NE(MAP_FAILED, pages[i]) TH_LOG("mapping %ld", i);
+		/* Another ring before this one is handled would be one with it. */
+		muted += touch(pages[i]) || event_wait(self->efd) != 1;
+		progress();
+	}
+	EXPECT_EQ(0, muted);
+	ASSERT_EQ(0, ux_free(self->fd, IRQ_BASE));
+	for (long i = 0; i < count; i++) {
+		there += touch(pages[i]) != SIGBUS;
+		progress();
+	}
+	EXPECT_EQ(0, there);
+	/* What comes in its place is in those of the context, and in none of the export. */
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, self->efd));
+	EXPECT_EQ(0, touch(pages[count - 2]));
+	EXPECT_EQ(1, event_wait(self->efd));
+	EXPECT_EQ(SIGBUS, touch(pages[count - 1]));
+	for (long i = 0; i < count; i++) {
+		munmap(pages[i], STRIDE);
+		progress();
+	}
+	EXPECT_TRUE(set_max_map_count(max));
+	free(pages);
+	close(bell);
+}
+
 TEST_F(mapping, a_child_inherits_the_mapping_and_loses_pages_alike)
 {
 	void *window = ux_map(self->fd, IRQ_BASE, 2 * STRIDE);
