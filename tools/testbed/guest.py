@@ -3,11 +3,13 @@
 
 The kernel's messages go to the console, a log file. What jobs print goes through a virtio port of its own to a second
 file, so that neither garbles the other. In the second, guest/init marks where a job begins and ends with a token that
-is new for each boot.
+is new for each boot. A job that prints a line of the token, "pause" and a number has the machine stand still for so many
+seconds, for which its clock goes on.
 """
 
 import re
 import secrets
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -63,8 +65,8 @@ def job(number, command):
 
 
 def events(buffer, token):
-    """What a piece of the output says: a list of ("output", bytes), ("begin", job), ("end", job, status), ("done",);
-    and the rest that only more output can tell the meaning of."""
+    """What a piece of the output says: a list of ("output", bytes), ("begin", job), ("end", job, status), ("pause", seconds),
+    ("done",); and the rest that only more output can tell the meaning of."""
     found = []
     while True:
         at = buffer.find(token)
@@ -81,6 +83,12 @@ def events(buffer, token):
         word, *numbers = buffer[at + len(token):line_end].decode().split()
         found.append((word, *map(int, numbers)))
         buffer = buffer[line_end + 1:]
+
+
+def pause(process, seconds):
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGCONT)
 
 
 class Machine:
@@ -133,6 +141,9 @@ class Machine:
                     read = output.read()
                     found, rest = events(rest + read, token)
                     for event in found:
+                        if event[0] == "pause":
+                            pause(process, event[1])
+                            continue
                         first = first or event[0] == "begin"
                         done = done or event[0] == "done"
                         yield event

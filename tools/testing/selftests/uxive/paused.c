@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Promise: a machine that is paused as a whole, as a hypervisor does it, loses no
+ * event, and finds no AFU gone that answered before and answers after: however long
+ * that was by the clock.
+ *
+ * The testbed pauses it, since it is asked to by a line of the test's output: the
+ * token of the boot, "pause" and the number of seconds. Where there is none to hear
+ * that the test is skipped.
+ */
+#include "uxive_afu.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uxive_drain.h>
+
+/* Longer than an AFU may be silent. */
+#define PAUSE_S		9
+#define SLOT		1
+
+/* Asks for the pause. False if there is no token. */
+static bool ask_for_pause(void)
+{
+	FILE *file = fopen("/token", "r");
+	char token[64] = "";
+	bool is = file && fgets(token, sizeof(token), file);
+
+	if (file)
+		fclose(file);
+	token[strcspn(token, "\n")] = 0;
+	if (!is)
+		return false;
+	printf("%s pause %d\n", token, PAUSE_S);
+	fflush(stdout);
+	return true;
+}
+
+/* The longest time that passed at once until it was as long as the pause, in ms. */
+static long see_pause(void)
+{
+	long last = clock_ms(), end = last + WATCHDOG_MS, longest = 0;
+
+	while (longest < (PAUSE_S - 1) * 1000 && last < end) {
+		long now = clock_ms();
+
+		longest = now - last > longest ? now - last : longest;
+		last = now;
+	}
+	return longest;
+}
+
+/* Rings without pause, one after the other, by a context that the kernel or that itself drains. */
+struct ringer {
+	pthread_t thread;
+	bool drains;
+	atomic_bool stop;
+	atomic_long rings, lost;
+};
+
+static void *ringer_run(void *arg)
+{
+	struct ringer *ringer = arg;
+	struct uxive_drain drain = {};
+	int fd = ux_open(), efd = event_new();
+	void *page;
+
+	if (ringer->drains) {
+		if (uxive_drain_open(&drain, fd, efd, 1) || ux_fill(fd, 1))
+			abort();
+		page = uxive_drain_trigger(&drain, 0);
+	} else {
+		page = ux_fill(fd, 1) || ux_bind(fd, IRQ_BASE, efd) ? MAP_FAILED :
+			ux_map(fd, IRQ_BASE, STRIDE);
+		if (page == MAP_FAILED)
+			abort();
+	}
+	while (!atomic_load(&ringer->stop)) {
+		struct pollfd pfd = { .fd = efd, .events = POLLIN };
+
+		ring(page);
+		/* Without a clock, which leaps. */
+		if (ringer->drains) {
+			ringer->lost += uxive_drain_wait(&drain, -1) != 0;
+			uxive_drain_eoi(&drain, 0);
+		} else {
+			ringer->lost += poll(&pfd, 1, -1) != 1 || event_read(efd) != 1;
+		}
+		atomic_fetch_add(&ringer->rings, 1);
+	}
+	if (ringer->drains)
+		uxive_drain_close(&drain);
+	else
+		munmap(page, STRIDE);
+	close(fd);
+	close(efd);
+	return NULL;
+}
+
+/* Whether it goes on ringing. */
+static bool rings_on(struct ringer *ringer)
+{
+	long rings = atomic_load(&ringer->rings);
+
+	return becomes(atomic_load(&ringer->rings) > rings + 10, true);
+}
+
+static int polled(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) < 0 ? -1 : pfd.revents;
+}
+
+TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
+{
+	struct ringer ringers[] = { { .drains = false }, { .drains = true } };
+	struct afu_command raise = { .opcode = AFU_RAISE, .value = SLOT };
+	struct afu_function function[AFU_MOST];
+	struct ocxl_ioctl_metadata metadata;
+	int fd, efd = event_new(), later;
+	size_t length;
+	__u64 offset;
+	__u32 asked;
+	void *mmio, *memory;
+	long longest;
+
+	if (access("/token", R_OK))
+		SKIP(return, "there is no testbed");
+	if (afu_functions(function) < 1)
+		SKIP(return, "the machine has no accelerator");
+	if (!afu_is_bound(function))
+		ASSERT_EQ(0, afu_bind(function));
+	fd = afu_open(function);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, afu_attach(fd));
+	for (int i = 0; i <= SLOT; i++)
+		ASSERT_EQ(0, ux_alloc(fd, &offset));
+	ASSERT_EQ(0, ux_bind(fd, slot_offset(SLOT), efd));
+	ASSERT_EQ(0, afu_metadata(fd, &metadata));
+	mmio = afu_map(fd);
+	memory = afu_map_bar(function, 2, &length);
+	ASSERT_NE(MAP_FAILED, mmio);
+	ASSERT_NE(MAP_FAILED, memory);
+	ASSERT_EQ(AFU_DONE, afu_do(mmio, &raise));
+	ASSERT_EQ(1, event_wait(efd));
+	for (size_t i = 0; i < ARRAY_SIZE(ringers); i++) {
+		ASSERT_EQ(0, pthread_create(&ringers[i].thread, NULL, ringer_run, &ringers[i]));
+		ASSERT_TRUE(rings_on(&ringers[i]));
+	}
+
+	ASSERT_TRUE(ask_for_pause());
+	longest = see_pause();
+	ASSERT_LE((PAUSE_S - 1) * 1000, longest);
+	TH_LOG("it was paused for %ld ms", longest);
+	/* The driver asks it some times more, and finds it there. */
+	for (int n = 0; n < 3; n++) {
+		asked = afu_ping(memory);
+		EXPECT_TRUE(becomes(afu_ping(memory) != asked, true));
+	}
+	EXPECT_EQ(0, polled(fd));
+	EXPECT_EQ(0, afu_metadata(fd, &metadata));
+	EXPECT_EQ(AFU_DONE, afu_do(mmio, &raise));
+	EXPECT_EQ(1, event_wait(efd));
+	later = afu_open(function);
+	EXPECT_LE(0, later);
+	EXPECT_EQ(0, afu_attach(later));
+	close(later);
+	for (size_t i = 0; i < ARRAY_SIZE(ringers); i++) {
+		EXPECT_TRUE(rings_on(&ringers[i])) TH_LOG("ringer %zu", i);
+		atomic_store(&ringers[i].stop, true);
+		pthread_join(ringers[i].thread, NULL);
+		EXPECT_EQ(0, ringers[i].lost) TH_LOG("ringer %zu", i);
+		TH_LOG("%ld rings", ringers[i].rings);
+	}
+	munmap(memory, length);
+	munmap(mmio, metadata.pp_mmio_size);
+	close(fd);
+	close(efd);
+	EXPECT_EQ(0, afu_unbind(function));
+}
+
+TEST_HARNESS_MAIN
