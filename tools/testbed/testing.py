@@ -77,7 +77,7 @@ def configurations(source):
         Configuration("base", base, out_of_tree(base), afus=AFUS[:1]),
         Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2", afus=AFUS),
         Configuration("power10", base, out_of_tree(base), machine="powernv10", afus=AFUS),
-        Configuration("smp1", base, out_of_tree(base), cpus="1"),
+        Configuration("smp1", base, out_of_tree(base), append="threadirqs maxcpus=1", cpus="2,sockets=2"),
         Configuration("noxive", base, out_of_tree(base), load=False, append="xive=off"),
     ]
     return {each.name: each for each in found}
