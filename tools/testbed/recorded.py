@@ -86,8 +86,8 @@ def slow():
     return recorded()["slow"]["tests"].split()
 
 
-def write(slow_tests):
-    """build/recorded.toml, as it would stand after a run that passed here now."""
+def write(slow_tests, minutes):
+    """build/recorded.toml, as it would stand after a run of so many minutes that passed here now."""
     def several(names):
         return '"""\n' + textwrap.fill(" ".join(sorted(names)), 120, break_long_words=False, break_on_hyphens=False) + '"""'
 
@@ -96,6 +96,9 @@ def write(slow_tests):
 {table}
 [lacks]
 allowed = {recorded()["lacks"]["allowed"]}
+
+[run]
+minutes = {minutes}
 
 [slow]
 tests = {several(slow_tests)}

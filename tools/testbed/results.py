@@ -27,6 +27,7 @@ class Results:
         self.tests = []
         self.notes = []
         self.begun = time.monotonic()
+        self.minutes = None  # until it is finished
         # Machines run beside each other, and each writes whole suites.
         self.lock = threading.Lock()
 
@@ -64,8 +65,8 @@ class Results:
         forbidden = [test for test in lacking if lacked(test) not in allowed]
         counts = Counter(test["result"] for test in self.tests)
         counts = {result: counts[result] for result in (PASSED, FAILED, SKIPPED)}
-        minutes = (time.monotonic() - self.begun) / 60
-        whole = counts | {"minutes": round(minutes, 1), "tests": self.tests}
+        self.minutes = round((time.monotonic() - self.begun) / 60, 1)
+        whole = counts | {"minutes": self.minutes, "tests": self.tests}
         (BUILD / "test.json").write_text(json.dumps(whole, indent=1) + "\n")
 
         print(f"\nThe {SLOWEST} slowest tests:")
@@ -83,7 +84,7 @@ class Results:
         for test in self.tests:
             if test["result"] == FAILED:
                 print(f"FAILED {label(test)}   again: {again(test)}")
-        print(f"{minutes:.1f} minutes")
+        print(f"{self.minutes} minutes")
         print(", ".join(f"{count} {result}" for result, count in counts.items()), flush=True)
         return 1 if counts[FAILED] or not counts[PASSED] or forbidden else 0
 

@@ -461,7 +461,8 @@ def test(*words):
     run(results, suites if whole else table.asked(suites, asked, where), whole)
     status = results.finish()
     if whole and not status:
-        recorded.write(results.slow())
+        say(f"it took {recorded.recorded()['run']['minutes']} minutes when it was recorded")
+        recorded.write(results.slow(), results.minutes)
         if recorded.newer():
             say(f"{recorded.told()}: recorded in build/recorded.toml, for tools/testbed/recorded.toml")
     return status

@@ -65,10 +65,10 @@ class Recorded(unittest.TestCase):
         self.versions["rustc"] = "1.98.0"
         with tempfile.TemporaryDirectory() as place, mock.patch("recorded.BUILD", Path(place)), \
                 mock.patch("recorded.lints", lambda: {"clippy::new_lint", "dead_code"}):
-            recorded.write({"abi:b", "abi:a"})
+            recorded.write({"abi:b", "abi:a"}, 12.5)
             text = Path(place, "recorded.toml").read_text()
         self.assertEqual(tomllib.loads(text), {"versions": self.versions, "lacks": BEFORE["lacks"],
-                                               "slow": {"tests": "abi:a abi:b"},
+                                               "run": {"minutes": 12.5}, "slow": {"tests": "abi:a abi:b"},
                                                "lints": {"on": "clippy::new_lint dead_code"}})
         self.assertTrue(text.startswith("# SPDX-License-Identifier: GPL-2.0\n#\n"))
 
