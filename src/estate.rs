@@ -105,7 +105,7 @@ impl SlotTable {
         if self.used >= limit {
             return Err(ENOSPC);
         }
-        let index = self.taken.next_zero_bit(self.first_free).ok_or(ENOSPC)?;
+        let index = self.next_free(self.first_free).ok_or(ENOSPC)?;
 
         if index >= self.entries.len() {
             grow(&mut self.entries, GROWTH)?;
@@ -155,7 +155,20 @@ impl SlotTable {
         Ok(range)
     }
 
+    /// Returns the lowest free index from `start` on.
+    // A bitmap panics if asked from its end on, where the kernel is built with
+    // `CONFIG_RUST_BITMAP_HARDENED`.
+    #[inline(always)]
+    fn next_free(&self, start: usize) -> Option<usize> {
+        match start < self.taken.len() {
+            true => self.taken.next_zero_bit(start),
+            false => None,
+        }
+    }
+
     /// Returns the indices from `start` on that are free without one in between that is in use.
+    ///
+    /// `start` is less than how many there can be.
     fn free_from(&self, start: usize) -> Range<usize> {
         start..self.taken.next_bit(start).unwrap_or(self.taken.len())
     }
@@ -165,7 +178,7 @@ impl SlotTable {
         let mut from = self.first_free;
 
         loop {
-            let free = self.free_from(self.taken.next_zero_bit(from)?);
+            let free = self.free_from(self.next_free(from)?);
             if free.len() >= count {
                 return Some(free.start..free.start + count);
             }

@@ -73,7 +73,8 @@ def configurations(source):
     base, debug = Kernel(source, "base"), Kernel(source, "debug")
     found = [
         Configuration("debug", debug, out_of_tree(debug), afus=AFUS),
-        Configuration("debug-builtin", debug, InTree(debug, "y"), afus=AFUS),
+        # With pages of 64 KiB that takes long for each that is freed: not where most suites run.
+        Configuration("debug-builtin", debug, InTree(debug, "y"), append="page_poison=1", afus=AFUS),
         Configuration("base", base, out_of_tree(base), afus=AFUS[:1]),
         Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2", afus=AFUS),
         Configuration("power10", base, out_of_tree(base), machine="powernv10", afus=AFUS),

@@ -259,6 +259,39 @@ TEST_F(range, ends_with_its_last_slot)
 	}
 }
 
+/*
+ * Whatever lies in a range, to ask for more on end than there is free is refused: a
+ * kernel with RUST_BITMAP_HARDENED stops if the driver looks beyond the last slot.
+ */
+TEST_F(range, without_room_on_end_is_enospc_whatever_lies_in_it)
+{
+	__u32 start;
+
+	/* A bitmap of one word is another one than one of many. */
+	for (__u32 count = 1; count <= 66; count += count < 8 || count >= 62 ? 1 : 9) {
+		int fd = ux_range(self->fd, count);
+
+		ASSERT_LE(0, fd);
+		/* Free of one slot in use, which is each in turn. */
+		for (__u32 used = 0; used < count; used++) {
+			__u32 most = used > count - 1 - used ? used : count - 1 - used;
+
+			ASSERT_EQ(0, ux_alloc_at(fd, used, 1));
+			EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC,
+				     ux_alloc_many(fd, most + 1, NULL, &start))
+				TH_LOG("%u of %u", used, count);
+			if (most)
+				EXPECT_EQ(0, ux_alloc_many(fd, most, NULL, &start));
+			ASSERT_EQ(0, ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
+		}
+		ASSERT_EQ(0, ux_fill(fd, count));
+		EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_fill(fd, 1));
+		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC,
+			     ux_alloc_many(fd, 1, NULL, &start));
+		close(fd);
+	}
+}
+
 TEST_F(range, has_interrupts_at_the_slots_that_are_wanted)
 {
 	const __u32 slots[] = { 0, 1, 77, SLOTS - 1, SLOTS, 40000, MOST - 2, MOST - 1 };
