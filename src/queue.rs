@@ -333,6 +333,72 @@ impl DrainState {
         message.end_interrupt();
         !core::mem::replace(&mut message.with.told, true)
     }
+
+    /// As [`Queue::mask`].
+    fn mask(&mut self, index: usize) -> Result {
+        let route = self.routes.get_mut(index).ok_or(EINVAL)?;
+        let message = self.messages.get(index);
+
+        match &route.with {
+            Target::Live { mask, .. } if mask.on => return Ok(()),
+            Target::Live { .. } => (),
+            Target::Off { .. } => return Err(EINVAL),
+        }
+        // An event that was sent already, or waits to be sent until its rate allows it, has P set. It
+        // comes, or its interrupt is ended then, as ever: it is held back when it comes. Otherwise P
+        // set without an event is what holds them back: PQ=01 would drop them.
+        let parked = |parked| Kept {
+            parked,
+            came: false,
+        };
+        let generic = parked(route.park());
+        let message = parked(message.is_some_and(|message| message.park()));
+
+        if let Target::Live { mask, .. } = &mut route.with {
+            *mask = Mask {
+                on: true,
+                generic,
+                message,
+            };
+        }
+        Ok(())
+    }
+
+    /// As [`Queue::unmask`], of the queue of `context`.
+    fn unmask(&mut self, context: u64, index: usize) -> Result {
+        let route = self.routes.get_mut(index).ok_or(EINVAL)?;
+        let Target::Live {
+            eventfd,
+            rings,
+            mask,
+        } = &mut route.with
+        else {
+            return Err(EINVAL);
+        };
+        let Mask {
+            generic, message, ..
+        } = core::mem::take(mask);
+
+        for kept in [generic, message] {
+            if kept.came {
+                *rings = rings.wrapping_add(1);
+                signal(context, index, eventfd.as_ref());
+            }
+        }
+        // One that has not come yet will, and its interrupt be ended then: not twice, for there would
+        // be two entries of a source in the queue.
+        if generic.parked || generic.came {
+            route.end_interrupt();
+        }
+        if message.came {
+            self.moderation.end_interrupt(&mut self.messages, index);
+        } else if message.parked {
+            if let Some(message) = self.messages.get(index) {
+                message.end_interrupt();
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The handler of a queue's escalation.
@@ -408,7 +474,7 @@ impl Drain {
     fn flush(&self) {
         // Others may keep ringing, but no more entries than there is room for are older than this.
         for _ in 0..self.queue.size().entries() / BUDGET {
-            if self.flush_some(&mut self.state.lock()) == Remaining::Nothing {
+            if self.state.with(|state| self.flush_some(state)) == Remaining::Nothing {
                 break;
             }
         }
@@ -455,17 +521,14 @@ impl Drain {
 
     /// Returns whether the handler is yet to be called for an escalation.
     fn in_flight(&self) -> bool {
-        let armed = self.state.lock().consumer.is_armed();
+        let armed = self.state.with(|state| state.consumer.is_armed());
 
         armed && self.queue.escalation_pending()
     }
-}
 
-impl BoundedHandler for Drain {
-    #[inline]
-    fn run(&self) -> Remaining {
-        let state = &mut *self.state.lock();
-
+    /// The escalation has fired, which masks it.
+    #[inline(always)]
+    fn fired(&self, state: &mut DrainState) -> Remaining {
         match &mut state.consumer {
             Consumer::Kernel(cursor) => {
                 let mut backlog = state.backlog;
@@ -515,6 +578,13 @@ impl BoundedHandler for Drain {
                 Remaining::Nothing
             }
         }
+    }
+}
+
+impl BoundedHandler for Drain {
+    #[inline]
+    fn run(&self) -> Remaining {
+        self.state.with(|state| self.fired(state))
     }
 }
 
@@ -669,14 +739,12 @@ impl Queue {
 
         drain.queue.route(source, Origin::Generic, index)?;
         if !self.is_user_drained() {
-            loop {
-                {
-                    let routes = &mut drain.state.lock().routes;
-                    if index < routes.capacity() {
-                        routes.insert(index, Some(source), Target::new())?;
-                        break;
-                    }
-                }
+            let entered = |state: &mut DrainState| match index < state.routes.capacity() {
+                true => (state.routes.insert(index, Some(source), Target::new())).map(|()| true),
+                false => Ok(false),
+            };
+
+            while !drain.state.with(entered)? {
                 self.grow(index, |state| &mut state.routes)?;
             }
         }
@@ -697,14 +765,15 @@ impl Queue {
         if !self.is_user_drained() {
             self.grow(index, |state| &mut state.routes)?;
             self.grow(index, |state| &mut state.messages)?;
-            let state = &mut *drain.state.lock();
-
-            state
-                .messages
-                .insert_message(index, source, Rate::default())?;
-            if state.routes.get(index).is_none() {
-                state.routes.insert(index, None, Target::new())?;
-            }
+            drain.state.with(|state| {
+                state
+                    .messages
+                    .insert_message(index, source, Rate::default())?;
+                match state.routes.get(index) {
+                    None => state.routes.insert(index, None, Target::new()),
+                    Some(_) => Ok(()),
+                }
+            })?;
         }
         source.switch_on();
         Ok(())
@@ -720,19 +789,21 @@ impl Queue {
         let drain = self.escalation.handler();
         let capacity = (index + 1).next_power_of_two();
 
-        if index < table(&mut drain.state.lock()).capacity() {
+        if index < drain.state.with(|state| table(state).capacity()) {
             return Ok(());
         }
         // Memory is neither allocated nor freed under the lock.
         let mut larger = Routes::new(&self.platform, capacity)?;
-        let state = &mut *drain.state.lock();
-        let routes = table(state);
 
-        // Another may have been faster.
-        if larger.capacity() > routes.capacity() {
-            routes.grow(&mut larger)?;
-        }
-        Ok(())
+        drain.state.with(|state| {
+            let routes = table(state);
+
+            // Another may have been faster.
+            match larger.capacity() > routes.capacity() {
+                true => routes.grow(&mut larger),
+                false => Ok(()),
+            }
+        })
     }
 
     /// Begins a new period, in which the message of each slot may come `limit` times, at least 1. Calls
@@ -740,8 +811,7 @@ impl Queue {
     /// be called in process context, by one at a time.
     pub(crate) fn moderate(&self, limit: u32, mut held: impl FnMut(usize)) {
         let drain = self.escalation.handler();
-        let count = {
-            let state = &mut *drain.state.lock();
+        let count = drain.state.with(|state| {
             let moderation = &mut state.moderation;
 
             moderation.period = moderation.period.wrapping_add(1);
@@ -750,10 +820,10 @@ impl Queue {
                 0 => 0,
                 _ => state.messages.capacity(),
             }
-        };
+        });
 
         for index in 0..count {
-            if drain.state.lock().release(index) {
+            if drain.state.with(|state| state.release(index)) {
                 held(index);
             }
         }
@@ -775,10 +845,10 @@ impl Queue {
         if !self.user_drained {
             return PollEvents::NONE;
         }
-        match &self.escalation.handler().state.lock().consumer {
+        (self.escalation.handler().state).with(|state| match &state.consumer {
             Consumer::User { arming, .. } if !arming.armed => PollEvents::PRIORITY,
             _ => PollEvents::NONE,
-        }
+        })
     }
 
     /// Returns how large the queue is.
@@ -795,8 +865,7 @@ impl Queue {
     /// Tells how the queue stands.
     pub(crate) fn view(&self) -> QueueView {
         let drain = self.escalation.handler();
-        let state = &*drain.state.lock();
-        let (armed, kernel) = match &state.consumer {
+        let (armed, kernel) = drain.state.with(|state| match &state.consumer {
             Consumer::User { arming, .. } => (arming.armed, None),
             Consumer::Kernel(cursor) => (
                 !drain.queue.escalation_pending(),
@@ -807,7 +876,7 @@ impl Queue {
                     deferred: state.deferred,
                 }),
             ),
-        };
+        });
 
         QueueView {
             vp: drain.queue.vp(),
@@ -818,9 +887,7 @@ impl Queue {
 
     /// Tells what the drain knows of slot `index`; nothing if the program drains the queue.
     pub(crate) fn route_view(&self, index: usize) -> Option<RouteView> {
-        let state = &*self.escalation.handler().state.lock();
-
-        match &state.routes.get(index)?.with {
+        let view = |state: &mut DrainState| match &state.routes.get(index)?.with {
             Target::Live {
                 eventfd,
                 rings,
@@ -831,7 +898,9 @@ impl Queue {
                 rings: *rings,
             }),
             Target::Off { .. } => None,
-        }
+        };
+
+        self.escalation.handler().state.with(view)
     }
 
     /// Has the next event signal the eventfd, unless that is so already.
@@ -846,16 +915,16 @@ impl Queue {
         // An escalation that came while the last one is being handled could be dropped.
         self.escalation.synchronize();
 
-        match &mut drain.state.lock().consumer {
-            Consumer::Kernel(_) => return Err(EINVAL),
+        drain.state.with(|state| match &mut state.consumer {
+            Consumer::Kernel(_) => Err(EINVAL),
             Consumer::User { arming, .. } => {
                 trace::arm(drain.context, arming.armed);
                 if arming.arm() {
                     drain.queue.unmask_escalation();
                 }
+                Ok(())
             }
-        }
-        Ok(())
+        })
     }
 
     /// Switches the sources of slot `index` off and forgets it.
@@ -875,10 +944,10 @@ impl Queue {
         message: Option<&Source>,
     ) -> Result<(), NotQuiet> {
         let drain = self.escalation.handler();
-        let _eventfd;
+        // What is unbound is freed when this returns, outside the lock.
+        let mut _eventfd = None;
         let mut expected = 0;
-        {
-            let state = &mut *drain.state.lock();
+        let forgotten = drain.state.with(|state| {
             // Nothing becomes of it any more once the slot is closed.
             if message.is_some() {
                 let rate = state.messages.remove(index);
@@ -891,7 +960,6 @@ impl Queue {
                 if closed.is_some() {
                     expected = u64::from(generic.is_some()) + u64::from(message.is_some());
                 }
-                // Freed when this returns, outside the lock.
                 _eventfd = closed.flatten();
             }
 
@@ -902,13 +970,17 @@ impl Queue {
             if let Some(source) = message {
                 source.switch_off()?;
             }
-            if drain.flush_some(state) == Remaining::Nothing {
-                return drain.forget(state, index, expected);
+            match drain.flush_some(state) {
+                Remaining::Nothing => drain.forget(state, index, expected).map(|()| true),
+                Remaining::Some => Ok(false),
             }
-        }
+        })?;
 
+        if forgotten {
+            return Ok(());
+        }
         drain.flush();
-        drain.forget(&mut drain.state.lock(), index, expected)
+        (drain.state).with(|state| drain.forget(state, index, expected))
     }
 
     /// Has events of slot `index` signal `eventfd` from now on, or nothing. Returns the one before.
@@ -919,17 +991,26 @@ impl Queue {
     ///
     /// `EINVAL` if there is no such slot, or the program drains the queue.
     #[inline(always)]
-    pub(crate) fn bind(&self, index: usize, eventfd: Option<EventFd>) -> Result<Option<EventFd>> {
+    pub(crate) fn bind(
+        &self,
+        index: usize,
+        mut eventfd: Option<EventFd>,
+    ) -> Result<Option<EventFd>> {
         let drain = self.escalation.handler();
-        let state = &mut *drain.state.lock();
 
-        match &mut state.routes.get_mut(index).ok_or(EINVAL)?.with {
-            Target::Live { eventfd: bound, .. } => {
-                trace::bind(drain.context, index, eventfd.is_some());
-                Ok(core::mem::replace(bound, eventfd))
+        drain.state.with(|state| {
+            let route = state.routes.get_mut(index).ok_or(EINVAL)?;
+
+            match &mut route.with {
+                Target::Live { eventfd: bound, .. } => {
+                    trace::bind(drain.context, index, eventfd.is_some());
+                    core::mem::swap(bound, &mut eventfd);
+                    Ok(())
+                }
+                Target::Off { .. } => Err(EINVAL),
             }
-            Target::Off { .. } => Err(EINVAL),
-        }
+        })?;
+        Ok(eventfd)
     }
 
     /// Holds events of slot `index` back from now on. Nothing changes if they are.
@@ -938,33 +1019,10 @@ impl Queue {
     ///
     /// As [`Self::bind`].
     pub(crate) fn mask(&self, index: usize) -> Result {
-        let state = &mut *self.escalation.handler().state.lock();
-        let route = state.routes.get_mut(index).ok_or(EINVAL)?;
-        let message = state.messages.get(index);
-
-        match &route.with {
-            Target::Live { mask, .. } if mask.on => return Ok(()),
-            Target::Live { .. } => (),
-            Target::Off { .. } => return Err(EINVAL),
-        }
-        // An event that was sent already, or waits to be sent until its rate allows it, has P set. It
-        // comes, or its interrupt is ended then, as ever: it is held back when it comes. Otherwise P
-        // set without an event is what holds them back: PQ=01 would drop them.
-        let parked = |parked| Kept {
-            parked,
-            came: false,
-        };
-        let generic = parked(route.park());
-        let message = parked(message.is_some_and(|message| message.park()));
-
-        if let Target::Live { mask, .. } = &mut route.with {
-            *mask = Mask {
-                on: true,
-                generic,
-                message,
-            };
-        }
-        Ok(())
+        self.escalation
+            .handler()
+            .state
+            .with(|state| state.mask(index))
     }
 
     /// Lets events of slot `index` through again: for any number that came meanwhile from a source, one.
@@ -975,39 +1033,8 @@ impl Queue {
     /// As [`Self::bind`].
     pub(crate) fn unmask(&self, index: usize) -> Result {
         let drain = self.escalation.handler();
-        let state = &mut *drain.state.lock();
-        let route = state.routes.get_mut(index).ok_or(EINVAL)?;
-        let Target::Live {
-            eventfd,
-            rings,
-            mask,
-        } = &mut route.with
-        else {
-            return Err(EINVAL);
-        };
-        let Mask {
-            generic, message, ..
-        } = core::mem::take(mask);
 
-        for kept in [generic, message] {
-            if kept.came {
-                *rings = rings.wrapping_add(1);
-                signal(drain.context, index, eventfd.as_ref());
-            }
-        }
-        // One that has not come yet will, and its interrupt be ended then: not twice, for there would
-        // be two entries of a source in the queue.
-        if generic.parked || generic.came {
-            route.end_interrupt();
-        }
-        if message.came {
-            state.moderation.end_interrupt(&mut state.messages, index);
-        } else if message.parked {
-            if let Some(message) = state.messages.get(index) {
-                message.end_interrupt();
-            }
-        }
-        Ok(())
+        drain.state.with(|state| state.unmask(drain.context, index))
     }
 
     /// Brings the escalation to rest: waits, `tries` times a millisecond, until one that is on its
@@ -1030,16 +1057,17 @@ impl Queue {
             return Err(NotQuiet::Escalation);
         }
 
-        let state = &mut *drain.state.lock();
-        if let Err(reason) = drain.queue.mask_escalation() {
-            // As it was. The queue of a context that is open is used further.
-            if state.consumer.is_armed() {
-                drain.queue.unmask_escalation();
+        drain.state.with(|state| {
+            if let Err(reason) = drain.queue.mask_escalation() {
+                // As it was. The queue of a context that is open is used further.
+                if state.consumer.is_armed() {
+                    drain.queue.unmask_escalation();
+                }
+                return Err(reason);
             }
-            return Err(reason);
-        }
-        state.closing = true;
-        Ok(())
+            state.closing = true;
+            Ok(())
+        })
     }
 
     /// Has the VP and the memory not be given back with the queue: a source that is routed here does
@@ -1051,7 +1079,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let quiet = self.escalation.handler().state.lock().closing;
+        let quiet = (self.escalation.handler().state).with(|state| state.closing);
 
         // What can wait has called this before. Freeing the interrupt would wait without an end.
         if !quiet && self.quiesce(LAST_TRIES).is_err() {

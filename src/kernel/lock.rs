@@ -11,30 +11,62 @@ use kernel::{
     bindings,
     ffi,
     prelude::*,
-    sync::lock::{
-        Backend,
-        Lock, //
+    sync::{
+        lock::{
+            Backend,
+            Lock, //
+        },
+        LockClassKey, //
     }, //
 };
 
 /// A spinlock that keeps interrupts disabled while it is held, as `spin_lock_irqsave()` does.
 ///
-/// Guards of several such locks are to be dropped in the reverse order, or the last one would be
-/// held with interrupts enabled.
-pub(crate) type SpinLockIrqSave<T> = Lock<T, IrqSave>;
+/// There is no guard to hold: restoring what the outer of two such locks has saved while the inner one
+/// is held would enable interrupts under that. What is called with a lock held gives back what it
+/// takes before it returns, so that locks nest.
+///
+/// Not with `CONFIG_PREEMPT_RT`, where a spinlock sleeps: the driver does not build there.
+#[pin_data]
+pub(crate) struct SpinLockIrqSave<T> {
+    #[pin]
+    lock: Lock<T, IrqSave>,
+}
+
+impl<T> SpinLockIrqSave<T> {
+    /// Makes a lock that guards `data`, of the lock class `class`.
+    pub(crate) fn new(
+        data: T,
+        name: &'static CStr,
+        class: Pin<&'static LockClassKey>,
+    ) -> impl PinInit<Self> {
+        pin_init!(Self {
+            lock <- Lock::new(data, name, class),
+        })
+    }
+
+    /// Calls `f` with the lock held, and so with interrupts disabled. May be called in any context.
+    #[inline(always)]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R
+    where
+        T: Unpin,
+    {
+        f(&mut self.lock.lock())
+    }
+}
 
 /// The backend of [`SpinLockIrqSave`].
 ///
 /// Calls what the macros of C come to with `CONFIG_SMP`, which the driver depends on, since calling
 /// them in C would add as much as the lock itself takes.
-pub(crate) struct IrqSave;
+struct IrqSave;
 
 impl IrqSave {
     /// Returns the inner lock, with which the outer one begins.
     #[inline]
     fn raw(lock: *mut bindings::spinlock_t) -> *mut bindings::raw_spinlock_t {
         const {
-            // There it is a sleeping lock, which this is not about.
+            // A `spinlock_t` is another structure there.
             assert!(!cfg!(CONFIG_PREEMPT_RT));
         }
         lock.cast()
