@@ -38,7 +38,7 @@
 //! the [registry](crate::registry) which contexts there are; that of [`Platform`] the sources that it
 //! has; that of [`Quota`] its users, and is taken when a queue or an export comes or goes; that of an
 //! [event log](crate::events) what there is to tell a program; that of the exports of an estate which
-//! there are. The CPU hotplug lock is taken under 1, and what is called under it only queues work.
+//! there are. The CPU hotplug lock is taken under 1; what is called under it takes 6.
 
 use crate::{
     afu::{

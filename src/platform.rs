@@ -1501,6 +1501,13 @@ impl EventQueue {
         self.escalation.load(extra::XIVE_ESB_SET_PQ_00);
     }
 
+    /// Keeps events from escalating until the escalation is unmasked. Returns whether there is none yet
+    /// that the handler is to be called for.
+    pub(crate) fn hold_escalation(&self) -> bool {
+        // P set is what an escalation leaves behind.
+        self.escalation.load(extra::XIVE_ESB_SET_PQ_10) & u64::from(extra::XIVE_ESB_VAL_P) == 0
+    }
+
     /// Keeps events from escalating.
     ///
     /// # Errors

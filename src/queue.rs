@@ -110,6 +110,40 @@ impl Cursor {
         }
         Some((entry & !Self::GENERATION) as usize)
     }
+
+    /// Returns the place `count` entries further on, at most a whole pass.
+    fn ahead(&self, count: usize) -> Self {
+        let index = self.index.wrapping_add(count);
+        let wrapped = index >= self.size.entries();
+
+        Self {
+            size: self.size,
+            index: index & (self.size.entries() - 1),
+            generation: self.generation ^ if wrapped { Self::GENERATION } else { 0 },
+        }
+    }
+
+    /// Returns whether hardware has written the next entry.
+    fn has_next(&self, read: impl FnOnce(usize) -> u32) -> bool {
+        (read(self.index) ^ self.generation) & Self::GENERATION == 0
+    }
+
+    /// Moves behind all entries that hardware has written.
+    fn skip(&mut self, read: impl Fn(usize) -> u32) {
+        let mut step = 1;
+
+        // They lie on end: in steps that double, then in halves of the last.
+        while step < self.size.entries() && self.ahead(step - 1).has_next(&read) {
+            *self = self.ahead(step);
+            step *= 2;
+        }
+        while step > 1 {
+            step /= 2;
+            if self.ahead(step - 1).has_next(&read) {
+                *self = self.ahead(step);
+            }
+        }
+    }
 }
 
 /// A piece of kernel drain: handles up to [`BUDGET`] entries, which `next` takes from the queue.
@@ -168,6 +202,8 @@ enum Consumer {
         eventfd: Option<EventFd>,
         pollers: Arc<PollCondVarBox>,
         arming: Arming,
+        /// Behind what was in the queue when it was armed last.
+        cursor: Cursor,
     },
 }
 
@@ -526,6 +562,18 @@ impl Drain {
         armed && self.queue.escalation_pending()
     }
 
+    /// Returns whether an escalation was lost, after which it is masked as if it had fired.
+    fn has_lost_escalation(&self, state: &DrainState) -> bool {
+        let read = |index| self.queue.entry(index);
+        let has_event = match &state.consumer {
+            Consumer::Kernel(cursor) => cursor.has_next(read),
+            Consumer::User { arming, cursor, .. } => arming.armed && cursor.has_next(read),
+        };
+
+        // One that is on its way comes to the handler.
+        has_event && !state.closing && self.queue.hold_escalation()
+    }
+
     /// The escalation has fired, which masks it.
     #[inline(always)]
     fn fired(&self, state: &mut DrainState) -> Remaining {
@@ -567,6 +615,7 @@ impl Drain {
                 eventfd,
                 pollers,
                 arming,
+                ..
             } => {
                 if arming.fired() {
                     trace::wake(self.context, eventfd.is_some());
@@ -585,6 +634,14 @@ impl BoundedHandler for Drain {
     #[inline]
     fn run(&self) -> Remaining {
         self.state.with(|state| self.fired(state))
+    }
+
+    fn cpu_dead(&self) -> Remaining {
+        self.state
+            .with(|state| match self.has_lost_escalation(state) {
+                true => self.fired(state),
+                false => Remaining::Nothing,
+            })
     }
 }
 
@@ -679,6 +736,7 @@ impl Queue {
             eventfd,
             pollers,
             arming: Arming::new(),
+            cursor: Cursor::new(size),
         };
 
         Self::with_consumer(platform, all, context, size, charge, consumer)
@@ -917,9 +975,10 @@ impl Queue {
 
         drain.state.with(|state| match &mut state.consumer {
             Consumer::Kernel(_) => Err(EINVAL),
-            Consumer::User { arming, .. } => {
+            Consumer::User { arming, cursor, .. } => {
                 trace::arm(drain.context, arming.armed);
                 if arming.arm() {
+                    cursor.skip(|index| drain.queue.entry(index));
                     drain.queue.unmask_escalation();
                 }
                 Ok(())
@@ -1133,6 +1192,35 @@ mod tests {
             for index in 0..QueueSize::SMALL.entries() {
                 assert_eq!(cursor.next(|_| entry(generation ^ 1, 0)), None);
                 assert_eq!(cursor.next(|at| entry(generation, at as u32)), Some(index));
+            }
+        }
+    }
+
+    #[test]
+    fn all_that_was_written_is_skipped() {
+        let entries = QueueSize::SMALL.entries();
+        let counts = [0, 1, 2, 3, 5, 64, 1000, entries - 1, entries];
+
+        for start in [0, 1, entries - 2, entries - 1, entries, 3 * entries - 7] {
+            for count in counts {
+                // Hardware has written this many since the queue was set up.
+                let written = start + count;
+                let read = |index: usize| {
+                    let passes = (written + entries - 1 - index) / entries;
+                    entry(passes as u32 & 1, 0)
+                };
+                let mut cursor = Cursor::new(QueueSize::SMALL);
+                let mut left = start;
+
+                while left > 0 {
+                    let step = left.min(entries);
+                    cursor = cursor.ahead(step);
+                    left -= step;
+                }
+                assert_eq!(cursor.has_next(read), count > 0);
+                cursor.skip(read);
+                assert!(!cursor.has_next(read));
+                assert_eq!(cursor.index, written % entries);
             }
         }
     }

@@ -4,8 +4,8 @@
 //!
 //! `kernel::irq::Registration` serves interrupts that a bound device has; these are made from a
 //! number that the platform handed out. A handler bounds what it does in hard interrupt context
-//! and leaves the rest to a work item, which comes and goes with the handler. The work item is run,
-//! too, when a CPU has gone offline: an interrupt that it was about to take may have been lost.
+//! and leaves the rest to a work item, which comes and goes with the handler. The handler is told when
+//! a CPU has gone offline: an interrupt that it was about to take may have been lost.
 //!
 //! C headers: [`include/linux/irqdomain.h`](srctree/include/linux/irqdomain.h),
 //! [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h),
@@ -113,6 +113,12 @@ pub(crate) trait BoundedHandler: Send + Sync + 'static {
     /// Called in hard interrupt context first, then from a workqueue for as long as it returns
     /// [`Remaining::Some`]. Both may happen at the same time.
     fn run(&self) -> Remaining;
+
+    /// A CPU has gone offline, and the interrupt may have been lost with it. If it was, does as
+    /// [`Self::run`]; else [`Remaining::Nothing`] is to be done.
+    ///
+    /// Called in process context, with the CPU hotplug lock held, and maybe while `run` is.
+    fn cpu_dead(&self) -> Remaining;
 }
 
 /// A handler with its interrupt, to which a work item leads back.
@@ -147,7 +153,7 @@ impl<H: BoundedHandler> Work for Bounded<H> {
     fn run(worker: &Worker<Self>) {
         // The handler that queued this may not have returned yet.
         worker.synchronize();
-        Self::step(worker);
+        Self::leave(worker, worker.handler.run());
     }
 }
 
@@ -158,8 +164,8 @@ impl<H: BoundedHandler> Work for Bounded<H> {
 /// # Invariants
 ///
 /// `handle` is registered for the mapping with the address of `worker`, which only `handle`,
-/// `cpu_dead` and its own work queue. `dead_node` is in `dead_list`. `mapping` and `name` are there
-/// until the object is dropped.
+/// `cpu_dead` and its own work queue. `dead_node` is in `dead_list`. `mapping` is there until the
+/// object is dropped.
 #[pin_data(PinnedDrop)]
 pub(crate) struct IrqHandler<H: BoundedHandler> {
     // Dropped after `PinnedDrop::drop` has freed the handler, and before the mapping.
@@ -266,7 +272,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
         // SAFETY: The cookie is the worker, which lives until the handler is freed.
         let worker = unsafe { &*cookie.cast::<Worker<Bounded<H>>>() };
 
-        Bounded::step(worker);
+        Bounded::leave(worker, worker.handler.run());
         bindings::irqreturn_t(IrqReturn::Handled as ffi::c_uint)
     }
 }
@@ -274,7 +280,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
 // SAFETY: The node is embedded in the object that is returned.
 unsafe impl<H: BoundedHandler> OnCpuDead for IrqHandler<H> {
     fn cpu_dead(&self) {
-        self.worker.queue();
+        Bounded::leave(&self.worker, self.worker.handler.cpu_dead());
     }
 
     unsafe fn from_node<'a>(node: NonNull<bindings::hlist_node>) -> &'a Self {

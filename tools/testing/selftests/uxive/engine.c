@@ -5,7 +5,7 @@
  * lost when the queue wraps, when the program blocks, when a CPU goes away or
  * when another context storms; and one context's queue is nobody else's matter.
  */
-#include "uxive_selftest.h"
+#include "uxive_faults.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <uxive_drain.h>
@@ -676,9 +676,9 @@ static void *affinity_run(void *arg)
 
 /*
  * While a CPU is taken down all others are stopped, so stores of programs come
- * before or after. That only a device's store can hit the moment in between,
- * for which the driver looks at every queue when a CPU has gone, means that
- * this test does not show that to be needed.
+ * before or after. Only a device's store can hit the moment in between, for which
+ * the driver looks at every queue when a CPU has gone: that it need do so is not
+ * shown here.
  */
 TEST_F(engine, a_cpu_that_goes_takes_no_event_with_it)
 {
@@ -731,6 +731,93 @@ TEST_F(engine, a_cpu_that_goes_takes_no_event_with_it)
 		close(fd[i]);
 		close(efd[i]);
 	}
+}
+
+/* Whether a program that drains by itself is told of an event. */
+static bool is_told(const struct uxive_drain *user)
+{
+	struct pollfd pfd = { .fd = user->fd, .events = POLLPRI };
+
+	return poll(&pfd, 1, 0) || event_read(user->eventfd);
+}
+
+/* Who waits for an event is not told of one that did not come, and is of the next. */
+TEST_F(engine, a_cpu_that_goes_brings_no_event)
+{
+	struct uxive_drain user[CONTEXTS];
+	void *page[CONTEXTS];
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "there is one CPU only");
+	for (int i = 0; i < CONTEXTS; i++) {
+		ASSERT_TRUE(user_open(&user[i], 1));
+		page[i] = ux_map(user[i].fd, IRQ_BASE, STRIDE);
+		ASSERT_NE(MAP_FAILED, page[i]);
+		/* Half of them have had one, and were armed since. */
+		if (i % 2) {
+			ring(page[i]);
+			ASSERT_EQ(1, event_wait(user[i].eventfd));
+			ASSERT_EQ(0, uxive_drain_try_next(&user[i]));
+			uxive_drain_eoi(&user[i], 0);
+			ASSERT_EQ(-1, uxive_drain_arm_and_look(&user[i]));
+		}
+	}
+	for (int turn = 0; turn < 3; turn++) {
+		ASSERT_TRUE(cpu_online(1, false));
+		for (int i = 0; i < CONTEXTS; i++) {
+			EXPECT_FALSE(is_told(&user[i]))
+				TH_LOG("turn %d, context %d", turn, i);
+		}
+		ASSERT_TRUE(cpu_online(1, true));
+	}
+	for (int i = 0; i < CONTEXTS; i++) {
+		ring(page[i]);
+		EXPECT_EQ(1, event_wait(user[i].eventfd)) TH_LOG("context %d", i);
+		EXPECT_EQ(0, uxive_drain_try_next(&user[i]));
+		munmap(page[i], STRIDE);
+		user_close(&user[i]);
+	}
+}
+
+#define MANY		200
+#define CPUS_GO		"uxive selftest: a CPU goes while queues are closed"
+
+/*
+ * An escalation that is on its way while its queue is torn down would come to a CPU
+ * as an interrupt that Linux does not know, which blocks those that come after it.
+ */
+TEST_F(engine, queues_that_are_closed_when_a_cpu_has_gone_leave_no_interrupt)
+{
+	static struct uxive_drain user[MANY];
+	int rounds = fewer_with_lockdep(100, 10);
+	static void *page[MANY];
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "there is one CPU only");
+	ASSERT_TRUE(log_line(CPUS_GO));
+	for (int round = 0; round < rounds; round++) {
+		for (int i = 0; i < MANY; i++) {
+			ASSERT_TRUE(user_open(&user[i], 1));
+			page[i] = ux_map(user[i].fd, IRQ_BASE, STRIDE);
+			ASSERT_NE(MAP_FAILED, page[i]);
+			touch(page[i]);
+			ASSERT_EQ(1, event_wait(user[i].eventfd));
+			ASSERT_EQ(0, uxive_drain_try_next(&user[i]));
+			uxive_drain_eoi(&user[i], 0);
+			ASSERT_EQ(-1, uxive_drain_arm_and_look(&user[i]));
+		}
+		ASSERT_TRUE(cpu_online(1, false));
+		for (int i = 0; i < MANY; i++)
+			ring(page[i]);
+		for (int i = 0; i < MANY; i++) {
+			munmap(page[i], STRIDE);
+			user_close(&user[i]);
+		}
+		ASSERT_TRUE(cpu_online(1, true));
+		ASSERT_EQ(0, logged(CPUS_GO, "without descriptor")) TH_LOG("round %d", round);
+		progress();
+	}
+	TH_LOG("%d rounds of %d queues", rounds, MANY);
 }
 
 /* An escalation that is on its way while its CPU is changed could get lost. */
