@@ -41,7 +41,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--allowlist-function '(xive_(native_.*|cleanup_irq_data)|is_xive_irq)' \
 		--allowlist-function '(rust_do_trace_)?uxive_.*' \
 		--allowlist-type xive_irq_data --with-derive-default \
-		--allowlist-var OPAL_XIVE_ANY_CHIP \
+		--allowlist-var 'OPAL_XIVE_(ANY_CHIP|EQ_ENABLED)' \
 		--allowlist-var '__tracepoint_uxive_.*' \
 		--allowlist-var __xive_enabled \
 		--allowlist-var 'uxive_.*' \

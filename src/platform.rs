@@ -32,6 +32,7 @@ use crate::{
         },
         mapping::UserPages,
         pages::ContiguousPages,
+        ratelimit::may_log,
         work::{
             Work,
             Worker, //
@@ -1402,6 +1403,45 @@ impl VpQueue {
         })?;
         Ok(queue)
     }
+
+    /// Has hardware write to the memory no more.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if firmware refuses: hardware may still write there.
+    fn disable(&mut self) -> Result {
+        may_fail(EIO)?;
+        // SAFETY: The VP is ours and enabled. If setting up the queue failed, the number of the
+        // escalation is 0 and there is nothing to wait for.
+        to_result(unsafe {
+            if self.xive.esc_irq != 0 {
+                extra::xive_native_sync_queue(self.xive.esc_irq);
+            }
+            extra::xive_native_disable_vp(self.vp.0)
+        })?;
+        // SAFETY: As above.
+        unsafe { extra::xive_native_disable_queue(self.vp.0, &mut self.xive, PRIORITY) };
+
+        // That one returns nothing.
+        let mut flags = u64::from(extra::OPAL_XIVE_EQ_ENABLED);
+        may_fail(EIO)?;
+        // SAFETY: As above. A null pointer is for what is not wanted.
+        to_result(unsafe {
+            extra::xive_native_get_queue_info(
+                self.vp.0,
+                PRIORITY.into(),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                &mut flags,
+            )
+        })?;
+        match flags & u64::from(extra::OPAL_XIVE_EQ_ENABLED) {
+            0 => Ok(()),
+            _ => Err(EIO),
+        }
+    }
 }
 
 impl Drop for VpQueue {
@@ -1410,14 +1450,12 @@ impl Drop for VpQueue {
         if self.kept.as_ref().is_some() {
             return;
         }
-        // SAFETY: The VP is ours and enabled. If setting up the queue failed, the number of the
-        // escalation is 0 and there is nothing to wait for.
-        unsafe {
-            if self.xive.esc_irq != 0 {
-                extra::xive_native_sync_queue(self.xive.esc_irq);
+        if self.disable().is_err() {
+            if may_log() {
+                let vp = self.vp.0;
+                pr_warn!("VP {vp:#x}: firmware does not disable it, it is not given back\n");
             }
-            extra::xive_native_disable_vp(self.vp.0);
-            extra::xive_native_disable_queue(self.vp.0, &mut self.xive, PRIORITY);
+            return;
         }
         // SAFETY: Neither is used again.
         unsafe {

@@ -26,10 +26,12 @@ use super::{
 };
 use crate::kernel_ext::{
     bindings as extra,
+    fault::may_fail,
     msi::{
         Message,
         MessageDomain, //
     },
+    ratelimit::may_log,
     work::{
         Work,
         Worker, //
@@ -41,6 +43,7 @@ use core::{
 };
 use kernel::{
     device::Bound,
+    error::to_result,
     new_mutex,
     pci,
     prelude::*,
@@ -180,10 +183,18 @@ impl Drop for MessageSource {
         if self.kept.as_ref().is_some() {
             return;
         }
-        // If firmware refuses, nothing is lost: the source is off.
-        //
         // SAFETY: The LISN is ours until the message is dropped, after this.
-        unsafe { extra::xive_native_configure_irq(self.lisn, 0, NOT_ROUTED, 0) };
+        let routed = unsafe { extra::xive_native_configure_irq(self.lisn, 0, NOT_ROUTED, 0) };
+        if may_fail(EIO).and(to_result(routed)).is_err() {
+            // Nobody is to get it, for the VP may be gone.
+            if may_log() {
+                let lisn = self.lisn;
+                pr_warn!(
+                    "interrupt {lisn:#x}: firmware does not take its route, it is not given back\n"
+                );
+            }
+            return;
+        }
         // SAFETY: It is not used again.
         unsafe { ManuallyDrop::drop(&mut self.message) };
     }

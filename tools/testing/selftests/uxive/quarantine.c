@@ -222,9 +222,23 @@ static bool close_fails(int nth, int fd, int step)
 	return hit && fail_all(-1);
 }
 
+/*
+ * Whether that step was one that firmware refuses: nothing is quarantined, and the VP is
+ * gone for good. The next one is the lowest then.
+ */
+static bool was_refused(long *vp)
+{
+	long before = *vp;
+
+	if (debug_lines("contexts", "", NULL, 0) || !fail_all(0))
+		return false;
+	*vp = lowest_vp();
+	return *vp != before;
+}
+
 TEST_F(quarantine, a_context_is_closed_although_it_does_not_come_to_rest)
 {
-	int step = 1, queues = 0, tries = 0;
+	int step = 1, queues = 0, tries = 0, refused = 0;
 
 	for (;; step++) {
 		struct bells bells;
@@ -243,6 +257,11 @@ TEST_F(quarantine, a_context_is_closed_although_it_does_not_come_to_rest)
 			EXPECT_EQ(0, debug_lines("contexts", start, NULL, 0));
 			break;
 		}
+		if (was_refused(&self->vp)) {
+			EXPECT_EQ(0, debug_lines("contexts", start, NULL, 0));
+			refused++;
+			continue;
+		}
 		if (debug_lines("contexts", start, line, sizeof(line)) != 1) {
 			/* It was tried again before that was to fail, too. */
 			ASSERT_GT(20, tries++);
@@ -260,14 +279,15 @@ TEST_F(quarantine, a_context_is_closed_although_it_does_not_come_to_rest)
 		ASSERT_TRUE(becomes(debug_lines("contexts", start, NULL, 0), 0));
 		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
 	}
-	TH_LOG("%d steps, of which %d concern the queue", step - 1, queues);
-	EXPECT_EQ(2 * IRQS + queues, step - 1);
+	TH_LOG("%d steps, of which %d concern the queue and %d the VP", step - 1, queues, refused);
+	EXPECT_EQ(2 * IRQS + queues + refused, step - 1);
 	EXPECT_EQ(2, queues);
+	EXPECT_EQ(2, refused);
 }
 
 TEST_F(quarantine, a_user_drained_context_is_closed_too)
 {
-	int step = 1, tries = 0;
+	int step = 1, tries = 0, refused = 0;
 
 	for (;; step++) {
 		struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
@@ -279,6 +299,10 @@ TEST_F(quarantine, a_user_drained_context_is_closed_too)
 		ASSERT_EQ(0, ux_fill(fd, IRQS));
 		if (!close_fails(self->nth, fd, step))
 			break;
+		if (was_refused(&self->vp)) {
+			refused++;
+			continue;
+		}
 		if (debug_lines("quarantine", "", NULL, 0) != 1) {
 			/* As above. */
 			ASSERT_GT(20, tries++);
@@ -289,13 +313,14 @@ TEST_F(quarantine, a_user_drained_context_is_closed_too)
 	}
 	TH_LOG("%d steps", step - 1);
 	/* The kernel does not read the queue, and so sees no events that keep coming. */
-	EXPECT_EQ(IRQS + 2, step - 1);
+	EXPECT_EQ(IRQS + 2 + refused, step - 1);
+	EXPECT_EQ(2, refused);
 }
 
 /* An interrupt whose offset cannot be told is freed at once, or quarantined. */
 TEST_F(quarantine, an_alloc_that_cannot_be_undone_leaves_nothing)
 {
-	int step = 1, quarantined = 0;
+	int step = 1, quarantined = 0, refused = 0;
 
 	for (;; step++) {
 		int fd = ux_open(), efd = event_new(), ret;
@@ -323,11 +348,13 @@ TEST_F(quarantine, an_alloc_that_cannot_be_undone_leaves_nothing)
 		close(efd);
 		close(fd);
 		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+		refused += was_refused(&self->vp);
 		if (!hit)
 			break;
 	}
-	TH_LOG("%d steps, %d quarantines", step - 1, quarantined);
+	TH_LOG("%d steps, %d quarantines, %d VPs are kept", step - 1, quarantined, refused);
 	EXPECT_EQ(2, quarantined);
+	EXPECT_EQ(2, refused);
 }
 
 TEST_F(quarantine, the_owner_may_be_killed)
@@ -380,6 +407,46 @@ TEST_F(quarantine, many_are_kept_and_few_lines_logged)
 	TH_LOG("%d lines for %d quarantines", lines, MANY);
 	EXPECT_LT(0, lines);
 	EXPECT_GT(MANY / 2, lines);
+}
+
+#define REFUSALS "uxive selftest: firmware refuses"
+
+/* Hardware may still write to the memory of a VP that firmware does not disable. */
+TEST(what_firmware_does_not_disable_is_not_given_back)
+{
+	int nth, step = 1, kept = 0;
+	bool failed = true;
+	long vp;
+
+	if (!can_inject_faults())
+		SKIP(return, NO_FAULTS);
+	ASSERT_TRUE(prepared && select_faults(DRIVER) && fail_all(0));
+	vp = lowest_vp();
+	nth = open("/proc/thread-self/fail-nth", O_RDWR);
+	ASSERT_LE(0, nth);
+	ASSERT_TRUE(log_line(QUARANTINES) && log_line(REFUSALS));
+	/* Each step of closing one, of which those before are quarantined and tried again. */
+	for (; failed; step++) {
+		int irqs = linux_irqs();
+		struct bells bells;
+
+		ASSERT_TRUE(bells_open(&bells));
+		munmap(bells.window, IRQS * STRIDE);
+		close(bells.efd);
+		arm(nth, step);
+		close(bells.fd);
+		failed = disarm(nth);
+		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
+		EXPECT_TRUE(becomes(linux_irqs(), irqs));
+		kept += was_refused(&vp);
+	}
+	EXPECT_EQ(2, kept);
+	EXPECT_TRUE(becomes(logged(REFUSALS, "firmware does not disable it, it is not given back"),
+			    kept));
+	TH_LOG("%d steps, %d VPs are kept", step - 2, kept);
+	close(nth);
+	select_faults(0);
+	log_line(NO_MORE_QUARANTINES);
 }
 
 int main(int argc, char **argv)
