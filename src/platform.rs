@@ -1651,11 +1651,20 @@ impl<H: BoundedHandler> EscalationHandler<H> {
         self.irq.synchronize();
     }
 
-    /// Has the interrupt stay, disabled, when this is dropped, and the queue be kept: for one whose
-    /// escalation does not come to rest.
+    /// Has the interrupt stay, without a handler, when this is dropped, and the queue be kept: for one
+    /// whose escalation does not come to rest.
     pub(crate) fn leave(&self) {
         self.queue.keep();
-        self.irq.leave();
+        let data = self.irq.leave().cast::<extra::xive_irq_data>();
+
+        // Or freeing the handler would wait for an interrupt that may never come.
+        //
+        // SAFETY: What XIVE keeps for the interrupt, which is there as long as `self`. It is disabled:
+        // when one comes nevertheless XIVE writes the same.
+        unsafe {
+            (&raw mut (*data).saved_p).write(false);
+            (&raw mut (*data).stale_p).write(true);
+        }
     }
 }
 

@@ -140,10 +140,10 @@ impl<H: BoundedHandler> Bounded<H> {
         unsafe { bindings::synchronize_hardirq(self.virq) };
     }
 
-    /// Does one piece of the work, and has the rest done later.
+    /// Has what is left of the work done later.
     #[inline]
-    fn step(worker: &Worker<Self>) {
-        if worker.handler.run() == Remaining::Some {
+    fn leave(worker: &Worker<Self>, remaining: Remaining) {
+        if remaining == Remaining::Some {
             worker.queue();
         }
     }
@@ -172,7 +172,8 @@ pub(crate) struct IrqHandler<H: BoundedHandler> {
     #[pin]
     worker: Worker<Bounded<H>>,
     mapping: Option<IrqMapping>,
-    name: Option<CString>,
+    // Referred to by the C side until the handler is freed.
+    _name: CString,
     left: SetOnce<()>,
     #[pin]
     dead_node: Opaque<bindings::hlist_node>,
@@ -212,7 +213,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
                     handler <- handler,
                 }? Error)),
                 mapping: Some(mapping),
-                name: Some(name),
+                _name: name,
                 left: SetOnce::new(),
                 dead_node <- Opaque::zeroed(),
                 dead_list,
@@ -256,10 +257,25 @@ impl<H: BoundedHandler> IrqHandler<H> {
         self.worker.synchronize();
     }
 
-    /// Has the interrupt stay when the object is dropped, disabled for good: for one of which the
-    /// hardware does not say that it is over. Freeing it would wait for that without an end.
-    pub(crate) fn leave(&self) {
-        self.left.populate(());
+    /// Disables the interrupt, and has its number stay when the object is dropped, without a handler:
+    /// for one of which the hardware does not say that it is over. One that comes then is masked by
+    /// the irq core. Nothing of the module is left, which may be unloaded.
+    ///
+    /// Returns what the interrupt controller keeps for the interrupt, valid as long as `self`: freeing
+    /// the handler waits until that says that none is on its way.
+    pub(crate) fn leave(&self) -> *mut ffi::c_void {
+        let virq = self.worker.virq;
+
+        if self.left.populate(()) {
+            // SAFETY: The interrupt exists by the invariants of the worker. Waits for a handler that
+            // is running.
+            unsafe {
+                bindings::disable_irq_nosync(virq);
+                bindings::synchronize_hardirq(virq);
+            }
+        }
+        // SAFETY: The interrupt exists, so it has an `irq_data`.
+        unsafe { (*bindings::irq_get_irq_data(virq)).chip_data }
     }
 
     /// # Safety
@@ -297,21 +313,11 @@ impl<H: BoundedHandler> PinnedDrop for IrqHandler<H> {
 
         // SAFETY: In the list by the type invariants.
         unsafe { self.dead_list.remove(&self.dead_node) };
-        if self.left.as_ref().is_none() {
-            // SAFETY: Registered with this cookie by the type invariants; the object is not moved.
-            // After that only the work item itself can queue it, and dropping `worker` cancels that.
-            unsafe { bindings::free_irq(virq, cookie.cast_mut().cast()) };
-            return;
+        // SAFETY: Registered with this cookie by the type invariants; the object is not moved. After
+        // that only the work item itself can queue it, and dropping `worker` cancels that.
+        unsafe { bindings::free_irq(virq, cookie.cast_mut().cast()) };
+        if self.left.as_ref().is_some() {
+            core::mem::forget(self.project().mapping.take());
         }
-
-        // SAFETY: The interrupt exists. Disabled, it does not call the handler any more, and after
-        // waiting for one that is running nobody uses the cookie. The C side keeps the interrupt,
-        // and shows its name.
-        unsafe {
-            bindings::disable_irq_nosync(virq);
-            bindings::synchronize_hardirq(virq);
-        }
-        let this = self.project();
-        core::mem::forget((this.mapping.take(), this.name.take()));
     }
 }
