@@ -13,8 +13,8 @@
 //! From the outermost to the innermost:
 //!
 //! 1. [`Context::setup`], a mutex: guards that the context gets one queue only. Held while that is
-//!    set up, and until the program has been told of the first interrupt, which may take 2. So a
-//!    fault never takes it.
+//!    set up or given back, but not while user memory is copied: who has that may keep the copy
+//!    waiting, and with it all who have the file.
 //! 2. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler.
 //!    Under it, in a fault of a file that was exported, that of the [export](mod@crate::export): guards
 //!    whose interrupts the file rings. A fault holds it until the page is inserted, so that none is
@@ -108,7 +108,10 @@ use crate::{
     },
     DeviceFile, //
 };
-use core::ops::Range;
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
     fs::File,
     iov::IovIterDest,
@@ -198,8 +201,77 @@ pub(crate) struct Context {
     mmio: SetOnce<MappedBar>,
     mapping: Arc<FileMapping>,
     #[pin]
-    setup: Mutex<()>,
+    setup: Mutex<Option<FirstQueue>>,
     shared: Arc<Shared>,
+}
+
+/// The queue of a context that is yet to be told of its first interrupt.
+///
+/// Others can use it, too: who is first may wait for user memory as long as it likes.
+struct FirstQueue {
+    queue: Arc<Queue>,
+    /// How many calls make interrupts with it.
+    users: usize,
+}
+
+/// What a call makes interrupts with.
+enum QueueForSlots<'a> {
+    /// The queue that the context has.
+    Present(&'a Arc<Queue>),
+    /// One that it will have if the call succeeds.
+    First(FirstUse<'a>),
+}
+
+impl QueueForSlots<'_> {
+    /// The call has succeeded: the context has the queue from now on.
+    fn commit(&self) {
+        if let Self::First(first) = self {
+            let mut setup = first.context.setup.lock();
+
+            if first.context.estate.queue().is_none() {
+                first.context.estate.set_queue(first.queue.clone());
+            }
+            *setup = None;
+        }
+    }
+}
+
+impl Deref for QueueForSlots<'_> {
+    type Target = Arc<Queue>;
+
+    fn deref(&self) -> &Arc<Queue> {
+        match self {
+            Self::Present(queue) => queue,
+            Self::First(first) => &first.queue,
+        }
+    }
+}
+
+/// A use of a [`FirstQueue`]. When dropped it is over; the last one gives the queue back, unless a call
+/// has succeeded.
+struct FirstUse<'a> {
+    context: &'a Context,
+    queue: Arc<Queue>,
+}
+
+impl Drop for FirstUse<'_> {
+    fn drop(&mut self) {
+        let estate = &self.context.estate;
+        let mut setup = self.context.setup.lock();
+        let Some(first) = &mut *setup else {
+            return;
+        };
+
+        first.users -= 1;
+        if first.users > 0 {
+            return;
+        }
+        // If it has to wait for hardware it can as well be used.
+        if !estate.is_settled() || self.queue.quiesce(0).is_err() {
+            estate.set_queue(self.queue.clone());
+        }
+        *setup = None;
+    }
 }
 
 impl Context {
@@ -227,7 +299,7 @@ impl Context {
                 queue_memory: SetOnce::new(),
                 mmio: SetOnce::new(),
                 mapping,
-                setup <- new_mutex!((), "uxive_setup"),
+                setup <- new_mutex!(None, "uxive_setup"),
                 // Last of what can fail, as an estate is to be closed.
                 estate: shared.registry.open(kind, account, place)?,
                 shared,
@@ -293,8 +365,14 @@ impl Context {
         location: Location,
         tell: &mut dyn FnMut(u64) -> Result,
     ) -> Result {
-        self.allocate_or_fail(location, tell)
-            .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
+        match self.estate.queue() {
+            Some(queue) => self
+                .allocate_from(queue, location, tell)
+                .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error)),
+            None => self.allocate_many(location, None, 1, KVVec::new(), &mut |index| {
+                tell(Window::TRIGGER.offset(index).ok_or(ENOSPC)?)
+            }),
+        }
     }
 
     /// Allocates `count` interrupts of consecutive slots at `location`: from the slot `start` on, or else the
@@ -314,31 +392,36 @@ impl Context {
         mut eventfds: KVVec<Option<EventFd>>,
         tell: &mut dyn FnMut(usize) -> Result,
     ) -> Result {
-        self.with_first_queue(&mut |queue| {
-            let reserved = self.estate.reserve_range(start, count)?;
-            let mut made = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-
-            let start = reserved.start();
-            // Told when nothing else can fail, for a call that fails is to leave its argument alone.
-            let result = self
-                .make_many(queue, location, reserved, &mut eventfds, &mut made)
-                .and_then(|()| tell(start));
-            match result {
-                Ok(()) => self.estate.enter(made),
-                Err(_) => self.retire_many(made),
-            }
-            result
-        })
-        .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
+        self.allocate_with_queue(location, start, count, &mut eventfds, tell)
+            .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
     }
 
-    /// As [`Self::allocate`], of which a failure has to be told.
-    #[inline]
-    fn allocate_or_fail(&self, location: Location, tell: &mut dyn FnMut(u64) -> Result) -> Result {
-        match self.estate.queue() {
-            Some(queue) => self.allocate_from(queue, location, tell),
-            None => self.with_first_queue(&mut |queue| self.allocate_from(queue, location, tell)),
+    /// As [`Self::allocate_many`], of which a failure has to be told.
+    fn allocate_with_queue(
+        &self,
+        location: Location,
+        start: Option<usize>,
+        count: usize,
+        eventfds: &mut KVVec<Option<EventFd>>,
+        tell: &mut dyn FnMut(usize) -> Result,
+    ) -> Result {
+        let queue = self.queue_for_slots()?;
+        let reserved = self.estate.reserve_range(start, count)?;
+        let mut made = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+
+        let start = reserved.start();
+        // Told when nothing else can fail, for a call that fails is to leave its argument alone.
+        let result = self
+            .make_many(&queue, location, reserved, eventfds, &mut made)
+            .and_then(|()| tell(start));
+        match result {
+            Ok(()) => {
+                queue.commit();
+                self.estate.enter(made);
+            }
+            Err(_) => self.retire_many(made),
         }
+        result
     }
 
     /// Makes a slot for each index of `reserved`, for [`Self::allocate_many`], as far as nothing fails.
@@ -399,38 +482,71 @@ impl Context {
         if self.estate.afu().is_none() {
             return Err(ENOTTY);
         }
-        let mut eventfd = Some(eventfd);
-
-        self.with_first_queue(&mut |queue| {
-            self.allocate_message_from(queue, queue_id, eventfd.take().flatten(), tell)
-        })
-        .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
+        self.allocate_message_with_queue(queue_id, eventfd, tell)
+            .inspect_err(|&error| trace::alloc_failed(self.estate.id(), error))
     }
 
-    /// Calls `allocate` with the queue. The first interrupt comes with it, or with neither if
-    /// something fails.
-    fn with_first_queue(&self, allocate: &mut dyn FnMut(&Arc<Queue>) -> Result) -> Result {
-        if let Some(queue) = self.estate.queue() {
-            return allocate(queue);
-        }
-        let _setup = self.setup.lock();
-        if let Some(queue) = self.estate.queue() {
-            return allocate(queue);
-        }
-        let queue = Queue::new(
-            &self.shared.platform,
-            &self.shared.queues,
-            self.estate.id(),
-            self.layout().queue_size(),
-            QueueCharge::new(self.estate.account().clone())?,
-        )
-        .map_err(|refusal| self.refused(refusal))?;
-        let result = allocate(&queue);
-        // With neither, unless it has to wait for hardware: then it can as well be used.
-        if result.is_ok() || !self.estate.is_settled() || queue.quiesce(0).is_err() {
-            self.estate.set_queue(queue);
+    /// As [`Self::allocate_message`], of which a failure has to be told.
+    fn allocate_message_with_queue(
+        &self,
+        queue_id: u32,
+        eventfd: Option<EventFd>,
+        tell: &mut dyn FnMut(u64, usize) -> Result,
+    ) -> Result {
+        let queue = self.queue_for_slots()?;
+        let (offset, made) = self.make_message(&queue, queue_id, eventfd)?;
+
+        let result = tell(offset, made.index());
+        match result {
+            Ok(()) => {
+                queue.commit();
+                made.enter();
+            }
+            Err(_) => self.retire(made),
         }
         result
+    }
+
+    /// Returns the queue for slots that are to be made. The first ones set it up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`QueueCharge::new`] and [`Queue::new`].
+    fn queue_for_slots(&self) -> Result<QueueForSlots<'_>> {
+        if let Some(queue) = self.estate.queue() {
+            return Ok(QueueForSlots::Present(queue));
+        }
+        let setup = &mut *self.setup.lock();
+        if let Some(queue) = self.estate.queue() {
+            return Ok(QueueForSlots::Present(queue));
+        }
+        let queue = match setup {
+            Some(first) => {
+                first.users += 1;
+                first.queue.clone()
+            }
+            None => {
+                let queue = Queue::new(
+                    &self.shared.platform,
+                    &self.shared.queues,
+                    self.estate.id(),
+                    self.layout().queue_size(),
+                    QueueCharge::new(self.estate.account().clone())?,
+                )
+                .map_err(|refusal| self.refused(refusal))?;
+                let first = FirstQueue {
+                    queue: queue.clone(),
+                    users: 1,
+                };
+                *setup = Some(first);
+                queue
+            }
+        };
+
+        Ok(QueueForSlots::First(FirstUse {
+            context: self,
+            queue,
+        }))
     }
 
     /// As [`Self::allocate`], with the context's queue.
@@ -475,14 +591,13 @@ impl Context {
         message.open(queue_id)
     }
 
-    /// As [`Self::allocate_message`], with the context's queue.
-    fn allocate_message_from(
+    /// Makes the slot of a message, for [`Self::allocate_message`], and its offset.
+    fn make_message(
         &self,
         queue: &Arc<Queue>,
         queue_id: u32,
         eventfd: Option<EventFd>,
-        tell: &mut dyn FnMut(u64, usize) -> Result,
-    ) -> Result {
+    ) -> Result<(u64, TakenSlot<'_>)> {
         let reserved = self.estate.reserve()?;
         let index = reserved.get();
         let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
@@ -496,17 +611,14 @@ impl Context {
             eventfd => queue.bind(index, eventfd).map(drop),
         };
         // The AFU may send it from here on.
-        let told = bound
-            .and_then(|()| message.open(queue_id))
-            .and_then(|()| tell(offset, index));
+        let open = bound.and_then(|()| message.open(queue_id));
         let slot = Slot::of_message(message, queue.clone(), index);
-        if let Err(error) = told {
+        if let Err(error) = open {
             self.undo(slot, reserved);
             return Err(error);
         }
         trace::alloc(self.estate.id(), index, lisn, offset);
-        reserved.fill(|| slot);
-        Ok(())
+        Ok((offset, TakenSlot::new(slot, reserved)))
     }
 
     /// Returns the entry of the AFU's message store for slot `index`, if it has one.
@@ -704,8 +816,8 @@ impl Context {
     /// - `EBUSY` if there is a queue already: an interrupt was allocated, or this was called before.
     /// - Those of [`QueueCharge::new`] and [`Queue::new_user_drained`].
     pub(crate) fn set_user_drain(&self, eventfd: Option<EventFd>) -> Result {
-        let _setup = self.setup.lock();
-        if self.estate.queue().is_some() {
+        let setup = self.setup.lock();
+        if setup.is_some() || self.estate.queue().is_some() {
             return Err(EBUSY);
         }
 

@@ -251,6 +251,29 @@ impl<'a> TakenSlot<'a> {
             _ => None,
         }
     }
+
+    /// Returns its index.
+    pub(crate) fn index(&self) -> usize {
+        self.reserved.index
+    }
+
+    /// Enters the slot, which others do not know yet. Does not fail: see [`ReservedIndex::fill`].
+    pub(crate) fn enter(self) {
+        let estate = self.reserved.estate;
+
+        self.enter_in(&mut estate.slots.lock());
+    }
+
+    /// As [`Self::enter`], in the table of its estate.
+    fn enter_in(self, table: &mut SlotTable) {
+        let Self { entry, reserved } = self;
+
+        if let Some(place) = table.entries.get_mut(reserved.index) {
+            *place = entry;
+        }
+        // The index belongs to the entry from now on.
+        core::mem::forget(reserved);
+    }
 }
 
 /// What a context has.
@@ -439,16 +462,12 @@ impl Estate {
         })
     }
 
-    /// Enters slots of `self` that others do not know yet. Does not fail: see [`ReservedIndex::fill`].
+    /// Enters slots of `self`, as [`TakenSlot::enter`] does.
     pub(crate) fn enter(&self, mut slots: KVVec<TakenSlot<'_>>) {
         let table = &mut *self.slots.lock();
 
-        for TakenSlot { entry, reserved } in slots.drain_all() {
-            if let Some(place) = table.entries.get_mut(reserved.index) {
-                *place = entry;
-            }
-            // The index belongs to the entry from now on.
-            core::mem::forget(reserved);
+        for slot in slots.drain_all() {
+            slot.enter_in(table);
         }
     }
 

@@ -10,7 +10,7 @@
  * A page that is there is given only to calls that refuse it by what its
  * mapping is, before they touch it; calls that copy get empty slots.
  */
-#include "uxive_selftest.h"
+#include "uxive_afu.h"
 #include <grp.h>
 #include <linux/elf.h>
 #include <linux/futex.h>
@@ -1029,6 +1029,278 @@ TEST_F(hard, no_program_handles_the_faults_of_a_window)
 	uxive_drain_close(&user);
 	close(user.fd);
 	close(user.eventfd);
+}
+
+/* A page of memory that is there when the test says so. */
+struct late {
+	int uffd;
+	void *page, *content;
+};
+
+static bool late_open(struct late *late)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	late->uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	late->page = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	late->content = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			     -1, 0);
+	range.range = (struct uffdio_range){ (unsigned long)late->page, STRIDE };
+	return late->uffd >= 0 && late->page != MAP_FAILED && late->content != MAP_FAILED &&
+	       !ioctl(late->uffd, UFFDIO_API, &api) && !ioctl(late->uffd, UFFDIO_REGISTER, &range);
+}
+
+static void late_close(struct late *late)
+{
+	close(late->uffd);
+	munmap(late->page, STRIDE);
+	munmap(late->content, STRIDE);
+}
+
+static void late_serve(const struct late *late)
+{
+	struct uffdio_copy copy = {
+		.dst = (unsigned long)late->page,
+		.src = (unsigned long)late->content,
+		.len = STRIDE,
+	};
+
+	ioctl(late->uffd, UFFDIO_COPY, &copy);
+}
+
+/* Waits for a touch of the page: 0 for a load, 1 for a store, -1 if @done comes first. */
+static int late_touched(const struct late *late, const atomic_bool *done)
+{
+	struct uffd_msg msg;
+
+	while (!atomic_load(done)) {
+		if (read(late->uffd, &msg, sizeof(msg)) == sizeof(msg))
+			return !!(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE);
+		sched_yield();
+	}
+	return -1;
+}
+
+/* An ioctl whose argument is such a page. */
+struct late_ioctl {
+	pthread_t thread;
+	int fd, ret;
+	unsigned int cmd;
+	void *arg;
+	atomic_bool done;
+};
+
+static void *late_ioctl_run(void *arg)
+{
+	struct late_ioctl *call = arg;
+
+	call->ret = ux_ioctl(call->fd, call->cmd, call->arg);
+	atomic_store(&call->done, true);
+	return NULL;
+}
+
+/* All that another process can do with a context. Each call has to return, with whatever. */
+static int use_all(int fd)
+{
+	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLPRI };
+	int efd = event_new(), range, export;
+	struct uxive_info info;
+	__u64 offset = 0;
+	__u32 id, start;
+	void *window;
+
+	if (ux_info(fd, &info))
+		return 1;
+	ux_ioctl(fd, UXIVE_IOC_ARM, NULL);
+	if (ux_alloc(fd, &offset) || ux_bind(fd, offset, efd))
+		return 2;
+	if (ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain) != -EBUSY)
+		return 3;
+	window = ux_map(fd, offset, STRIDE);
+	if (window == MAP_FAILED || touch(window) || event_wait(efd) != 1)
+		return 4;
+	export = ux_export(fd, (offset - IRQ_BASE) / STRIDE, 1, &id);
+	if (export < 0 || ux_revoke(fd, id))
+		return 5;
+	if (ux_free(fd, offset) || touch(window) != SIGBUS)
+		return 6;
+	if (ux_alloc_many(fd, 2, NULL, &start) ||
+	    ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, start, 2, NULL) ||
+	    ux_free_many(fd, start, 2))
+		return 7;
+	range = ux_range(fd, 1);
+	/* One of an accelerator makes none. */
+	if ((range < 0 && range != -ENOTTY) || ux_count(fd) < 0)
+		return 8;
+	return poll(&pfd, 1, 0) < 0 ? 9 : 0;
+}
+
+/* Whether another process is held up by nothing now. Says where it is if it does not come back. */
+static bool holds_up_nobody(int fd)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(use_all(fd));
+	if (!becomes(waitpid(pid, &status, WNOHANG), pid)) {
+		ksft_print_msg("another process does not come back\n");
+		return false;
+	}
+	if (status)
+		ksft_print_msg("another process ended with %x\n", status);
+	return !status;
+}
+
+#define TRIES 1000
+
+/*
+ * A program whose memory does not come waits alone, whatever it waits in: where the
+ * argument is read, and where it is written, for which it has to go after it was read.
+ */
+TEST_F(hard, no_ioctl_that_waits_for_memory_holds_up_another)
+{
+	/* The call makes the first interrupt, as others are there; what it does; of what. */
+	enum { FIRST = 1, READS = 2, WRITES = 4, AFU = 8 };
+	const struct {
+		const char *name;
+		unsigned int cmd, flags;
+		union {
+			__u64 words[4];
+			struct ocxl_ioctl_irq_fd fd;
+			struct uxive_irq_alloc_many many;
+			struct uxive_irq_free_many free;
+			struct uxive_set_irqs set;
+			struct uxive_range range;
+			struct uxive_export export;
+			struct uxive_ims_alloc ims;
+		} arg;
+	} calls[] = {
+		{ "IRQ_ALLOC of ocxl", OCXL_IOCTL_IRQ_ALLOC, FIRST | WRITES, {} },
+		{ "IRQ_FREE", OCXL_IOCTL_IRQ_FREE, READS, { .words = { IRQ_BASE } } },
+		{ "IRQ_SET_FD", OCXL_IOCTL_IRQ_SET_FD, READS,
+		  { .fd = { .irq_offset = IRQ_BASE, .eventfd = self->bells.efd } } },
+		{ "GET_METADATA", OCXL_IOCTL_GET_METADATA, FIRST | WRITES | AFU, {} },
+		{ "GET_FEATURES", OCXL_IOCTL_GET_FEATURES, FIRST | WRITES, {} },
+		{ "INFO", UXIVE_IOC_INFO, FIRST | READS, {} },
+		{ "USER_DRAIN", UXIVE_IOC_USER_DRAIN, READS, {} },
+		{ "IRQ_ALLOC", UXIVE_IOC_IRQ_ALLOC, FIRST | READS | WRITES, {} },
+		{ "IRQ_ALLOC", UXIVE_IOC_IRQ_ALLOC, READS | WRITES, {} },
+		{ "IRQ_ALLOC_MANY", UXIVE_IOC_IRQ_ALLOC_MANY, FIRST | READS | WRITES,
+		  { .many.count = 3 } },
+		{ "IRQ_ALLOC_MANY", UXIVE_IOC_IRQ_ALLOC_MANY, READS | WRITES,
+		  { .many.count = 3 } },
+		{ "IRQ_FREE_MANY", UXIVE_IOC_IRQ_FREE_MANY, READS, { .free.count = 1 } },
+		{ "SET_IRQS", UXIVE_IOC_SET_IRQS, READS,
+		  { .set = { .flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .count = 1 } } },
+		{ "RANGE", UXIVE_IOC_RANGE, FIRST | READS | WRITES, { .range.count = 5 } },
+		{ "IMS_ALLOC", UXIVE_IOC_IMS_ALLOC, FIRST | READS | WRITES | AFU,
+		  { .ims.eventfd = -1 } },
+		{ "EXPORT", UXIVE_IOC_EXPORT, READS | WRITES, { .export.count = 1 } },
+		{ "REVOKE", UXIVE_IOC_REVOKE, READS, {} },
+	};
+	struct afu_function functions[AFU_MOST];
+	int afus = afu_functions(functions);
+	struct late late;
+
+	ASSERT_TRUE(late_open(&late));
+	if (afus)
+		ASSERT_EQ(0, afu_bind(&functions[0]));
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		unsigned int flags = calls[i].flags;
+		bool read = !(flags & READS), written = !(flags & WRITES);
+		int tries = 0, pause = 0;
+
+		if (flags & AFU && !afus)
+			continue;
+
+		while (!(read && written) && tries++ < TRIES) {
+			struct late_ioctl call = {
+				.fd = flags & AFU ? afu_open(&functions[0]) : ux_open(),
+				.cmd = calls[i].cmd,
+				.arg = late.page,
+			};
+			int touched, made;
+
+			ASSERT_LE(0, call.fd);
+			if (!(flags & FIRST))
+				ASSERT_EQ(0, ux_fill(call.fd, 1));
+			memcpy(late.content, &calls[i].arg, sizeof(calls[i].arg));
+			/* Those of uxive begin with their size. */
+			if (_IOC_NR(call.cmd) >= 0x40)
+				*(__u32 *)late.content = _IOC_SIZE(call.cmd);
+			madvise(late.page, STRIDE, MADV_DONTNEED);
+			/* The number of a file that the call makes. */
+			made = dup(call.fd);
+			close(made);
+			ASSERT_EQ(0, pthread_create(&call.thread, NULL, late_ioctl_run, &call));
+			while ((touched = late_touched(&late, &call.done)) == 0) {
+				bool free = read || holds_up_nobody(call.fd);
+
+				late_serve(&late);
+				ASSERT_TRUE(free) TH_LOG("%s reads", calls[i].name);
+				read = true;
+				for (int n = 0; n < pause && !atomic_load(&call.done); n++)
+					sched_yield();
+				madvise(late.page, STRIDE, MADV_DONTNEED);
+			}
+			if (touched == 1) {
+				written = holds_up_nobody(call.fd);
+				late_serve(&late);
+				ASSERT_TRUE(written) TH_LOG("%s writes", calls[i].name);
+			} else {
+				/* It had written before its page was taken, or did not. */
+				pause = pause ? 0 : tries % 8;
+			}
+			pthread_join(call.thread, NULL);
+			close(made);
+			close(call.fd);
+			progress();
+		}
+		EXPECT_TRUE(read && written)
+			TH_LOG("%s was not met where it %s", calls[i].name,
+			       read ? "writes" : "reads");
+	}
+	late_close(&late);
+	if (afus)
+		EXPECT_EQ(0, afu_unbind(&functions[0]));
+}
+
+/* Nor does it keep its program from being killed. */
+TEST_F(hard, an_ioctl_that_waits_for_memory_can_be_killed)
+{
+	int up[2];
+
+	ASSERT_EQ(0, pipe(up));
+	for (int first = 0; first < 2; first++) {
+		pid_t pid = fork();
+
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			struct late_ioctl call = {
+				.fd = first ? ux_open() : self->bells.fd,
+				.cmd = OCXL_IOCTL_IRQ_ALLOC,
+			};
+			struct late late;
+
+			if (!late_open(&late))
+				_exit(1);
+			call.arg = late.page;
+			pthread_create(&call.thread, NULL, late_ioctl_run, &call);
+			if (late_touched(&late, &call.done) != 1 || !tell(up[1]))
+				_exit(2);
+			pause();
+		}
+		ASSERT_TRUE(told(up[0]));
+		kill(pid, SIGKILL);
+		EXPECT_EQ(-SIGKILL, child_status(pid));
+		EXPECT_EQ(IRQS, ux_count(self->bells.fd));
+	}
+	close(up[0]);
+	close(up[1]);
+	EXPECT_ALL_RING();
 }
 
 TEST_F(hard, a_freed_page_is_efault_for_all_that_copy)
