@@ -891,6 +891,7 @@ pub(crate) struct BoundAfu<'bound> {
 impl Driver for AfuDriver {
     type IdInfo = ();
     type Data<'bound> = BoundAfu<'bound>;
+    const NAME: &'static CStr = c"uxive";
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &NO_TABLE;
     const DRIVER_MANAGED_DMA: bool = true;
 

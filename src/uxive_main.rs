@@ -43,7 +43,6 @@ use crate::{
 };
 use core::marker::PhantomData;
 use kernel::{
-    driver,
     fs::File,
     iov::IovIterDest,
     prelude::*,
@@ -197,11 +196,11 @@ static ATTRIBUTES: [Attribute<DeviceFile>; 9] = [
 struct Uxive {
     // Unbound first, from all that are AFUs.
     #[pin]
-    _afus: driver::Registration<pci::Adapter<AfuDriver>>,
-    _shared: afu::shared::Guard,
+    afus: pci::Registration<AfuDriver>,
+    shared: afu::shared::Guard,
     _debug: debug::DebugFiles,
     #[pin]
-    _device: MiscRegistration<DeviceFile>,
+    device: MiscRegistration<DeviceFile>,
     _faults: FaultControl,
 }
 
@@ -218,10 +217,16 @@ impl kernel::InPlaceModule for Uxive {
         try_pin_init!(Self {
             // First, since what follows can be made to fail.
             _faults: FaultControl::new(c"fail_uxive"),
-            _device <- MiscRegistration::new(options, &ATTRIBUTES, Shared::new()?),
-            _debug: debug::DebugFiles::new(_device.device()),
-            _shared: afu::shared::set(_device.device().clone())?,
-            _afus <- driver::Registration::new(c"uxive", module),
+            shared: afu::shared::guard()?,
+            // Binds no function as long as there is nothing shared.
+            afus <- pci::Registration::new(module),
+            // The last that can fail. Who opens a node uses the module, which goes if loading fails.
+            device <- MiscRegistration::new(options, &ATTRIBUTES, Shared::new()?),
+            _debug: debug::DebugFiles::new(device.device()),
+            _: {
+                shared.set(device.device().clone());
+                afus.attach();
+            },
         }? Error)
     }
 }

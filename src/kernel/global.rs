@@ -7,8 +7,8 @@
 
 /// Declares a static, in a module `$name` of its own, which has a value as long as a guard lives.
 ///
-/// `set(value)` returns the guard, once: `EBUSY` after that. `get()` returns a clone of the value, if
-/// there is one.
+/// `guard()` returns the guard, once: `EBUSY` after that. Its `set(value)` sets the value. `get()` returns
+/// a clone of it, if there is one.
 macro_rules! module_global {
     ($(#[$attribute:meta])* $visibility:vis $name:ident: $type:ty) => {
         $(#[$attribute])*
@@ -22,30 +22,40 @@ macro_rules! module_global {
             };
 
             kernel::sync::global_lock! {
-                // SAFETY: `set` initializes it before it sets `READY`, without which nobody uses it.
+                // SAFETY: `guard` initializes it before it sets `READY`, without which nobody uses it,
+                // and before it returns the guard.
                 unsafe(uninit) static VALUE: Mutex<Option<$type>> = None;
             }
 
             static TAKEN: Atomic<bool> = Atomic::new(false);
             static READY: Atomic<bool> = Atomic::new(false);
 
-            /// As long as it lives there is a value.
+            /// As long as it lives there can be a value.
             pub(crate) struct Guard(());
 
-            /// Sets the value, once in the life of the module.
+            /// Makes the guard, once in the life of the module. There is no value yet.
             ///
             /// # Errors
             ///
-            /// `EBUSY` if it was set before.
-            pub(crate) fn set(value: $type) -> Result<Guard> {
+            /// `EBUSY` if it was made before.
+            pub(crate) fn guard() -> Result<Guard> {
                 if TAKEN.xchg(true, Full) {
                     return Err(EBUSY);
                 }
                 // SAFETY: Nobody has come here before.
                 unsafe { VALUE.init() };
-                *VALUE.lock() = Some(value);
                 READY.store(true, Release);
                 Ok(Guard(()))
+            }
+
+            impl Guard {
+                /// Sets the value.
+                pub(crate) fn set(&self, value: $type) {
+                    let before = VALUE.lock().replace(value);
+
+                    // Not under the lock.
+                    drop(before);
+                }
             }
 
             /// Returns the value.

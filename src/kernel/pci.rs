@@ -81,6 +81,9 @@ pub(crate) trait Driver {
     /// What the driver keeps for a function that it is bound to.
     type Data<'bound>: Send + 'bound;
 
+    /// The name of the driver.
+    const NAME: &'static CStr;
+
     /// The device ids that the driver knows.
     const ID_TABLE: pci::IdTable<Self::IdInfo>;
 
@@ -182,6 +185,41 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
     unsafe fn unregister(pdrv: &Opaque<Self::DriverType>) {
         // SAFETY: It was registered, by the contract of this function.
         unsafe { bindings::pci_unregister_driver(pdrv.get()) }
+    }
+}
+
+/// A driver that is registered until this is dropped, which unbinds it.
+#[pin_data]
+pub(crate) struct Registration<T: Driver + 'static> {
+    #[pin]
+    driver: driver::Registration<Adapter<T>>,
+}
+
+impl<T: Driver + 'static> Registration<T> {
+    /// Registers the driver, as one of `module`. Its functions are probed.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is a driver of the name, `ENOMEM` or `EINVAL` if there is no memory.
+    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            driver <- driver::Registration::new(T::NAME, module),
+        }? Error)
+    }
+
+    /// Probes all functions that the driver could have and that have none: for a driver that has refused
+    /// them until now. Functions that it refuses again stay without. May sleep.
+    pub(crate) fn attach(&self) {
+        // SAFETY: The name is NUL-terminated, and the bus is there for good.
+        let driver = unsafe {
+            bindings::driver_find(T::NAME.as_char_ptr(), &raw const bindings::pci_bus_type)
+        };
+
+        // Fails for a driver without a bus only.
+        //
+        // SAFETY: It is the one that was registered by this name, which no other driver of the bus can
+        // have, and stays registered as long as `self`.
+        let _ = unsafe { bindings::driver_attach(driver) };
     }
 }
 

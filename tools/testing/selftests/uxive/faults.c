@@ -8,7 +8,9 @@
  * it succeeds because it has no more of them (Documentation/fault-injection,
  * fail-nth). For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
+#include "uxive_afu.h"
 #include "uxive_faults.h"
+#include <sys/inotify.h>
 
 #define KUNIT		"/sys/module/kunit/parameters"
 #define MAX_STEPS	500
@@ -846,9 +848,36 @@ static long first_lisn(void)
 	return irq.lisn;
 }
 
-/* For a driver that is a module. Loaded once more it takes the same LISNs. */
+/* Whether a node of the driver has come since this was called last, if only for a moment. */
+static bool node_came(int watch)
+{
+	union {
+		struct inotify_event first;
+		char bytes[4096];
+	} buffer;
+	bool came = false;
+	ssize_t length;
+
+	while ((length = read(watch, &buffer, sizeof(buffer))) > 0) {
+		for (char *at = buffer.bytes; at < buffer.bytes + length;) {
+			struct inotify_event *event = (struct inotify_event *)at;
+
+			came = came || !strcmp(event->name, "uxive") ||
+			       !strcmp(event->name, "ocxl");
+			at += sizeof(*event) + event->len;
+		}
+	}
+	return came;
+}
+
+/*
+ * For a driver that is a module. Loaded once more it takes the same LISNs. No node
+ * comes before loading cannot fail any more: who opened it would use a driver that goes.
+ */
 TEST_F(faults, loading_leaves_nothing_behind)
 {
+	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), last = 0;
+	struct afu_function functions[AFU_MOST];
 	long lisn;
 
 	if (access(UXIVE_MODULE, R_OK))
@@ -862,11 +891,15 @@ TEST_F(faults, loading_leaves_nothing_behind)
 	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
 	lisn = first_lisn();
 	ASSERT_TRUE(becomes(module_unload("uxive"), 0));
+	ASSERT_LE(0, inotify_add_watch(watch, "/dev", IN_CREATE));
 
 	while (next_fault(&self->steps)) {
 		int ret = module_load(UXIVE_MODULE);
 
 		end_fault(&self->steps, ret);
+		EXPECT_EQ(!ret, node_came(watch)) TH_LOG("step %d", self->steps.step);
+		if (ret)
+			last = self->steps.step;
 		if (!ret) {
 			EXPECT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
 			EXPECT_LT(0, first_lisn()) TH_LOG("step %d", self->steps.step);
@@ -878,10 +911,22 @@ TEST_F(faults, loading_leaves_nothing_behind)
 	/* What the driver core says of a directory that it has no memory for is EINVAL. */
 	EXPECT_FAULTS(init_module, ENOMEM, ENOSPC, EBUSY, EINVAL);
 
+	/* Nor does that of an accelerator, which loading binds if the driver is to have it. */
+	ASSERT_LT(0, afu_functions(functions));
+	ASSERT_EQ(0, afu_override(&functions[0], "uxive"));
+	arm(self->steps.nth, last);
+	EXPECT_GT(0, module_load(UXIVE_MODULE));
+	ASSERT_TRUE(disarm(self->steps.nth));
+	EXPECT_FALSE(node_came(watch));
+
 	EXPECT_TRUE(write_file(KUNIT, "filter_glob", "*"));
 	EXPECT_EQ(0, module_load(UXIVE_MODULE));
+	EXPECT_TRUE(node_came(watch));
+	EXPECT_EQ(0, access(afu_path(&functions[0], NULL), F_OK));
+	EXPECT_EQ(0, afu_unbind(&functions[0]));
 	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
 	EXPECT_EQ(lisn, first_lisn());
+	close(watch);
 	EXPECT_TRUE(prepare_faults());
 	self->fd = ux_open();
 }
