@@ -64,7 +64,7 @@ def read():
 
 def asked(suites, words, configurations):
     """Those of `suites` that `words` name, as SUITE or SUITE:TEST, or all; in `configurations`, or all that they have. A
-    selftest that is named runs in any configuration."""
+    selftest that is named runs in any configuration but the host."""
     known = {suite.name for suite in suites}
     names = [word.partition(":") for word in words]
     where = {each for suite in suites for each in suite.configurations}
@@ -82,7 +82,8 @@ def asked(suites, words, configurations):
         here = tuple(each for each in suite.configurations if not configurations or each in configurations)
         rows = [row for row in suites if row.name == suite.name]
         if tests and suite is rows[0] and suite.kind in ("kselftest", "race"):
-            here += tuple(each for each in configurations if not any(each in row.configurations for row in rows))
+            here += tuple(each for each in configurations
+                          if each != HOST and not any(each in row.configurations for row in rows))
         if tests and all(tests):
             for test in tests:
                 suite = suite.alone(test)

@@ -13,6 +13,7 @@ from suites import Suite, asked, read
 
 ABI = Suite("abi", "kselftest", ("debug", "smp4"), "")
 HEALTH = Suite("health", "boot", ("debug",), "")
+LIBRARY = Suite("library", "rusttest", ("host",), "")
 
 
 class Asked(unittest.TestCase):
@@ -41,6 +42,8 @@ class Asked(unittest.TestCase):
             self.asked(["adi"])
         with self.assertRaisesRegex(Failed, "^no suite of health runs in smp4"):
             self.asked(["health"], ["smp4"])
+        with self.assertRaisesRegex(Failed, "^no suite of abi runs in host"):
+            asked([ABI, LIBRARY], ["abi"], ["host"])
 
 
 class Declared(unittest.TestCase):
