@@ -77,12 +77,6 @@ static int look(const void *page)
 	return load(page, &value);
 }
 
-/* The function's directory in sysfs, or one beside it of the bridge that it is behind. */
-static void function_path(const struct afu_function *function, const char *name, char *path)
-{
-	snprintf(path, PATH_MAX, PCI_DEVICES "%s/%s", function->address, name);
-}
-
 /* Removes the function; returns the file by which it is found again. */
 static bool function_remove(const struct afu_function *function, char *rescan)
 {
@@ -337,27 +331,6 @@ static bool function_reset(const struct afu_function *function)
 	return !file_write(path, "1");
 }
 
-#define EEH_DEBUG	"/sys/kernel/debug/powerpc/"
-/* The kernel says where it has found the error: not between these it is a complaint. */
-#define ERRORS		"uxive selftest: an error of a host bridge is injected"
-#define NO_MORE_ERRORS	"uxive selftest: no more error of a host bridge is injected"
-
-/* Has the kernel take it that there was an error of its host bridge. It recovers on its own. */
-static bool function_recover(const struct afu_function *function)
-{
-	char path[PATH_MAX], line[64];
-	unsigned int domain, pe;
-
-	function_path(function, "eeh_pe_config_addr", path);
-	if (sscanf(function->address, "%x:", &domain) != 1 ||
-	    sscanf(file_line(path), "0x%x", &pe) != 1)
-		return false;
-	snprintf(line, sizeof(line), "%x:%x", domain, pe);
-	/* Not so often by default. */
-	return log_line(ERRORS) && !file_write(EEH_DEBUG "eeh_max_freezes", "1000000") &&
-	       !file_write(EEH_DEBUG "eeh_force_recover", line);
-}
-
 static bool stage_bind(struct stage *stage)
 {
 	if (!call_back(stage->functions) || !becomes(afu_bind(stage->functions), 0))
@@ -392,7 +365,7 @@ static bool stage_end(struct stage *stage, enum end end)
 	case RESET:
 		return function_reset(stage->functions);
 	case RECOVER:
-		return function_recover(stage->functions);
+		return afu_pe_failed(stage->functions, "1000000");
 	default:
 		return afu_misbehave(stage->global, AFU_VANISH, AWAY_MS, 0);
 	}

@@ -290,6 +290,37 @@ static inline bool afu_is_bound(const struct afu_function *function)
 	return !access(path, F_OK);
 }
 
+/* Errors of a host bridge. */
+
+#define EEH_DEBUG	"/sys/kernel/debug/powerpc/"
+/* The kernel says where it has found the error: not between these it is a complaint. */
+#define ERRORS		"uxive selftest: an error of a host bridge is injected"
+#define NO_MORE_ERRORS	"uxive selftest: no more error of a host bridge is injected"
+
+/* The function's directory in sysfs, or one beside it of the bridge that it is behind. */
+static inline void function_path(const struct afu_function *function, const char *name, char *path)
+{
+	snprintf(path, PATH_MAX, PCI_DEVICES "%s/%s", function->address, name);
+}
+
+/*
+ * Has the kernel take it that the host bridge found an error of the function's PE. It
+ * recovers on its own, or gives it up if it had more than @most such errors.
+ */
+static inline bool afu_pe_failed(const struct afu_function *function, const char *most)
+{
+	char path[PATH_MAX], line[64];
+	unsigned int domain, pe;
+
+	function_path(function, "eeh_pe_config_addr", path);
+	if (sscanf(function->address, "%x:", &domain) != 1 ||
+	    sscanf(file_line(path), "0x%x", &pe) != 1)
+		return false;
+	snprintf(line, sizeof(line), "%x:%x", domain, pe);
+	return log_line(ERRORS) && !file_write(EEH_DEBUG "eeh_max_freezes", most) &&
+	       !file_write(EEH_DEBUG "eeh_force_recover", line);
+}
+
 /* What a driver holds of the machine as long as it is bound. */
 struct afu_held {
 	int irqs;
