@@ -111,38 +111,41 @@ impl Cursor {
         Some((entry & !Self::GENERATION) as usize)
     }
 
-    /// Returns the place `count` entries further on, at most a whole pass.
-    fn ahead(&self, count: usize) -> Self {
-        let index = self.index.wrapping_add(count);
-        let wrapped = index >= self.size.entries();
+    /// Returns the place behind all entries that hardware has written to a queue of `size`, which
+    /// `read` gets by their index.
+    ///
+    /// Found in the queue alone: any number of passes may have gone since somebody looked last.
+    fn behind_all(size: QueueSize, read: impl Fn(usize) -> u32) -> Self {
+        let generation = read(0) & Self::GENERATION;
+        let (mut low, mut high) = (1, size.entries());
 
-        Self {
-            size: self.size,
-            index: index & (self.size.entries() - 1),
-            generation: self.generation ^ if wrapped { Self::GENERATION } else { 0 },
+        // Those of the present pass come first, and have the generation of the first entry. If all
+        // have it the pass is over.
+        while low < high {
+            let middle = low + (high - low) / 2;
+
+            match read(middle) & Self::GENERATION == generation {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        match low == size.entries() {
+            true => Self {
+                size,
+                index: 0,
+                generation: generation ^ Self::GENERATION,
+            },
+            false => Self {
+                size,
+                index: low,
+                generation,
+            },
         }
     }
 
     /// Returns whether hardware has written the next entry.
     fn has_next(&self, read: impl FnOnce(usize) -> u32) -> bool {
         (read(self.index) ^ self.generation) & Self::GENERATION == 0
-    }
-
-    /// Moves behind all entries that hardware has written.
-    fn skip(&mut self, read: impl Fn(usize) -> u32) {
-        let mut step = 1;
-
-        // They lie on end: in steps that double, then in halves of the last.
-        while step < self.size.entries() && self.ahead(step - 1).has_next(&read) {
-            *self = self.ahead(step);
-            step *= 2;
-        }
-        while step > 1 {
-            step /= 2;
-            if self.ahead(step - 1).has_next(&read) {
-                *self = self.ahead(step);
-            }
-        }
     }
 }
 
@@ -977,8 +980,9 @@ impl Queue {
             Consumer::Kernel(_) => Err(EINVAL),
             Consumer::User { arming, cursor, .. } => {
                 trace::arm(drain.context, arming.armed);
+                // The program looks at all of these, also if it was armed before.
+                *cursor = Cursor::behind_all(drain.queue.size(), |index| drain.queue.entry(index));
                 if arming.arm() {
-                    cursor.skip(|index| drain.queue.entry(index));
                     drain.queue.unmask_escalation();
                 }
                 Ok(())
@@ -1197,30 +1201,24 @@ mod tests {
     }
 
     #[test]
-    fn all_that_was_written_is_skipped() {
+    fn the_place_behind_all_is_found_after_any_number_of_passes() {
         let entries = QueueSize::SMALL.entries();
-        let counts = [0, 1, 2, 3, 5, 64, 1000, entries - 1, entries];
 
-        for start in [0, 1, entries - 2, entries - 1, entries, 3 * entries - 7] {
-            for count in counts {
+        for passes in 0..5 {
+            for more in [0, 1, 2, 3, 64, 1000, entries / 2, entries - 1] {
                 // Hardware has written this many since the queue was set up.
-                let written = start + count;
-                let read = |index: usize| {
-                    let passes = (written + entries - 1 - index) / entries;
-                    entry(passes as u32 & 1, 0)
+                let written = passes * entries + more;
+                let read = |written: usize| {
+                    move |index: usize| {
+                        let passes = (written + entries - 1 - index) / entries;
+                        entry(passes as u32 & 1, 0)
+                    }
                 };
-                let mut cursor = Cursor::new(QueueSize::SMALL);
-                let mut left = start;
+                let cursor = Cursor::behind_all(QueueSize::SMALL, read(written));
 
-                while left > 0 {
-                    let step = left.min(entries);
-                    cursor = cursor.ahead(step);
-                    left -= step;
-                }
-                assert_eq!(cursor.has_next(read), count > 0);
-                cursor.skip(read);
-                assert!(!cursor.has_next(read));
-                assert_eq!(cursor.index, written % entries);
+                assert_eq!(cursor.index, more);
+                assert!(!cursor.has_next(read(written)));
+                assert!(cursor.has_next(read(written + 1)));
             }
         }
     }
