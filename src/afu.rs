@@ -1022,8 +1022,13 @@ impl<'bound> BoundAfu<'bound> {
         let shared = shared::get().ok_or(ENODEV)?;
         let node = &self.running.0;
 
-        node.replace(Afu::start(&shared, function, node.parts.clone())?);
-        self.device.add_area(function)
+        // Of an error before the driver was bound it was not told: what there is has not ended.
+        self.device.remove_area(function);
+        node.afu().abandon(Gone::Reset);
+        let afu = Afu::start(&shared, function, node.parts.clone())?;
+        self.device.add_area(function)?;
+        node.replace(afu);
+        Ok(())
     }
 }
 

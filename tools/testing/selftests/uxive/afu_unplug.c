@@ -1148,6 +1148,37 @@ TEST_F(afu, one_that_does_not_answer_after_a_reset_is_gone_until_the_next)
 	seat_leave(&seat);
 }
 
+#define RESUMED_MODULE	"/modules/resumed.ko"
+
+/* Whose driver was bound too late to be told of the error, has the AFU begin anew all the same. */
+TEST_F(afu, one_that_is_bound_while_its_function_recovers_begins_anew)
+{
+	char parameters[64];
+	struct seat seat, next;
+	__u64 reason = 0;
+
+	if (access(RESUMED_MODULE, R_OK))
+		SKIP(return, "there is no resumed.ko for this kernel");
+	snprintf(parameters, sizeof(parameters), "function=%s", self->function->address);
+	ASSERT_TRUE(seat_take(&seat, self->function, false));
+	ASSERT_TRUE(log_line(RESETS));
+	ASSERT_EQ(0, module_load_with(RESUMED_MODULE, parameters));
+	ASSERT_EQ(0, module_unload("resumed"));
+	EXPECT_EQ(1, logged(RESETS, WAS_RESET));
+	/* Nobody shares a place with who comes after that. */
+	EXPECT_NE(0, polled(seat.fd) & POLLHUP);
+	EXPECT_EQ(0, seat_pages(&seat));
+	ASSERT_TRUE(seat_take(&next, self->function, false));
+	EXPECT_EQ(seat.pasid, next.pasid);
+	EXPECT_EQ(0, read_gone(seat.fd, &reason));
+	EXPECT_EQ(UXIVE_GONE_RESET, reason);
+	seat_leave(&seat);
+	seat_leave(&next);
+	munmap(self->stage.global, PAGE);
+	self->stage.global = afu_map_global(self->function);
+	EXPECT_NE(MAP_FAILED, self->stage.global);
+}
+
 TEST_F(afu, what_reads_as_all_ones_is_not_there)
 {
 	struct seat seat;

@@ -736,13 +736,18 @@ static inline bool log_line(const char *line)
 
 /* Modules: 0 or a negative errno. */
 
-static inline int module_load(const char *path)
+static inline int module_load_with(const char *path, const char *parameters)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
+	int ret = syscall(SYS_finit_module, fd, parameters, 0) ? -errno : 0;
 
 	close(fd);
 	return ret;
+}
+
+static inline int module_load(const char *path)
+{
+	return module_load_with(path, "");
 }
 
 static inline int module_unload(const char *name)
