@@ -169,10 +169,10 @@ fn add_debugfs(text: &[u8], rows: &mut BTreeMap<u64, Row>) {
     for line in lines {
         // The last column is the name of a process, which may have spaces, and is escaped.
         let words: Vec<_> = line.splitn(names.len(), space).collect();
-        let word = |name| words.get(column(name)?).copied();
+        let cell = |name| words.get(column(name)?).copied();
         let (Some(context), Some(irqs)) = (
-            word("context").and_then(number),
-            word("irqs").and_then(number),
+            cell("context").and_then(number),
+            cell("irqs").and_then(number),
         ) else {
             continue;
         };
@@ -180,11 +180,14 @@ fn add_debugfs(text: &[u8], rows: &mut BTreeMap<u64, Row>) {
             irqs,
             ..Default::default()
         });
-        row.state = word("state").map(escaped);
-        row.drain = word("drain").map(escaped);
-        row.opener = [word("pid"), word("comm")]
-            .map(|word| escaped(word.unwrap_or(b"?")))
-            .join(" ");
+        row.state = cell("state").map(escaped);
+        row.drain = cell("drain").map(escaped);
+        // Escaped once more: quotes alone would not tell where it ends.
+        row.opener = format!(
+            "{} {}",
+            escaped(cell("pid").unwrap_or(b"?")),
+            word(cell("comm").unwrap_or(b"?"))
+        );
     }
 }
 
@@ -264,7 +267,7 @@ mod tests {
         assert_eq!(rows[&12].state.as_deref(), Some("open"));
         assert_eq!(rows[&13].drain.as_deref(), Some("user"));
         assert_eq!((rows[&13].irqs, rows[&13].masked), (1, None));
-        assert_eq!(rows[&13].opener, "841 two words");
+        assert_eq!(rows[&13].opener, r#"841 "two words""#);
     }
 
     #[test]
@@ -330,6 +333,6 @@ mod tests {
         );
         assert_eq!(rows[&12].state.as_deref(), Some("open"));
         assert_eq!(rows[&13].state.as_deref(), Some(r"\x1b"));
-        assert_eq!(rows[&13].opener, r"841 a\xff \x07b");
+        assert_eq!(rows[&13].opener, r#"841 "a\xff \x07b""#);
     }
 }
