@@ -167,6 +167,9 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         name: &'static CStr,
         module: &'static ThisModule,
     ) -> Result {
+        // Were it not, the compiler would say so here and not below.
+        let err_handler: &'static bindings::pci_error_handlers = &Self::ERROR_HANDLERS;
+
         // SAFETY: The fields may be set as the driver is not registered yet; what they point to is
         // static. It stays where it is until it is unregistered.
         to_result(unsafe {
@@ -176,7 +179,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*raw).remove = Some(Self::remove_callback);
             (*raw).shutdown = Self::SHUTDOWN;
             (*raw).id_table = T::ID_TABLE.as_ptr();
-            (*raw).err_handler = &Self::ERROR_HANDLERS;
+            (*raw).err_handler = err_handler;
             (*raw).driver_managed_dma = T::DRIVER_MANAGED_DMA;
             bindings::__pci_register_driver(raw, module.as_ptr(), name.as_char_ptr())
         })
@@ -398,8 +401,6 @@ pub(crate) fn save_state(function: &pci::Device<Core<'_>>) {
 pub(crate) fn restore_state(function: &pci::Device<Core<'_>>) {
     // SAFETY: As above.
     unsafe { bindings::pci_restore_state(as_raw(function)) };
-    // The PCI core takes the state for used up.
-    save_state(function);
 }
 
 /// A function whose memory is enabled.
