@@ -8,6 +8,7 @@
 #include <linux/fault-inject.h>
 #include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/iommu.h>
 #include <linux/irq.h>
 #include <linux/kernfs.h>
 #include <linux/kobject.h>
@@ -191,4 +192,15 @@ char *uxive_class_devnode(const struct device *dev, umode_t *mode)
 	if (mode)
 		*mode = 0600;
 	return kasprintf(GFP_KERNEL, "%s/%s", dev->class->name, dev_name(dev));
+}
+
+/* Where nothing can be claimed, this and the next are inline: -ENODEV. */
+int uxive_claim_dma_owner(struct device *dev, void *owner)
+{
+	return iommu_device_claim_dma_owner(dev, owner);
+}
+
+void uxive_release_dma_owner(struct device *dev)
+{
+	iommu_device_release_dma_owner(dev);
 }

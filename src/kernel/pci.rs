@@ -13,7 +13,10 @@
 //! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
 //! [`include/linux/iommu.h`](srctree/include/linux/iommu.h)
 
-use super::fault::may_fail;
+use super::{
+    bindings as extra,
+    fault::may_fail, //
+};
 use core::{
     mem::offset_of,
     ptr::from_ref, //
@@ -460,7 +463,7 @@ impl<'a> DmaOwnership<'a> {
         // not null: it is being bound. The pointer is compared only.
         let ret = unsafe {
             let owner = (*raw).driver;
-            bindings::iommu_device_claim_dma_owner(&raw mut (*raw).dev, owner.cast())
+            extra::uxive_claim_dma_owner(&raw mut (*raw).dev, owner.cast())
         };
         // Whose it is has no errno of its own.
         to_result(ret).map_err(|error| match error {
@@ -476,6 +479,6 @@ impl Drop for DmaOwnership<'_> {
     fn drop(&mut self) {
         // SAFETY: It was claimed by the type invariants. The group of a function does not change
         // while it is bound.
-        unsafe { bindings::iommu_device_release_dma_owner(&raw mut (*as_raw(self.0)).dev) };
+        unsafe { extra::uxive_release_dma_owner(&raw mut (*as_raw(self.0)).dev) };
     }
 }
