@@ -38,8 +38,10 @@ SILENCE = 900
 AFUS = [Afu(32, 63), Afu(23, 89)]
 # Beside AFUs there is QEMU's edu, which is none: a program that has its registers has all of the memory.
 NO_AFU = ["-device", "edu,bus=pcie.4"]
-# The second AFU has a neighbour, which the host bridge cannot tell from it; guest/init takes its driver from it.
-NEIGHBOUR = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1"]
+# The second AFU has neighbours, which the host bridge cannot tell from it: one with a driver, which guest/init takes from it,
+# and an edu that does DMA anywhere in memory, as far as that bridge lets it.
+NEIGHBOURS = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1",
+              "-device", f"edu,bus=pcie.1,addr=0.2,dma_mask={2**64 - 1}"]
 
 
 class Configuration:
@@ -242,7 +244,7 @@ class Machines:
         if configuration.afus:
             machine.command += NO_AFU
         if len(configuration.afus) > 1:
-            machine.command += NEIGHBOUR
+            machine.command += NEIGHBOURS
         say(f"booting {name}, console {shown(machine.console_log)}")
         running, output, stamps, begun = None, b"", [], 0
         try:

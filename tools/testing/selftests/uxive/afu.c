@@ -7,6 +7,7 @@
 #include "uxive_afu.h"
 #include "uxive_faults.h"
 
+#define PAGE		(64UL << 10)
 #define GLOBAL_SIZE	(64UL << 10)
 #define MMIO_SIZE	(256UL << 10)
 #define PROCESSES	8
@@ -211,24 +212,31 @@ static bool is_refused(int log, const struct afu_function *function, const char 
 
 TEST_F(binding, what_can_program_dma_is_refused)
 {
-	struct afu_function edu;
+	struct afu_function edus[2], *edu = edus;
+	int count = pci_functions("0x1234 0x11e8", edus, 2);
 
-	if (pci_functions("0x1234 0x11e8", &edu, 1) != 1)
+	/* Not the neighbour of an AFU. */
+	while (count && edu->address[strlen(edu->address) - 1] != '0')
+		edu++, count--;
+	if (!count)
 		SKIP(return, "the machine has no edu: make test gives it one");
 	/* What the PCI core says the first time is not counted. */
-	ASSERT_TRUE(afu_enable(&edu, "1"));
-	EXPECT_TRUE(is_refused(self->log, &edu, "it is no AFU: it has no MSI-X"));
-	EXPECT_EQ(0, afu_override(&edu, ""));
-	EXPECT_TRUE(afu_enable(&edu, "0"));
+	ASSERT_TRUE(afu_enable(edu, "1"));
+	EXPECT_TRUE(is_refused(self->log, edu, "it is no AFU: it has no MSI-X"));
+	EXPECT_EQ(0, afu_override(edu, ""));
+	EXPECT_TRUE(afu_enable(edu, "0"));
 }
 
-/* The function that the host bridge cannot tell from the second AFU: behind the same port. */
-static bool neighbour_of(const struct afu_function *function, struct afu_function *neighbour)
+/* Functions that the host bridge cannot tell from the second AFU: behind the same port. */
+enum neighbour { RNG = '1', EDU = '2' };
+
+static bool neighbour_of(const struct afu_function *function, enum neighbour which,
+			 struct afu_function *neighbour)
 {
 	char path[PATH_MAX];
 
 	*neighbour = *function;
-	neighbour->address[strlen(neighbour->address) - 1] = '1';
+	neighbour->address[strlen(neighbour->address) - 1] = which;
 	snprintf(path, sizeof(path), PCI_DEVICES "%s", neighbour->address);
 	return !access(path, F_OK);
 }
@@ -242,20 +250,35 @@ static int neighbour_write(const struct afu_function *neighbour, const char *fil
 	return file_write(path, neighbour->address);
 }
 
+/* Whether a program of the AFU gets the interrupt that it has that send. */
+static bool messages_pass(const struct afu_function *function)
+{
+	struct afu_command raise = { .opcode = AFU_RAISE };
+	int fd = afu_open(function), efd = event_new();
+	void *mmio = MAP_FAILED;
+	bool passed = false;
+	__u64 offset;
+
+	if (!afu_attach(fd) && !afu_ims_alloc(fd, efd, &offset, NULL))
+		mmio = afu_map(fd);
+	if (mmio != MAP_FAILED) {
+		passed = afu_do(mmio, &raise) == AFU_DONE && event_wait(efd) == 1;
+		munmap(mmio, MMIO_SIZE);
+	}
+	close(fd);
+	close(efd);
+	return passed;
+}
+
 /* Interrupts are no DMA. */
 TEST_F(binding, its_dma_is_nobody_elses)
 {
 	struct afu_function *function = self->function + 1, neighbour;
 	char line[1024];
-	__u64 offset;
-	int fd, efd;
 
-	if (self->functions < 2 || !neighbour_of(function, &neighbour))
+	if (self->functions < 2 || !neighbour_of(function, RNG, &neighbour))
 		SKIP(return, "no AFU has a neighbour: make test gives one to the second");
 	for (int round = 0; round < 3; round++) {
-		struct afu_command raise = { .opcode = AFU_RAISE };
-		void *mmio;
-
 		ASSERT_EQ(0, neighbour_write(&neighbour, "bind"));
 		log_read(self->log, function, line, sizeof(line));
 		EXPECT_ERRNO(bind, EBUSY, afu_bind(function));
@@ -269,18 +292,7 @@ TEST_F(binding, its_dma_is_nobody_elses)
 		EXPECT_ERRNO(bind, EBUSY, neighbour_write(&neighbour, "bind"));
 		EXPECT_FALSE(afu_is_bound(&neighbour));
 
-		fd = afu_open(function);
-		efd = event_new();
-		ASSERT_LE(0, fd);
-		ASSERT_EQ(0, afu_attach(fd));
-		ASSERT_EQ(0, afu_ims_alloc(fd, efd, &offset, NULL));
-		mmio = afu_map(fd);
-		ASSERT_NE(MAP_FAILED, mmio);
-		EXPECT_EQ(AFU_DONE, afu_do(mmio, &raise));
-		EXPECT_EQ(1, event_wait(efd));
-		munmap(mmio, MMIO_SIZE);
-		close(fd);
-		close(efd);
+		EXPECT_TRUE(messages_pass(function));
 		EXPECT_EQ(0, afu_unbind(function));
 	}
 	/* Nor is it kept when a later step fails. */
@@ -300,6 +312,115 @@ TEST_F(binding, its_dma_is_nobody_elses)
 	}
 	ASSERT_EQ(0, neighbour_write(&neighbour, "bind"));
 	ASSERT_EQ(0, neighbour_write(&neighbour, "unbind"));
+	EXPECT_EQ(0, afu_override(function, ""));
+}
+
+/* QEMU's edu moves bytes between memory and a buffer of its own. Its registers are big-endian. */
+#define EDU_SOURCE	0x80
+#define EDU_TARGET	0x88
+#define EDU_COUNT	0x90
+#define EDU_COMMAND	0x98
+#define EDU_BUFFER	0x40000
+#define EDU_RUNS	1
+#define EDU_TO_MEMORY	2
+/* Where a device that is not confined finds all of the memory. */
+#define BYPASS		(1ULL << 59)
+
+static void edu_write(void *edu, size_t offset, __u64 value)
+{
+	__atomic_store_n((__u64 *)(edu + offset), htobe64(value), __ATOMIC_RELAXED);
+}
+
+/* Where a page of this process lies in memory; 0 if that cannot be told. */
+static __u64 physical(const volatile void *page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	long size = sysconf(_SC_PAGESIZE);
+	__u64 entry = 0;
+
+	if (pread(fd, &entry, sizeof(entry), (__u64)page / size * sizeof(entry)) != sizeof(entry))
+		entry = 0;
+	close(fd);
+	return (entry & ((1ULL << 55) - 1)) * size;
+}
+
+/*
+ * Has edu copy the 8 bytes at the begin of a page, there to or from there. Returns
+ * whether it says that it has done so, and the page was where it was.
+ */
+static bool edu_copies(void *edu, const volatile __u64 *page, __u64 direction)
+{
+	__u64 memory = physical(page);
+
+	edu_write(edu, EDU_SOURCE, direction ? EDU_BUFFER : BYPASS + memory);
+	edu_write(edu, EDU_TARGET, direction ? BYPASS + memory : EDU_BUFFER);
+	edu_write(edu, EDU_COUNT, sizeof(*page));
+	__sync_synchronize();
+	edu_write(edu, EDU_COMMAND, direction | EDU_RUNS);
+	return becomes(be64toh(mmio_read64(edu, EDU_COMMAND)) & EDU_RUNS, 0) && memory &&
+	       physical(page) == memory;
+}
+
+/* Lets a function without a driver do DMA. */
+static bool make_master(const struct afu_function *function)
+{
+	__u8 command = 0;
+	char path[PATH_MAX];
+	int fd;
+
+	function_path(function, "config", path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (pread(fd, &command, 1, 4) == 1) {
+		command |= 4;
+		pwrite(fd, &command, 1, 4);
+	}
+	close(fd);
+	return is_master(function) == 1;
+}
+
+/* Shown by what the host bridge cannot tell from it: the model does none. */
+TEST_F(binding, its_dma_goes_nowhere)
+{
+	enum { FREE = 0x1111, SECRET = 0x2222, KEPT = 0x3333 };
+	struct afu_function *function = self->function + 1, neighbour;
+	volatile __u64 *page;
+	size_t length;
+	void *edu;
+
+	if (self->functions < 2 || !neighbour_of(function, EDU, &neighbour))
+		SKIP(return, "no AFU has an edu beside it: make test gives one to the second");
+	ASSERT_TRUE(afu_enable(&neighbour, "1"));
+	ASSERT_TRUE(make_master(&neighbour));
+	edu = afu_map_bar(&neighbour, 0, &length);
+	ASSERT_NE(MAP_FAILED, edu);
+	page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	ASSERT_NE(MAP_FAILED, page);
+
+	for (int round = 0; round < 2; round++) {
+		/* Without a driver it reaches all, either way. */
+		*page = FREE;
+		ASSERT_TRUE(edu_copies(edu, page, 0));
+		*page = KEPT;
+		ASSERT_TRUE(edu_copies(edu, page, EDU_TO_MEMORY));
+		EXPECT_EQ(FREE, *page);
+
+		ASSERT_EQ(0, afu_bind(function));
+		*page = SECRET;
+		EXPECT_TRUE(edu_copies(edu, page, 0));
+		*page = KEPT;
+		EXPECT_TRUE(edu_copies(edu, page, EDU_TO_MEMORY));
+		EXPECT_EQ(KEPT, *page);
+		EXPECT_TRUE(messages_pass(function));
+		EXPECT_EQ(0, afu_unbind(function));
+
+		EXPECT_TRUE(edu_copies(edu, page, EDU_TO_MEMORY));
+		EXPECT_NE(KEPT, *page);
+		EXPECT_NE(SECRET, *page);
+	}
+	munmap((void *)page, PAGE);
+	munmap(edu, length);
+	EXPECT_TRUE(afu_enable(&neighbour, "0"));
 	EXPECT_EQ(0, afu_override(function, ""));
 }
 
