@@ -53,10 +53,34 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 $(uxive-bindings): $(src)/src/kernel/bindings_helper.h FORCE
 	$(call if_changed_dep,uxive_bindgen)
 
-$(obj)/src/uxive_main.o: $(uxive-bindings)
-targets += src/kernel/bindings_generated.rs
-clean-files += src/kernel/bindings_generated.rs
+# Numbers and structures of the user interface, for which clang evaluates macros
+# that are called like functions. (It does not if it is told to -include a file.)
+# <misc/ocxl.h> is that for programs, the kernel's own is another.
+uxive-uapi := $(obj)/src/uapi_generated.rs
+
+quiet_cmd_uxive_uapi = BINDGEN $@
+      cmd_uxive_uapi = $(BINDGEN) $< --rust-target 1.85 --use-core \
+		--ctypes-prefix ffi --no-layout-tests --no-debug '.*' \
+		--no-doc-comments --clang-macro-fallback \
+		--clang-macro-fallback-build-dir $(obj)/src \
+		--allowlist-type '(uxive|ocxl)_.*' \
+		--allowlist-var '(UXIVE|OCXL)_.*' \
+		--with-derive-custom-struct $(uxive-plain)=FromBytes,IntoBytes \
+		-o $@ -- -nostdinc -I$(srctree)/include/uapi \
+		$(filter -I%,$(LINUXINCLUDE)) -w \
+		-D__SANE_USERSPACE_TYPES__ --target=powerpc64le-linux-gnu
+
+# Those without a union.
+uxive-plain := '(ocxl_ioctl_|uxive_(arm|export|event_|i|r|set|user|window)).*'
+
+$(uxive-uapi): $(src)/include/uapi/misc/uxive.h $(srctree)/include/uapi/misc/ocxl.h FORCE
+	$(call if_changed,uxive_uapi)
+
+$(obj)/src/uxive_main.o: $(uxive-bindings) $(uxive-uapi)
+targets += src/kernel/bindings_generated.rs src/uapi_generated.rs
+clean-files += src/kernel/bindings_generated.rs src/uapi_generated.rs src/uxive-precompile.h
 export UXIVE_BINDINGS := $(abspath $(uxive-bindings))
+export UXIVE_UAPI := $(abspath $(uxive-uapi))
 
 else
 # For people. The driver for a kernel of one's own: make KDIR=/path/to/its/build

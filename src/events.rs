@@ -2,8 +2,6 @@
 
 //! What befalls a context beside its interrupts, told to the program by `read` and `poll`.
 //!
-//! Layouts are those of `include/uapi/misc/uxive.h`, with ocxl's header.
-//!
 //! # Locks
 //!
 //! One mutex, [`EventLog::pending`], guards all that there is. Nothing is taken under it, and user
@@ -23,6 +21,11 @@ use crate::{
     platform::{
         NotQuiet,
         Resource, //
+    },
+    uapi::{
+        ocxl_event_type_OCXL_AFU_EVENT_XSL_FAULT_ERROR as AFU_FAULT,
+        OCXL_KERNEL_EVENT_FLAG_LAST as FLAG_LAST,
+        *, //
     }, //
 };
 use kernel::{
@@ -46,12 +49,6 @@ use kernel::{
 /// How many events a log has room for.
 const CAPACITY: usize = 32;
 
-/// `OCXL_KERNEL_EVENT_FLAG_LAST`
-const FLAG_LAST: u16 = 1;
-
-/// `OCXL_AFU_EVENT_XSL_FAULT_ERROR`, with `struct ocxl_kernel_event_xsl_fault_error` as its body.
-const AFU_FAULT: u16 = 0;
-
 /// Something to tell the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -74,50 +71,68 @@ pub(crate) enum Event {
     Storm { offset: u64, count: u64 },
 }
 
-/// Why there is no AFU any more: `UXIVE_GONE_*`.
+/// Why there is no AFU any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gone {
     /// The driver was unbound from its function, or that was removed.
-    Unbound = 1,
+    Unbound = UXIVE_GONE_UNBOUND as isize,
     /// It has not answered for some seconds, or what is read of it says that it is not there.
-    Silent = 2,
+    Silent = UXIVE_GONE_SILENT as isize,
     /// Its function is reset.
-    Reset = 3,
+    Reset = UXIVE_GONE_RESET as isize,
 }
 
-/// What is read for an event: `struct uxive_event`.
+/// What is read for an event: a [`uxive_event`], with the body as words.
 #[repr(C)]
 #[derive(IntoBytes, FromBytes)]
 struct Record {
-    kind: u16,
-    flags: u16,
-    reserved: u32,
+    header: uxive_event_header,
     body: [u64; 4],
 }
+
+const _: () = assert!(size_of::<Record>() == size_of::<uxive_event>());
 
 impl Record {
     fn new(event: Event, last: bool) -> Self {
         let (kind, body) = match event {
-            Event::Quarantined { offset, reason } => (0x40, [offset, reason as u64, 0, 0]),
-            Event::Released { offset } => (0x41, [offset, 0, 0, 0]),
-            Event::Exhausted(Resource::Interrupt) => (0x42, [1, 0, 0, 0]),
-            Event::Exhausted(Resource::VirtualProcessor) => (0x42, [2, 0, 0, 0]),
-            Event::Exhausted(Resource::Message) => (0x42, [3, 0, 0, 0]),
-            Event::Dropped(count) => (0x43, [count, 0, 0, 0]),
+            Event::Quarantined { offset, reason } => {
+                let reason = match reason {
+                    NotQuiet::Source => UXIVE_QUARANTINE_SOURCE,
+                    // Others are those of contexts that are closed, which nobody reads.
+                    _ => UXIVE_QUARANTINE_EVENTS,
+                };
+                (UXIVE_EVENT_QUARANTINED, [offset, reason.into(), 0, 0])
+            }
+            Event::Released { offset } => (UXIVE_EVENT_RELEASED, [offset, 0, 0, 0]),
+            Event::Exhausted(resource) => {
+                let resource = match resource {
+                    Resource::Interrupt => UXIVE_RESOURCE_IRQ,
+                    Resource::VirtualProcessor => UXIVE_RESOURCE_VP,
+                    Resource::Message => UXIVE_RESOURCE_MESSAGE,
+                };
+                (UXIVE_EVENT_EXHAUSTED, [resource.into(), 0, 0, 0])
+            }
+            Event::Dropped(count) => (UXIVE_EVENT_DROPPED, [count, 0, 0, 0]),
             Event::AfuFault {
                 address,
                 code,
                 count,
             } => (AFU_FAULT, [address, code, count, 0]),
-            Event::AfuError { code, count } => (0x44, [code, count, 0, 0]),
-            Event::Gone(reason) => (0x45, [reason as u64, 0, 0, 0]),
-            Event::Storm { offset, count } => (0x46, [offset, count, 0, 0]),
+            Event::AfuError { code, count } => (UXIVE_EVENT_AFU_ERROR, [code, count, 0, 0]),
+            Event::Gone(reason) => (UXIVE_EVENT_GONE, [reason as u64, 0, 0, 0]),
+            Event::Storm { offset, count } => (UXIVE_EVENT_STORM, [offset, count, 0, 0]),
         };
 
         Self {
-            kind,
-            flags: if last { FLAG_LAST } else { 0 },
-            reserved: 0,
+            header: uxive_event_header {
+                type_: kind as u16,
+                flags: if last { FLAG_LAST as u16 } else { 0 },
+                // Those of ocxl's own are as it has them.
+                length: match kind {
+                    AFU_FAULT => 0,
+                    _ => size_of::<Self>() as u32,
+                },
+            },
             body,
         }
     }
@@ -436,8 +451,10 @@ mod tests {
         ] {
             for last in [false, true] {
                 let record = Record::new(event, last);
-                assert_eq!((record.kind, record.body), (kind, body));
-                assert_eq!((record.flags, record.reserved), (u16::from(last), 0));
+                let length = if kind == 0 { 0 } else { 40 };
+                assert_eq!((record.header.type_, record.body), (kind, body));
+                assert_eq!(record.header.flags, u16::from(last));
+                assert_eq!(record.header.length, length);
             }
         }
     }

@@ -26,11 +26,13 @@
 //! there is none any more, under neither lock.
 
 use crate::{
+    argument::Argument,
     context::neighbours,
     estate::Estate,
     kernel_ext::{
         fault::may_fail,
         file::{
+            AccessMode,
             FileOperations,
             NewMapping,
             PollEvents, //
@@ -44,11 +46,17 @@ use crate::{
         trace, //
     },
     layout::Window,
-    quota::ExportCharge, //
+    quota::ExportCharge,
+    uapi::{
+        uxive_export_info,
+        UXIVE_EXPORT_FILE,
+        UXIVE_IOC_EXPORT_INFO, //
+    }, //
 };
 use kernel::{
     fs::File,
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     rbtree::{
         RBTree,
@@ -66,7 +74,8 @@ use kernel::{
         },
         Arc,
         Mutex, //
-    }, //
+    },
+    uaccess::UserPtr, //
 };
 
 /// What an export shows: the trigger pages of some slots, from one on.
@@ -363,13 +372,30 @@ impl Drop for Doorbell {
     }
 }
 
-/// The operations of the file of an export: it can be mapped, and tells of the end.
+/// The operations of the file of an export: it can be mapped, and tells what it is and of the end.
 pub(crate) struct DoorbellFile;
 
 #[vtable]
 impl FileOperations for DoorbellFile {
     type Device = ();
     type Data = KBox<Doorbell>;
+
+    fn ioctl(doorbell: &Doorbell, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
+        if cmd != UXIVE_IOC_EXPORT_INFO {
+            return Err(ENOTTY);
+        }
+        let mut argument = Argument::<uxive_export_info>::read(UserPtr::from_addr(arg))?;
+        let Bundle { count, window, .. } = doorbell.0.bundle;
+        let info = &mut argument.value;
+
+        info.kind = UXIVE_EXPORT_FILE;
+        info.mode = access.as_flags();
+        info.count = count as u32;
+        info.page_size = PAGE_SIZE as u32;
+        info.stride = window.stride();
+        argument.write()?;
+        Ok(0)
+    }
 
     fn poll(doorbell: &Doorbell, file: &File, table: PollTable<'_>) -> PollEvents {
         doorbell.0.poll(file, &table)

@@ -54,6 +54,7 @@ use kernel::{
 };
 
 mod afu;
+mod argument;
 mod context;
 mod debug;
 mod estate;
@@ -69,6 +70,7 @@ mod quota;
 mod registry;
 mod slot;
 mod tally;
+mod uapi;
 
 module! {
     type: Uxive,

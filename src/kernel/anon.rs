@@ -72,7 +72,7 @@ impl NewFile {
                 name.as_char_ptr(),
                 &AnonOperations::<T>::TABLE,
                 core::ptr::null_mut(),
-                access.as_flags(),
+                access.as_flags() as i32,
             )
         })?;
         let file = NonNull::new(file).ok_or(EINVAL)?;

@@ -138,9 +138,9 @@ impl AccessMode {
         matches!(self.0, O_WRONLY | O_RDWR)
     }
 
-    /// Returns the flags that open a file with the same mode.
-    pub(super) fn as_flags(self) -> ffi::c_int {
-        self.0 as ffi::c_int
+    /// Returns the flags that open a file with the same mode: `O_RDONLY`, `O_WRONLY`, `O_RDWR`.
+    pub(crate) fn as_flags(self) -> u32 {
+        self.0
     }
 }
 

@@ -41,7 +41,9 @@ void bench_export(void)
 	must(pipe(end));
 	lock_memory(true);
 	for (int i = 0; i < N; i++) {
-		struct uxive_export arg = { .size = sizeof(arg), .count = 1 };
+		struct uxive_export arg = {
+			.size = sizeof(arg), .kind = UXIVE_EXPORT_FILE, .count = 1,
+		};
 		int result;
 
 		MEASURE(export_op, result = ioctl(fd, UXIVE_IOC_EXPORT, &arg));

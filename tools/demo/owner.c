@@ -138,7 +138,9 @@ static unsigned long wait_for_rings(int epoll, int socket)
 
 int main(void)
 {
-	struct uxive_export export = { .size = sizeof(export), .count = INTERRUPTS };
+	struct uxive_export export = {
+		.size = sizeof(export), .kind = UXIVE_EXPORT_FILE, .count = INTERRUPTS,
+	};
 	struct uxive_revoke revoke = { .size = sizeof(revoke) };
 	int context = open("/dev/uxive", O_RDWR | O_CLOEXEC);
 	int epoll = epoll_create1(EPOLL_CLOEXEC);

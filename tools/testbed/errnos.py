@@ -2,8 +2,9 @@
 """Has every documented errno a test, is every tested one documented, and does the driver return no others?
 
 The documentation lists errnos call by call: under a heading that names the call (an ioctl, or `name()`; two with " and "
-between them), as the terms of a definition list. A test says which it takes: EXPECT_ERRNO(call, errno, …) for one, and
-EXPECT_FAULTS(call, errno, errno, …) for all that come when each step of the call is made to fail.
+between them), as the terms of a definition list. A test says which it takes: EXPECT_ERRNO(call, errno, …) for one,
+EXPECT_FAULTS(call, errno, errno, …) for all that come when each step of the call is made to fail, and EXPECT_GROWS(call, …)
+for those of an argument that is of no size that it may have, or nowhere.
 """
 
 import errno
@@ -13,6 +14,7 @@ UNDERLINE = re.compile(r"([=\-~^\"'*+#])\1+")
 CALLS = re.compile(r"([A-Z]+_[A-Z0-9_]+|[a-z_]+\(\))(?: and (?:[A-Z]+_[A-Z0-9_]+|[a-z_]+\(\)))*")
 TERM = re.compile(r"``E[A-Z0-9]+``(?:, ``E[A-Z0-9]+``)*")
 EXPECTED = re.compile(r"\bEXPECT_(?:ERRNO\(\s*(\w+)\s*,\s*(\w+)\s*,|FAULTS\(\s*(\w+)\s*,([\w\s,]+)\))")
+GROWS = re.compile(r"\bEXPECT_GROWS\(\s*(\w+)\s*,")
 COMMENT = {".c": re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL), ".rs": re.compile(r"//[^\n]*")}
 NAMES = {*errno.errorcode.values(), "EWOULDBLOCK", "ENOTSUPP"}
 
@@ -40,8 +42,10 @@ def code(text, suffix):
 
 def tested(text):
     """{(call, errno)} that a C file expects; the macros' own definitions are none."""
-    return {(one or other, name) for one, single, other, several in EXPECTED.findall(code(text, ".c"))
-            for name in re.findall(r"\w+", single + several) if name != "error"}
+    text = code(text, ".c")
+    grows = {(call, name) for call in GROWS.findall(text) if call != "name" for name in ("EINVAL", "E2BIG", "EFAULT")}
+    return grows | {(one or other, name) for one, single, other, several in EXPECTED.findall(text)
+                    for name in re.findall(r"\w+", single + several) if name != "error"}
 
 
 def returned(text):

@@ -10,20 +10,56 @@
 #include <linux/types.h>
 #include <misc/ocxl.h>
 
-/* ocxl has 0x10 to 0x2f of this type, uxive 0x40 to 0x7f. */
+/*
+ * ocxl has 0x10 to 0x2f of this type, uxive 0x40 to 0x7f. The number of an ioctl
+ * says nothing of its argument, which is a structure of its own. All structures
+ * begin with their size, and grow at their end. A program sets @size to that of
+ * its own structure and may, if that is larger than the kernel's, set only what
+ * the kernel knows: other bytes must be 0. The kernel writes back no more than
+ * the smaller of both.
+ *
+ * All but UXIVE_IOC_INFO and UXIVE_IOC_EXPORT_INFO need a file that is open for
+ * writing.
+ */
 #define UXIVE_MAGIC 0xCA
 
+/* Tells about the interface, its limits and their present use. */
+#define UXIVE_IOC_INFO			_IO(UXIVE_MAGIC, 0x40)
+/* Allocates an interrupt, as OCXL_IOCTL_IRQ_ALLOC does. */
+#define UXIVE_IOC_IRQ_ALLOC		_IO(UXIVE_MAGIC, 0x41)
+/* Allocates interrupts, all or none. */
+#define UXIVE_IOC_IRQ_ALLOC_MANY	_IO(UXIVE_MAGIC, 0x42)
 /*
- * Structures begin with their size, and grow at their end. A program sets @size
- * to that of its own structure and may, if that is larger than the kernel's,
- * set only what the kernel knows: other bytes must be 0. What is written back
- * ends where the smaller of both does.
- *
- * All but UXIVE_IOC_INFO need a file that is open for writing.
+ * Allocates an interrupt whose message lies in the store of the context's AFU:
+ * nothing but the AFU can raise it, for work of this context.
  */
-
-/* Of the interface that this header describes, see struct uxive_info. */
-#define UXIVE_VERSION 4
+#define UXIVE_IOC_IMS_ALLOC		_IO(UXIVE_MAGIC, 0x43)
+/* Frees interrupts, as OCXL_IOCTL_IRQ_FREE does, all or none. */
+#define UXIVE_IOC_IRQ_FREE_MANY		_IO(UXIVE_MAGIC, 0x44)
+/* Frees all interrupts of the context. */
+#define UXIVE_IOC_IRQ_FREE_ALL		_IO(UXIVE_MAGIC, 0x45)
+/* Raises, masks, unmasks or binds interrupts, all or none. */
+#define UXIVE_IOC_SET_IRQS		_IO(UXIVE_MAGIC, 0x46)
+/* 0x47 is reserved: to take a vector of a VFIO device into a slot. */
+/* Has the program drain the event queue of the context by itself. */
+#define UXIVE_IOC_USER_DRAIN		_IO(UXIVE_MAGIC, 0x48)
+/* Has the next entry in a user-drained queue signal the eventfd, once. */
+#define UXIVE_IOC_ARM			_IO(UXIVE_MAGIC, 0x49)
+/*
+ * Makes a range: a context of its own with no more than so many slots, charged to
+ * the caller, which another process can be given as a file.
+ */
+#define UXIVE_IOC_RANGE			_IO(UXIVE_MAGIC, 0x4a)
+/*
+ * Makes a file by which others ring some interrupts of the context, for them to
+ * map it. It does nothing else, and nothing when they are freed.
+ */
+#define UXIVE_IOC_EXPORT		_IO(UXIVE_MAGIC, 0x4b)
+/* Ends an export: from now on nobody rings anything by its file. */
+#define UXIVE_IOC_REVOKE		_IO(UXIVE_MAGIC, 0x4c)
+/* Of the file of an export, which has no other: tells what it is. */
+#define UXIVE_IOC_EXPORT_INFO		_IO(UXIVE_MAGIC, 0x4d)
+/* 0x4e is reserved: to make a handle that a device of VFIO writes to. */
 
 /**
  * struct uxive_window - offsets of a context file that can be mapped
@@ -38,23 +74,76 @@ struct uxive_window {
 	__u64 stride;
 };
 
+/*
+ * Features, of struct uxive_info. What this header has beside them, each kernel
+ * with the driver has. A program ignores bits that it does not know.
+ */
+
+/* The context has an AFU: ocxl's calls for one, and UXIVE_IOC_IMS_ALLOC. */
+#define UXIVE_FEATURE_AFU	0x1
+
+/* 0x2 to 0x10 are reserved: irq bypass, vectors, handles and dma-bufs. */
+
+/*
+ * Formats of a user-drained queue and of the pages by which its interrupts are
+ * ended, of struct uxive_info and struct uxive_user_drain.
+ */
+
+/* XIVE's own: UXIVE_ENTRY_* and UXIVE_ESB_*. */
+#define UXIVE_DRAIN_XIVE	0x1
+
+/*
+ * An entry of the queue: 4 bytes in big-endian order. Bit 31 is the generation: 1
+ * in the first pass through the queue, 0 in the second, and so on. The other bits
+ * are the number of the interrupt.
+ */
+#define UXIVE_ENTRY_GENERATION	0x80000000U
+#define UXIVE_ENTRY_NUMBER	0x7fffffffU
+
+/*
+ * A load of 8 bytes from here in a management page returns P and Q, in big-endian
+ * order: P if an event was sent and not ended, Q if another came since. Most loads
+ * set both to what their name says besides. UXIVE_ESB_SET_PQ_00 ends the interrupt:
+ * if it returns Q, a store to the trigger page follows.
+ */
+#define UXIVE_ESB_GET		0x800
+#define UXIVE_ESB_SET_PQ_00	0xc00
+#define UXIVE_ESB_SET_PQ_01	0xd00
+#define UXIVE_ESB_SET_PQ_10	0xe00
+#define UXIVE_ESB_SET_PQ_11	0xf00
+#define UXIVE_ESB_Q		0x1
+#define UXIVE_ESB_P		0x2
+
 /**
  * struct uxive_info - argument of UXIVE_IOC_INFO
  * @size: In: size of the structure.
  * @flags: In: none defined, must be 0.
- * @version: Out: UXIVE_VERSION of the kernel. It is raised when something is
- *	added to the interface; what was there before stays.
+ * @features: Out: UXIVE_FEATURE_*.
+ * @drain_formats: Out: UXIVE_DRAIN_* that UXIVE_IOC_USER_DRAIN takes.
  * @page_size: Out: page size of the kernel in bytes, the unit of mappings.
  * @esb_page_size: Out: size of a trigger page and of a management page in bytes.
  *	Where @page_size is less, only the first @page_size bytes can be mapped.
  * @max_irqs: Out: the most interrupts that this context can have at present, as
  *	root may change this and the other limits. On an AFU it is 8192 at most.
  *	Of a range it is its number of slots, which root cannot change.
- * @max_irqs_total: Out: the most that all contexts together can have.
  * @irqs: Out: interrupts that this context has.
+ * @max_irqs_user: Out: the most interrupts that all contexts of a user together
+ *	can have. The user of a context is the one who opened it.
+ * @irqs_user: Out: interrupts that the contexts of this one's user have.
+ * @max_irqs_total: Out: the most that all contexts together can have.
  * @irqs_total: Out: interrupts that all contexts have, with those that are
  *	being allocated or freed at this moment. One that an AFU can ring both
  *	ways counts twice here and for the user.
+ * @max_queues_user: Out: the most event queues that all contexts of a user can
+ *	have. Each context that has an interrupt, or drains by itself, has one.
+ * @queues_user: Out: event queues that the contexts of this one's user have.
+ * @max_queues_total: Out: the most event queues that all contexts can have.
+ * @queues_total: Out: event queues that all contexts have.
+ * @max_exports_user: Out: the most exports that all contexts of a user can have,
+ *	see UXIVE_IOC_EXPORT.
+ * @exports_user: Out: exports that the contexts of this one's user have.
+ * @max_exports_total: Out: the most exports that all contexts can have.
+ * @exports_total: Out: exports that all contexts have.
  * @reserved: Out: 0.
  * @trigger: Out: trigger pages of the interrupts. The offset in a call that
  *	allocates or names an interrupt is that of its page in this window.
@@ -64,37 +153,20 @@ struct uxive_window {
  *	The second half is for messages: a context of no AFU uses the first.
  * @queue: Out: the event queue. There are no pages in it unless the program
  *	drains it; @length is told in any case.
- * @max_irqs_user: Out: the most interrupts that all contexts of a user together
- *	can have. The user of a context is the one who opened it. From here on
- *	since version 2.
- * @irqs_user: Out: interrupts that the contexts of this one's user have.
- * @max_queues_user: Out: the most event queues that all contexts of a user can
- *	have. Each context that has an interrupt, or drains by itself, has one.
- * @queues_user: Out: event queues that the contexts of this one's user have.
- * @max_queues_total: Out: the most event queues that all contexts can have.
- * @queues_total: Out: event queues that all contexts have.
- * @max_exports_user: Out: the most exports that all contexts of a user can have,
- *	see UXIVE_IOC_EXPORT. From here on since version 4.
- * @exports_user: Out: exports that the contexts of this one's user have.
- * @max_exports_total: Out: the most exports that all contexts can have.
- * @exports_total: Out: exports that all contexts have.
  */
 struct uxive_info {
 	__u32 size;
 	__u32 flags;
-	__u32 version;
+	__u64 features;
+	__u32 drain_formats;
 	__u32 page_size;
 	__u32 esb_page_size;
 	__u32 max_irqs;
-	__u32 max_irqs_total;
 	__u32 irqs;
-	__u32 irqs_total;
-	__u32 reserved;
-	struct uxive_window trigger;
-	struct uxive_window esb;
-	struct uxive_window queue;
 	__u32 max_irqs_user;
 	__u32 irqs_user;
+	__u32 max_irqs_total;
+	__u32 irqs_total;
 	__u32 max_queues_user;
 	__u32 queues_user;
 	__u32 max_queues_total;
@@ -103,17 +175,18 @@ struct uxive_info {
 	__u32 exports_user;
 	__u32 max_exports_total;
 	__u32 exports_total;
+	__u32 reserved;
+	struct uxive_window trigger;
+	struct uxive_window esb;
+	struct uxive_window queue;
 };
-
-/* Tells about the interface, its limits and their present use. */
-#define UXIVE_IOC_INFO		_IOWR(UXIVE_MAGIC, 0x40, struct uxive_info)
 
 /**
  * struct uxive_user_drain - argument of UXIVE_IOC_USER_DRAIN
  * @size: In: size of the structure.
  * @flags: In: none defined, must be 0.
  * @eventfd: In: eventfd to signal when the armed queue has an entry, or -1.
- * @reserved: In: must be 0.
+ * @format: In: one of UXIVE_DRAIN_*, which the program can read.
  * @queue_offset: Out: offset at which the event queue can be mapped.
  * @queue_entries: Out: number of 4-byte entries of the queue, a power of two.
  * @esb_offset: Out: offset at which the pages of the interrupts can be mapped.
@@ -126,18 +199,22 @@ struct uxive_user_drain {
 	__u32 size;
 	__u32 flags;
 	__s32 eventfd;
-	__u32 reserved;
+	__u32 format;
 	__u64 queue_offset;
 	__u64 queue_entries;
 	__u64 esb_offset;
 	__u64 esb_stride;
 };
 
-/* Has the program drain the event queue of the context by itself. */
-#define UXIVE_IOC_USER_DRAIN	_IOWR(UXIVE_MAGIC, 0x41, struct uxive_user_drain)
-
-/* Has the next entry in a user-drained queue signal the eventfd, once. */
-#define UXIVE_IOC_ARM		_IO(UXIVE_MAGIC, 0x42)
+/**
+ * struct uxive_arm - argument of UXIVE_IOC_ARM
+ * @size: In: size of the structure.
+ * @flags: In: none defined, must be 0.
+ */
+struct uxive_arm {
+	__u32 size;
+	__u32 flags;
+};
 
 /* Interrupts are to come from the chip @chip, and from no other. */
 #define UXIVE_ALLOC_CHIP	0x1
@@ -165,9 +242,6 @@ struct uxive_irq_alloc {
 	__u32 reserved;
 	__u64 offset;
 };
-
-/* Allocates an interrupt, as OCXL_IOCTL_IRQ_ALLOC does. */
-#define UXIVE_IOC_IRQ_ALLOC	_IOWR(UXIVE_MAGIC, 0x43, struct uxive_irq_alloc)
 
 /*
  * A slot is the number of an interrupt in its context: that of its page in the
@@ -197,10 +271,6 @@ struct uxive_irq_alloc_many {
 	__u64 eventfds;
 };
 
-/* Allocates interrupts, all or none. */
-#define UXIVE_IOC_IRQ_ALLOC_MANY \
-	_IOWR(UXIVE_MAGIC, 0x45, struct uxive_irq_alloc_many)
-
 /**
  * struct uxive_irq_free_many - argument of UXIVE_IOC_IRQ_FREE_MANY
  * @size: In: size of the structure.
@@ -215,9 +285,15 @@ struct uxive_irq_free_many {
 	__u32 count;
 };
 
-/* Frees interrupts, as OCXL_IOCTL_IRQ_FREE does, all or none. */
-#define UXIVE_IOC_IRQ_FREE_MANY \
-	_IOW(UXIVE_MAGIC, 0x46, struct uxive_irq_free_many)
+/**
+ * struct uxive_irq_free_all - argument of UXIVE_IOC_IRQ_FREE_ALL
+ * @size: In: size of the structure.
+ * @flags: In: none defined, must be 0.
+ */
+struct uxive_irq_free_all {
+	__u32 size;
+	__u32 flags;
+};
 
 /* What @data of struct uxive_set_irqs is; these are values of VFIO_IRQ_SET_*. */
 
@@ -242,12 +318,10 @@ struct uxive_irq_free_many {
  */
 #define UXIVE_SET_UNMASK	0x10
 
-/*
- * They are raised; with UXIVE_SET_DATA_EVENTFD they are bound, or with -1
- * unbound. With UXIVE_SET_DATA_NONE and neither @start nor @count all interrupts
- * of the context are freed.
- */
+/* They are raised; with UXIVE_SET_DATA_EVENTFD they are bound, or with -1 unbound. */
 #define UXIVE_SET_TRIGGER	0x20
+
+/* 0x40 is reserved: to bind them for irq bypass. */
 
 /**
  * struct uxive_set_irqs - argument of UXIVE_IOC_SET_IRQS
@@ -255,7 +329,7 @@ struct uxive_irq_free_many {
  * @flags: In: one of UXIVE_SET_DATA_*, and UXIVE_SET_MASK, UXIVE_SET_UNMASK or
  *	UXIVE_SET_TRIGGER.
  * @start: In: first slot.
- * @count: In: how many.
+ * @count: In: how many, at least 1.
  * @data: In: address of what @flags say; 0 with UXIVE_SET_DATA_NONE.
  */
 struct uxive_set_irqs {
@@ -265,9 +339,6 @@ struct uxive_set_irqs {
 	__u32 count;
 	__u64 data;
 };
-
-/* Raises, masks, unmasks or binds interrupts, all or none. */
-#define UXIVE_IOC_SET_IRQS	_IOW(UXIVE_MAGIC, 0x47, struct uxive_set_irqs)
 
 /**
  * struct uxive_range - argument of UXIVE_IOC_RANGE
@@ -282,12 +353,6 @@ struct uxive_range {
 	__u32 count;
 	__s32 fd;
 };
-
-/*
- * Makes a range: a context of its own with no more than so many slots, charged to
- * the caller, which another process can be given as a file.
- */
-#define UXIVE_IOC_RANGE		_IOWR(UXIVE_MAGIC, 0x48, struct uxive_range)
 
 /* Only work of the AFU's queue @queue raises the interrupt. */
 #define UXIVE_IMS_QUEUE		0x1
@@ -313,38 +378,57 @@ struct uxive_ims_alloc {
 	__u32 reserved;
 };
 
-/*
- * Allocates an interrupt whose message lies in the store of the context's AFU:
- * nothing but the AFU can raise it, for work of this context.
- */
-#define UXIVE_IOC_IMS_ALLOC	_IOWR(UXIVE_MAGIC, 0x44, struct uxive_ims_alloc)
+/* What an export is. */
+
+/* A file that can be mapped. */
+#define UXIVE_EXPORT_FILE	1
+
+/* 2 is reserved: a dma-buf. */
 
 /**
  * struct uxive_export - argument of UXIVE_IOC_EXPORT
  * @size: In: size of the structure.
  * @flags: In: none defined, must be 0.
+ * @kind: In: UXIVE_EXPORT_FILE.
  * @start: In: number of the first interrupt: its offset is that of the window of
  *	trigger pages and @start times the stride of that.
  * @count: In: how many, at least 1. All are interrupts that are rung by a store.
- * @fd: Out: descriptor of the new file, with O_CLOEXEC. At @count strides from
- *	offset 0 on it has their trigger pages.
  * @id: Out: number of the export in this context, for UXIVE_IOC_REVOKE. It is
  *	not 0, and no other export of the context has it or will.
+ * @fd: Out: descriptor of the new file, with O_CLOEXEC. At @count strides from
+ *	offset 0 on it has their trigger pages.
+ * @reserved: In: must be 0.
  */
 struct uxive_export {
 	__u32 size;
 	__u32 flags;
+	__u32 kind;
 	__u32 start;
 	__u32 count;
-	__s32 fd;
 	__u32 id;
+	__s32 fd;
+	__u32 reserved;
 };
 
-/*
- * Makes a file by which others ring some interrupts of the context, for them to
- * map it. It does nothing else, and nothing when they are freed.
+/**
+ * struct uxive_export_info - argument of UXIVE_IOC_EXPORT_INFO
+ * @size: In: size of the structure.
+ * @flags: In: none defined, must be 0.
+ * @kind: Out: UXIVE_EXPORT_FILE.
+ * @mode: Out: how the file is open: O_RDWR or O_WRONLY.
+ * @count: Out: how many trigger pages it has, from offset 0 on.
+ * @page_size: Out: page size of the kernel in bytes, the unit of mappings.
+ * @stride: Out: distance of its trigger pages in bytes.
  */
-#define UXIVE_IOC_EXPORT	_IOWR(UXIVE_MAGIC, 0x49, struct uxive_export)
+struct uxive_export_info {
+	__u32 size;
+	__u32 flags;
+	__u32 kind;
+	__u32 mode;
+	__u32 count;
+	__u32 page_size;
+	__u64 stride;
+};
 
 /**
  * struct uxive_revoke - argument of UXIVE_IOC_REVOKE
@@ -360,16 +444,27 @@ struct uxive_revoke {
 	__u32 reserved;
 };
 
-/* From now on nobody rings anything by the file of the export. */
-#define UXIVE_IOC_REVOKE	_IOW(UXIVE_MAGIC, 0x4a, struct uxive_revoke)
-
 /*
- * Events, which are read from a context: each is a struct uxive_event, that is,
- * a header as ocxl has it and a body of 32 bytes. The header's @type is one of
- * these, @flags is OCXL_KERNEL_EVENT_FLAG_LAST or 0, and @reserved is 0. Or it
- * is OCXL_AFU_EVENT_XSL_FAULT_ERROR, with its body: the AFU touched what it may
- * not; the address is an offset in the context's MMIO, in bytes.
+ * Events, which are read from a context: each is a struct uxive_event, that is, a
+ * header and a body. The header is ocxl's, but that it has the length of the event
+ * where that of ocxl has a reserved field. Events of ocxl's own types are as ocxl
+ * has them: OCXL_AFU_EVENT_XSL_FAULT_ERROR says that the AFU touched what it may
+ * not; the address is an offset in the context's MMIO, in bytes. A program skips
+ * events of types that it does not know.
  */
+
+/**
+ * struct uxive_event_header - header of an event
+ * @type: UXIVE_EVENT_*, or OCXL_AFU_EVENT_XSL_FAULT_ERROR.
+ * @flags: OCXL_KERNEL_EVENT_FLAG_LAST or 0.
+ * @length: How long the event is with its header, in bytes: 40 for those that this
+ *	header describes. Of one of ocxl's types it is 0, for 40.
+ */
+struct uxive_event_header {
+	__u16 type;
+	__u16 flags;
+	__u32 length;
+};
 
 /* Something was put into quarantine, see struct uxive_event_quarantine. */
 #define UXIVE_EVENT_QUARANTINED	0x40
@@ -499,7 +594,7 @@ struct uxive_event_storm {
  * @body: Body of any.
  */
 struct uxive_event {
-	struct ocxl_kernel_event_header header;
+	struct uxive_event_header header;
 	/* C99 has no anonymous unions. */
 	__extension__ union {
 		struct uxive_event_quarantine quarantine;

@@ -61,6 +61,10 @@ class Tested(unittest.TestCase):
         text = "EXPECT_ERRNO(open, ENFILE, ret);\n\tEXPECT_ERRNO(UXIVE_IOC_THIS, EINVAL,\n\t\t     try());\n"
         self.assertEqual(tested(text), {("open", "ENFILE"), ("UXIVE_IOC_THIS", "EINVAL")})
 
+    def test_arguments_that_grow(self):
+        self.assertEqual(tested("#define EXPECT_GROWS(name, structure, ...)\n\tEXPECT_GROWS(UXIVE_IOC_THIS, &this);"),
+                         {("UXIVE_IOC_THIS", name) for name in ("EINVAL", "E2BIG", "EFAULT")})
+
     def test_several_of_one_call(self):
         self.assertEqual(tested("\tEXPECT_FAULTS(mmap, ENOMEM,\n\t\t      EIO);"), {("mmap", "ENOMEM"), ("mmap", "EIO")})
 

@@ -40,13 +40,8 @@
 #error "uxive_drain.h is for ppc64le"
 #endif
 
-/* Bit 31 of an entry of the queue flips with each pass through it. */
-#define UXIVE_DRAIN_GENERATION	0x80000000U
-
-/* A load from here in a management page clears P and Q and returns what they were. */
-#define UXIVE_DRAIN_ESB_EOI	0xc00
-/* Q in what is loaded, whose bytes are in big-endian order. */
-#define UXIVE_DRAIN_ESB_Q	0x0100000000000000ULL
+/* Q in what is loaded from a management page, whose bytes are in big-endian order. */
+#define UXIVE_DRAIN_ESB_Q	((__u64)UXIVE_ESB_Q << 56)
 
 /**
  * struct uxive_drain - a context whose queue the program drains
@@ -107,12 +102,13 @@ static inline int uxive_drain_open(struct uxive_drain *drain, int fd, int eventf
 	memset(&arg, 0, sizeof(arg));
 	arg.size = sizeof(arg);
 	arg.eventfd = eventfd;
+	arg.format = UXIVE_DRAIN_XIVE;
 	if (ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg))
 		return -1;
 
 	drain->mask = (__u32)(arg.queue_entries - 1);
 	drain->next = 0;
-	drain->generation = UXIVE_DRAIN_GENERATION;
+	drain->generation = UXIVE_ENTRY_GENERATION;
 	drain->esb_stride = arg.esb_stride;
 	drain->esb_length = irqs * arg.esb_stride;
 	drain->fd = fd;
@@ -197,13 +193,13 @@ static inline int uxive_drain_try_next(struct uxive_drain *drain)
 {
 	__u32 entry = uxive_drain_load_be32(&drain->queue[drain->next]);
 
-	if ((entry ^ drain->generation) & UXIVE_DRAIN_GENERATION)
+	if ((entry ^ drain->generation) & UXIVE_ENTRY_GENERATION)
 		return -1;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	drain->next = (drain->next + 1) & drain->mask;
 	if (!drain->next)
-		drain->generation ^= UXIVE_DRAIN_GENERATION;
-	return (int)(entry & ~UXIVE_DRAIN_GENERATION);
+		drain->generation ^= UXIVE_ENTRY_GENERATION;
+	return (int)(entry & UXIVE_ENTRY_NUMBER);
 }
 
 /**
@@ -226,7 +222,7 @@ static inline void uxive_drain_eoi(const struct uxive_drain *drain, unsigned int
 	 * this has the load, which is of a device, wait for stores to memory.
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	pq = __atomic_load_n((const __u64 *)(management + UXIVE_DRAIN_ESB_EOI),
+	pq = __atomic_load_n((const __u64 *)(management + UXIVE_ESB_SET_PQ_00),
 			     __ATOMIC_RELAXED);
 	if (pq & UXIVE_DRAIN_ESB_Q)
 		__atomic_store_n(trigger, 0, __ATOMIC_RELAXED);
@@ -242,7 +238,11 @@ static inline void uxive_drain_eoi(const struct uxive_drain *drain, unsigned int
  */
 static inline int uxive_drain_arm(const struct uxive_drain *drain)
 {
-	return ioctl(drain->fd, UXIVE_IOC_ARM);
+	struct uxive_arm arg;
+
+	arg.size = sizeof(arg);
+	arg.flags = 0;
+	return ioctl(drain->fd, UXIVE_IOC_ARM, &arg);
 }
 
 /**

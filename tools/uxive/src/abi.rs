@@ -2,10 +2,7 @@
 
 //! The driver's ioctls: the structures of `misc/ocxl.h` and `misc/uxive.h`, and how they are passed.
 
-use core::ptr::{
-    from_mut,
-    null_mut, //
-};
+use core::ptr::from_mut;
 use std::{
     io,
     os::fd::{
@@ -20,17 +17,21 @@ use std::{
 ///
 /// With the ioctl of this number the kernel reads and writes no more than a `Self` at the argument,
 /// and leaves a valid `Self` there.
-pub(crate) unsafe trait Argument {
+pub(crate) unsafe trait Argument: Sized {
     const DIRECTION: Direction;
     const NUMBER: u8;
+    /// The size that the number tells.
+    const ENCODED_SIZE: usize = match Self::DIRECTION {
+        Direction::None => 0,
+        _ => size_of::<Self>(),
+    };
 }
 
-/// Which way an argument goes, as powerpc's `_IOC()` has it.
+/// Which way an argument goes, as powerpc's `_IOC()` has it. Uxive's own numbers do not say.
 pub(crate) enum Direction {
     None = 1,
     Read = 2,
     Write = 4,
-    ReadWrite = 6,
 }
 
 /// Returns what powerpc's `_IOC()` does. No other machine has the driver.
@@ -40,33 +41,17 @@ const fn request(direction: Direction, number: u8, size: usize) -> u32 {
     (direction as u32) << 29 | (size as u32) << 16 | MAGIC << 8 | number as u32
 }
 
-/// # Safety
-///
-/// The kernel may do with memory at `argument` what this ioctl does.
-unsafe fn ioctl<T>(file: impl AsFd, request: u32, argument: *mut T) -> io::Result<()> {
+/// Calls the ioctl that has arguments of this type.
+pub(crate) fn call<T: Argument>(file: impl AsFd, argument: &mut T) -> io::Result<()> {
+    let request = const { request(T::DIRECTION, T::NUMBER, T::ENCODED_SIZE) };
+
     // The C libraries differ in the type of a request.
-    // SAFETY: By the contract of the function.
-    match unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request as _, argument) } {
+    // SAFETY: An implementation of `Argument` promises what the kernel does with it.
+    match unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request as _, from_mut(argument)) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
 }
-
-/// Calls the ioctl that has arguments of this type.
-pub(crate) fn call<T: Argument>(file: impl AsFd, argument: &mut T) -> io::Result<()> {
-    let request = const { request(T::DIRECTION, T::NUMBER, size_of::<T>()) };
-
-    // SAFETY: An implementation of `Argument` promises what the kernel does with it.
-    unsafe { ioctl(file, request, from_mut(argument)) }
-}
-
-/// `UXIVE_IOC_ARM`.
-pub(crate) fn arm(file: impl AsFd) -> io::Result<()> {
-    // SAFETY: The kernel looks at no argument of this ioctl.
-    unsafe { ioctl(file, ARM, null_mut::<()>()) }
-}
-
-const ARM: u32 = request(Direction::None, 0x42, 0);
 
 macro_rules! arguments {
     ($($(#[$meta:meta])* $number:literal $direction:ident $name:ident { $($field:ident: $type:ty),* $(,)? })*) => {$(
@@ -94,22 +79,19 @@ arguments! {
     /// `OCXL_IOCTL_IRQ_SET_FD`.
     0x13 Write IrqSetFd { offset: u64, eventfd: i32, reserved: u32 }
     /// `UXIVE_IOC_INFO`.
-    0x40 ReadWrite Info {
+    0x40 None Info {
         size: u32,
         flags: u32,
-        version: u32,
+        features: u64,
+        drain_formats: u32,
         page_size: u32,
         esb_page_size: u32,
         max_irqs: u32,
-        max_irqs_total: u32,
         irqs: u32,
-        irqs_total: u32,
-        reserved: u32,
-        trigger: Window,
-        esb: Window,
-        queue: Window,
         max_irqs_user: u32,
         irqs_user: u32,
+        max_irqs_total: u32,
+        irqs_total: u32,
         max_queues_user: u32,
         queues_user: u32,
         max_queues_total: u32,
@@ -118,22 +100,15 @@ arguments! {
         exports_user: u32,
         max_exports_total: u32,
         exports_total: u32,
-    }
-    /// `UXIVE_IOC_USER_DRAIN`.
-    0x41 ReadWrite UserDrain {
-        size: u32,
-        flags: u32,
-        eventfd: i32,
         reserved: u32,
-        queue_offset: u64,
-        queue_entries: u64,
-        esb_offset: u64,
-        esb_stride: u64,
+        trigger: Window,
+        esb: Window,
+        queue: Window,
     }
     /// `UXIVE_IOC_IRQ_ALLOC`.
-    0x43 ReadWrite IrqAllocFrom { size: u32, flags: u32, chip: u32, reserved: u32, offset: u64 }
+    0x41 None IrqAllocFrom { size: u32, flags: u32, chip: u32, reserved: u32, offset: u64 }
     /// `UXIVE_IOC_IRQ_ALLOC_MANY`.
-    0x45 ReadWrite IrqAllocMany {
+    0x42 None IrqAllocMany {
         size: u32,
         flags: u32,
         chip: u32,
@@ -143,15 +118,47 @@ arguments! {
         eventfds: u64,
     }
     /// `UXIVE_IOC_IRQ_FREE_MANY`.
-    0x46 Write IrqFreeMany { size: u32, flags: u32, start: u32, count: u32 }
+    0x44 None IrqFreeMany { size: u32, flags: u32, start: u32, count: u32 }
     /// `UXIVE_IOC_SET_IRQS`.
-    0x47 Write SetIrqs { size: u32, flags: u32, start: u32, count: u32, data: u64 }
+    0x46 None SetIrqs { size: u32, flags: u32, start: u32, count: u32, data: u64 }
+    /// `UXIVE_IOC_USER_DRAIN`.
+    0x48 None UserDrain {
+        size: u32,
+        flags: u32,
+        eventfd: i32,
+        format: u32,
+        queue_offset: u64,
+        queue_entries: u64,
+        esb_offset: u64,
+        esb_stride: u64,
+    }
+    /// `UXIVE_IOC_ARM`.
+    0x49 None Arm { size: u32, flags: u32 }
     /// `UXIVE_IOC_RANGE`.
-    0x48 ReadWrite Range { size: u32, flags: u32, count: u32, fd: i32 }
+    0x4a None Range { size: u32, flags: u32, count: u32, fd: i32 }
     /// `UXIVE_IOC_EXPORT`.
-    0x49 ReadWrite Export { size: u32, flags: u32, start: u32, count: u32, fd: i32, id: u32 }
+    0x4b None Export {
+        size: u32,
+        flags: u32,
+        kind: u32,
+        start: u32,
+        count: u32,
+        id: u32,
+        fd: i32,
+        reserved: u32,
+    }
     /// `UXIVE_IOC_REVOKE`.
-    0x4a Write Revoke { size: u32, flags: u32, id: u32, reserved: u32 }
+    0x4c None Revoke { size: u32, flags: u32, id: u32, reserved: u32 }
+    /// `UXIVE_IOC_EXPORT_INFO`.
+    0x4d None ExportInfo {
+        size: u32,
+        flags: u32,
+        kind: u32,
+        mode: u32,
+        count: u32,
+        page_size: u32,
+        stride: u64,
+    }
 }
 
 /// `struct uxive_window`.
@@ -162,19 +169,6 @@ pub(crate) struct Window {
     pub(crate) length: u64,
     pub(crate) stride: u64,
 }
-
-/// Flags of `IrqAllocFrom` and `IrqAllocMany`.
-pub(crate) const ALLOC_CHIP: u32 = 0x1;
-pub(crate) const ALLOC_NODE: u32 = 0x2;
-pub(crate) const ALLOC_AT: u32 = 0x4;
-
-/// Flags of `SetIrqs`.
-pub(crate) const SET_DATA_NONE: u32 = 0x01;
-pub(crate) const SET_DATA_BOOL: u32 = 0x02;
-pub(crate) const SET_DATA_EVENTFD: u32 = 0x04;
-pub(crate) const SET_MASK: u32 = 0x08;
-pub(crate) const SET_UNMASK: u32 = 0x10;
-pub(crate) const SET_TRIGGER: u32 = 0x20;
 
 /// Returns the size of an argument, as it begins with.
 pub(crate) const fn size<T: Argument>() -> u32 {
@@ -190,14 +184,16 @@ mod tests {
         assert_eq!(size_of::<IrqAlloc>(), 8);
         assert_eq!(size_of::<IrqFree>(), 8);
         assert_eq!(size_of::<IrqSetFd>(), 16);
-        assert_eq!(size_of::<Info>(), 10 * 4 + 3 * 24 + 10 * 4);
+        assert_eq!(size_of::<Info>(), 160);
+        assert_eq!(size_of::<Arm>(), 8);
         assert_eq!(size_of::<UserDrain>(), 48);
         assert_eq!(size_of::<IrqAllocFrom>(), 24);
         assert_eq!(size_of::<IrqAllocMany>(), 32);
         assert_eq!(size_of::<IrqFreeMany>(), 16);
         assert_eq!(size_of::<SetIrqs>(), 24);
         assert_eq!(size_of::<Range>(), 16);
-        assert_eq!(size_of::<Export>(), 24);
+        assert_eq!(size_of::<Export>(), 32);
+        assert_eq!(size_of::<ExportInfo>(), 32);
         assert_eq!(size_of::<Revoke>(), 16);
     }
 
@@ -205,12 +201,12 @@ mod tests {
     #[test]
     fn requests_are_those_of_the_headers() {
         fn number<T: Argument>() -> u32 {
-            request(T::DIRECTION, T::NUMBER, size_of::<T>())
+            request(T::DIRECTION, T::NUMBER, T::ENCODED_SIZE)
         }
 
         assert_eq!(number::<IrqAlloc>(), 0x4008_ca11);
         assert_eq!(number::<IrqSetFd>(), 0x8010_ca13);
-        assert_eq!(number::<Info>(), 0xc098_ca40);
-        assert_eq!(ARM, 0x2000_ca42);
+        assert_eq!(number::<Info>(), 0x2000_ca40);
+        assert_eq!(number::<Arm>(), 0x2000_ca49);
     }
 }

@@ -54,8 +54,8 @@ pub struct Usage {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Info {
-    /// Version of the driver's interface.
-    pub version: u32,
+    /// What there is beside what all drivers have: `UXIVE_FEATURE_*`.
+    pub features: u64,
     /// Page size of the kernel in bytes.
     pub page_size: u32,
     /// Size of a trigger page in bytes.
@@ -70,7 +70,7 @@ pub struct Info {
     pub queues_user: Usage,
     /// Event queues of all contexts.
     pub queues_total: Usage,
-    /// Exports of all contexts of the user. None can be made before version 4.
+    /// Exports of all contexts of the user.
     pub exports_user: Usage,
     /// Exports of all contexts.
     pub exports_total: Usage,
@@ -243,7 +243,7 @@ impl Context {
         let usage = |used, max| Usage { used, max };
 
         Ok(Info {
-            version: info.version,
+            features: info.features,
             page_size: info.page_size,
             esb_page_size: info.esb_page_size,
             irqs: usage(info.irqs, info.max_irqs),

@@ -16,7 +16,8 @@ use crate::{
     export::Export,
     mapping::Mapping,
     queue::Queue,
-    report::Report, //
+    report::Report,
+    uapi, //
 };
 use core::{
     sync::atomic::AtomicU32,
@@ -91,8 +92,9 @@ impl Drain {
         }
         let event = Event::new()?;
         let mut argument = abi::UserDrain {
-            size: size_of::<abi::UserDrain>() as u32,
+            size: abi::size::<abi::UserDrain>(),
             eventfd: event.as_fd().as_raw_fd(),
+            format: uapi::UXIVE_DRAIN_XIVE,
             ..Default::default()
         };
 
@@ -129,7 +131,7 @@ impl Drain {
         // Nothing here frees them, so a doorbell, which keeps the context, can always be rung.
         let mut argument = abi::IrqAllocMany {
             size: abi::size::<abi::IrqAllocMany>(),
-            flags: abi::ALLOC_AT,
+            flags: uapi::UXIVE_ALLOC_AT,
             count: irqs,
             ..Default::default()
         };
@@ -212,7 +214,12 @@ impl Drain {
     ///
     /// Those of `UXIVE_IOC_ARM`.
     pub fn arm(&self) -> io::Result<()> {
-        abi::arm(&self.context)
+        let mut argument = abi::Arm {
+            size: abi::size::<abi::Arm>(),
+            ..Default::default()
+        };
+
+        abi::call(&self.context, &mut argument)
     }
 
     /// Arms the queue and takes the next event. If there is none, the next one signals.

@@ -2,6 +2,10 @@
 
 //! The two pages of each interrupt: the trigger page rings, the management page ends.
 
+use crate::uapi::{
+    UXIVE_ESB_Q as Q,
+    UXIVE_ESB_SET_PQ_00 as EOI, //
+};
 use core::{
     ptr::NonNull,
     sync::atomic::{
@@ -9,12 +13,6 @@ use core::{
         Ordering, //
     }, //
 };
-
-/// A load from here in a management page clears P and Q and returns what they were.
-const EOI: usize = 0xc00;
-
-/// Q, another event that came since the last was sent, in what a load returns.
-const Q: u64 = 1;
 
 /// Rings: raises the interrupt whose trigger page is at `page`.
 ///

@@ -12,11 +12,13 @@
 use crate::{
     abi,
     context::{
+        extent,
         made,
         Shared, //
     },
     esb,
-    mapping::Mapping, //
+    mapping::Mapping,
+    uapi, //
 };
 use core::{
     mem::MaybeUninit,
@@ -42,8 +44,6 @@ use rustix::{
     }, //
 };
 use std::{
-    format,
-    fs::read_link,
     io::{
         self,
         IoSlice,
@@ -51,7 +51,6 @@ use std::{
     },
     os::fd::{
         AsFd,
-        AsRawFd,
         BorrowedFd,
         OwnedFd, //
     },
@@ -60,9 +59,6 @@ use std::{
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("time() stores 4 bytes here, which stops a machine that has XIVE");
-
-/// Distance of trigger pages in an export, in bytes.
-const STRIDE: u64 = 64 * 1024;
 
 /// What a buffer of control messages consists of: `u8` in rustix 0.38, `MaybeUninit<u8>` in rustix 1.
 trait Byte {
@@ -118,6 +114,7 @@ impl Export {
     pub(crate) fn new(shared: &Arc<Shared>, start: u32, count: u32) -> io::Result<Self> {
         let mut argument = abi::Export {
             size: abi::size::<abi::Export>(),
+            kind: uapi::UXIVE_EXPORT_FILE,
             start,
             count,
             ..Default::default()
@@ -138,20 +135,20 @@ impl Export {
         self.count
     }
 
-    /// Passes the file on by a Unix socket, with the number of doorbells, for [`Receiver::receive`].
+    /// Passes the file on by a Unix socket, with a byte, for [`Receiver::receive`].
     ///
     /// # Errors
     ///
     /// Those of `sendmsg()`.
     pub fn send(&self, socket: impl AsFd) -> io::Result<()> {
-        let count = self.count.to_le_bytes();
         let files = [self.file.as_fd()];
         let mut space = [Byte::zero(); cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
 
         control.push(SendAncillaryMessage::ScmRights(&files));
-        let data = [IoSlice::new(&count)];
-        if sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)? != count.len() {
+        // A file does not come alone by a stream socket.
+        let data = [IoSlice::new(&[0])];
+        if sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)? != 1 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         Ok(())
@@ -183,40 +180,48 @@ impl AsFd for Export {
 ///
 /// # Invariants
 ///
-/// `pages` maps `count` pages for writing, `STRIDE` bytes from one to the next. Nobody relies on what
+/// `pages` maps `count` pages for writing, `stride` bytes from one to the next. Nobody relies on what
 /// they hold: they are pages of a device.
 #[derive(Debug)]
 pub struct Receiver {
     pages: Mapping,
     count: u32,
+    stride: u64,
 }
 
 impl Receiver {
-    /// What the links in `/proc/<pid>/fd` say that an export is. No file that has a name has such a link.
-    pub const LINK: &'static str = "anon_inode:[uxive-doorbell]";
-
-    /// Maps `count` doorbells, from the first on, of an export that was passed to this program. The
-    /// file need not be kept.
+    /// Maps all doorbells of an export that was passed to this program. The file need not be kept.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the file is of another kind, which is not touched. Those of `mmap()`: `EINVAL`, too,
-    /// if it has less doorbells. Without `/proc` it cannot be known, and is `ENOENT`.
-    pub fn map(file: impl AsFd, count: u32) -> io::Result<Self> {
-        let number = file.as_fd().as_raw_fd();
+    /// `ENOTTY` if the file is of another kind. Those of `mmap()`. `EIO` if what the driver tells is not
+    /// what it does.
+    pub fn map(file: impl AsFd) -> io::Result<Self> {
+        let mut info = abi::ExportInfo {
+            size: abi::size::<abi::ExportInfo>(),
+            ..Default::default()
+        };
 
-        // A thread may have descriptors of its own.
-        if read_link(format!("/proc/thread-self/fd/{number}"))?.as_os_str() != Self::LINK {
-            return Err(Errno::INVAL.into());
+        abi::call(&file, &mut info)?;
+        let (_, count) = extent(&abi::Window {
+            offset: 0,
+            length: u64::from(info.count)
+                .checked_mul(info.stride)
+                .ok_or(Errno::IO)?,
+            stride: info.stride,
+        })?;
+        if info.kind != uapi::UXIVE_EXPORT_FILE {
+            return Err(Errno::IO.into());
         }
-        Self::new(file, count)
+        Self::new(file, count, info.stride)
     }
 
-    fn new(file: impl AsFd, count: u32) -> io::Result<Self> {
+    fn new(file: impl AsFd, count: u32, stride: u64) -> io::Result<Self> {
         // INVARIANT: The mapping is that long. `map` has seen that the file is an export.
         Ok(Self {
-            pages: Mapping::new(file, ProtFlags::WRITE, 0..u64::from(count) * STRIDE)?,
+            pages: Mapping::new(file, ProtFlags::WRITE, 0..u64::from(count) * stride)?,
             count,
+            stride,
         })
     }
 
@@ -227,10 +232,10 @@ impl Receiver {
     /// Those of `recvmsg()` and [`Receiver::map`]. [`io::ErrorKind::UnexpectedEof`] if the other end
     /// is closed, [`io::ErrorKind::InvalidData`] if it has sent something else.
     pub fn receive(socket: impl AsFd) -> io::Result<Self> {
-        let mut count = [0; 4];
+        let mut byte = [0];
         let mut space = [Byte::zero(); cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut data = [IoSliceMut::new(&mut count)];
+        let mut data = [IoSliceMut::new(&mut byte)];
 
         let received = recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
         let file = control.drain().find_map(|message| match message {
@@ -239,7 +244,7 @@ impl Receiver {
         });
         match (received, file) {
             (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
-            (4, Some(file)) => Self::map(file, u32::from_le_bytes(count)),
+            (_, Some(file)) => Self::map(file),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "this is no message with a doorbell",
@@ -256,7 +261,12 @@ impl Receiver {
     fn page(&self, index: u32) -> NonNull<u64> {
         assert!(index < self.count, "doorbell {index} of {}", self.count);
         // SAFETY: By the type invariants the page of each of them lies in the mapping.
-        unsafe { self.pages.address().add(index as usize * STRIDE as usize) }.cast()
+        unsafe {
+            self.pages
+                .address()
+                .add(index as usize * self.stride as usize)
+        }
+        .cast()
     }
 
     /// Rings by a system call. What the thread wrote before is visible to who takes the event.
@@ -312,6 +322,8 @@ mod tests {
     };
     use std::os::unix::net::UnixStream;
 
+    const STRIDE: u64 = 64 * 1024;
+
     /// A file that holds what is stored, and whose pages can be taken away.
     fn pages(count: u64) -> OwnedFd {
         let file = memfd_create("pages", MemfdFlags::CLOEXEC).unwrap();
@@ -330,7 +342,7 @@ mod tests {
     #[test]
     fn ringing_stores_to_one_page() {
         let file = pages(2);
-        let receiver = Receiver::new(&file, 2).unwrap();
+        let receiver = Receiver::new(&file, 2, STRIDE).unwrap();
 
         receiver.ring(1).unwrap();
         assert_eq!(stored(&file, 0), 0);
@@ -342,7 +354,7 @@ mod tests {
     #[test]
     fn a_doorbell_that_was_taken_back_is_an_error() {
         let file = pages(2);
-        let receiver = Receiver::new(&file, 2).unwrap();
+        let receiver = Receiver::new(&file, 2, STRIDE).unwrap();
 
         ftruncate(&file, STRIDE).unwrap();
         receiver.ring(0).unwrap();
@@ -353,14 +365,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "doorbell 2 of 2")]
     fn there_are_no_more_doorbells() {
-        let _ = Receiver::new(pages(2), 2).unwrap().ring(2);
+        let _ = Receiver::new(pages(2), 2, STRIDE).unwrap().ring(2);
     }
 
     #[test]
     fn a_file_of_another_kind_is_not_mapped() {
-        let error = Receiver::map(pages(1), 1).unwrap_err();
+        let error = Receiver::map(pages(1)).unwrap_err();
 
-        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
     }
 
     #[test]
@@ -368,7 +380,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let error = |socket: &UnixStream| Receiver::receive(socket).unwrap_err().kind();
 
-        rustix::io::write(&ours, b"word").unwrap();
+        rustix::io::write(&ours, b"w").unwrap();
         assert_eq!(error(&theirs), io::ErrorKind::InvalidData);
         drop(ours);
         assert_eq!(error(&theirs), io::ErrorKind::UnexpectedEof);

@@ -6,7 +6,8 @@ use crate::{
     abi,
     context::Shared,
     esb,
-    export::Export, //
+    export::Export,
+    uapi, //
 };
 use core::ops::Range;
 use rustix::io::Errno;
@@ -37,8 +38,8 @@ impl Origin {
     pub(crate) fn flags(self) -> (u32, u32) {
         match self {
             Self::Any => (0, 0),
-            Self::Chip(chip) => (abi::ALLOC_CHIP, chip),
-            Self::Node(node) => (abi::ALLOC_NODE, node),
+            Self::Chip(chip) => (uapi::UXIVE_ALLOC_CHIP, chip),
+            Self::Node(node) => (uapi::UXIVE_ALLOC_NODE, node),
         }
     }
 }
@@ -126,12 +127,12 @@ impl Owned {
         let Range { start, end } = self.slots;
 
         match which {
-            Which::All => self.set(abi::SET_DATA_NONE | action, start, end - start, 0),
+            Which::All => self.set(uapi::UXIVE_SET_DATA_NONE | action, start, end - start, 0),
             Which::Each(flags) => {
                 let count = within(&self.slots, 0, flags.len())?;
                 // The kernel reads bytes that are 0 or not, which `bool` is.
                 let data = flags.as_ptr() as u64;
-                self.set(abi::SET_DATA_BOOL | action, start, count, data)
+                self.set(uapi::UXIVE_SET_DATA_BOOL | action, start, count, data)
             }
         }
     }
@@ -222,7 +223,7 @@ impl Irq {
     ///
     /// Those of `UXIVE_IOC_SET_IRQS`.
     pub fn mask(&self) -> io::Result<()> {
-        self.0.act(abi::SET_MASK, Which::All)
+        self.0.act(uapi::UXIVE_SET_MASK, Which::All)
     }
 
     /// Undoes [`Irq::mask`].
@@ -231,7 +232,7 @@ impl Irq {
     ///
     /// Those of `UXIVE_IOC_SET_IRQS`.
     pub fn unmask(&self) -> io::Result<()> {
-        self.0.act(abi::SET_UNMASK, Which::All)
+        self.0.act(uapi::UXIVE_SET_UNMASK, Which::All)
     }
 
     /// Returns an export of its doorbell, for another program.
@@ -265,7 +266,7 @@ impl Irqs {
         let events = raw(batch.events);
 
         if batch.start.is_some() {
-            flags |= abi::ALLOC_AT;
+            flags |= uapi::UXIVE_ALLOC_AT;
         }
         if !events.is_empty() && events.len() != count as usize {
             return Err(Errno::INVAL.into());
@@ -331,7 +332,7 @@ impl Irqs {
         let events = raw(events);
 
         self.0.set(
-            abi::SET_DATA_EVENTFD | abi::SET_TRIGGER,
+            uapi::UXIVE_SET_DATA_EVENTFD | uapi::UXIVE_SET_TRIGGER,
             self.0.slots.start + first,
             count,
             events.as_ptr() as u64,
@@ -344,7 +345,7 @@ impl Irqs {
     ///
     /// Those of `UXIVE_IOC_SET_IRQS`; `EINVAL` if there are not as many.
     pub fn raise(&self, which: Which<'_>) -> io::Result<()> {
-        self.0.act(abi::SET_TRIGGER, which)
+        self.0.act(uapi::UXIVE_SET_TRIGGER, which)
     }
 
     /// Holds some of them back until they are unmasked. At most two events of each come then: one for
@@ -354,7 +355,7 @@ impl Irqs {
     ///
     /// Those of `UXIVE_IOC_SET_IRQS`; `EINVAL` if there are not as many.
     pub fn mask(&self, which: Which<'_>) -> io::Result<()> {
-        self.0.act(abi::SET_MASK, which)
+        self.0.act(uapi::UXIVE_SET_MASK, which)
     }
 
     /// Undoes [`Irqs::mask`] for some of them.
@@ -363,7 +364,7 @@ impl Irqs {
     ///
     /// Those of `UXIVE_IOC_SET_IRQS`; `EINVAL` if there are not as many.
     pub fn unmask(&self, which: Which<'_>) -> io::Result<()> {
-        self.0.act(abi::SET_UNMASK, which)
+        self.0.act(uapi::UXIVE_SET_UNMASK, which)
     }
 
     /// Returns an export of the doorbells of all of them, for another program.

@@ -66,6 +66,11 @@ mod mapping;
 pub mod queue;
 #[cfg(feature = "std")]
 mod report;
+#[cfg_attr(
+    not(feature = "std"),
+    allow(dead_code, reason = "most are for what needs std")
+)]
+mod uapi;
 
 #[cfg(feature = "std")]
 pub use context::{

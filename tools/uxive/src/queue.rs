@@ -6,13 +6,15 @@
 //! each pass through the ring: an entry that does not have the expected one has not been written
 //! yet. The other bits are the slot of the interrupt.
 
+use crate::uapi::{
+    UXIVE_ENTRY_GENERATION as GENERATION,
+    UXIVE_ENTRY_NUMBER as NUMBER, //
+};
 use core::sync::atomic::{
     fence,
     AtomicU32,
     Ordering, //
 };
-
-const GENERATION: u32 = 1 << 31;
 
 /// Where a reader is in a queue.
 ///
@@ -50,7 +52,7 @@ impl Cursor {
         if self.next == 0 {
             self.generation ^= GENERATION;
         }
-        Some(entry & !GENERATION)
+        Some(entry & NUMBER)
     }
 }
 

@@ -2,6 +2,7 @@
 
 //! What befalls a context beside its interrupts, as it is read from its file.
 
+use crate::uapi::*;
 use std::io;
 
 /// Something that befell a context.
@@ -94,19 +95,19 @@ impl Report {
                 code: second,
                 count: third,
             },
-            0x40 => Self::Quarantined {
+            UXIVE_EVENT_QUARANTINED => Self::Quarantined {
                 slot: slot(first)?,
                 reason: second,
             },
-            0x41 => Self::Released { slot: slot(first)? },
-            0x42 => Self::Exhausted { resource: first },
-            0x43 => Self::Dropped { count: first },
-            0x44 => Self::AfuError {
+            UXIVE_EVENT_RELEASED => Self::Released { slot: slot(first)? },
+            UXIVE_EVENT_EXHAUSTED => Self::Exhausted { resource: first },
+            UXIVE_EVENT_DROPPED => Self::Dropped { count: first },
+            UXIVE_EVENT_AFU_ERROR => Self::AfuError {
                 code: first,
                 count: second,
             },
-            0x45 => Self::Gone { reason: first },
-            0x46 => Self::Storm {
+            UXIVE_EVENT_GONE => Self::Gone { reason: first },
+            UXIVE_EVENT_STORM => Self::Storm {
                 slot: slot(first)?,
                 count: second,
             },

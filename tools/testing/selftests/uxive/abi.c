@@ -28,36 +28,37 @@ LAYOUT(uxive_window, offset, 0);
 LAYOUT(uxive_window, length, 8);
 LAYOUT(uxive_window, stride, 16);
 
-static_assert(sizeof(struct uxive_info) == 152, "size");
+static_assert(sizeof(struct uxive_info) == 160, "size");
 LAYOUT(uxive_info, size, 0);
 LAYOUT(uxive_info, flags, 4);
-LAYOUT(uxive_info, version, 8);
-LAYOUT(uxive_info, page_size, 12);
-LAYOUT(uxive_info, esb_page_size, 16);
-LAYOUT(uxive_info, max_irqs, 20);
-LAYOUT(uxive_info, max_irqs_total, 24);
-LAYOUT(uxive_info, irqs, 28);
-LAYOUT(uxive_info, irqs_total, 32);
-LAYOUT(uxive_info, reserved, 36);
-LAYOUT(uxive_info, trigger, 40);
-LAYOUT(uxive_info, esb, 64);
-LAYOUT(uxive_info, queue, 88);
-LAYOUT(uxive_info, max_irqs_user, 112);
-LAYOUT(uxive_info, irqs_user, 116);
-LAYOUT(uxive_info, max_queues_user, 120);
-LAYOUT(uxive_info, queues_user, 124);
-LAYOUT(uxive_info, max_queues_total, 128);
-LAYOUT(uxive_info, queues_total, 132);
-LAYOUT(uxive_info, max_exports_user, 136);
-LAYOUT(uxive_info, exports_user, 140);
-LAYOUT(uxive_info, max_exports_total, 144);
-LAYOUT(uxive_info, exports_total, 148);
+LAYOUT(uxive_info, features, 8);
+LAYOUT(uxive_info, drain_formats, 16);
+LAYOUT(uxive_info, page_size, 20);
+LAYOUT(uxive_info, esb_page_size, 24);
+LAYOUT(uxive_info, max_irqs, 28);
+LAYOUT(uxive_info, irqs, 32);
+LAYOUT(uxive_info, max_irqs_user, 36);
+LAYOUT(uxive_info, irqs_user, 40);
+LAYOUT(uxive_info, max_irqs_total, 44);
+LAYOUT(uxive_info, irqs_total, 48);
+LAYOUT(uxive_info, max_queues_user, 52);
+LAYOUT(uxive_info, queues_user, 56);
+LAYOUT(uxive_info, max_queues_total, 60);
+LAYOUT(uxive_info, queues_total, 64);
+LAYOUT(uxive_info, max_exports_user, 68);
+LAYOUT(uxive_info, exports_user, 72);
+LAYOUT(uxive_info, max_exports_total, 76);
+LAYOUT(uxive_info, exports_total, 80);
+LAYOUT(uxive_info, reserved, 84);
+LAYOUT(uxive_info, trigger, 88);
+LAYOUT(uxive_info, esb, 112);
+LAYOUT(uxive_info, queue, 136);
 
 static_assert(sizeof(struct uxive_user_drain) == 48, "size");
 LAYOUT(uxive_user_drain, size, 0);
 LAYOUT(uxive_user_drain, flags, 4);
 LAYOUT(uxive_user_drain, eventfd, 8);
-LAYOUT(uxive_user_drain, reserved, 12);
+LAYOUT(uxive_user_drain, format, 12);
 LAYOUT(uxive_user_drain, queue_offset, 16);
 LAYOUT(uxive_user_drain, queue_entries, 24);
 LAYOUT(uxive_user_drain, esb_offset, 32);
@@ -70,13 +71,24 @@ LAYOUT(uxive_irq_alloc, chip, 8);
 LAYOUT(uxive_irq_alloc, reserved, 12);
 LAYOUT(uxive_irq_alloc, offset, 16);
 
-static_assert(sizeof(struct uxive_export) == 24, "size");
+static_assert(sizeof(struct uxive_export) == 32, "size");
 LAYOUT(uxive_export, size, 0);
 LAYOUT(uxive_export, flags, 4);
-LAYOUT(uxive_export, start, 8);
-LAYOUT(uxive_export, count, 12);
-LAYOUT(uxive_export, fd, 16);
+LAYOUT(uxive_export, kind, 8);
+LAYOUT(uxive_export, start, 12);
+LAYOUT(uxive_export, count, 16);
 LAYOUT(uxive_export, id, 20);
+LAYOUT(uxive_export, fd, 24);
+LAYOUT(uxive_export, reserved, 28);
+
+static_assert(sizeof(struct uxive_export_info) == 32, "size");
+LAYOUT(uxive_export_info, size, 0);
+LAYOUT(uxive_export_info, flags, 4);
+LAYOUT(uxive_export_info, kind, 8);
+LAYOUT(uxive_export_info, mode, 12);
+LAYOUT(uxive_export_info, count, 16);
+LAYOUT(uxive_export_info, page_size, 20);
+LAYOUT(uxive_export_info, stride, 24);
 
 static_assert(sizeof(struct uxive_revoke) == 16, "size");
 LAYOUT(uxive_revoke, size, 0);
@@ -111,6 +123,20 @@ LAYOUT(uxive_range, size, 0);
 LAYOUT(uxive_range, flags, 4);
 LAYOUT(uxive_range, count, 8);
 LAYOUT(uxive_range, fd, 12);
+
+static_assert(sizeof(struct uxive_arm) == 8, "size");
+LAYOUT(uxive_arm, size, 0);
+LAYOUT(uxive_arm, flags, 4);
+
+static_assert(sizeof(struct uxive_irq_free_all) == 8, "size");
+LAYOUT(uxive_irq_free_all, size, 0);
+LAYOUT(uxive_irq_free_all, flags, 4);
+
+/* As ocxl's header, whose reserved field has the length. */
+static_assert(sizeof(struct uxive_event_header) == sizeof(struct ocxl_kernel_event_header), "size");
+LAYOUT(uxive_event_header, type, offsetof(struct ocxl_kernel_event_header, type));
+LAYOUT(uxive_event_header, flags, offsetof(struct ocxl_kernel_event_header, flags));
+LAYOUT(uxive_event_header, length, offsetof(struct ocxl_kernel_event_header, reserved));
 
 static_assert(sizeof(struct ocxl_kernel_event_header) == 8, "size");
 LAYOUT(ocxl_kernel_event_header, type, 0);
@@ -183,16 +209,19 @@ TEST(ioctls_have_the_published_numbers)
 	EXPECT_EQ(0x8008ca12U, OCXL_IOCTL_IRQ_FREE);
 	EXPECT_EQ(0x8010ca13U, OCXL_IOCTL_IRQ_SET_FD);
 	EXPECT_EQ(0x4020ca16U, OCXL_IOCTL_GET_FEATURES);
-	EXPECT_EQ(0xc098ca40U, UXIVE_IOC_INFO);
-	EXPECT_EQ(0xc030ca41U, UXIVE_IOC_USER_DRAIN);
-	EXPECT_EQ(0x2000ca42U, UXIVE_IOC_ARM);
-	EXPECT_EQ(0xc018ca43U, UXIVE_IOC_IRQ_ALLOC);
-	EXPECT_EQ(0xc020ca45U, UXIVE_IOC_IRQ_ALLOC_MANY);
-	EXPECT_EQ(0x8010ca46U, UXIVE_IOC_IRQ_FREE_MANY);
-	EXPECT_EQ(0x8018ca47U, UXIVE_IOC_SET_IRQS);
-	EXPECT_EQ(0xc010ca48U, UXIVE_IOC_RANGE);
-	EXPECT_EQ(0xc018ca49U, UXIVE_IOC_EXPORT);
-	EXPECT_EQ(0x8010ca4aU, UXIVE_IOC_REVOKE);
+	EXPECT_EQ(0x2000ca40U, UXIVE_IOC_INFO);
+	EXPECT_EQ(0x2000ca41U, UXIVE_IOC_IRQ_ALLOC);
+	EXPECT_EQ(0x2000ca42U, UXIVE_IOC_IRQ_ALLOC_MANY);
+	EXPECT_EQ(0x2000ca43U, UXIVE_IOC_IMS_ALLOC);
+	EXPECT_EQ(0x2000ca44U, UXIVE_IOC_IRQ_FREE_MANY);
+	EXPECT_EQ(0x2000ca45U, UXIVE_IOC_IRQ_FREE_ALL);
+	EXPECT_EQ(0x2000ca46U, UXIVE_IOC_SET_IRQS);
+	EXPECT_EQ(0x2000ca48U, UXIVE_IOC_USER_DRAIN);
+	EXPECT_EQ(0x2000ca49U, UXIVE_IOC_ARM);
+	EXPECT_EQ(0x2000ca4aU, UXIVE_IOC_RANGE);
+	EXPECT_EQ(0x2000ca4bU, UXIVE_IOC_EXPORT);
+	EXPECT_EQ(0x2000ca4cU, UXIVE_IOC_REVOKE);
+	EXPECT_EQ(0x2000ca4dU, UXIVE_IOC_EXPORT_INFO);
 }
 
 /* So that programs for VFIO find what they know. */
@@ -477,7 +506,7 @@ static int opened_for(int fd)
 TEST_F(abi, what_changes_something_needs_a_file_for_writing)
 {
 	struct ocxl_ioctl_irq_fd bind = { .irq_offset = IRQ_BASE };
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_irq_alloc_many many = { .size = sizeof(many), .count = 2 };
 	struct uxive_ims_alloc ims = { .size = sizeof(ims), .eventfd = -1 };
 	struct uxive_irq_free_many free = { .size = sizeof(free), .start = 3, .count = 1 };
@@ -485,7 +514,11 @@ TEST_F(abi, what_changes_something_needs_a_file_for_writing)
 		.size = sizeof(set), .flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .count = 1,
 	};
 	struct uxive_irq_alloc alloc = { .size = sizeof(alloc) };
-	struct uxive_export export = { .size = sizeof(export), .count = 1 };
+	struct uxive_export export = {
+		.size = sizeof(export), .kind = UXIVE_EXPORT_FILE, .count = 1,
+	};
+	struct uxive_arm arm = { .size = sizeof(arm) };
+	struct uxive_irq_free_all all = { .size = sizeof(all) };
 	struct uxive_revoke revoke = { .size = sizeof(revoke), .id = 1 };
 	struct uxive_range range = { .size = sizeof(range), .count = 2 };
 	struct uxive_info info = { .size = sizeof(info) };
@@ -506,7 +539,7 @@ TEST_F(abi, what_changes_something_needs_a_file_for_writing)
 		{ "INFO", UXIVE_IOC_INFO, &info, false, 0 },
 		/* The kernel drains it, as an interrupt was allocated. */
 		{ "USER_DRAIN", UXIVE_IOC_USER_DRAIN, &drain, true, -EBUSY },
-		{ "ARM", UXIVE_IOC_ARM, NULL, true, -EINVAL },
+		{ "ARM", UXIVE_IOC_ARM, &arm, true, -EINVAL },
 		{ "IRQ_ALLOC", UXIVE_IOC_IRQ_ALLOC, &alloc, true, 0 },
 		{ "IRQ_ALLOC_MANY", UXIVE_IOC_IRQ_ALLOC_MANY, &many, true, 0 },
 		{ "IRQ_FREE_MANY", UXIVE_IOC_IRQ_FREE_MANY, &free, true, 0 },
@@ -574,9 +607,7 @@ TEST_F(abi, each_of_its_own_ioctls_refuses_a_file_for_reading)
 		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 1, NULL));
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EBADF,
 		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_MASK, 0, 1, NULL));
-	/* This one frees all. */
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EBADF,
-		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 0, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_ALL, EBADF, ux_free_all(fd));
 	EXPECT_ERRNO(UXIVE_IOC_RANGE, EBADF, ux_range(fd, 1));
 	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EBADF, ux_export(fd, 0, 1, NULL));
 	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EBADF, ux_revoke(fd, 1));
@@ -589,14 +620,17 @@ TEST_F(abi, each_of_its_own_ioctls_refuses_a_file_for_reading)
 			int ret = ux_ioctl(fd, _IOC(rest % 8, UXIVE_MAGIC, number, rest / 8 * 8),
 					   arg);
 
-			if (number == _IOC_NR(UXIVE_IOC_INFO) && ret == -EINVAL)
+			if (_IOC(rest % 8, UXIVE_MAGIC, number, rest / 8 * 8) == UXIVE_IOC_INFO) {
+				EXPECT_EQ(-EINVAL, ret);
 				continue;
+			}
 			refused += ret == -EBADF;
 			EXPECT_TRUE(ret == -ENOTTY || ret == -EBADF)
 				TH_LOG("number %x, %x: %d", number, rest, ret);
 		}
 	}
-	TH_LOG("%d ioctls are EBADF", refused);
+	/* No other number is one of them by its direction or size. */
+	EXPECT_EQ(10, refused);
 	EXPECT_EQ(1, ux_count(fd));
 	close(fd);
 }
@@ -707,7 +741,8 @@ TEST_F(abi, info_tells_of_the_interface)
 	ASSERT_EQ(0, ux_info(self->fd, &info));
 	EXPECT_EQ(sizeof(info), info.size);
 	EXPECT_EQ(0, info.flags);
-	EXPECT_EQ(UXIVE_VERSION, info.version);
+	EXPECT_EQ(0, info.features);
+	EXPECT_EQ(UXIVE_DRAIN_XIVE, info.drain_formats);
 	EXPECT_EQ(sysconf(_SC_PAGESIZE), info.page_size);
 	EXPECT_EQ(STRIDE, info.esb_page_size);
 	EXPECT_EQ(SLOTS, info.max_irqs);
@@ -797,6 +832,8 @@ struct growing {
 	__u32 flags;		/* Those that there are. */
 	void *end;		/* Of the pages. */
 	bool exports;		/* It is for a context with an interrupt, and an export. */
+	bool of_export;		/* It is for the file of that. */
+	bool drained;		/* It is for a context that drains by itself. */
 	unsigned int irqs;	/* Interrupts that it is about. */
 	bool only_read;		/* Nothing is returned in it. */
 };
@@ -826,8 +863,11 @@ static int try_once(const struct growing *call, void *arg)
 {
 	unsigned int irqs = call->exports ? 1 : call->irqs;
 	int fd = ux_open(), bell = -1, fds, ret;
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_info info;
 
+	if (call->drained && ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain))
+		abort();
 	if (ux_fill(fd, irqs))
 		abort();
 	if (call->exports) {
@@ -836,12 +876,11 @@ static int try_once(const struct growing *call, void *arg)
 			abort();
 	}
 	fds = fds_open();
-	ret = ux_ioctl(fd, call->cmd, arg);
-	if (!ret && _IOC_NR(call->cmd) == _IOC_NR(UXIVE_IOC_RANGE))
+	ret = ux_ioctl(call->of_export ? bell : fd, call->cmd, arg);
+	if (!ret && call->cmd == UXIVE_IOC_RANGE)
 		close(((struct uxive_range *)arg)->fd);
-	/* The descriptor that an export returned is the next. */
-	if (!ret && _IOC_NR(call->cmd) == _IOC_NR(UXIVE_IOC_EXPORT))
-		close(bell + 1);
+	if (!ret && call->cmd == UXIVE_IOC_EXPORT)
+		close(((struct uxive_export *)arg)->fd);
 	/* What fails has left nothing. */
 	if (ret && (ux_count(fd) != (int)irqs || fds_open() != fds || ux_info(fd, &info) ||
 		    info.exports_total != call->exports))
@@ -862,8 +901,11 @@ static int try_too_small(const struct growing *call)
 	const __u32 sizes[] = { 0, 1, 4, 8, call->first - 8, call->first - 1 };
 	int all = -EINVAL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
-		all = first_other(all, try_once(call, place(call, sizes[i], ROOM)), -EINVAL);
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		if (sizes[i] < call->first)
+			all = first_other(all, try_once(call, place(call, sizes[i], ROOM)),
+					  -EINVAL);
+	}
 	return all;
 }
 
@@ -926,16 +968,18 @@ static int try_bad_pointers(const struct growing *call)
 
 	for (size_t i = 0; i < ARRAY_SIZE(pointers); i++)
 		all = first_other(all, try_once(call, pointers[i]), -EFAULT);
-	for (size_t i = 0; i < ARRAY_SIZE(rooms); i++)
-		all = first_other(all, try_once(call, place(call, call->known, rooms[i])),
-				  -EFAULT);
+	for (size_t i = 0; i < ARRAY_SIZE(rooms); i++) {
+		if (rooms[i] < call->known)
+			all = first_other(all, try_once(call, place(call, call->known, rooms[i])),
+					  -EFAULT);
+	}
 	/* What is known has room, but not the zeros beyond. */
 	all = first_other(all, try_once(call, place(call, call->known + 64, call->known + 8)),
 			  -EFAULT);
 
 	place(call, call->known, ROOM);
 	mprotect(call->end - ROOM, ROOM, PROT_READ);
-	if (_IOC_DIR(call->cmd) & _IOC_READ && !call->only_read)
+	if (!call->only_read)
 		all = first_other(all, try_once(call, call->end - ROOM), -EFAULT);
 	mprotect(call->end - ROOM, ROOM, PROT_READ | PROT_WRITE);
 	return all;
@@ -960,57 +1004,74 @@ static int try_good_sizes(const struct growing *call)
 		/* Nothing is written beyond. */
 		for (__u32 at = call->known; at < sizes[i]; at++)
 			all = first_other(all, arg[at], 0);
-		/* Whatever the ioctl's number says of the size. */
-		all = first_other(all, try_once(&(struct growing){
-			.cmd = _IOC(_IOC_DIR(call->cmd), UXIVE_MAGIC, _IOC_NR(call->cmd),
-				    (sizes[i] & _IOC_SIZEMASK)),
-			.exports = call->exports,
-			.irqs = call->irqs,
-		}, place(call, sizes[i], sizes[i])), 0);
 	}
 	return all;
 }
 
-TEST_F(abi, info_takes_structures_that_have_grown)
+/* Each way in which a structure of @name, an ioctl, may be of another size or malformed. */
+#define EXPECT_GROWS(name, structure, ...) do {				\
+	__auto_type good_ = structure;					\
+	const struct growing call_ = {					\
+		.cmd = name, .good = good_, .known = sizeof(*good_),	\
+		.first = sizeof(*good_), .end = pages_before_a_hole(),	\
+		__VA_ARGS__						\
+	};								\
+									\
+	EXPECT_EQ(0, try_good_sizes(&call_));				\
+	EXPECT_EQ(-EINVAL, try_too_small(&call_));			\
+	EXPECT_EQ(-EINVAL, try_unknown_flags(&call_));			\
+	EXPECT_EQ(-E2BIG, try_unknown_fields(&call_));			\
+	EXPECT_EQ(-E2BIG, try_too_large(&call_));			\
+	EXPECT_EQ(-EFAULT, try_bad_pointers(&call_));			\
+} while (0)
+
+TEST_F(abi, structures_may_be_larger_or_older)
 {
 	const struct uxive_info info = {};
-	const struct growing call = {
-		.cmd = UXIVE_IOC_INFO, .good = &info, .known = sizeof(info),
-		.first = offsetof(struct uxive_info, max_irqs_user),
-		.end = pages_before_a_hole(),
+	const struct uxive_arm arm = {};
+	const struct uxive_irq_free_all all = {};
+	const struct uxive_export_info export_info = {};
+	const struct uxive_irq_alloc alloc = {};
+	const struct uxive_irq_alloc chip = { .flags = UXIVE_ALLOC_CHIP };
+	const struct uxive_irq_alloc_many many = { .count = 3 };
+	const struct uxive_irq_free_many free = { .start = 1, .count = 2 };
+	const struct uxive_set_irqs set = {
+		.flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .start = 1, .count = 2,
 	};
+	const struct uxive_range range = { .count = 3 };
+	const struct uxive_export export = { .kind = UXIVE_EXPORT_FILE, .count = 1 };
+	const struct uxive_revoke revoke = { .id = 1 };
+	const struct uxive_user_drain drain = ux_drain_arg(event_new());
 
-	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_ERRNO(UXIVE_IOC_INFO, EINVAL, try_too_small(&call));
-	EXPECT_ERRNO(UXIVE_IOC_INFO, EINVAL, try_unknown_flags(&call));
-	EXPECT_ERRNO(UXIVE_IOC_INFO, E2BIG, try_unknown_fields(&call));
-	EXPECT_ERRNO(UXIVE_IOC_INFO, E2BIG, try_too_large(&call));
-	EXPECT_ERRNO(UXIVE_IOC_INFO, EFAULT, try_bad_pointers(&call));
+	EXPECT_GROWS(UXIVE_IOC_INFO, &info);
+	EXPECT_GROWS(UXIVE_IOC_USER_DRAIN, &drain);
+	EXPECT_GROWS(UXIVE_IOC_ARM, &arm, .drained = true, .only_read = true);
+	EXPECT_GROWS(UXIVE_IOC_IRQ_ALLOC, &alloc, .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE);
+	EXPECT_GROWS(UXIVE_IOC_IRQ_ALLOC, &chip, .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE);
+	EXPECT_GROWS(UXIVE_IOC_IRQ_ALLOC_MANY, &many,
+		     .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE | UXIVE_ALLOC_AT);
+	EXPECT_GROWS(UXIVE_IOC_IRQ_FREE_MANY, &free, .irqs = 3, .only_read = true);
+	EXPECT_GROWS(UXIVE_IOC_IRQ_FREE_ALL, &all, .irqs = 3, .only_read = true);
+	EXPECT_GROWS(UXIVE_IOC_SET_IRQS, &set, .flags = 0x3f, .irqs = 3, .only_read = true);
+	EXPECT_GROWS(UXIVE_IOC_RANGE, &range);
+	EXPECT_GROWS(UXIVE_IOC_EXPORT, &export, .exports = true);
+	EXPECT_GROWS(UXIVE_IOC_EXPORT_INFO, &export_info, .exports = true, .of_export = true);
+	EXPECT_GROWS(UXIVE_IOC_REVOKE, &revoke, .exports = true, .only_read = true);
 }
 
-TEST_F(abi, user_drain_takes_structures_that_have_grown)
+TEST_F(abi, user_drain_refuses_what_cannot_be)
 {
-	struct uxive_user_drain drain = { .eventfd = event_new() };
-	const struct growing call = {
-		.cmd = UXIVE_IOC_USER_DRAIN, .good = &drain, .known = sizeof(drain),
-		.first = sizeof(drain),
-		.end = pages_before_a_hole(),
-	};
+	struct uxive_user_drain drain = ux_drain_arg(event_new());
 	int other = open("/dev/null", O_RDWR), closed = dup(other);
+	const __u32 formats[] = { 0, 2, 3, 1U << 31, ~0U };
 
 	close(closed);
-	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL, try_too_small(&call));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL, try_unknown_flags(&call));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, E2BIG, try_unknown_fields(&call));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, E2BIG, try_too_large(&call));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EFAULT, try_bad_pointers(&call));
-
-	drain.size = sizeof(drain);
-	drain.reserved = 1;
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL,
-		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
-	drain.reserved = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+		drain.format = formats[i];
+		EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL,
+			     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	}
+	drain.format = UXIVE_DRAIN_XIVE;
 	drain.eventfd = closed;
 	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBADF,
 		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
@@ -1034,7 +1095,7 @@ static int polled(int fd)
 
 TEST_F(abi, poll_tells_of_events_in_a_user_drained_queue)
 {
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct pollfd pfd = { .fd = self->fd, .events = POLLPRI };
 	__u64 offset;
 	void *page;
@@ -1047,132 +1108,9 @@ TEST_F(abi, poll_tells_of_events_in_a_user_drained_queue)
 	ring(page);
 	EXPECT_EQ(1, poll(&pfd, 1, WATCHDOG_MS));
 	EXPECT_EQ(POLLPRI, polled(self->fd));
-	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_ARM, NULL));
+	ASSERT_EQ(0, ux_arm(self->fd));
 	EXPECT_EQ(0, polled(self->fd));
 	munmap(page, STRIDE);
-}
-
-TEST_F(abi, alloc_takes_structures_that_have_grown)
-{
-	struct uxive_irq_alloc alloc = { .flags = UXIVE_ALLOC_CHIP };
-	struct growing call = {
-		.cmd = UXIVE_IOC_IRQ_ALLOC, .good = &alloc, .known = sizeof(alloc),
-		.first = sizeof(alloc),
-		.flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE, .end = pages_before_a_hole(),
-	};
-
-	for (int plain = 0; plain < 2; plain++) {
-		EXPECT_EQ(0, try_good_sizes(&call));
-		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EINVAL, try_too_small(&call));
-		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EINVAL, try_unknown_flags(&call));
-		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, E2BIG, try_unknown_fields(&call));
-		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, E2BIG, try_too_large(&call));
-		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EFAULT, try_bad_pointers(&call));
-		alloc.flags = 0;
-	}
-}
-
-TEST_F(abi, export_takes_structures_that_have_grown)
-{
-	const struct uxive_export export = { .count = 1 };
-	const struct growing call = {
-		.cmd = UXIVE_IOC_EXPORT, .good = &export, .known = sizeof(export),
-		.first = sizeof(export), .end = pages_before_a_hole(), .exports = true,
-	};
-
-	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL, try_too_small(&call));
-	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL, try_unknown_flags(&call));
-	EXPECT_ERRNO(UXIVE_IOC_EXPORT, E2BIG, try_unknown_fields(&call));
-	EXPECT_ERRNO(UXIVE_IOC_EXPORT, E2BIG, try_too_large(&call));
-	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EFAULT, try_bad_pointers(&call));
-}
-
-TEST_F(abi, revoke_takes_structures_that_have_grown)
-{
-	const struct uxive_revoke revoke = { .id = 1 };
-	const struct growing call = {
-		.cmd = UXIVE_IOC_REVOKE, .good = &revoke, .known = sizeof(revoke),
-		.first = sizeof(revoke), .end = pages_before_a_hole(), .exports = true,
-	};
-
-	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EINVAL, try_too_small(&call));
-	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EINVAL, try_unknown_flags(&call));
-	EXPECT_ERRNO(UXIVE_IOC_REVOKE, E2BIG, try_unknown_fields(&call));
-	EXPECT_ERRNO(UXIVE_IOC_REVOKE, E2BIG, try_too_large(&call));
-	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EFAULT, try_bad_pointers(&call));
-	EXPECT_EQ(0, try_good_sizes(&call));
-}
-
-TEST_F(abi, alloc_many_takes_structures_that_have_grown)
-{
-	const struct uxive_irq_alloc_many many = { .count = 3 };
-	const struct growing call = {
-		.cmd = UXIVE_IOC_IRQ_ALLOC_MANY, .good = &many, .known = sizeof(many),
-		.first = sizeof(many),
-		.flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE | UXIVE_ALLOC_AT,
-		.end = pages_before_a_hole(),
-	};
-
-	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, try_too_small(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, try_unknown_flags(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, E2BIG, try_unknown_fields(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, E2BIG, try_too_large(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EFAULT, try_bad_pointers(&call));
-}
-
-TEST_F(abi, free_many_takes_structures_that_have_grown)
-{
-	const struct uxive_irq_free_many many = { .start = 1, .count = 2 };
-	const struct growing call = {
-		.cmd = UXIVE_IOC_IRQ_FREE_MANY, .good = &many, .known = sizeof(many),
-		.first = sizeof(many),
-		.end = pages_before_a_hole(), .irqs = 3, .only_read = true,
-	};
-
-	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EINVAL, try_too_small(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EINVAL, try_unknown_flags(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, E2BIG, try_unknown_fields(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, E2BIG, try_too_large(&call));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, EFAULT, try_bad_pointers(&call));
-}
-
-TEST_F(abi, set_irqs_takes_structures_that_have_grown)
-{
-	const struct uxive_set_irqs set = {
-		.flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .start = 1, .count = 2,
-	};
-	const struct growing call = {
-		.cmd = UXIVE_IOC_SET_IRQS, .good = &set, .known = sizeof(set),
-		.first = sizeof(set),
-		.flags = 0x3f, .end = pages_before_a_hole(), .irqs = 3, .only_read = true,
-	};
-
-	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, try_too_small(&call));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, try_unknown_flags(&call));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, E2BIG, try_unknown_fields(&call));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, E2BIG, try_too_large(&call));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EFAULT, try_bad_pointers(&call));
-}
-
-TEST_F(abi, range_takes_structures_that_have_grown)
-{
-	const struct uxive_range range = { .count = 3 };
-	const struct growing call = {
-		.cmd = UXIVE_IOC_RANGE, .good = &range, .known = sizeof(range),
-		.first = sizeof(range),
-		.end = pages_before_a_hole(),
-	};
-
-	EXPECT_EQ(0, try_good_sizes(&call));
-	EXPECT_ERRNO(UXIVE_IOC_RANGE, EINVAL, try_too_small(&call));
-	EXPECT_ERRNO(UXIVE_IOC_RANGE, EINVAL, try_unknown_flags(&call));
-	EXPECT_ERRNO(UXIVE_IOC_RANGE, E2BIG, try_unknown_fields(&call));
-	EXPECT_ERRNO(UXIVE_IOC_RANGE, E2BIG, try_too_large(&call));
-	EXPECT_ERRNO(UXIVE_IOC_RANGE, EFAULT, try_bad_pointers(&call));
 }
 
 /* The CPUs of the machine: the chip of each, or -1. */
@@ -1272,7 +1210,7 @@ TEST_F(abi, alloc_from_no_chip_allocates_nothing)
 	EXPECT_EQ(0, irqs_of(self->fd, false));
 
 	/* And leaves it open who drains the queue. */
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = event_new() };
+	struct uxive_user_drain drain = ux_drain_arg(event_new());
 
 	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 }

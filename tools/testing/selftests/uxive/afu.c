@@ -324,7 +324,9 @@ TEST_F(binding, its_dma_is_nobody_elses)
 #define EDU_RUNS	1
 #define EDU_TO_MEMORY	2
 /* Where a device that is not confined finds all of the memory. */
-#define BYPASS		(1ULL << 59)
+#define BYPASS		0x800000000000000ULL
+/* The frame of a page in /proc/self/pagemap. */
+#define FRAME		0x7fffffffffffffULL
 
 static void edu_write(void *edu, size_t offset, __u64 value)
 {
@@ -332,7 +334,7 @@ static void edu_write(void *edu, size_t offset, __u64 value)
 }
 
 /* Where a page of this process lies in memory; 0 if that cannot be told. */
-static __u64 physical(const volatile void *page)
+static __u64 physical(const void *page)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	long size = sysconf(_SC_PAGESIZE);
@@ -341,14 +343,14 @@ static __u64 physical(const volatile void *page)
 	if (pread(fd, &entry, sizeof(entry), (__u64)page / size * sizeof(entry)) != sizeof(entry))
 		entry = 0;
 	close(fd);
-	return (entry & ((1ULL << 55) - 1)) * size;
+	return (entry & FRAME) * size;
 }
 
 /*
  * Has edu copy the 8 bytes at the begin of a page, there to or from there. Returns
  * whether it says that it has done so, and the page was where it was.
  */
-static bool edu_copies(void *edu, const volatile __u64 *page, __u64 direction)
+static bool edu_copies(void *edu, const __u64 *page, __u64 direction)
 {
 	__u64 memory = physical(page);
 
@@ -383,8 +385,8 @@ TEST_F(binding, its_dma_goes_nowhere)
 {
 	enum { FREE = 0x1111, SECRET = 0x2222, KEPT = 0x3333 };
 	struct afu_function *function = self->function + 1, neighbour;
-	volatile __u64 *page;
 	size_t length;
+	__u64 *page;
 	void *edu;
 
 	if (self->functions < 2 || !neighbour_of(function, EDU, &neighbour))
@@ -399,26 +401,26 @@ TEST_F(binding, its_dma_goes_nowhere)
 
 	for (int round = 0; round < 2; round++) {
 		/* Without a driver it reaches all, either way. */
-		*page = FREE;
+		__atomic_store_n(page, FREE, __ATOMIC_RELAXED);
 		ASSERT_TRUE(edu_copies(edu, page, 0));
-		*page = KEPT;
+		__atomic_store_n(page, KEPT, __ATOMIC_RELAXED);
 		ASSERT_TRUE(edu_copies(edu, page, EDU_TO_MEMORY));
-		EXPECT_EQ(FREE, *page);
+		EXPECT_EQ(FREE, __atomic_load_n(page, __ATOMIC_RELAXED));
 
 		ASSERT_EQ(0, afu_bind(function));
-		*page = SECRET;
+		__atomic_store_n(page, SECRET, __ATOMIC_RELAXED);
 		EXPECT_TRUE(edu_copies(edu, page, 0));
-		*page = KEPT;
+		__atomic_store_n(page, KEPT, __ATOMIC_RELAXED);
 		EXPECT_TRUE(edu_copies(edu, page, EDU_TO_MEMORY));
-		EXPECT_EQ(KEPT, *page);
+		EXPECT_EQ(KEPT, __atomic_load_n(page, __ATOMIC_RELAXED));
 		EXPECT_TRUE(messages_pass(function));
 		EXPECT_EQ(0, afu_unbind(function));
 
 		EXPECT_TRUE(edu_copies(edu, page, EDU_TO_MEMORY));
-		EXPECT_NE(KEPT, *page);
-		EXPECT_NE(SECRET, *page);
+		EXPECT_NE(KEPT, __atomic_load_n(page, __ATOMIC_RELAXED));
+		EXPECT_NE(SECRET, __atomic_load_n(page, __ATOMIC_RELAXED));
 	}
-	munmap((void *)page, PAGE);
+	munmap(page, PAGE);
 	munmap(edu, length);
 	EXPECT_TRUE(afu_enable(&neighbour, "0"));
 	EXPECT_EQ(0, afu_override(function, ""));

@@ -788,7 +788,7 @@ static long reader_next(struct reader *reader)
 
 TEST_F(ims, a_program_drains_messages_by_itself)
 {
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct afu_command raise = { .opcode = AFU_RAISE };
 	struct reader reader = { .generation = 1U << 31 };
 	void *management[2], *trigger, *page;

@@ -179,7 +179,7 @@ struct seat {
 
 static bool seat_take(struct seat *seat, const struct afu_function *function, bool user_drain)
 {
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct ocxl_ioctl_metadata metadata;
 	__u64 offset;
 
@@ -585,7 +585,7 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 	struct uxive_event event;
 	struct ocxl_ioctl_metadata metadata;
 	struct uxive_info info = { .size = sizeof(info) };
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_ims_alloc ims = { .size = sizeof(ims), .eventfd = -1 };
 	__u64 offset, reason, features[4];
 	void *map;
@@ -649,11 +649,12 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_FREE, ENODEV, ux_free(fd, slot_offset(0)));
 	EXPECT_ERRNO(UXIVE_IOC_INFO, ENODEV, ux_ioctl(fd, UXIVE_IOC_INFO, &info));
 	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENODEV, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain));
-	EXPECT_ERRNO(UXIVE_IOC_ARM, ENODEV, ux_ioctl(drained.fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_ARM, ENODEV, ux_arm(drained.fd));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENODEV, ux_alloc_on(fd, -1, &offset));
 	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, ENODEV, ux_ioctl(fd, UXIVE_IOC_IMS_ALLOC, &ims));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENODEV, ux_alloc_at(fd, 10, 2));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, ENODEV, ux_free_many(fd, 0, 1));
+	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_ALL, ENODEV, ux_free_all(fd));
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, ENODEV,
 		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 1, NULL));
 
@@ -1255,7 +1256,8 @@ TEST_F(afu, a_fault_is_read_with_its_address)
 		ASSERT_EQ(0, read_event(seat.fd, &event));
 		EXPECT_EQ(OCXL_FAULT, event.header.type);
 		EXPECT_EQ(OCXL_KERNEL_EVENT_FLAG_LAST, event.header.flags);
-		EXPECT_EQ(0, event.header.reserved);
+		/* As ocxl has it. */
+		EXPECT_EQ(0, event.header.length);
 		EXPECT_EQ(data + size + n, event.fault.addr);
 		EXPECT_EQ(1, event.fault.count);
 	}
@@ -1281,6 +1283,7 @@ TEST_F(afu, an_error_is_read_with_its_code_by_whose_it_is)
 	for (int i = 2; i >= 0; i--) {
 		ASSERT_EQ(0, read_event(seats[i].fd, &event));
 		EXPECT_EQ(UXIVE_EVENT_AFU_ERROR, event.header.type);
+		EXPECT_EQ(EVENT, event.header.length);
 		EXPECT_EQ(1000 + i, event.afu_error.code);
 		EXPECT_EQ(1, event.afu_error.count);
 		EXPECT_EQ(0, event.afu_error.reserved[0] | event.afu_error.reserved[1]);
@@ -1502,7 +1505,7 @@ TEST_F(afu, what_is_kept_signals_nobody)
 /* Its queue is armed as it was left, and nobody arms it again. */
 TEST_F(afu, a_queue_that_is_kept_signals_once_at_most)
 {
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = event_new() };
+	struct uxive_user_drain drain = ux_drain_arg(event_new());
 	int fd = afu_open(self->function);
 	struct ocxl_ioctl_metadata metadata;
 	__u64 offset;

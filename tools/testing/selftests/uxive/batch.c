@@ -251,6 +251,7 @@ TEST_F(batch, without_a_range_that_is_free_is_enospc)
 
 TEST_F(batch, begins_where_it_is_wanted_or_is_ebusy)
 {
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	const struct {
 		__u32 start, count;
 		int ret;
@@ -301,8 +302,7 @@ TEST_F(batch, begins_where_it_is_wanted_or_is_ebusy)
 	close(self->fd);
 	self->fd = ux_open();
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, ux_alloc_at(self->fd, SLOTS, 1));
-	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN,
-			      &(struct uxive_user_drain){ .size = 48, .eventfd = -1 }));
+	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 }
 
 /* The CPUs of the machine: the chip of each, or -1, and the node, 0 for a kernel without nodes. */
@@ -418,6 +418,7 @@ TEST_F(batch, comes_from_the_chip_or_the_node_that_is_asked_for)
 
 TEST_F(batch, from_no_chip_or_node_allocates_nothing)
 {
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	const __u32 flags[] = { UXIVE_ALLOC_CHIP, UXIVE_ALLOC_NODE };
 	int chips[CPUS], nodes[CPUS], last = 0;
 	__u32 start = 0;
@@ -448,8 +449,7 @@ TEST_F(batch, from_no_chip_or_node_allocates_nothing)
 	EXPECT_EQ(0, irqs_of(self->fd));
 	EXPECT_EQ(0, total_irqs(self->fd));
 	/* And leaves it open who drains the queue. */
-	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN,
-			      &(struct uxive_user_drain){ .size = 48, .eventfd = -1 }));
+	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 }
 
 TEST_F(batch, that_is_malformed_changes_nothing)

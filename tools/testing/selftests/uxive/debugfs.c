@@ -701,7 +701,7 @@ TEST_F(debugfs, a_user_drained_queue_is_shown_as_the_program_has_it)
 			EXPECT_COLUMN(&row, 6, i ? "00" : "10");
 		}
 		EXPECT_EQ(-1, uxive_drain_try_next(&drain));
-		ASSERT_EQ(0, ux_ioctl(drain.fd, UXIVE_IOC_ARM, NULL));
+		ASSERT_EQ(0, ux_arm(drain.fd));
 	}
 	drain_close(&drain);
 	for (size_t i = 0; i < 4; i++)
@@ -829,7 +829,7 @@ static void *change(void *arg)
 
 	for (;;) {
 		int fd = ux_open(), efd = event_new(), irqs = 1 + rand_r(&seed) % 8;
-		struct uxive_user_drain user = { .size = sizeof(user), .eventfd = -1 };
+		struct uxive_user_drain user = ux_drain_arg(-1);
 		void *pages;
 
 		if (rand_r(&seed) % 4 == 0)

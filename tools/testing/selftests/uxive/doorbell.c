@@ -485,12 +485,15 @@ TEST_F(doorbell, it_can_be_mapped_and_nothing_else)
 	EXPECT_EQ(FD_CLOEXEC, fcntl(fd, F_GETFD));
 	EXPECT_EQ(O_RDWR, flags & O_ACCMODE);
 	/* On powerpc a direction has three bits. */
-	for (unsigned int cmd = 0; cmd < 8 * 256 * ARRAY_SIZE(sizes); cmd++, tried++) {
-		unsigned int size = sizes[cmd / 2048];
+	for (unsigned int n = 0; n < 8 * 256 * ARRAY_SIZE(sizes); n++) {
+		unsigned int size = sizes[n / 2048];
+		unsigned int cmd = _IOC(n / 256 % 8, UXIVE_MAGIC, n % 256, size);
 
-		ASSERT_EQ(-ENOTTY,
-			  try_ioctl(fd, _IOC(cmd / 256 % 8, UXIVE_MAGIC, cmd % 256, size), page))
-			TH_LOG("number %x, size %u", cmd % 256, size);
+		if (cmd == UXIVE_IOC_EXPORT_INFO)
+			continue;
+		ASSERT_EQ(-ENOTTY, try_ioctl(fd, cmd, page))
+			TH_LOG("number %x, size %u", n % 256, size);
+		tried++;
 	}
 	TH_LOG("%u ioctls are ENOTTY", tried);
 	EXPECT_ERRNO(ioctl, ENOTTY, try_ioctl(fd, OCXL_IOCTL_IRQ_ALLOC, page));
@@ -606,6 +609,35 @@ TEST_F(doorbell, mappings_are_shared_and_for_writing_and_within_it)
 	close(fd);
 }
 
+/* Whoever was given it can look, for as long as it has the file. */
+TEST_F(doorbell, it_tells_what_it_is)
+{
+	const __u32 counts[] = { 1, 3, BELLS };
+	struct uxive_export_info info;
+	__u32 id;
+	int fd;
+
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		fd = ux_export(self->fd, BELLS - counts[i], counts[i], &id);
+		ASSERT_LE(0, fd);
+		for (int revoked = 0; revoked < 2; revoked++) {
+			ASSERT_EQ(0, ux_export_info(fd, &info));
+			EXPECT_EQ(sizeof(info), info.size);
+			EXPECT_EQ(0, info.flags);
+			EXPECT_EQ(UXIVE_EXPORT_FILE, info.kind);
+			EXPECT_EQ(O_RDWR, info.mode);
+			EXPECT_EQ(counts[i], info.count);
+			EXPECT_EQ(sysconf(_SC_PAGESIZE), info.page_size);
+			EXPECT_EQ(STRIDE, info.stride);
+			if (!revoked)
+				ASSERT_EQ(0, ux_revoke(self->fd, id));
+		}
+		close(fd);
+	}
+	/* A context has another. */
+	EXPECT_ERRNO(UXIVE_IOC_EXPORT_INFO, ENOTTY, ux_export_info(self->fd, &info));
+}
+
 TEST_F(doorbell, only_interrupts_are_exported)
 {
 	const struct {
@@ -627,6 +659,15 @@ TEST_F(doorbell, only_interrupts_are_exported)
 	}
 	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL, ux_export(empty, 0, 1, NULL));
 	close(empty);
+	for (__u32 kind = 0; kind < 64; kind++) {
+		struct uxive_export export = { .size = sizeof(export), .kind = kind, .count = 1 };
+
+		if (kind == UXIVE_EXPORT_FILE)
+			export.reserved = 1;
+		EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL,
+			     ux_ioctl(self->fd, UXIVE_IOC_EXPORT, &export))
+			TH_LOG("kind %u", kind);
+	}
 	EXPECT_EQ(0, exports_of_all(self->fd));
 	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export"));
 
@@ -680,9 +721,6 @@ TEST_F(doorbell, a_freed_interrupt_is_gone_everywhere_at_once)
 TEST_F(doorbell, freed_in_one_call_they_are_gone_alike)
 {
 	struct uxive_irq_free_many many = { .size = sizeof(many), .start = 2, .count = 3 };
-	struct uxive_set_irqs all = {
-		.size = sizeof(all), .flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER,
-	};
 	/* One that has all of them, and one whose middle they are not. */
 	int fd = ux_export(self->fd, 0, BELLS, NULL), other = ux_export(self->fd, 4, 2, NULL);
 	void *bells = map_bells(fd, BELLS), *pair = map_bells(other, 2);
@@ -699,7 +737,7 @@ TEST_F(doorbell, freed_in_one_call_they_are_gone_alike)
 	}
 	EXPECT_TRUE(is_gone(pair));
 	EXPECT_EQ(0, touch(pair + STRIDE));
-	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_SET_IRQS, &all));
+	ASSERT_EQ(0, ux_free_all(self->fd));
 	for (int i = 0; i < BELLS; i++) {
 		EXPECT_TRUE(is_gone(bells + i * STRIDE))
 			TH_LOG("page %d", i);
@@ -963,7 +1001,7 @@ FIXTURE_VARIANT_ADD(owner, drains_and_is_killed) { .end = KILLED, .user_drain = 
 /* Exports four interrupts and hands the file over. Ends as it is told. */
 static void owner_run(int sock, bool user_drain)
 {
-	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
+	struct uxive_user_drain arg = ux_drain_arg(-1);
 	int fd = ux_open(), bells;
 	char how;
 
@@ -1092,7 +1130,7 @@ TEST_F(owner, that_is_gone_is_told_to_who_waits)
 
 TEST_F(doorbell, a_program_that_drains_is_rung_and_withdraws_alike)
 {
-	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = event_new() };
+	struct uxive_user_drain arg = ux_drain_arg(event_new());
 	int owner = ux_open(), fd;
 	const __u32 *queue;
 	__u32 id;

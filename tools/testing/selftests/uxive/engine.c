@@ -15,7 +15,7 @@
 
 static int user_drain(int fd, int efd, struct uxive_user_drain *arg)
 {
-	*arg = (struct uxive_user_drain){ .size = sizeof(*arg), .eventfd = efd };
+	*arg = ux_drain_arg(efd);
 	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, arg);
 }
 
@@ -940,7 +940,7 @@ static void end_armed(long *hit)
 	MUST(event_wait(user.eventfd) == 1);
 	MUST(uxive_drain_try_next(&user) == 0);
 	uxive_drain_eoi(&user, 0);
-	MUST(!ux_ioctl(user.fd, UXIVE_IOC_ARM, NULL));
+	MUST(!ux_arm(user.fd));
 	user_close(&user);
 	++*hit;
 }
@@ -1133,11 +1133,11 @@ TEST(user_drain_is_chosen_once_and_before_the_first_interrupt)
 	struct uxive_user_drain arg;
 	__u64 offset;
 
-	EXPECT_ERRNO(UXIVE_IOC_ARM, EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_ARM, EINVAL, ux_arm(fd));
 	EXPECT_EQ(0, user_drain(fd, efd, &arg));
 	EXPECT_EQ(ENTRIES, arg.queue_entries);
 	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBUSY, user_drain(fd, efd, &arg));
-	EXPECT_EQ(0, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_EQ(0, ux_arm(fd));
 	EXPECT_EQ(0, ux_alloc(fd, &offset));
 	/* Events have one way: to the program's own eyes. */
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, EINVAL, ux_bind(fd, offset, efd));
@@ -1146,7 +1146,7 @@ TEST(user_drain_is_chosen_once_and_before_the_first_interrupt)
 	fd = ux_open();
 	EXPECT_EQ(0, ux_alloc(fd, &offset));
 	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBUSY, user_drain(fd, efd, &arg));
-	EXPECT_ERRNO(UXIVE_IOC_ARM, EINVAL, ux_ioctl(fd, UXIVE_IOC_ARM, NULL));
+	EXPECT_ERRNO(UXIVE_IOC_ARM, EINVAL, ux_arm(fd));
 	close(fd);
 }
 

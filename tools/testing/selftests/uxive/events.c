@@ -42,7 +42,7 @@ static long read_now(int fd, void *buf, size_t size)
 
 static bool is_event(const struct uxive_event *event, int type, __u64 first, bool last)
 {
-	return event->header.type == type && !event->header.reserved &&
+	return event->header.type == type && event->header.length == sizeof(*event) &&
 	       event->header.flags == (last ? OCXL_KERNEL_EVENT_FLAG_LAST : 0) &&
 	       event->body[0] == first && !event->body[1] && !event->body[2] &&
 	       !event->body[3];
@@ -357,7 +357,7 @@ TEST_F(events, drops_are_told_where_they_happened)
 /* In one context, without the worker that gets new interrupts from firmware meanwhile. */
 TEST_F(events, what_firmware_has_no_more_of_is_told)
 {
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_event events[4];
 	int ret, shielded = 1 << 30;
 	__u64 offset;
@@ -433,7 +433,7 @@ TEST_F(events, poll_says_readable_until_all_is_read)
 
 TEST_F(events, poll_tells_a_drained_queue_and_an_event_apart)
 {
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_event event;
 	__u64 offset;
 	void *page;
@@ -448,14 +448,14 @@ TEST_F(events, poll_tells_a_drained_queue_and_an_event_apart)
 	EXPECT_TRUE(becomes(polled(self->fd), READABLE | POLLPRI));
 	ASSERT_EQ(EVENT, ux_read(self->fd, &event, sizeof(event)));
 	EXPECT_EQ(POLLPRI, polled(self->fd));
-	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_ARM, NULL));
+	ASSERT_EQ(0, ux_arm(self->fd));
 	EXPECT_EQ(0, polled(self->fd));
 	munmap(page, STRIDE);
 }
 
 TEST_F(events, no_signal_tells_of_one)
 {
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = event_new() };
+	struct uxive_user_drain drain = ux_drain_arg(event_new());
 	int fds[] = { self->fd, drain.eventfd }, on = 1;
 	sigset_t told, pending;
 	__u64 offset;

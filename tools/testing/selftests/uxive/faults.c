@@ -209,7 +209,7 @@ TEST_F(faults, user_drain_leaves_nothing_behind)
 
 	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
 	for (;;) {
-		struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = efd };
+		struct uxive_user_drain arg = ux_drain_arg(efd);
 		int fd = ux_open(), ret;
 
 		ASSERT_LE(0, fd);
@@ -219,7 +219,7 @@ TEST_F(faults, user_drain_leaves_nothing_behind)
 		}
 		ret = ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
 		end_fault(&self->steps, ret);
-		arg = (struct uxive_user_drain){ .size = sizeof(arg), .eventfd = efd };
+		arg = ux_drain_arg(efd);
 		if (ret)
 			ASSERT_EQ(0, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg));
 		EXPECT_EQ(0, ux_fill(fd, 1));
@@ -545,7 +545,7 @@ TEST_F(faults, calls_for_many_without_memory_change_nothing)
 
 	/* To free all needs none. */
 	ASSERT_TRUE(starve(make_it_fail, true));
-	free = ux_set_irqs(self->fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 0, NULL);
+	free = ux_free_all(self->fd);
 	ASSERT_TRUE(starve(make_it_fail, false));
 	EXPECT_EQ(0, free);
 	EXPECT_EQ(0, ux_count(self->fd));

@@ -1112,7 +1112,7 @@ static void *late_ioctl_run(void *arg)
 /* All that another process can do with a context. Each call has to return, with whatever. */
 static int use_all(int fd)
 {
-	struct uxive_user_drain drain = { .size = sizeof(drain), .eventfd = -1 };
+	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLPRI };
 	int efd = event_new(), range, export;
 	struct uxive_info info;
@@ -1122,7 +1122,7 @@ static int use_all(int fd)
 
 	if (ux_info(fd, &info))
 		return 1;
-	ux_ioctl(fd, UXIVE_IOC_ARM, NULL);
+	ux_arm(fd);
 	if (ux_alloc(fd, &offset) || ux_bind(fd, offset, efd))
 		return 2;
 	if (ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain) != -EBUSY)
@@ -1175,7 +1175,7 @@ TEST_F(hard, no_ioctl_that_waits_for_memory_holds_up_another)
 	enum { FIRST = 1, READS = 2, WRITES = 4, AFU = 8 };
 	const struct {
 		const char *name;
-		unsigned int cmd, flags;
+		unsigned int cmd, flags, size;
 		union {
 			__u64 words[4];
 			struct ocxl_ioctl_irq_fd fd;
@@ -1187,28 +1187,36 @@ TEST_F(hard, no_ioctl_that_waits_for_memory_holds_up_another)
 			struct uxive_ims_alloc ims;
 		} arg;
 	} calls[] = {
-		{ "IRQ_ALLOC of ocxl", OCXL_IOCTL_IRQ_ALLOC, FIRST | WRITES, {} },
-		{ "IRQ_FREE", OCXL_IOCTL_IRQ_FREE, READS, { .words = { IRQ_BASE } } },
-		{ "IRQ_SET_FD", OCXL_IOCTL_IRQ_SET_FD, READS,
+		{ "IRQ_ALLOC of ocxl", OCXL_IOCTL_IRQ_ALLOC, FIRST | WRITES, 0, {} },
+		{ "IRQ_FREE", OCXL_IOCTL_IRQ_FREE, READS, 0, { .words = { IRQ_BASE } } },
+		{ "IRQ_SET_FD", OCXL_IOCTL_IRQ_SET_FD, READS, 0,
 		  { .fd = { .irq_offset = IRQ_BASE, .eventfd = self->bells.efd } } },
-		{ "GET_METADATA", OCXL_IOCTL_GET_METADATA, FIRST | WRITES | AFU, {} },
-		{ "GET_FEATURES", OCXL_IOCTL_GET_FEATURES, FIRST | WRITES, {} },
-		{ "INFO", UXIVE_IOC_INFO, FIRST | READS, {} },
-		{ "USER_DRAIN", UXIVE_IOC_USER_DRAIN, READS, {} },
-		{ "IRQ_ALLOC", UXIVE_IOC_IRQ_ALLOC, FIRST | READS | WRITES, {} },
-		{ "IRQ_ALLOC", UXIVE_IOC_IRQ_ALLOC, READS | WRITES, {} },
+		{ "GET_METADATA", OCXL_IOCTL_GET_METADATA, FIRST | WRITES | AFU, 0, {} },
+		{ "GET_FEATURES", OCXL_IOCTL_GET_FEATURES, FIRST | WRITES, 0, {} },
+		{ "INFO", UXIVE_IOC_INFO, FIRST | READS, sizeof(struct uxive_info), {} },
+		{ "USER_DRAIN", UXIVE_IOC_USER_DRAIN, READS, sizeof(struct uxive_user_drain), {} },
+		{ "ARM", UXIVE_IOC_ARM, READS, sizeof(struct uxive_arm), {} },
+		{ "IRQ_ALLOC", UXIVE_IOC_IRQ_ALLOC, FIRST | READS | WRITES,
+		  sizeof(struct uxive_irq_alloc), {} },
+		{ "IRQ_ALLOC", UXIVE_IOC_IRQ_ALLOC, READS | WRITES,
+		  sizeof(struct uxive_irq_alloc), {} },
 		{ "IRQ_ALLOC_MANY", UXIVE_IOC_IRQ_ALLOC_MANY, FIRST | READS | WRITES,
-		  { .many.count = 3 } },
+		  sizeof(struct uxive_irq_alloc_many), { .many.count = 3 } },
 		{ "IRQ_ALLOC_MANY", UXIVE_IOC_IRQ_ALLOC_MANY, READS | WRITES,
-		  { .many.count = 3 } },
-		{ "IRQ_FREE_MANY", UXIVE_IOC_IRQ_FREE_MANY, READS, { .free.count = 1 } },
-		{ "SET_IRQS", UXIVE_IOC_SET_IRQS, READS,
+		  sizeof(struct uxive_irq_alloc_many), { .many.count = 3 } },
+		{ "IRQ_FREE_MANY", UXIVE_IOC_IRQ_FREE_MANY, READS,
+		  sizeof(struct uxive_irq_free_many), { .free.count = 1 } },
+		{ "IRQ_FREE_ALL", UXIVE_IOC_IRQ_FREE_ALL, READS,
+		  sizeof(struct uxive_irq_free_all), {} },
+		{ "SET_IRQS", UXIVE_IOC_SET_IRQS, READS, sizeof(struct uxive_set_irqs),
 		  { .set = { .flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .count = 1 } } },
-		{ "RANGE", UXIVE_IOC_RANGE, FIRST | READS | WRITES, { .range.count = 5 } },
+		{ "RANGE", UXIVE_IOC_RANGE, FIRST | READS | WRITES, sizeof(struct uxive_range),
+		  { .range.count = 5 } },
 		{ "IMS_ALLOC", UXIVE_IOC_IMS_ALLOC, FIRST | READS | WRITES | AFU,
-		  { .ims.eventfd = -1 } },
-		{ "EXPORT", UXIVE_IOC_EXPORT, READS | WRITES, { .export.count = 1 } },
-		{ "REVOKE", UXIVE_IOC_REVOKE, READS, {} },
+		  sizeof(struct uxive_ims_alloc), { .ims.eventfd = -1 } },
+		{ "EXPORT", UXIVE_IOC_EXPORT, READS | WRITES, sizeof(struct uxive_export),
+		  { .export = { .kind = UXIVE_EXPORT_FILE, .count = 1 } } },
+		{ "REVOKE", UXIVE_IOC_REVOKE, READS, sizeof(struct uxive_revoke), {} },
 	};
 	struct afu_function functions[AFU_MOST];
 	int afus = afu_functions(functions);
@@ -1238,8 +1246,8 @@ TEST_F(hard, no_ioctl_that_waits_for_memory_holds_up_another)
 				ASSERT_EQ(0, ux_fill(call.fd, 1));
 			memcpy(late.content, &calls[i].arg, sizeof(calls[i].arg));
 			/* Those of uxive begin with their size. */
-			if (_IOC_NR(call.cmd) >= 0x40)
-				*(__u32 *)late.content = _IOC_SIZE(call.cmd);
+			if (calls[i].size)
+				*(__u32 *)late.content = calls[i].size;
 			madvise(late.page, STRIDE, MADV_DONTNEED);
 			/* The number of a file that the call makes. */
 			made = dup(call.fd);

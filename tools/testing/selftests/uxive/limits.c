@@ -53,7 +53,7 @@ static bool limits_restore(const struct limits *limits)
 
 static int user_drain(int fd)
 {
-	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
+	struct uxive_user_drain arg = ux_drain_arg(-1);
 
 	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
 }

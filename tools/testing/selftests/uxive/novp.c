@@ -42,7 +42,7 @@ static long hoarded(void)
 
 static int user_drain(int fd)
 {
-	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = event_new() };
+	struct uxive_user_drain arg = ux_drain_arg(event_new());
 
 	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
 }

@@ -290,7 +290,7 @@ TEST_F(quarantine, a_user_drained_context_is_closed_too)
 	int step = 1, tries = 0, refused = 0;
 
 	for (;; step++) {
-		struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = -1 };
+		struct uxive_user_drain arg = ux_drain_arg(-1);
 		int fd = ux_open();
 
 		progress();

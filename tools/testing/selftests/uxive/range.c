@@ -282,7 +282,7 @@ TEST_F(range, without_room_on_end_is_enospc_whatever_lies_in_it)
 				TH_LOG("%u of %u", used, count);
 			if (most)
 				EXPECT_EQ(0, ux_alloc_many(fd, most, NULL, &start));
-			ASSERT_EQ(0, ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
+			ASSERT_EQ(0, ux_free_all(fd));
 		}
 		ASSERT_EQ(0, ux_fill(fd, count));
 		EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_fill(fd, 1));
@@ -475,7 +475,7 @@ TEST_F(range, of_65536_slots_comes_and_goes_again)
 		progress();
 		if (n)
 			ASSERT_EQ(0, n == 1 ? ux_free_many(fd, 0, MOST) :
-					      ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
+					      ux_free_all(fd));
 		EXPECT_EQ(n ? 0U : MOST, info_of(fd).irqs);
 		close(fd);
 		EXPECT_TRUE(becomes(total_irqs(self->fd), 0));
@@ -792,7 +792,7 @@ TEST_F(range, reaches_nothing_of_its_maker)
 	ASSERT_EQ(0, ux_free(fd, slot_offset(5)));
 	EXPECT_TRUE(rings(self->fd, 5, ours));
 	EXPECT_EQ(SIGBUS, touch(theirs + 5 * STRIDE));
-	ASSERT_EQ(0, ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
+	ASSERT_EQ(0, ux_free_all(fd));
 	EXPECT_EQ(0, ux_count(fd));
 	EXPECT_EQ(9, ux_count(self->fd));
 	EXPECT_TRUE(rings(self->fd, 9, ours));

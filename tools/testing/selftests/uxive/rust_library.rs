@@ -8,9 +8,8 @@ mod ktap;
 use rustix::{
     ioctl::{
         ioctl,
-        ReadWriteOpcode,
-        Updater,
-        WriteOpcode, //
+        NoneOpcode,
+        Updater, //
     },
     net::{
         sendmsg,
@@ -68,6 +67,7 @@ const EFAULT: i32 = 14;
 const EBUSY: i32 = 16;
 const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
+const ENOTTY: i32 = 25;
 const ENOSPC: i32 = 28;
 const SIGBUS: i32 = 7;
 
@@ -355,8 +355,9 @@ impl Drop for Afu {
 
 /// Has a message of an accelerator, which the crate does not allocate, and raises it. Returns its slot.
 fn raise_a_message(context: &impl AsFd) -> u32 {
-    type ImsAlloc = ReadWriteOpcode<0xca, 0x44, [u32; 8]>;
-    type SetIrqs = WriteOpcode<0xca, 0x47, [u32; 6]>;
+    // The numbers of the driver's own do not tell a size.
+    type ImsAlloc = NoneOpcode<0xca, 0x43, ()>;
+    type SetIrqs = NoneOpcode<0xca, 0x46, ()>;
     const NONE_TRIGGER: u32 = 0x21;
     // The size, no flags, no eventfd. Its slot is told in the last but one.
     let mut alloc = [32, 0, u32::MAX, 0, 0, 0, 0, 0];
@@ -442,19 +443,19 @@ fn a_file_of_another_kind_is_no_doorbell() {
         .write(true)
         .open(PATH)
         .unwrap();
-    assert_errno(Receiver::map(&file, 1), EINVAL);
-    assert_errno(Receiver::map(Event::new().unwrap(), 1), EINVAL);
+    assert_errno(Receiver::map(&file), ENOTTY);
+    assert_errno(Receiver::map(Event::new().unwrap()), ENOTTY);
     // The owner of interrupts gives away an export, never the context.
-    assert_errno(Receiver::map(Context::open().unwrap(), 1), EINVAL);
+    assert_errno(Receiver::map(Context::open().unwrap()), ENOTTY);
 
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut space = [0; rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let files = [file.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&files));
-    let data = [IoSlice::new(&[1, 0, 0, 0])];
+    let data = [IoSlice::new(&[0])];
     sendmsg(&ours, &data, &mut control, SendFlags::empty()).unwrap();
-    assert_errno(Receiver::receive(&theirs), EINVAL);
+    assert_errno(Receiver::receive(&theirs), ENOTTY);
 
     assert!(fs::read(PATH).unwrap() == precious);
     fs::remove_file(PATH).unwrap();
@@ -594,7 +595,7 @@ fn another_program_that_stores_after_that_gets_sigbus() {
 fn a_drained_context_exports_doorbells() {
     let mut drain = Context::open().unwrap().drain(4).unwrap();
     let export = drain.export(2, 2).unwrap();
-    let receiver = Receiver::map(&export, 2).unwrap();
+    let receiver = Receiver::map(&export).unwrap();
 
     receiver.ring(1).unwrap();
     assert_eq!(drain.wait(WATCHDOG).unwrap(), Some(3));
@@ -620,7 +621,7 @@ fn what_is_in_use_is_told() {
     let bound = Bound::new(&context, 5);
     let after = context.info().unwrap();
 
-    assert!(before.version >= 4, "{before:?}");
+    assert_eq!(before.features, 0);
     assert_eq!((before.irqs.used, after.irqs.used), (0, 5));
     assert_eq!(after.irqs_user.used, before.irqs_user.used + 5);
     assert_eq!(after.queues_total.used, before.queues_total.used + 1);

@@ -233,9 +233,10 @@ TEST_F(set, takes_a_block_of_interrupts_and_nothing_beside)
 					 self->bells.efd))
 			TH_LOG("%u at %u", count, start);
 	}
-	/* There is no data without data, and nothing to do with count 0 but to free. */
+	/* There is no data without data, and nothing to do with count 0. */
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, TRIGGER, 0, 1, bools));
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, TRIGGER, 0, 0, bools));
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, MASK, 0, 0, NULL));
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, UNMASK, 0, 0, NULL));
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, BIND, 0, 0, self->bells.efd));
@@ -607,21 +608,21 @@ TEST_F(set, a_count_of_zero_frees_all)
 	int fd = ux_open();
 
 	/* Where there are none, too. */
-	EXPECT_EQ(0, ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
+	EXPECT_EQ(0, ux_free_all(fd));
 	close(fd);
 
 	EXPECT_ALL_RING();
 	ASSERT_EQ(0, ux_free(bells->fd, slot_offset(4)));
 	ASSERT_EQ(0, ux_set_irqs(bells->fd, MASK, 0, 2, NULL));
 	ring_slot(bells, 1);
-	ASSERT_EQ(0, ux_set_irqs(bells->fd, TRIGGER, 0, 0, NULL));
+	ASSERT_EQ(0, ux_free_all(bells->fd));
 	EXPECT_EQ(0, ux_count(bells->fd));
 	EXPECT_EQ(0, total_irqs(bells->fd));
 	for (int slot = 0; slot < IRQS; slot++)
 		EXPECT_EQ(SIGBUS, touch(bells->pages + slot * STRIDE));
 	for (int slot = 0; slot < IRQS; slot++)
 		EXPECT_EQ(0, event_read(bells->efd[slot]));
-	EXPECT_EQ(0, ux_set_irqs(bells->fd, TRIGGER, 0, 0, NULL));
+	EXPECT_EQ(0, ux_free_all(bells->fd));
 
 	/* It lives on. */
 	ASSERT_EQ(0, ux_alloc_at(bells->fd, 0, IRQS));
@@ -686,7 +687,7 @@ TEST_F(set, a_program_that_drains_masks_by_itself)
 		uxive_drain_eoi(&user, slot);
 	}
 	EXPECT_EQ(-1, uxive_drain_try_next(&user));
-	ASSERT_EQ(0, ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
+	ASSERT_EQ(0, ux_free_all(fd));
 	EXPECT_EQ(0, ux_count(fd));
 	uxive_drain_close(&user);
 	close(fd);

@@ -152,7 +152,7 @@ TEST_F(trace, a_ring_is_seen_all_its_way)
 
 TEST_F(trace, a_program_that_drains_is_seen_to_arm)
 {
-	struct uxive_user_drain arg = { .size = sizeof(arg), .eventfd = self->efd };
+	struct uxive_user_drain arg = ux_drain_arg(self->efd);
 	struct ux_irq irq = {};
 	__u32 *queue;
 	void *page;
@@ -169,8 +169,8 @@ TEST_F(trace, a_program_that_drains_is_seen_to_arm)
 	ring(page);
 	ASSERT_EQ(1, event_wait(self->efd));
 	EXPECT_NE(0, __atomic_load_n(queue, __ATOMIC_RELAXED));
-	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_ARM, NULL));
-	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_ARM, NULL));
+	ASSERT_EQ(0, ux_arm(self->fd));
+	ASSERT_EQ(0, ux_arm(self->fd));
 	munmap(queue, 4 * arg.queue_entries);
 	munmap(page, arg.esb_stride);
 	close(self->fd);

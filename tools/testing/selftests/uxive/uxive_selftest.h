@@ -204,12 +204,20 @@ static inline int ux_bind(int fd, __u64 offset, int efd)
 /* Returns the new file or a negative errno; the number goes to @id if that is not NULL. */
 static inline int ux_export(int fd, __u32 start, __u32 count, __u32 *id)
 {
-	struct uxive_export arg = { .size = sizeof(arg), .start = start, .count = count };
+	struct uxive_export arg = {
+		.size = sizeof(arg), .kind = UXIVE_EXPORT_FILE, .start = start, .count = count,
+	};
 	int ret = ux_ioctl(fd, UXIVE_IOC_EXPORT, &arg);
 
 	if (id)
 		*id = arg.id;
 	return ret ? ret : arg.fd;
+}
+
+static inline int ux_export_info(int fd, struct uxive_export_info *info)
+{
+	*info = (struct uxive_export_info){ .size = sizeof(*info) };
+	return ux_ioctl(fd, UXIVE_IOC_EXPORT_INFO, info);
 }
 
 static inline int ux_revoke(int fd, __u32 id)
@@ -268,6 +276,28 @@ static inline int ux_set_irqs(int fd, __u32 flags, __u32 start, __u32 count, con
 	};
 
 	return ux_ioctl(fd, UXIVE_IOC_SET_IRQS, &arg);
+}
+
+static inline int ux_free_all(int fd)
+{
+	struct uxive_irq_free_all arg = { .size = sizeof(arg) };
+
+	return ux_ioctl(fd, UXIVE_IOC_IRQ_FREE_ALL, &arg);
+}
+
+/* The argument of UXIVE_IOC_USER_DRAIN. */
+static inline struct uxive_user_drain ux_drain_arg(int efd)
+{
+	return (struct uxive_user_drain){
+		.size = sizeof(struct uxive_user_drain), .eventfd = efd, .format = UXIVE_DRAIN_XIVE,
+	};
+}
+
+static inline int ux_arm(int fd)
+{
+	struct uxive_arm arg = { .size = sizeof(arg) };
+
+	return ux_ioctl(fd, UXIVE_IOC_ARM, &arg);
 }
 
 /* Returns the descriptor of a new range, or a negative errno. */

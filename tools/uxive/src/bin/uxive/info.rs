@@ -22,10 +22,10 @@ SYNOPSIS
     uxive info
 
 DESCRIPTION
-    Opens a context and shows what the driver tells of it: the version of the
-    interface, the sizes of pages, and how many interrupts, event queues and
-    exports there are and can be: in one context, in all contexts of this user,
-    and in all contexts. Root changes limits in /sys/class/misc/uxive.
+    Opens a context and shows what the driver tells of it: the sizes of
+    pages, and how many interrupts, event queues and exports there are and can
+    be: in one context, in all contexts of this user, and in all contexts. Root
+    changes limits in /sys/class/misc/uxive.
 
 EXIT STATUS
     0  done
@@ -55,8 +55,7 @@ fn text(info: &Info) -> String {
     let rows = rows.map(|(name, Usage { used, max })| format!("{name:<28}{used:>8}{max:>8}\n"));
 
     format!(
-        "version of the interface {}, pages of {} bytes, trigger pages of {} bytes\n\n{:28}{:>8}{:>8}\n{}",
-        info.version,
+        "pages of {} bytes, trigger pages of {} bytes\n\n{:28}{:>8}{:>8}\n{}",
         info.page_size,
         info.esb_page_size,
         "",

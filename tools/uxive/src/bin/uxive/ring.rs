@@ -40,9 +40,8 @@ OPTIONS
     --fd N         the export is the open file with this number, inherited from
                    who calls:  uxive ring --fd 5
     --socket PATH  connects to the UNIX stream socket at PATH, and is sent the
-                   export there: a message of 4 bytes, the number of doorbells
-                   in little-endian order, with the file (SCM_RIGHTS), as
-                   Export::send of the Rust library does
+                   export there: a byte, and with it the file
+                   (SCM_RIGHTS), as Export::send of the Rust library does
     --index N      which doorbell of the export, from 0 on; 0 by default
     --times N      how often, one after the other; 1 by default. Rings that come
                    before the last one was handled are one interrupt with it
@@ -66,7 +65,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     let fd = options.number("--fd", 0..=i32::MAX as u32)?;
 
     let doorbells = match (fd, options.get("--socket")) {
-        (Some(fd), None) => inherited(fd, index)?,
+        (Some(fd), None) => inherited(fd)?,
         (None, Some(path)) => sent(path)?,
         _ => return Err(Failure::Usage("ring needs one of --fd and --socket".into())),
     };
@@ -91,33 +90,27 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
 }
 
 const EFAULT: i32 = 14;
-const EINVAL: i32 = 22;
+const ENOTTY: i32 = 25;
 
-fn inherited(fd: u32, index: u32) -> Result<Receiver, Failure> {
+fn inherited(fd: u32) -> Result<Receiver, Failure> {
     // SAFETY: Nothing here closes a file that was inherited. If there is none of this number, the
     // kernel says so.
     let file = unsafe { BorrowedFd::borrow_raw(fd as i32) };
 
     // A copy, as it can be had of an open file only.
     file.try_clone_to_owned()
-        .and_then(|file| Receiver::map(file, index + 1))
+        .and_then(Receiver::map)
         .map_err(|error| match error.raw_os_error() {
-            Some(EINVAL) => Failure::Failed(format!("file {fd} {}", what_is_wrong(fd, index))),
+            Some(ENOTTY) => Failure::Failed(format!("file {fd} is {}no export", what_else(fd))),
             _ => failed(&format!("file {fd}"), error),
         })
 }
 
-/// Says of an open file by which a doorbell cannot be rung what it is, or lacks.
-fn what_is_wrong(fd: u32, index: u32) -> String {
+/// Says of an open file that is no export what it is instead, if that is known.
+fn what_else(fd: u32) -> String {
     match read_link(format!("/proc/thread-self/fd/{fd}")) {
-        Ok(link) if link.as_os_str() == Receiver::LINK => {
-            format!("is an export, and has no doorbell of index {index}")
-        }
-        Ok(link) => format!(
-            "is {}, and no export",
-            word(link.as_os_str().as_encoded_bytes())
-        ),
-        Err(_) => "is no export".into(),
+        Ok(link) => format!("{}, and ", word(link.as_os_str().as_encoded_bytes())),
+        Err(_) => String::new(),
     }
 }
 
@@ -126,9 +119,7 @@ fn sent(path: &OsStr) -> Result<Receiver, Failure> {
     let socket = UnixStream::connect(path).map_err(|error| failed(&shown, error))?;
 
     Receiver::receive(socket).map_err(|error| match error.raw_os_error() {
-        Some(EINVAL) => Failure::Failed(format!(
-            "{shown}: the file that was sent is no export with as many doorbells as was said"
-        )),
+        Some(ENOTTY) => Failure::Failed(format!("{shown}: the file that was sent is no export")),
         _ => failed(&shown, error),
     })
 }
@@ -143,7 +134,7 @@ mod tests {
 
     /// What is said of a file that is to be rung.
     fn said(fd: i32) -> String {
-        match inherited(fd as u32, 7) {
+        match inherited(fd as u32) {
             Err(Failure::Failed(text)) => text,
             _ => panic!("file {fd} was rung"),
         }
