@@ -15,6 +15,7 @@ from pathlib import Path
 import claims
 import errnos
 import headers
+import interface
 import recorded
 import suites
 from cargo import OLDEST
@@ -250,6 +251,9 @@ def lint(changed=False):
               lambda _: by("the tree", documented_errnos())),
         Check("claims", tree("Documentation/userspace-api/uxive-threats.rst", "tools/testing/suites", "tools/testbed/claims.py",
                              "tools/testing/selftests/uxive/*.[cr]*"), lambda _: by("the tree", claimed())),
+        Check("interface", tree("include/uapi/misc/uxive.h", "tools/testbed/interface*", "tools/uxive/src/*.rs"),
+              lambda _: by("the tree", "\n".join(interface.check(
+                  REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),
     ]
     bad = 0
