@@ -72,7 +72,7 @@ use crate::{
     platform::{
         Message,
         MessagePool,
-        NotQuiet, //
+        QuiesceError, //
     },
     ContextFile, //
 };
@@ -684,14 +684,14 @@ impl AfuContext {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet::Afu`] if it has not confirmed that: this is to be called again later.
-    pub(crate) fn detach(&self, tries: usize) -> Result<(), NotQuiet> {
+    /// [`QuiesceError::Afu`] if it has not confirmed that: this is to be called again later.
+    pub(crate) fn detach(&self, tries: usize) -> Result<(), QuiesceError> {
         // One that is gone is not waited for. It does not get this place again either.
         if self.is_gone() {
             return Ok(());
         }
         match self.try_detach(tries) {
-            Ok(false) if !self.is_gone() => Err(NotQuiet::Afu),
+            Ok(false) if !self.is_gone() => Err(QuiesceError::Afu),
             // Unbound meanwhile, else.
             _ => Ok(()),
         }

@@ -17,7 +17,7 @@ use crate::{
     },
     layout::Window,
     platform::{
-        NotQuiet,
+        QuiesceError,
         ReserveView, //
     },
     queue::QueueView,
@@ -102,7 +102,7 @@ struct SlotRecord {
     context: u64,
     index: usize,
     view: SlotView,
-    quarantined: Option<NotQuiet>,
+    quarantined: Option<QuiesceError>,
 }
 
 /// How far the number of a context is shifted in the number of a record, for an index to fit in.
@@ -273,7 +273,7 @@ struct Quarantine;
 enum Quarantined {
     Slot(SlotRecord),
     /// The event queue of a context, if it has one, or all of it.
-    Context(u64, Option<QueueView>, NotQuiet),
+    Context(u64, Option<QueueView>, QuiesceError),
 }
 
 #[vtable]
@@ -329,8 +329,8 @@ fn next_context(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
         let id = context.id();
         let reason = match (&context, context.counts()) {
             (Registered::Open(_), _) | (_, (_, 1..)) => None,
-            _ if context.afu().is_some_and(|place| place.is_attached()) => Some(NotQuiet::Afu),
-            _ => context.queue().map(|_| NotQuiet::Escalation),
+            _ if context.afu().is_some_and(|place| place.is_attached()) => Some(QuiesceError::Afu),
+            _ => context.queue().map(|_| QuiesceError::Escalation),
         };
         if let Some(reason) = reason {
             let queue = context.queue().map(|queue| queue.view());

@@ -23,7 +23,7 @@ use crate::{
         Window,
         MAX_IRQS, //
     },
-    platform::NotQuiet,
+    platform::QuiesceError,
     queue::Queue,
     quota::Account,
     slot::{
@@ -73,7 +73,7 @@ enum Entry {
     /// An interrupt that the program has.
     Live(Slot),
     /// One that it has had, and what does not come to rest.
-    Quarantined(RetiredSlot, NotQuiet),
+    Quarantined(RetiredSlot, QuiesceError),
 }
 
 /// The slots of a context.
@@ -544,9 +544,9 @@ impl Estate {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet`] if they are quarantined: [`Self::retry`] is to be called later.
+    /// [`QuiesceError`] if they are quarantined: [`Self::retry`] is to be called later.
     #[inline(always)]
-    pub(crate) fn retire(&self, mut taken: TakenSlot<'_>) -> Result<(), NotQuiet> {
+    pub(crate) fn retire(&self, mut taken: TakenSlot<'_>) -> Result<(), QuiesceError> {
         let Entry::Live(slot) = &mut taken.entry else {
             return Ok(());
         };
@@ -566,8 +566,8 @@ impl Estate {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet`] if one is quarantined.
-    pub(crate) fn retire_many(&self, mut taken: KVVec<TakenSlot<'_>>) -> Result<(), NotQuiet> {
+    /// [`QuiesceError`] if one is quarantined.
+    pub(crate) fn retire_many(&self, mut taken: KVVec<TakenSlot<'_>>) -> Result<(), QuiesceError> {
         let mut result = Ok(());
 
         Slot::withdraw_many(taken.iter_mut().filter_map(|taken| match &mut taken.entry {
@@ -583,7 +583,7 @@ impl Estate {
     /// Keeps a slot that does not come to rest, and says so.
     #[cold]
     #[inline(never)]
-    fn quarantine(&self, taken: TakenSlot<'_>, reason: NotQuiet) {
+    fn quarantine(&self, taken: TakenSlot<'_>, reason: QuiesceError) {
         let TakenSlot { entry, reserved } = taken;
         let Entry::Live(slot) = entry else {
             return;
@@ -614,7 +614,7 @@ impl Estate {
         &self,
         index: usize,
         quarantined: bool,
-    ) -> Option<(usize, SlotView, Option<NotQuiet>)> {
+    ) -> Option<(usize, SlotView, Option<QuiesceError>)> {
         let slots = self.slots.lock();
         let mut entries = slots.entries.iter().enumerate().skip(index);
 
@@ -671,8 +671,8 @@ impl Estate {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet`] if one is quarantined.
-    pub(crate) fn retire_all(&self) -> Result<(), NotQuiet> {
+    /// [`QuiesceError`] if one is quarantined.
+    pub(crate) fn retire_all(&self) -> Result<(), QuiesceError> {
         let count = self.slots.lock().entries.len();
         let mut result = Ok(());
 
@@ -715,8 +715,8 @@ impl Estate {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet`]: this is to be called again later.
-    pub(crate) fn settle(&self, tries: usize) -> Result<(), NotQuiet> {
+    /// [`QuiesceError`]: this is to be called again later.
+    pub(crate) fn settle(&self, tries: usize) -> Result<(), QuiesceError> {
         // Until it does it may ring what it was given: nothing of that may be another's.
         if let Some(Err(reason)) = self.afu.as_ref().map(|afu| afu.detach(tries)) {
             self.withdraw_all();
@@ -725,7 +725,7 @@ impl Estate {
         // No new one comes, since the context is closed. One may have been quarantined before.
         let _ = self.retire_all();
         if !self.is_settled() {
-            return Err(NotQuiet::Source);
+            return Err(QuiesceError::Source);
         }
         match self.queue() {
             Some(queue) => queue.quiesce(tries),
@@ -734,15 +734,15 @@ impl Estate {
     }
 
     /// Says that the context is closed and quarantined, if no slot has said so already.
-    pub(crate) fn log_quarantine(&self, reason: NotQuiet) {
+    pub(crate) fn log_quarantine(&self, reason: QuiesceError) {
         trace::context_quarantine(self.id, reason as u32);
-        if matches!(reason, NotQuiet::Escalation | NotQuiet::Afu) {
+        if matches!(reason, QuiesceError::Escalation | QuiesceError::Afu) {
             self.log(reason, None);
         }
     }
 
     /// Says that something is quarantined: the interrupt `lisn`, the event queue, or all.
-    fn log(&self, reason: NotQuiet, lisn: Option<u32>) {
+    fn log(&self, reason: QuiesceError, lisn: Option<u32>) {
         if !may_log() {
             return;
         }
@@ -752,7 +752,7 @@ impl Estate {
             Some(lisn) => pr_warn!(
                 "context {id} (pid {pid}, {name}): interrupt {lisn:#x} is quarantined: {reason}\n"
             ),
-            None if reason == NotQuiet::Afu => pr_warn!(
+            None if reason == QuiesceError::Afu => pr_warn!(
                 "context {id} (pid {pid}, {name}): it is quarantined with all it has: {reason}\n"
             ),
             None => pr_warn!(
@@ -868,7 +868,7 @@ impl ReservedIndex<'_> {
     }
 
     /// Enters a slot that does not come to rest.
-    fn quarantine(self, slot: RetiredSlot, reason: NotQuiet) {
+    fn quarantine(self, slot: RetiredSlot, reason: QuiesceError) {
         let slots = &mut *self.estate.slots.lock();
 
         if let Some(entry) = slots.entries.get_mut(self.index) {

@@ -19,7 +19,7 @@
 use crate::{
     kernel_ext::file::PollEvents,
     platform::{
-        NotQuiet,
+        QuiesceError,
         Resource, //
     },
     uapi::{
@@ -53,7 +53,7 @@ const CAPACITY: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The interrupt that was at `offset` was put into quarantine.
-    Quarantined { offset: u64, reason: NotQuiet },
+    Quarantined { offset: u64, reason: QuiesceError },
     /// It has left it, and was freed.
     Released { offset: u64 },
     /// Firmware had no more of this, so a call failed.
@@ -97,7 +97,7 @@ impl Record {
         let (kind, body) = match event {
             Event::Quarantined { offset, reason } => {
                 let reason = match reason {
-                    NotQuiet::Source => UXIVE_QUARANTINE_SOURCE,
+                    QuiesceError::Source => UXIVE_QUARANTINE_SOURCE,
                     // Others are those of contexts that are closed, which nobody reads.
                     _ => UXIVE_QUARANTINE_EVENTS,
                 };
@@ -417,7 +417,7 @@ mod tests {
     fn a_record_is_as_the_header_says() {
         assert_eq!(size_of::<Record>(), 40);
 
-        let reason = NotQuiet::Events;
+        let reason = QuiesceError::Events;
         let offset = 1 << 40;
         for (event, kind, body) in [
             (

@@ -159,7 +159,7 @@ const OFF_TRIES: usize = 8;
 /// What does not come to rest, and so cannot be given back: `UXIVE_QUARANTINE_*` but for the last.
 /// `trace.h` knows the numbers, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotQuiet {
+pub(crate) enum QuiesceError {
     /// The ESB of a source does not read PQ=01 after that was set.
     Source = 1,
     /// Events of a source that is off reach the queue.
@@ -170,7 +170,7 @@ pub(crate) enum NotQuiet {
     Afu = 4,
 }
 
-impl fmt::Display for NotQuiet {
+impl fmt::Display for QuiesceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Source => "its ESB cannot be switched off",
@@ -1028,18 +1028,18 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet::Source`] if its ESB says otherwise.
+    /// [`QuiesceError::Source`] if its ESB says otherwise.
     #[inline(always)]
-    pub(crate) fn switch_off(&self) -> Result<(), NotQuiet> {
+    pub(crate) fn switch_off(&self) -> Result<(), QuiesceError> {
         for _ in 0..OFF_TRIES {
             self.esb.load(extra::XIVE_ESB_SET_PQ_01);
             // SAFETY: The LISN is ours.
             unsafe { extra::xive_native_sync_source(self.lisn) };
             if self.esb.pq() == PQ_OFF {
-                return may_fail(NotQuiet::Source);
+                return may_fail(QuiesceError::Source);
             }
         }
-        Err(NotQuiet::Source)
+        Err(QuiesceError::Source)
     }
 
     /// Gives `message`, its own, back unless it is kept.
@@ -1550,15 +1550,15 @@ impl EventQueue {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet::Escalation`] if the ESe says otherwise.
-    pub(crate) fn mask_escalation(&self) -> Result<(), NotQuiet> {
+    /// [`QuiesceError::Escalation`] if the ESe says otherwise.
+    pub(crate) fn mask_escalation(&self) -> Result<(), QuiesceError> {
         for _ in 0..OFF_TRIES {
             self.escalation.load(extra::XIVE_ESB_SET_PQ_01);
             if self.escalation.load(extra::XIVE_ESB_GET) & PQ_MASK == PQ_OFF {
-                return may_fail(NotQuiet::Escalation);
+                return may_fail(QuiesceError::Escalation);
             }
         }
-        Err(NotQuiet::Escalation)
+        Err(QuiesceError::Escalation)
     }
 
     /// Returns whether an escalation is on its way to the handler, or has not been unmasked since.

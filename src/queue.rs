@@ -45,11 +45,11 @@ use crate::{
         EscalationHandler,
         EventQueue,
         MessageRoutes,
-        NotQuiet,
         Origin,
         Platform,
         QueueMemory,
         QueueSize,
+        QuiesceError,
         Refusal,
         Routes,
         Source, //
@@ -545,13 +545,18 @@ impl Drain {
 
     /// Forgets slot `index`, whose source is off and flushed, if no entry of it comes any more. There
     /// may have been `expected` since this was called last.
-    fn forget(&self, state: &mut DrainState, index: usize, expected: u64) -> Result<(), NotQuiet> {
+    fn forget(
+        &self,
+        state: &mut DrainState,
+        index: usize,
+        expected: u64,
+    ) -> Result<(), QuiesceError> {
         if let Some(route) = state.routes.get_mut(index) {
             let strayed = route.with.strayed();
 
-            may_fail(NotQuiet::Events)?;
+            may_fail(QuiesceError::Events)?;
             if strayed > expected {
-                return Err(NotQuiet::Events);
+                return Err(QuiesceError::Events);
             }
         }
         state.routes.remove(index);
@@ -997,7 +1002,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet::Source`] and [`NotQuiet::Events`]: it is not forgotten, and this is to be called
+    /// [`QuiesceError::Source`] and [`QuiesceError::Events`]: it is not forgotten, and this is to be called
     /// again later.
     #[inline(always)]
     pub(crate) fn detach(
@@ -1005,7 +1010,7 @@ impl Queue {
         index: usize,
         generic: Option<&Source>,
         message: Option<&Source>,
-    ) -> Result<(), NotQuiet> {
+    ) -> Result<(), QuiesceError> {
         let drain = self.escalation.handler();
         // What is unbound is freed when this returns, outside the lock.
         let mut _eventfd = None;
@@ -1105,8 +1110,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`NotQuiet::Escalation`]: nothing has changed, and this is to be called again later.
-    pub(crate) fn quiesce(&self, tries: usize) -> Result<(), NotQuiet> {
+    /// [`QuiesceError::Escalation`]: nothing has changed, and this is to be called again later.
+    pub(crate) fn quiesce(&self, tries: usize) -> Result<(), QuiesceError> {
         let drain = self.escalation.handler();
 
         for _ in 0..tries {
@@ -1115,9 +1120,9 @@ impl Queue {
             }
             fsleep(Delta::from_millis(1));
         }
-        may_fail(NotQuiet::Escalation)?;
+        may_fail(QuiesceError::Escalation)?;
         if drain.in_flight() {
-            return Err(NotQuiet::Escalation);
+            return Err(QuiesceError::Escalation);
         }
 
         drain.state.with(|state| {

@@ -23,8 +23,8 @@ use crate::{
     },
     layout::Window,
     platform::{
-        NotQuiet,
         Origin,
+        QuiesceError,
         Source, //
     },
     queue::{
@@ -294,7 +294,7 @@ impl Slot {
     ///
     /// Those of [`RetiredSlot::settle`]: the slot is to be kept as what [`Self::retire`] returns.
     #[inline]
-    pub(crate) fn give_back(&mut self) -> Result<(), NotQuiet> {
+    pub(crate) fn give_back(&mut self) -> Result<(), QuiesceError> {
         self.0.withdraw();
         trace::zap(self.0.queue.context(), self.0.index(), self.lisn());
         self.0.settle()
@@ -343,7 +343,7 @@ impl RetiredSlot {
     ///
     /// Those of [`Queue::detach`]: this is to be called again later.
     #[inline]
-    pub(crate) fn settle(&mut self) -> Result<(), NotQuiet> {
+    pub(crate) fn settle(&mut self) -> Result<(), QuiesceError> {
         match (&self.source, &self.message) {
             (Some(source), None) => self.queue.detach(self.index(), Some(source), None)?,
             (source, Some(message)) => self.settle_message(source.as_deref(), message)?,
@@ -360,7 +360,7 @@ impl RetiredSlot {
         &self,
         source: Option<&Source>,
         message: &MessageSlot,
-    ) -> Result<(), NotQuiet> {
+    ) -> Result<(), QuiesceError> {
         message.entry.close();
         self.queue
             .detach(self.index(), source, Some(message.source()))
