@@ -84,11 +84,11 @@ use crate::{
         MAX_RANGE, //
     },
     platform::{
+        AllocError,
         Location,
         Origin,
         Platform,
         QueueMemory,
-        Refusal,
         Source, //
     },
     queue::{
@@ -664,8 +664,8 @@ impl Context {
     }
 
     /// Tells the program if firmware has no more of something. Returns the error of the call.
-    fn refused(&self, refusal: Refusal) -> Error {
-        if let Refusal::Exhausted(resource) = refusal {
+    fn refused(&self, refusal: AllocError) -> Error {
+        if let AllocError::Exhausted(resource) = refusal {
             self.estate.events().report(Event::Exhausted(resource));
         }
         refusal.into()

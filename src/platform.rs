@@ -48,7 +48,6 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    alloc::AllocError,
     bindings,
     cpu::{
         nr_cpu_ids,
@@ -193,30 +192,30 @@ pub(crate) enum Resource {
 }
 
 /// Why something could not be allocated.
-pub(crate) enum Refusal {
+pub(crate) enum AllocError {
     /// Firmware has no more: `ENOSPC`.
     Exhausted(Resource),
     /// Anything else. `ENOSPC` here is a limit of the driver.
     Other(Error),
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for AllocError {
     fn from(error: Error) -> Self {
         Self::Other(error)
     }
 }
 
-impl From<AllocError> for Refusal {
-    fn from(error: AllocError) -> Self {
+impl From<kernel::alloc::AllocError> for AllocError {
+    fn from(error: kernel::alloc::AllocError) -> Self {
         Self::Other(error.into())
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<AllocError> for Error {
+    fn from(refusal: AllocError) -> Self {
         match refusal {
-            Refusal::Exhausted(_) => ENOSPC,
-            Refusal::Other(error) => error,
+            AllocError::Exhausted(_) => ENOSPC,
+            AllocError::Other(error) => error,
         }
     }
 }
@@ -321,7 +320,7 @@ impl Pool {
     /// Takes a spare source of `chip`, or else one from OPAL, and has `low` called if there are few
     /// left.
     #[inline]
-    fn take(&mut self, id: ChipId, low: impl FnOnce()) -> Result<SpareSource, Refusal> {
+    fn take(&mut self, id: ChipId, low: impl FnOnce()) -> Result<SpareSource, AllocError> {
         let chip = self.chip(id).ok_or(ENODEV)?;
         let spare = chip.spares.pop();
 
@@ -340,8 +339,8 @@ impl Pool {
     ///
     /// `ENOSPC` when we have as many as we may, or the chip has none left; those of
     /// [`EsbWindow::new`].
-    fn allocate(&mut self, chip: u32) -> Result<SpareSource, Refusal> {
-        const EXHAUSTED: Refusal = Refusal::Exhausted(Resource::Interrupt);
+    fn allocate(&mut self, chip: u32) -> Result<SpareSource, AllocError> {
+        const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::Interrupt);
 
         if self.held >= MAX_SOURCES {
             let other = self.take_any_spare().ok_or(ENOSPC)?;
@@ -604,7 +603,7 @@ impl Platform {
 
     /// Takes a source from `pool`, which is that of `self`.
     #[inline]
-    fn take(&self, pool: &mut Pool, location: Location) -> Result<SpareSource, Refusal> {
+    fn take(&self, pool: &mut Pool, location: Location) -> Result<SpareSource, AllocError> {
         match location {
             Location::Anywhere => {
                 let own = ChipId::current().map(|own| pool.take(own, || self.sources.queue()));
@@ -624,8 +623,8 @@ impl Platform {
 
     /// As [`Self::take`], of the first chip of `node` that has any left.
     #[cold]
-    fn take_of_node(&self, pool: &mut Pool, node: i32) -> Result<SpareSource, Refusal> {
-        let mut taken = Err(Refusal::Other(ENODEV));
+    fn take_of_node(&self, pool: &mut Pool, node: i32) -> Result<SpareSource, AllocError> {
+        let mut taken = Err(AllocError::Other(ENODEV));
 
         for index in 0..pool.chips.len() {
             match pool.chips.get(index) {
@@ -687,7 +686,7 @@ impl Holder {
 
     /// Takes a source as [`Platform::take`] does, if limits allow it.
     #[inline(always)]
-    fn take(&self, location: Location) -> Result<SpareSource, Refusal> {
+    fn take(&self, location: Location) -> Result<SpareSource, AllocError> {
         let pool = &mut *self.platform.sources.pool.lock();
 
         let own = *self.in_use.access(pool);
@@ -939,7 +938,7 @@ impl Source {
     /// - `ENOSPC` when there is none left at `location`.
     /// - Those of [`EsbWindow::new`].
     #[inline(always)]
-    pub(crate) fn new(holder: &Arc<Holder>, location: Location) -> Result<Self, Refusal> {
+    pub(crate) fn new(holder: &Arc<Holder>, location: Location) -> Result<Self, AllocError> {
         let SpareSource { lisn, esb } = holder.take(location)?;
 
         // INVARIANT: Those of `SpareSource`.
@@ -962,7 +961,7 @@ impl Source {
     pub(crate) fn of_message(
         holder: &Arc<Holder>,
         pool: &Arc<MessagePool>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, AllocError> {
         holder.charge()?;
         let message: Arc<_> = pool.take().inspect_err(|_| holder.discharge())?.into();
 
@@ -1303,8 +1302,8 @@ impl VpBlock {
     /// # Errors
     ///
     /// `ENOSPC` when the machine has none left.
-    fn new() -> Result<Self, Refusal> {
-        const EXHAUSTED: Refusal = Refusal::Exhausted(Resource::VirtualProcessor);
+    fn new() -> Result<Self, AllocError> {
+        const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::VirtualProcessor);
 
         may_fail(EXHAUSTED)?;
         // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
@@ -1370,7 +1369,7 @@ struct VpQueue {
 }
 
 impl VpQueue {
-    fn new(size: QueueSize) -> Result<Self, Refusal> {
+    fn new(size: QueueSize) -> Result<Self, AllocError> {
         let memory = ContiguousPages::new(size.order())?;
         let vp = VpBlock::new()?;
 
@@ -1486,7 +1485,7 @@ impl EventQueue {
     ///
     /// `ENOSPC` when the machine has no VP left, `ENOMEM` if there is no memory, `EIO` if firmware
     /// refuses.
-    pub(crate) fn new(size: QueueSize) -> Result<Self, Refusal> {
+    pub(crate) fn new(size: QueueSize) -> Result<Self, AllocError> {
         let queue = VpQueue::new(size)?;
 
         Ok(Self {

@@ -42,6 +42,7 @@ use crate::{
         }, //
     },
     platform::{
+        AllocError,
         EscalationHandler,
         EventQueue,
         MessageRoutes,
@@ -50,7 +51,6 @@ use crate::{
         QueueMemory,
         QueueSize,
         QuiesceError,
-        Refusal,
         Routes,
         Source, //
     },
@@ -719,7 +719,7 @@ impl Queue {
         context: u64,
         size: QueueSize,
         charge: QueueCharge,
-    ) -> Result<Arc<Self>, Refusal> {
+    ) -> Result<Arc<Self>, AllocError> {
         let consumer = Consumer::Kernel(Cursor::new(size));
 
         Self::with_consumer(platform, all, context, size, charge, consumer)
@@ -739,7 +739,7 @@ impl Queue {
         charge: QueueCharge,
         eventfd: Option<EventFd>,
         pollers: Arc<PollCondVarBox>,
-    ) -> Result<Arc<Self>, Refusal> {
+    ) -> Result<Arc<Self>, AllocError> {
         let consumer = Consumer::User {
             eventfd,
             pollers,
@@ -757,7 +757,7 @@ impl Queue {
         size: QueueSize,
         charge: QueueCharge,
         consumer: Consumer,
-    ) -> Result<Arc<Self>, Refusal> {
+    ) -> Result<Arc<Self>, AllocError> {
         let user_drained = matches!(consumer, Consumer::User { .. });
         let state = DrainState {
             consumer,

@@ -16,10 +16,10 @@
 //! The lock of a pool is as that of [`Platform`]: see `context.rs`. The irq core's are taken under it.
 
 use super::{
+    AllocError,
     ChipId,
     Esb,
     Platform,
-    Refusal,
     Resource,
     ESB_PAGE,
     ESB_SHIFT, //
@@ -211,7 +211,7 @@ struct Spares {
 }
 
 impl Spares {
-    const EXHAUSTED: Refusal = Refusal::Exhausted(Resource::Message);
+    const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::Message);
 
     /// Returns whether to ask the PHB for a message.
     fn may_ask(&self) -> bool {
@@ -219,7 +219,7 @@ impl Spares {
     }
 
     /// Allocates a source. As [`MessagePool::take`].
-    fn allocate(&mut self) -> Result<UniqueArc<MessageSource>, Refusal> {
+    fn allocate(&mut self) -> Result<UniqueArc<MessageSource>, AllocError> {
         let domain = self.domain.as_ref().ok_or(ENODEV)?;
 
         if !self.may_ask() {
@@ -321,7 +321,7 @@ impl MessagePool {
     /// - `ENOSPC` when the PHB has no more, or had none a moment ago.
     /// - `ENODEV` if the pool is closed.
     /// - `ENOMEM` if there is no memory, `EIO` if firmware refuses.
-    pub(super) fn take(self: &Arc<Self>) -> Result<UniqueArc<MessageSource>, Refusal> {
+    pub(super) fn take(self: &Arc<Self>) -> Result<UniqueArc<MessageSource>, AllocError> {
         let spares = &mut *self.reserve.spares.lock();
         let spare = spares.sources.pop();
 
