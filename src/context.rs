@@ -56,9 +56,9 @@ use crate::{
     },
     events::Event,
     export::{
-        Bundle,
-        Doorbell,
-        DoorbellFile, //
+        ExportFile,
+        ExportOperations, //
+        ExportRange,
     },
     kernel_ext::{
         anon::NewFile,
@@ -868,14 +868,14 @@ impl Context {
         access: AccessMode,
         tell: &mut dyn FnMut(u32, u32) -> Result,
     ) -> Result {
-        let bundle = Bundle::new(start, count)?;
+        let range = ExportRange::new(start, count)?;
         let charge = ExportCharge::new(self.estate.account().clone())?;
         let mut id = 0;
-        let file = NewFile::new::<DoorbellFile>(c"[uxive-doorbell]", access, |mapping| {
+        let file = NewFile::new::<ExportOperations>(c"[uxive-doorbell]", access, |mapping| {
             let host = self.mapping.clone();
-            let doorbell = Doorbell::new(&self.estate, host, mapping, bundle, charge)?;
-            id = doorbell.id();
-            Ok(doorbell)
+            let export = ExportFile::new(&self.estate, host, mapping, range, charge)?;
+            id = export.id();
+            Ok(export)
         })?;
 
         tell(file.fd(), id)?;

@@ -2,7 +2,7 @@
 
 //! Doorbells that travel: files by which others ring some interrupts of a context, and do nothing else.
 //!
-//! A program exports interrupts, and hands the file to whom it likes. The file is a [`Doorbell`], and
+//! A program exports interrupts, and hands the file to whom it likes. The file is an [`ExportFile`], and
 //! knows the [`Export`], as the estate of the context does. As long as that is not ended it has an
 //! [`Owner`]: a [`View`] of the trigger pages, and the estate, to whose slots they belong. With the
 //! view, all pages go from all mappings of the file at once.
@@ -80,14 +80,14 @@ use kernel::{
 
 /// What an export shows: the trigger pages of some slots, from one on.
 #[derive(Clone, Copy)]
-pub(crate) struct Bundle {
+pub(crate) struct ExportRange {
     start: usize,
     count: usize,
     /// Where they are in the file.
     window: Window,
 }
 
-impl Bundle {
+impl ExportRange {
     /// Makes that of `count` slots from `start` on.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ struct Owner {
 #[pin_data]
 pub(crate) struct Export {
     id: u32,
-    bundle: Bundle,
+    range: ExportRange,
     /// Until the export is ended.
     #[pin]
     owner: Mutex<Option<Owner>>,
@@ -173,7 +173,7 @@ impl Export {
         let Some(Owner { view, estate, .. }) = &*owner else {
             return FaultResult::SIGBUS;
         };
-        let Bundle { start, window, .. } = self.bundle;
+        let ExportRange { start, window, .. } = self.range;
         let slots = estate.lock();
         let insert = |index: usize| match (slots.get(start + index), window.offset(index)) {
             (Some(slot), Some(offset)) => slot.insert_in_view(view, fault, offset),
@@ -266,7 +266,7 @@ impl Exports {
         let table = self.table.lock();
         let cursor = table.by_id.cursor_lower_bound(&id)?;
         let (&id, export) = cursor.current();
-        let Bundle { start, count, .. } = export.bundle;
+        let ExportRange { start, count, .. } = export.range;
 
         Some(ExportView { id, start, count })
     }
@@ -297,17 +297,17 @@ impl Exports {
     /// Lists them in `/proc/<pid>/fdinfo/<fd>` of the context.
     pub(crate) fn show(&self, m: &SeqFile) {
         for (id, export) in self.table.lock().by_id.iter() {
-            let Bundle { start, count, .. } = export.bundle;
+            let ExportRange { start, count, .. } = export.range;
             seq_print!(m, "uxive-export:\tid:{id} start:{start} count:{count}\n");
         }
     }
 }
 
 /// What the file of an export has. With it the export ends.
-pub(crate) struct Doorbell(Arc<Export>);
+pub(crate) struct ExportFile(Arc<Export>);
 
-impl Doorbell {
-    /// Exports `bundle` of `estate`, whose pages are in `host`, to the file whose mapping is `mapping`.
+impl ExportFile {
+    /// Exports `range` of `estate`, whose pages are in `host`, to the file whose mapping is `mapping`.
     ///
     /// # Errors
     ///
@@ -317,14 +317,14 @@ impl Doorbell {
         estate: &Arc<Estate>,
         host: Arc<FileMapping>,
         mapping: Arc<FileMapping>,
-        bundle: Bundle,
+        range: ExportRange,
         charge: ExportCharge,
     ) -> Result<KBox<Self>> {
-        let Bundle {
+        let ExportRange {
             start,
             count,
             window,
-        } = bundle;
+        } = range;
         let first = Window::TRIGGER.offset(start).ok_or(EINVAL)?;
         let view = View::new(host, mapping, first..first + window.len(), window.stride())?;
         {
@@ -346,17 +346,17 @@ impl Doorbell {
         let export = Arc::pin_init(
             pin_init!(Export {
                 id,
-                bundle,
+                range,
                 owner <- new_mutex!(Some(owner), "uxive_export"),
                 pollers,
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let doorbell = KBox::new(Self(export.clone()), GFP_KERNEL_ACCOUNT)?;
+        let file = KBox::new(Self(export.clone()), GFP_KERNEL_ACCOUNT)?;
 
         let table = &mut *estate.exports().table.lock();
         table.by_id.insert(node.into_node(id, export));
-        Ok(doorbell)
+        Ok(file)
     }
 
     /// Returns the number of the export. No other of its context has had it, and it is not 0.
@@ -365,7 +365,7 @@ impl Doorbell {
     }
 }
 
-impl Drop for Doorbell {
+impl Drop for ExportFile {
     fn drop(&mut self) {
         // Fails if it was ended before.
         let _ = self.0.end();
@@ -373,19 +373,19 @@ impl Drop for Doorbell {
 }
 
 /// The operations of the file of an export: it can be mapped, and tells what it is and of the end.
-pub(crate) struct DoorbellFile;
+pub(crate) struct ExportOperations;
 
 #[vtable]
-impl FileOperations for DoorbellFile {
+impl FileOperations for ExportOperations {
     type Device = ();
-    type Data = KBox<Doorbell>;
+    type Data = KBox<ExportFile>;
 
-    fn ioctl(doorbell: &Doorbell, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
+    fn ioctl(this: &ExportFile, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
         if cmd != UXIVE_IOC_EXPORT_INFO {
             return Err(ENOTTY);
         }
         let mut argument = Argument::<uxive_export_info>::read(UserPtr::from_addr(arg))?;
-        let Bundle { count, window, .. } = doorbell.0.bundle;
+        let ExportRange { count, window, .. } = this.0.range;
         let info = &mut argument.value;
 
         info.kind = UXIVE_EXPORT_FILE;
@@ -397,19 +397,19 @@ impl FileOperations for DoorbellFile {
         Ok(0)
     }
 
-    fn poll(doorbell: &Doorbell, file: &File, table: PollTable<'_>) -> PollEvents {
-        doorbell.0.poll(file, &table)
+    fn poll(this: &ExportFile, file: &File, table: PollTable<'_>) -> PollEvents {
+        this.0.poll(file, &table)
     }
 
-    fn mmap(doorbell: &Doorbell, area: &NewMapping<'_>) -> Result {
+    fn mmap(this: &ExportFile, area: &NewMapping<'_>) -> Result {
         let end = area.offset().checked_add(area.len()).ok_or(EINVAL)?;
-        if end > doorbell.0.bundle.window.len() {
+        if end > this.0.range.window.len() {
             return Err(EINVAL);
         }
         area.require_write_only()
     }
 
-    fn fault(doorbell: &Doorbell, fault: &Fault<'_>) -> FaultResult {
-        doorbell.0.insert(fault)
+    fn fault(this: &ExportFile, fault: &Fault<'_>) -> FaultResult {
+        this.0.insert(fault)
     }
 }
