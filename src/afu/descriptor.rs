@@ -156,7 +156,7 @@ impl fmt::Display for Part {
 
 /// Why a function is no AFU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fault {
+pub(crate) enum DescriptorError {
     /// There is no descriptor.
     Magic,
     /// It is laid out in another way.
@@ -191,7 +191,7 @@ pub(crate) enum Fault {
     Overlap(Part, Part),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DescriptorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Magic => f.write_fmt(fmt!("BAR {BAR} does not begin with an AFU's descriptor")),
@@ -246,16 +246,16 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    fn new(bytes: [u8; NAME]) -> Result<Self, Fault> {
+    fn new(bytes: [u8; NAME]) -> Result<Self, DescriptorError> {
         let len = bytes
             .iter()
             .position(|&byte| byte == 0)
-            .ok_or(Fault::Name)?;
+            .ok_or(DescriptorError::Name)?;
         let good = |&byte: &u8| byte.is_ascii_alphanumeric() || b"_,-".contains(&byte);
 
-        let (name, rest) = bytes.split_at_checked(len).ok_or(Fault::Name)?;
+        let (name, rest) = bytes.split_at_checked(len).ok_or(DescriptorError::Name)?;
         if name.is_empty() || !name.iter().all(good) || rest.iter().any(|&byte| byte != 0) {
-            return Err(Fault::Name);
+            return Err(DescriptorError::Name);
         }
         Ok(Self { bytes, len })
     }
@@ -314,8 +314,8 @@ impl Descriptor {
     ///
     /// # Errors
     ///
-    /// The first [`Fault`] that is found.
-    pub(crate) fn parse(bytes: &[u8; BYTES], function: &Function) -> Result<Self, Fault> {
+    /// The first [`DescriptorError`] that is found.
+    pub(crate) fn parse(bytes: &[u8; BYTES], function: &Function) -> Result<Self, DescriptorError> {
         let raw: Raw = zerocopy::transmute!(*bytes);
 
         raw.check_header()?;
@@ -362,7 +362,7 @@ impl Descriptor {
         self.mmio_offset..self.mmio_offset + between + self.mmio_size
     }
 
-    fn check_overlaps(&self, msix: &MsixTable) -> Result<(), Fault> {
+    fn check_overlaps(&self, msix: &MsixTable) -> Result<(), DescriptorError> {
         let doorbell = u64::from(self.doorbell.offset);
         let parts = [
             (Part::Configuration, BAR, 0..UNIT),
@@ -381,7 +381,7 @@ impl Descriptor {
         for (number, (part, bar, range)) in parts.iter().enumerate() {
             for (other, other_bar, other_range) in parts.iter().take(number) {
                 if bar == other_bar && overlap(range, other_range) {
-                    return Err(Fault::Overlap(*other, *part));
+                    return Err(DescriptorError::Overlap(*other, *part));
                 }
             }
             let foreign = match part {
@@ -389,7 +389,7 @@ impl Descriptor {
                 _ => msix.entries,
             };
             if *bar == msix.bar && overlap(range, &msix.range(foreign)) {
-                return Err(Fault::Overlap(*part, Part::MsixTable));
+                return Err(DescriptorError::Overlap(*part, Part::MsixTable));
             }
         }
         Ok(())
@@ -403,55 +403,55 @@ fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
 }
 
 impl Raw {
-    fn check_header(&self) -> Result<(), Fault> {
+    fn check_header(&self) -> Result<(), DescriptorError> {
         let (version, flags) = (self.version.get(), self.flags.get());
 
         if self.magic != *MAGIC {
-            return Err(Fault::Magic);
+            return Err(DescriptorError::Magic);
         }
         if version != VERSION {
-            return Err(Fault::Version(version));
+            return Err(DescriptorError::Version(version));
         }
         if flags & !NO_DMA != 0 {
-            return Err(Fault::Flags(flags & !NO_DMA));
+            return Err(DescriptorError::Flags(flags & !NO_DMA));
         }
         if flags & NO_DMA == 0 {
-            return Err(Fault::Dma);
+            return Err(DescriptorError::Dma);
         }
         if self.reserved.get() != 0 || self.reserved_to_end.iter().any(|&byte| byte != 0) {
-            return Err(Fault::Reserved);
+            return Err(DescriptorError::Reserved);
         }
         Ok(())
     }
 
-    fn check_sizes(&self) -> Result<(), Fault> {
+    fn check_sizes(&self) -> Result<(), DescriptorError> {
         let (contexts, slots) = (self.contexts.get(), self.slots.get());
         let (mmio, stride) = (self.mmio_size.get(), self.mmio_stride.get());
         let (global, global_offset) = (self.global_size.get(), self.global_offset.get());
 
         if !(1..=MAX_CONTEXTS).contains(&contexts) {
-            return Err(Fault::Contexts(contexts));
+            return Err(DescriptorError::Contexts(contexts));
         }
         if slots > MAX_SLOTS {
-            return Err(Fault::Slots(slots));
+            return Err(DescriptorError::Slots(slots));
         }
         if mmio == 0 || mmio > MAX_MMIO || mmio % UNIT != 0 {
-            return Err(Fault::MmioSize(mmio));
+            return Err(DescriptorError::MmioSize(mmio));
         }
         if stride < mmio || stride % UNIT != 0 {
-            return Err(Fault::Stride(stride));
+            return Err(DescriptorError::Stride(stride));
         }
         if global > MAX_MMIO || global % UNIT != 0 {
-            return Err(Fault::GlobalSize(global));
+            return Err(DescriptorError::GlobalSize(global));
         }
         if global == 0 && global_offset != 0 {
-            return Err(Fault::GlobalOffset(global_offset));
+            return Err(DescriptorError::GlobalOffset(global_offset));
         }
         Ok(())
     }
 
     /// Finds the place of each part in its BAR. The sizes have been checked.
-    fn place(&self, function: &Function) -> Result<Descriptor, Fault> {
+    fn place(&self, function: &Function) -> Result<Descriptor, DescriptorError> {
         let place = |part, bar, offset: &U64, size| function.place(part, bar, offset.get(), size);
         let entries = u64::from(self.contexts.get()) * u64::from(self.slots.get());
         let control_size = u64::from(self.contexts.get()) * CONTROL_BLOCK;
@@ -500,33 +500,41 @@ impl Raw {
     }
 
     /// Returns the distance from the first byte of the contexts' MMIO to behind the last.
-    fn all_mmio_size(&self) -> Result<u64, Fault> {
+    fn all_mmio_size(&self) -> Result<u64, DescriptorError> {
         let last = u64::from(self.contexts.get()).saturating_sub(1);
 
         self.mmio_stride
             .get()
             .checked_mul(last)
             .and_then(|offset| offset.checked_add(self.mmio_size.get()))
-            .ok_or(Fault::Room(Part::Mmio, BAR))
+            .ok_or(DescriptorError::Room(Part::Mmio, BAR))
     }
 }
 
-fn bar(part: Part, number: u32) -> Result<usize, Fault> {
+fn bar(part: Part, number: u32) -> Result<usize, DescriptorError> {
     let bar = number as usize;
 
-    (bar < BARS).then_some(bar).ok_or(Fault::Bar(part, number))
+    (bar < BARS)
+        .then_some(bar)
+        .ok_or(DescriptorError::Bar(part, number))
 }
 
 impl Function {
     /// Returns the `size` bytes at `offset` of `bar`, where `part` may be.
-    fn place(&self, part: Part, bar: usize, offset: u64, size: u64) -> Result<Range<u64>, Fault> {
+    fn place(
+        &self,
+        part: Part,
+        bar: usize,
+        offset: u64,
+        size: u64,
+    ) -> Result<Range<u64>, DescriptorError> {
         if offset % part.alignment() != 0 {
-            return Err(Fault::Alignment(part, offset));
+            return Err(DescriptorError::Alignment(part, offset));
         }
         let end = offset
             .checked_add(size)
             .filter(|end| self.bars.get(bar).is_some_and(|size| end <= size))
-            .ok_or(Fault::Room(part, bar))?;
+            .ok_or(DescriptorError::Room(part, bar))?;
 
         Ok(offset..end)
     }
@@ -631,11 +639,11 @@ mod tests {
                 .fold(0, |value, &byte| value << 8 | u128::from(byte))
         }
 
-        fn parse(&self) -> Result<Descriptor, Fault> {
+        fn parse(&self) -> Result<Descriptor, DescriptorError> {
             Descriptor::parse(&self.bytes, &self.function)
         }
 
-        fn fault(&self) -> Option<Fault> {
+        fn fault(&self) -> Option<DescriptorError> {
             self.parse().err()
         }
 
@@ -836,7 +844,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        use Fault::*;
+        use DescriptorError::*;
 
         refused!(Sample::apart(), set(0, b"u") => Magic);
         refused!(Sample::apart(), set16(0x08, 0) => Version(0));
@@ -854,11 +862,11 @@ mod tests {
         for bad in [
             b"\0", b"\n", b".", b"/", b" ", b"%", b"@", b"[", b"`", b"{", b"\x7f", b"\xc3",
         ] {
-            refused!(Sample::apart(), set(0x10, bad) => Fault::Name);
+            refused!(Sample::apart(), set(0x10, bad) => DescriptorError::Name);
         }
-        refused!(Sample::apart(), set(0x10, b"123456789_123456789_1234") => Fault::Name);
-        refused!(Sample::apart(), set(0x10, b"name\0rest") => Fault::Name);
-        refused!(Sample::apart(), set(0x27, b"x") => Fault::Name);
+        refused!(Sample::apart(), set(0x10, b"123456789_123456789_1234") => DescriptorError::Name);
+        refused!(Sample::apart(), set(0x10, b"name\0rest") => DescriptorError::Name);
+        refused!(Sample::apart(), set(0x27, b"x") => DescriptorError::Name);
 
         let mut sample = Sample::apart();
         sample.set(0x10, b"aZ09_,-_,-_,-_,-_,-_,-a\0");
@@ -867,7 +875,7 @@ mod tests {
 
     #[test]
     fn sizes_have_bounds() {
-        use Fault::*;
+        use DescriptorError::*;
 
         refused!(Sample::apart(), set32(0x28, 0) => Contexts(0));
         refused!(Sample::apart(), set32(0x28, 513) => Contexts(513));
@@ -918,7 +926,7 @@ mod tests {
         sample.set64(0x70, 0);
         assert_eq!(sample.is_taken(), Ok(true));
         sample.set64(0x70, 0x10);
-        assert_eq!(sample.fault(), Some(Fault::Room(Part::Store, 5)));
+        assert_eq!(sample.fault(), Some(DescriptorError::Room(Part::Store, 5)));
     }
 
     #[test]
@@ -932,14 +940,14 @@ mod tests {
             (0x60, Cookies, 0x1_1004),
             (0x70, Store, 0x18),
         ] {
-            refused!(Sample::apart(), set64(offset, bad) => Fault::Alignment(part, bad));
+            refused!(Sample::apart(), set64(offset, bad) => DescriptorError::Alignment(part, bad));
         }
-        refused!(Sample::apart(), set32(0x7c, 14) => Fault::Alignment(Doorbell, 14));
+        refused!(Sample::apart(), set32(0x7c, 14) => DescriptorError::Alignment(Doorbell, 14));
     }
 
     #[test]
     fn parts_lie_in_their_bars() {
-        use Fault::*;
+        use DescriptorError::*;
 
         refused!(Sample::apart(), set32(0x68, 6) => Bar(Part::Store, 6));
         refused!(Sample::apart(), set32(0x78, u32::MAX) => Bar(Part::Doorbell, u32::MAX));
@@ -974,17 +982,17 @@ mod tests {
             (0x60, Part::Cookies, 8),
         ] {
             let far = 0u64.wrapping_sub(alignment);
-            refused!(Sample::apart(), set64(offset, far) => Fault::Room(part, 2));
+            refused!(Sample::apart(), set64(offset, far) => DescriptorError::Room(part, 2));
         }
-        refused!(Sample::apart(), set64(0x70, u64::MAX - 15) => Fault::Room(Part::Store, 1));
+        refused!(Sample::apart(), set64(0x70, u64::MAX - 15) => DescriptorError::Room(Part::Store, 1));
         // The distance from the first context to the last is 2^64.
         refused!(
             Sample::apart(), set32(0x28, 33), set32(0x2c, 60), set64(0x40, 1 << 59) =>
-            Fault::Room(Part::Mmio, 2)
+            DescriptorError::Room(Part::Mmio, 2)
         );
         refused!(
             Sample::apart(), set32(0x28, 2), set64(0x30, 0), set64(0x40, u64::MAX << 16) =>
-            Fault::Room(Part::Mmio, 2)
+            DescriptorError::Room(Part::Mmio, 2)
         );
     }
 
@@ -1012,7 +1020,7 @@ mod tests {
             (Control, Store, 0x70, 0x7_00b0),
             (Cookies, Store, 0x70, 0x7_0110),
         ] {
-            refused!(Sample::together(), set64(offset, at) => Fault::Overlap(one, other));
+            refused!(Sample::together(), set64(offset, at) => DescriptorError::Overlap(one, other));
         }
         for (one, at) in [
             (Configuration, 0x110),
@@ -1023,7 +1031,7 @@ mod tests {
             (Store, 0x7_0130),
             (Store, 0x7_01ec),
         ] {
-            refused!(Sample::together(), set32(0x7c, at) => Fault::Overlap(one, Doorbell));
+            refused!(Sample::together(), set32(0x7c, at) => DescriptorError::Overlap(one, Doorbell));
         }
     }
 
@@ -1036,7 +1044,10 @@ mod tests {
                 offset,
                 entries,
             };
-            (sample.fault(), Some(Fault::Overlap(part, Part::MsixTable)))
+            (
+                sample.fault(),
+                Some(DescriptorError::Overlap(part, Part::MsixTable)),
+            )
         };
 
         for (part, offset, entries) in [
@@ -1054,7 +1065,7 @@ mod tests {
             let (fault, expected) = table(part, offset, entries);
             assert_eq!(fault, expected);
         }
-        refused!(Sample::apart(), set64(0x70, 0) => Fault::Overlap(Part::Store, Part::MsixTable));
+        refused!(Sample::apart(), set64(0x70, 0) => DescriptorError::Overlap(Part::Store, Part::MsixTable));
     }
 
     #[test]
