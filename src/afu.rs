@@ -730,10 +730,10 @@ impl AfuContext {
     }
 
     /// Returns the entry of the message store for slot `index` of the context, if there is one.
-    pub(crate) fn entry(&self, index: usize) -> Option<StoreEntry> {
+    pub(crate) fn entry(&self, index: usize) -> Option<ImsEntry> {
         let slot = u32::try_from(index).ok()?;
 
-        (slot < self.afu.descriptor().slots).then(|| StoreEntry {
+        (slot < self.afu.descriptor().slots).then(|| ImsEntry {
             afu: self.afu.clone(),
             context: self.index,
             slot,
@@ -772,14 +772,14 @@ impl Drop for AfuContext {
 }
 
 /// The entry of an AFU's message store for a slot of a context. Closed when it is made.
-pub(crate) struct StoreEntry {
+pub(crate) struct ImsEntry {
     afu: Arc<Afu>,
     context: u32,
     slot: u32,
     open: Atomic<bool>,
 }
 
-impl StoreEntry {
+impl ImsEntry {
     /// Returns where messages for it come from.
     pub(crate) fn messages(&self) -> &Arc<MessagePool> {
         self.afu.state.hardware.messages()
@@ -808,7 +808,7 @@ impl StoreEntry {
     }
 }
 
-impl Drop for StoreEntry {
+impl Drop for ImsEntry {
     fn drop(&mut self) {
         self.close();
     }

@@ -44,8 +44,8 @@ use crate::{
     afu::{
         Afu,
         AfuFile,
+        ImsEntry, //
         Metadata,
-        StoreEntry, //
     },
     estate::{
         Estate,
@@ -623,7 +623,7 @@ impl Context {
 
     /// Returns the entry of the AFU's message store for slot `index`, if it has one.
     #[inline]
-    fn entry(&self, index: usize) -> Option<StoreEntry> {
+    fn entry(&self, index: usize) -> Option<ImsEntry> {
         self.estate.afu()?.entry(index)
     }
 
@@ -632,7 +632,7 @@ impl Context {
     #[inline(never)]
     fn message(
         &self,
-        entry: StoreEntry,
+        entry: ImsEntry,
         queue: &Arc<Queue>,
         index: usize,
     ) -> Result<KBox<MessageSlot>> {

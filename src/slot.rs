@@ -9,7 +9,7 @@
 //! which can only be given back, and that not before hardware is done with it.
 
 use crate::{
-    afu::StoreEntry,
+    afu::ImsEntry,
     kernel_ext::{
         mapping::{
             Fault,
@@ -74,7 +74,7 @@ impl SourceView {
 /// A message of an AFU, which it sends for a slot.
 pub(crate) struct MessageSlot {
     // Closed before the source that it names can be another's.
-    entry: StoreEntry,
+    entry: ImsEntry,
     /// Its pages, in [`Window::ESB`] if the program drains the queue: if there is only one, in the
     /// place of both.
     source: MappedPages<Source, 2>,
@@ -84,7 +84,7 @@ impl MessageSlot {
     /// Makes the one of slot `index`, to be sent from `entry`, which is closed.
     pub(crate) fn new(
         source: Source,
-        entry: StoreEntry,
+        entry: ImsEntry,
         queue: &Queue,
         index: usize,
         mapping: Arc<FileMapping>,
@@ -110,7 +110,7 @@ impl MessageSlot {
     ///
     /// # Errors
     ///
-    /// Those of [`StoreEntry::open`].
+    /// Those of [`ImsEntry::open`].
     pub(crate) fn open(&self, queue_id: u32) -> Result {
         let message = self.source.message().ok_or(EINVAL)?;
 
