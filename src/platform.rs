@@ -1051,7 +1051,7 @@ impl Source {
             message.keep();
             return;
         }
-        // One that is still in a [`MessageRoutes`] goes with that.
+        // One that is still in a [`MessageEisnTable`] goes with that.
         if let Some(message) = Arc::into_unique_or_drop(message) {
             MessageSource::put(Pin::into_inner(message));
         }
@@ -1142,14 +1142,14 @@ impl Origin {
 }
 
 /// What is entered for a slot, and its source that is routed to an event queue if it has one.
-pub(crate) struct Route<T, K = ()> {
+pub(crate) struct EisnEntry<T, K = ()> {
     esb: Option<Esb>,
     pub(crate) with: T,
-    // Keeps the ESB mapped, where [`Routes`] does not.
+    // Keeps the ESB mapped, where [`EisnTable`] does not.
     _keep: K,
 }
 
-impl<T, K> Route<T, K> {
+impl<T, K> EisnEntry<T, K> {
     /// Ends the interrupt of the source, so that its next event is routed.
     #[inline]
     pub(crate) fn end_interrupt(&self) {
@@ -1169,16 +1169,16 @@ impl<T, K> Route<T, K> {
 ///
 /// Has the ESBs only, and keeps them mapped: a slot is to be removed before its sources are dropped,
 /// for what is done here to one that is no longer ours would be done to another's.
-pub(crate) struct Routes<T, K = ()> {
-    entries: KVVec<Option<Route<T, K>>>,
+pub(crate) struct EisnTable<T, K = ()> {
+    entries: KVVec<Option<EisnEntry<T, K>>>,
     // Keeps the ESBs mapped but for those of messages.
     platform: Arc<Platform>,
 }
 
-/// As [`Routes`], of messages only.
-pub(crate) type MessageRoutes<T> = Routes<T, Arc<MessageSource>>;
+/// As [`EisnTable`], of messages only.
+pub(crate) type MessageEisnTable<T> = EisnTable<T, Arc<MessageSource>>;
 
-impl<T, K> Routes<T, K> {
+impl<T, K> EisnTable<T, K> {
     /// Makes an empty table with room for slots below `capacity`.
     ///
     /// # Errors
@@ -1226,7 +1226,7 @@ impl<T, K> Routes<T, K> {
     ///
     /// `ENOMEM` if there is no room.
     #[inline(always)]
-    fn place(&mut self, index: usize) -> Result<&mut Option<Route<T, K>>> {
+    fn place(&mut self, index: usize) -> Result<&mut Option<EisnEntry<T, K>>> {
         self.entries.get_mut(index).ok_or(ENOMEM)
     }
 
@@ -1237,18 +1237,18 @@ impl<T, K> Routes<T, K> {
 
     /// Returns slot `index`, if it is entered.
     #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<&Route<T, K>> {
+    pub(crate) fn get(&self, index: usize) -> Option<&EisnEntry<T, K>> {
         self.entries.get(index)?.as_ref()
     }
 
     /// As [`Self::get`].
     #[inline]
-    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Route<T, K>> {
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut EisnEntry<T, K>> {
         self.entries.get_mut(index)?.as_mut()
     }
 }
 
-impl<T> Routes<T> {
+impl<T> EisnTable<T> {
     /// Enters slot `index` with a source or without, together with `with`. Neither allocates nor frees
     /// memory.
     ///
@@ -1264,7 +1264,7 @@ impl<T> Routes<T> {
                 return Err(EINVAL);
             }
         }
-        *self.place(index)? = Some(Route {
+        *self.place(index)? = Some(EisnEntry {
             esb: source.map(|source| source.esb),
             with,
             _keep: (),
@@ -1273,7 +1273,7 @@ impl<T> Routes<T> {
     }
 }
 
-impl<T> MessageRoutes<T> {
+impl<T> MessageEisnTable<T> {
     /// Enters slot `index` with `source`, together with `with`. Neither allocates nor frees memory.
     ///
     /// # Errors
@@ -1282,7 +1282,7 @@ impl<T> MessageRoutes<T> {
     pub(crate) fn insert_message(&mut self, index: usize, source: &Source, with: T) -> Result {
         let message = source.message_source().ok_or(EINVAL)?;
 
-        *self.place(index)? = Some(Route {
+        *self.place(index)? = Some(EisnEntry {
             esb: Some(message.esb),
             with,
             _keep: message.into(),
@@ -1514,7 +1514,7 @@ impl EventQueue {
         u32::from_be(unsafe { entries.add(index).read_volatile() })
     }
 
-    /// Routes `source`, the one of slot `index` that has the `origin`, here. It must be off.
+    /// EisnTable `source`, the one of slot `index` that has the `origin`, here. It must be off.
     ///
     /// # Errors
     ///

@@ -43,15 +43,15 @@ use crate::{
     },
     platform::{
         AllocError,
+        EisnTable,
         EscalationHandler,
         EventQueue,
-        MessageRoutes,
+        MessageEisnTable,
         Origin,
         Platform,
         QueueMemory,
         QueueSize,
         QuiesceError,
-        Routes,
         Source, //
     },
     quota::QueueCharge, //
@@ -242,7 +242,7 @@ struct Rate {
 
 impl Moderation {
     /// Ends the interrupt of a message, unless it has come too often.
-    fn end_interrupt(&mut self, messages: &mut MessageRoutes<Rate>, index: usize) {
+    fn end_interrupt(&mut self, messages: &mut MessageEisnTable<Rate>, index: usize) {
         if let Some(message) = messages.get_mut(index) {
             match message.with.count(self) {
                 false => message.end_interrupt(),
@@ -343,9 +343,9 @@ struct DrainState {
     consumer: Consumer,
     /// What becomes of the events of the slots, if the kernel drains the queue. With their generic
     /// sources.
-    routes: Routes<Target>,
+    routes: EisnTable<Target>,
     /// The messages of slots that have one.
-    messages: MessageRoutes<Rate>,
+    messages: MessageEisnTable<Rate>,
     moderation: Moderation,
     /// The escalation is to stay masked.
     closing: bool,
@@ -456,8 +456,8 @@ struct Drain {
 fn deliver(
     context: u64,
     size: QueueSize,
-    routes: &mut Routes<Target>,
-    messages: &mut MessageRoutes<Rate>,
+    routes: &mut EisnTable<Target>,
+    messages: &mut MessageEisnTable<Rate>,
     moderation: &mut Moderation,
     eisn: usize,
 ) {
@@ -761,8 +761,8 @@ impl Queue {
         let user_drained = matches!(consumer, Consumer::User { .. });
         let state = DrainState {
             consumer,
-            routes: Routes::new(platform, BUDGET)?,
-            messages: MessageRoutes::new(platform, 0)?,
+            routes: EisnTable::new(platform, BUDGET)?,
+            messages: MessageEisnTable::new(platform, 0)?,
             moderation: Moderation {
                 period: 0,
                 limit: u32::MAX,
@@ -793,7 +793,7 @@ impl Queue {
         Ok(Arc::new(queue, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Routes `source` here, for slot `index`, which is new, and switches it on.
+    /// EisnTable `source` here, for slot `index`, which is new, and switches it on.
     ///
     /// # Errors
     ///
@@ -818,7 +818,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Routes `source`, a message, here for slot `index`, which is new or has a generic source, and
+    /// EisnTable `source`, a message, here for slot `index`, which is new or has a generic source, and
     /// switches it on.
     ///
     /// # Errors
@@ -851,7 +851,11 @@ impl Queue {
     ///
     /// `ENOMEM` if there is no memory.
     #[inline(never)]
-    fn grow<T, K>(&self, index: usize, table: fn(&mut DrainState) -> &mut Routes<T, K>) -> Result {
+    fn grow<T, K>(
+        &self,
+        index: usize,
+        table: fn(&mut DrainState) -> &mut EisnTable<T, K>,
+    ) -> Result {
         let drain = self.escalation.handler();
         let capacity = (index + 1).next_power_of_two();
 
@@ -859,7 +863,7 @@ impl Queue {
             return Ok(());
         }
         // Memory is neither allocated nor freed under the lock.
-        let mut larger = Routes::new(&self.platform, capacity)?;
+        let mut larger = EisnTable::new(&self.platform, capacity)?;
 
         drain.state.with(|state| {
             let routes = table(state);
