@@ -48,11 +48,11 @@ use crate::{
         Metadata,
     },
     estate::{
+        DetachedSlot, //
         Estate,
         Kind,
         ReservedIndex,
         ReservedRange,
-        TakenSlot, //
     },
     events::Event,
     export::{
@@ -431,7 +431,7 @@ impl Context {
         location: Location,
         reserved: ReservedRange<'a>,
         eventfds: &mut KVVec<Option<EventFd>>,
-        made: &mut KVVec<TakenSlot<'a>>,
+        made: &mut KVVec<DetachedSlot<'a>>,
     ) -> Result {
         let mut eventfds = eventfds.drain_all();
 
@@ -452,8 +452,8 @@ impl Context {
             if !made.is_empty() {
                 slot.join();
             }
-            made.push_within_capacity(TakenSlot::new(slot, reserved))?;
-            if let Some(slot) = made.last().and_then(TakenSlot::slot) {
+            made.push_within_capacity(DetachedSlot::new(slot, reserved))?;
+            if let Some(slot) = made.last().and_then(DetachedSlot::slot) {
                 slot.open_message()?;
             }
             if let Some(Some(eventfd)) = eventfds.next() {
@@ -597,7 +597,7 @@ impl Context {
         queue: &Arc<Queue>,
         queue_id: u32,
         eventfd: Option<EventFd>,
-    ) -> Result<(u64, TakenSlot<'_>)> {
+    ) -> Result<(u64, DetachedSlot<'_>)> {
         let reserved = self.estate.reserve()?;
         let index = reserved.get();
         let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
@@ -618,7 +618,7 @@ impl Context {
             return Err(error);
         }
         trace::alloc(self.estate.id(), index, lisn, offset);
-        Ok((offset, TakenSlot::new(slot, reserved)))
+        Ok((offset, DetachedSlot::new(slot, reserved)))
     }
 
     /// Returns the entry of the AFU's message store for slot `index`, if it has one.
@@ -645,19 +645,19 @@ impl Context {
     /// Gives back a slot that the program could not be told of.
     #[cold]
     fn undo(&self, slot: Slot, reserved: ReservedIndex<'_>) {
-        self.retire(TakenSlot::new(slot, reserved));
+        self.retire(DetachedSlot::new(slot, reserved));
     }
 
     /// Gives back a slot, now or when hardware lets go of it.
     #[inline(always)]
-    fn retire(&self, slot: TakenSlot<'_>) {
+    fn retire(&self, slot: DetachedSlot<'_>) {
         if self.estate.retire(slot).is_err() {
             self.shared.registry.retry_later();
         }
     }
 
     /// As [`Self::retire`], of many at once.
-    fn retire_many(&self, slots: KVVec<TakenSlot<'_>>) {
+    fn retire_many(&self, slots: KVVec<DetachedSlot<'_>>) {
         if self.estate.retire_many(slots).is_err() {
             self.shared.registry.retry_later();
         }

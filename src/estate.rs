@@ -27,7 +27,7 @@ use crate::{
     queue::Queue,
     quota::Account,
     slot::{
-        RetiredSlot,
+        DyingSlot,
         Slot,
         SlotView, //
     }, //
@@ -73,7 +73,7 @@ enum Entry {
     /// An interrupt that the program has.
     Live(Slot),
     /// One that it has had, and what does not come to rest.
-    Quarantined(RetiredSlot, QuiesceError),
+    Quarantined(DyingSlot, QuiesceError),
 }
 
 /// The slots of a context.
@@ -229,13 +229,13 @@ fn grow(entries: &mut KVVec<Entry>, count: usize) -> Result {
 }
 
 /// A slot that is in no table any more, and still has its index.
-pub(crate) struct TakenSlot<'a> {
+pub(crate) struct DetachedSlot<'a> {
     // As it was in the table, since each move of a slot counts in what freeing one costs.
     entry: Entry,
     reserved: ReservedIndex<'a>,
 }
 
-impl<'a> TakenSlot<'a> {
+impl<'a> DetachedSlot<'a> {
     /// Takes a slot that was not entered.
     pub(crate) fn new(slot: Slot, reserved: ReservedIndex<'a>) -> Self {
         Self {
@@ -462,8 +462,8 @@ impl Estate {
         })
     }
 
-    /// Enters slots of `self`, as [`TakenSlot::enter`] does.
-    pub(crate) fn enter(&self, mut slots: KVVec<TakenSlot<'_>>) {
+    /// Enters slots of `self`, as [`DetachedSlot::enter`] does.
+    pub(crate) fn enter(&self, mut slots: KVVec<DetachedSlot<'_>>) {
         let table = &mut *self.slots.lock();
 
         for slot in slots.drain_all() {
@@ -476,7 +476,7 @@ impl Estate {
     /// # Errors
     ///
     /// `EINVAL` if the program does not have all of them, `ENOMEM` if there is no memory: none is taken.
-    pub(crate) fn take_range(&self, range: Range<usize>) -> Result<KVVec<TakenSlot<'_>>> {
+    pub(crate) fn take_range(&self, range: Range<usize>) -> Result<KVVec<DetachedSlot<'_>>> {
         // No memory for what there cannot be.
         if range.end > self.slots.lock().entries.len() {
             return Err(EINVAL);
@@ -496,7 +496,7 @@ impl Estate {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory: none is taken.
-    pub(crate) fn take_all(&self) -> Result<KVVec<TakenSlot<'_>>> {
+    pub(crate) fn take_all(&self) -> Result<KVVec<DetachedSlot<'_>>> {
         let slots = &mut *self.slots.lock();
         let all = 0..slots.entries.len();
         let live = all.clone().filter(|&index| slots.live(index).is_some());
@@ -512,7 +512,7 @@ impl Estate {
         &'a self,
         slots: &mut SlotTable,
         range: Range<usize>,
-        taken: &mut KVVec<TakenSlot<'a>>,
+        taken: &mut KVVec<DetachedSlot<'a>>,
     ) -> Result {
         for index in range {
             if let Some(entry) = slots.take(index) {
@@ -520,7 +520,7 @@ impl Estate {
                     estate: self,
                     index,
                 };
-                taken.push_within_capacity(TakenSlot { entry, reserved })?;
+                taken.push_within_capacity(DetachedSlot { entry, reserved })?;
             }
         }
         Ok(())
@@ -528,14 +528,14 @@ impl Estate {
 
     /// Takes the slot `index` out of the table if the program has it, to be [retired](Self::retire).
     #[inline(always)]
-    pub(crate) fn take(&self, index: usize) -> Option<TakenSlot<'_>> {
+    pub(crate) fn take(&self, index: usize) -> Option<DetachedSlot<'_>> {
         let entry = self.slots.lock().take(index)?;
         let reserved = ReservedIndex {
             estate: self,
             index,
         };
 
-        Some(TakenSlot { entry, reserved })
+        Some(DetachedSlot { entry, reserved })
     }
 
     /// Gives back a slot, and its index; or quarantines them. May sleep.
@@ -546,7 +546,7 @@ impl Estate {
     ///
     /// [`QuiesceError`] if they are quarantined: [`Self::retry`] is to be called later.
     #[inline(always)]
-    pub(crate) fn retire(&self, mut taken: TakenSlot<'_>) -> Result<(), QuiesceError> {
+    pub(crate) fn retire(&self, mut taken: DetachedSlot<'_>) -> Result<(), QuiesceError> {
         let Entry::Live(slot) = &mut taken.entry else {
             return Ok(());
         };
@@ -567,7 +567,10 @@ impl Estate {
     /// # Errors
     ///
     /// [`QuiesceError`] if one is quarantined.
-    pub(crate) fn retire_many(&self, mut taken: KVVec<TakenSlot<'_>>) -> Result<(), QuiesceError> {
+    pub(crate) fn retire_many(
+        &self,
+        mut taken: KVVec<DetachedSlot<'_>>,
+    ) -> Result<(), QuiesceError> {
         let mut result = Ok(());
 
         Slot::withdraw_many(taken.iter_mut().filter_map(|taken| match &mut taken.entry {
@@ -583,8 +586,8 @@ impl Estate {
     /// Keeps a slot that does not come to rest, and says so.
     #[cold]
     #[inline(never)]
-    fn quarantine(&self, taken: TakenSlot<'_>, reason: QuiesceError) {
-        let TakenSlot { entry, reserved } = taken;
+    fn quarantine(&self, taken: DetachedSlot<'_>, reason: QuiesceError) {
+        let DetachedSlot { entry, reserved } = taken;
         let Entry::Live(slot) = entry else {
             return;
         };
@@ -687,7 +690,7 @@ impl Estate {
         let count = self.slots.lock().entries.len();
 
         for index in 0..count {
-            let Some(TakenSlot {
+            let Some(DetachedSlot {
                 entry: Entry::Live(mut slot),
                 reserved,
             }) = self.take(index)
@@ -868,7 +871,7 @@ impl ReservedIndex<'_> {
     }
 
     /// Enters a slot that does not come to rest.
-    fn quarantine(self, slot: RetiredSlot, reason: QuiesceError) {
+    fn quarantine(self, slot: DyingSlot, reason: QuiesceError) {
         let slots = &mut *self.estate.slots.lock();
 
         if let Some(entry) = slots.entries.get_mut(self.index) {

@@ -5,7 +5,7 @@
 //! One that a program allocates has a generic source, which is rung by a store to its trigger page. In
 //! a context of an AFU it has a message as well, for the AFU to send, or only that. Both do the same.
 //!
-//! A [`Slot`] is an interrupt that the program has. When that is over it becomes a [`RetiredSlot`],
+//! A [`Slot`] is an interrupt that the program has. When that is over it becomes a [`DyingSlot`],
 //! which can only be given back, and that not before hardware is done with it.
 
 use crate::{
@@ -41,7 +41,7 @@ use kernel::{
 /// An interrupt that a context owns.
 ///
 /// When dropped, it is retired and settled, or kept for good if that fails. May sleep.
-pub(crate) struct Slot(RetiredSlot);
+pub(crate) struct Slot(DyingSlot);
 
 /// How a slot stands at one moment.
 pub(crate) struct SlotView {
@@ -136,7 +136,7 @@ impl Slot {
             0..0
         };
 
-        Self(RetiredSlot {
+        Self(DyingSlot {
             source: Some(MappedPages::new(source, mapping, [trigger, esb])),
             message,
             queue,
@@ -174,7 +174,7 @@ impl Slot {
 
     /// Makes slot `index` of a message only, which is attached to `queue` as that.
     pub(crate) fn of_message(message: KBox<MessageSlot>, queue: Arc<Queue>, index: usize) -> Self {
-        Self(RetiredSlot {
+        Self(DyingSlot {
             source: None,
             message: Some(message),
             queue,
@@ -292,7 +292,7 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// Those of [`RetiredSlot::settle`]: the slot is to be kept as what [`Self::retire`] returns.
+    /// Those of [`DyingSlot::settle`]: the slot is to be kept as what [`Self::retire`] returns.
     #[inline]
     pub(crate) fn give_back(&mut self) -> Result<(), QuiesceError> {
         self.0.withdraw();
@@ -301,7 +301,7 @@ impl Slot {
     }
 
     /// Returns the slot as one that can only be given back.
-    pub(crate) fn retire(self) -> RetiredSlot {
+    pub(crate) fn retire(self) -> DyingSlot {
         self.0
     }
 }
@@ -309,7 +309,7 @@ impl Slot {
 /// An interrupt that a context has had, of which hardware may not know yet.
 ///
 /// When dropped without having come to rest it is kept for good, and with it what the hardware uses.
-pub(crate) struct RetiredSlot {
+pub(crate) struct DyingSlot {
     /// Both pages if the program drains the queue, in the windows [`Window::TRIGGER`] and
     /// [`Window::ESB`]; else only the trigger page, in the first. None if it has a message only.
     source: Option<MappedPages<Source, 2>>,
@@ -320,7 +320,7 @@ pub(crate) struct RetiredSlot {
     settled: bool,
 }
 
-impl RetiredSlot {
+impl DyingSlot {
     #[inline]
     fn index(&self) -> usize {
         self.index as usize
@@ -394,7 +394,7 @@ fn esb_pages(eisn: usize) -> Option<Range<u64>> {
     Some(Window::ESB.page(2 * eisn)?.start..Window::ESB.page(2 * eisn + 1)?.end)
 }
 
-impl RetiredSlot {
+impl DyingSlot {
     /// Tries a last time to bring the interrupt to rest. If that fails it is never given back.
     #[cold]
     #[inline(never)]
@@ -419,7 +419,7 @@ impl RetiredSlot {
     }
 }
 
-impl Drop for RetiredSlot {
+impl Drop for DyingSlot {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.settled {
