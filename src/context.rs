@@ -48,9 +48,9 @@ use crate::{
         Metadata,
     },
     estate::{
+        ContextKind,
         DetachedSlot, //
         Estate,
-        Kind,
         ReservedIndex,
         ReservedRange,
     },
@@ -285,7 +285,7 @@ impl Context {
     pub(crate) fn new(
         mapping: Arc<FileMapping>,
         shared: Arc<Shared>,
-        kind: Kind,
+        kind: ContextKind,
         afu: Option<&Arc<Afu>>,
     ) -> Result<Pin<KBox<Self>>> {
         let account = Account::of_caller(shared.quota.clone())?;
@@ -1011,14 +1011,19 @@ impl Context {
     /// - `EINVAL` if `slots` is 0 or more than [`MAX_RANGE`].
     /// - Those of [`NewFile::new`] and [`Self::new`].
     pub(crate) fn make_range(&self, slots: usize, access: AccessMode) -> Result<NewFile> {
-        if self.estate.kind() != Kind::Open || self.has_afu() {
+        if self.estate.kind() != ContextKind::Open || self.has_afu() {
             return Err(ENOTTY);
         }
         if slots == 0 || slots > MAX_RANGE {
             return Err(EINVAL);
         }
         NewFile::new::<DeviceFile>(c"[uxive-range]", access, |mapping| {
-            Self::new(mapping, self.shared.clone(), Kind::Range(slots), None)
+            Self::new(
+                mapping,
+                self.shared.clone(),
+                ContextKind::Range(slots),
+                None,
+            )
         })
     }
 
@@ -1051,7 +1056,7 @@ impl Context {
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
     pub(crate) fn show(&self, m: &SeqFile) {
         seq_print!(m, "uxive-context:\t{}\n", self.estate.id());
-        if let Kind::Range(slots) = self.estate.kind() {
+        if let ContextKind::Range(slots) = self.estate.kind() {
             seq_print!(m, "uxive-range:\t{slots}\n");
         }
         if let Some(place) = self.estate.afu() {

@@ -284,7 +284,7 @@ impl<'a> DetachedSlot<'a> {
 #[pin_data]
 pub(crate) struct Estate {
     id: u64,
-    kind: Kind,
+    kind: ContextKind,
     layout: Layout,
     opener: Opener,
     /// What all that follows is charged to.
@@ -305,7 +305,7 @@ pub(crate) struct Estate {
 
 /// What has an estate.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ContextKind {
     /// An open file of a device.
     Open,
     /// A range, of so many slots.
@@ -320,13 +320,13 @@ impl Estate {
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(
         id: u64,
-        kind: Kind,
+        kind: ContextKind,
         account: Arc<Account>,
         afu: Option<AfuContext>,
     ) -> Result<Arc<Self>> {
         let layout = Layout::new(match kind {
-            Kind::Open => MAX_IRQS,
-            Kind::Range(slots) => slots,
+            ContextKind::Open => MAX_IRQS,
+            ContextKind::Range(slots) => slots,
         });
         let table = SlotTable {
             taken: BitmapVec::new(layout.slots(), GFP_KERNEL_ACCOUNT)?,
@@ -359,7 +359,7 @@ impl Estate {
     }
 
     /// Returns what kind of context it is.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ContextKind {
         self.kind
     }
 
@@ -420,10 +420,10 @@ impl Estate {
         let limit = self.account.quota().max_irqs_per_context();
 
         match (self.kind, &self.afu) {
-            (Kind::Open, None) => limit,
+            (ContextKind::Open, None) => limit,
             // The queue has room for two sources of each.
-            (Kind::Open, Some(_)) => limit.min(MAX_IRQS / 2),
-            (Kind::Range(slots), _) => slots,
+            (ContextKind::Open, Some(_)) => limit.min(MAX_IRQS / 2),
+            (ContextKind::Range(slots), _) => slots,
         }
     }
 

@@ -60,16 +60,16 @@ struct Counted<T> {
 
 /// One of these kinds.
 #[derive(Clone, Copy)]
-enum Kind {
+enum LimitKind {
     Queue,
     Export,
 }
 
 impl<T> Counted<T> {
-    fn of(&mut self, kind: Kind) -> &mut T {
+    fn of(&mut self, kind: LimitKind) -> &mut T {
         match kind {
-            Kind::Queue => &mut self.queues,
-            Kind::Export => &mut self.exports,
+            LimitKind::Queue => &mut self.queues,
+            LimitKind::Export => &mut self.exports,
         }
     }
 }
@@ -234,15 +234,15 @@ impl Account {
 
     /// Returns how many event queues the user has.
     pub(crate) fn queues(&self) -> usize {
-        self.count(Kind::Queue)
+        self.count(LimitKind::Queue)
     }
 
     /// Returns how many exports the user has.
     pub(crate) fn exports(&self) -> usize {
-        self.count(Kind::Export)
+        self.count(LimitKind::Export)
     }
 
-    fn count(&self, kind: Kind) -> usize {
+    fn count(&self, kind: LimitKind) -> usize {
         let users = &mut self.quota.users.lock().users;
 
         users
@@ -267,11 +267,11 @@ impl Drop for Account {
 /// Something that an account has, counted until it is dropped.
 struct Charge {
     account: Arc<Account>,
-    kind: Kind,
+    kind: LimitKind,
 }
 
 impl Charge {
-    fn new(account: Arc<Account>, kind: Kind) -> Result<Self> {
+    fn new(account: Arc<Account>, kind: LimitKind) -> Result<Self> {
         {
             let Users { users, tallies } = &mut *account.quota.users.lock();
             // It has this account.
@@ -309,7 +309,7 @@ impl QueueCharge {
     /// `EDQUOT` if the user has as many as it may, `ENFILE` if all together have.
     pub(crate) fn new(account: Arc<Account>) -> Result<Self> {
         Ok(Self {
-            _charge: Charge::new(account, Kind::Queue)?,
+            _charge: Charge::new(account, LimitKind::Queue)?,
         })
     }
 }
@@ -327,7 +327,7 @@ impl ExportCharge {
     /// `EDQUOT` if the user has as many as it may, `ENFILE` if all together have.
     pub(crate) fn new(account: Arc<Account>) -> Result<Self> {
         Ok(Self {
-            _charge: Charge::new(account, Kind::Export)?,
+            _charge: Charge::new(account, LimitKind::Export)?,
         })
     }
 }

@@ -11,8 +11,8 @@
 use crate::{
     afu::AfuContext,
     estate::{
+        ContextKind, //
         Estate,
-        Kind, //
     },
     kernel_ext::{
         trace,
@@ -177,7 +177,7 @@ impl Registry {
     /// `ENOMEM` if there is no memory.
     pub(crate) fn open(
         &self,
-        kind: Kind,
+        kind: ContextKind,
         account: Arc<Account>,
         afu: Option<AfuContext>,
     ) -> Result<Arc<Estate>> {

@@ -19,7 +19,7 @@ use crate::{
         Context,
         Shared, //
     },
-    estate::Kind,
+    estate::ContextKind,
     kernel_ext::{
         attribute::Attribute,
         fault::FaultControl,
@@ -93,7 +93,7 @@ impl ContextDevice for Arc<Shared> {
     const MAY_GO: bool = false;
 
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        Context::new(mapping, self.clone(), Kind::Open, None)
+        Context::new(mapping, self.clone(), ContextKind::Open, None)
     }
 }
 
@@ -103,7 +103,7 @@ impl ContextDevice for Arc<AfuNode> {
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
         let shared = afu::shared::get().ok_or(ENODEV)?;
 
-        Context::new(mapping, shared, Kind::Open, Some(&self.afu()))
+        Context::new(mapping, shared, ContextKind::Open, Some(&self.afu()))
     }
 }
 
