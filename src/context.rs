@@ -86,10 +86,10 @@ use crate::{
     platform::{
         AllocError,
         Location,
-        Origin,
         Platform,
         QueueMemory,
         Source, //
+        SourceKind,
     },
     queue::{
         Queue,
@@ -951,7 +951,7 @@ impl Context {
             }
             wanted.insert_trigger(fault)
         } else if let Some(index) = Window::ESB.index(touched) {
-            let (origin, index) = Origin::of_eisn(index / 2, self.layout().queue_size());
+            let (origin, index) = SourceKind::of_eisn(index / 2, self.layout().queue_size());
 
             match slot(index) {
                 Some(slot) => slot.insert_esb(origin, fault),

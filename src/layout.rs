@@ -6,8 +6,8 @@
 //! reach them by `mmap2`. Offset 0 is never an interrupt, since libocxl takes it for "none".
 
 use crate::platform::{
-    Origin,
     QueueSize,
+    SourceKind,
     MAX_SOURCES, //
 };
 use core::ops::Range;
@@ -66,7 +66,8 @@ impl Layout {
 
     /// Returns the slot whose page is at `offset` exactly, in whatever window.
     pub(crate) fn slot(&self, offset: u64) -> Option<usize> {
-        let of_pair = || Some(Origin::of_eisn(Window::ESB.index(offset)? / 2, self.queue_size()).1);
+        let of_pair =
+            || Some(SourceKind::of_eisn(Window::ESB.index(offset)? / 2, self.queue_size()).1);
 
         Window::TRIGGER.index(offset).or_else(of_pair)
     }

@@ -1107,14 +1107,16 @@ pub(crate) struct Message {
     pub(crate) data: u32,
 }
 
-/// Which of the sources of a slot: one that is rung by a store, or that of a message of a device.
+/// Which of the sources of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    Generic,
-    Message,
+pub(crate) enum SourceKind {
+    /// Rung by a store to its trigger page, with an interrupt of XIVE's own.
+    Ipi,
+    /// Rung by a message of a device.
+    Msi,
 }
 
-impl Origin {
+impl SourceKind {
     /// Returns the EISN of the source of slot `index` in a queue of `size`.
     ///
     /// # Errors
@@ -1126,8 +1128,8 @@ impl Origin {
             return Err(ENOSPC);
         }
         Ok(match self {
-            Self::Generic => index as u32,
-            Self::Message => (size.entries() + index) as u32,
+            Self::Ipi => index as u32,
+            Self::Msi => (size.entries() + index) as u32,
         })
     }
 
@@ -1135,8 +1137,8 @@ impl Origin {
     #[inline]
     pub(crate) fn of_eisn(eisn: usize, size: QueueSize) -> (Self, usize) {
         match eisn.checked_sub(size.entries()) {
-            None => (Self::Generic, eisn),
-            Some(index) => (Self::Message, index),
+            None => (Self::Ipi, eisn),
+            Some(index) => (Self::Msi, index),
         }
     }
 }
@@ -1520,7 +1522,7 @@ impl EventQueue {
     ///
     /// `ENXIO` if firmware refuses, `ENOSPC` if `index` is beyond what the queue has entries for.
     #[inline]
-    pub(crate) fn route(&self, source: &Source, origin: Origin, index: usize) -> Result {
+    pub(crate) fn route(&self, source: &Source, origin: SourceKind, index: usize) -> Result {
         let eisn = origin.eisn(index, self.queue.size)?;
 
         may_fail(ENXIO)?;

@@ -3,7 +3,7 @@
 //! The event queue of a context, and how it is drained.
 //!
 //! Hardware writes an entry to the queue for each event of a source, with a number that says of which
-//! slot and which of its sources it is: see [`Origin`]. The first one after the escalation was unmasked
+//! slot and which of its sources it is: see [`SourceKind`]. The first one after the escalation was unmasked
 //! calls the handler.
 //!
 //! Kernel drain, the default: the handler walks the new entries, ends each interrupt and signals
@@ -47,12 +47,12 @@ use crate::{
         EscalationHandler,
         EventQueue,
         MessageEisnTable,
-        Origin,
         Platform,
         QueueMemory,
         QueueSize,
         QuiesceError,
         Source, //
+        SourceKind,
     },
     quota::QueueCharge, //
 };
@@ -461,7 +461,7 @@ fn deliver(
     moderation: &mut Moderation,
     eisn: usize,
 ) {
-    let (origin, index) = Origin::of_eisn(eisn, size);
+    let (origin, index) = SourceKind::of_eisn(eisn, size);
     // No route if the slot was freed since the event.
     let Some(route) = routes.get_mut(index) else {
         trace::ring(context, index, Delivery::Freed);
@@ -472,14 +472,14 @@ fn deliver(
         Target::Live { mask, .. } if mask.on => {
             trace::ring(context, index, Delivery::Masked);
             match origin {
-                Origin::Generic => mask.generic.came = true,
-                Origin::Message => mask.message.came = true,
+                SourceKind::Ipi => mask.generic.came = true,
+                SourceKind::Msi => mask.message.came = true,
             }
             return;
         }
         Target::Live { .. } => match origin {
-            Origin::Generic => route.end_interrupt(),
-            Origin::Message => moderation.end_interrupt(messages, index),
+            SourceKind::Ipi => route.end_interrupt(),
+            SourceKind::Msi => moderation.end_interrupt(messages, index),
         },
         // That of a source that is off is not ended, for that would switch it on.
         Target::Off { .. } => (),
@@ -803,7 +803,7 @@ impl Queue {
     pub(crate) fn attach(&self, index: usize, source: &Source) -> Result {
         let drain = self.escalation.handler();
 
-        drain.queue.route(source, Origin::Generic, index)?;
+        drain.queue.route(source, SourceKind::Ipi, index)?;
         if !self.is_user_drained() {
             let entered = |state: &mut DrainState| match index < state.routes.capacity() {
                 true => (state.routes.insert(index, Some(source), Target::new())).map(|()| true),
@@ -827,7 +827,7 @@ impl Queue {
     pub(crate) fn attach_message(&self, index: usize, source: &Source) -> Result {
         let drain = self.escalation.handler();
 
-        drain.queue.route(source, Origin::Message, index)?;
+        drain.queue.route(source, SourceKind::Msi, index)?;
         if !self.is_user_drained() {
             self.grow(index, |state| &mut state.routes)?;
             self.grow(index, |state| &mut state.messages)?;

@@ -23,9 +23,9 @@ use crate::{
     },
     layout::Window,
     platform::{
-        Origin,
         QuiesceError,
         Source, //
+        SourceKind,
     },
     queue::{
         Queue,
@@ -89,7 +89,7 @@ impl MessageSlot {
         index: usize,
         mapping: Arc<FileMapping>,
     ) -> Result<KBox<Self>> {
-        let eisn = Origin::Message.eisn(index, queue.size())? as usize;
+        let eisn = SourceKind::Msi.eisn(index, queue.size())? as usize;
         let pages = match (queue.is_user_drained(), source.has_trigger_page()) {
             (false, _) => [None, None],
             (true, true) => [esb_pages(eisn), None],
@@ -225,11 +225,11 @@ impl Slot {
 
     /// Places the pages of the source `origin` in a mapping of the window of ESBs, if the program may
     /// have them.
-    pub(crate) fn insert_esb(&self, origin: Origin, fault: &Fault<'_>) -> FaultResult {
+    pub(crate) fn insert_esb(&self, origin: SourceKind, fault: &Fault<'_>) -> FaultResult {
         let touched = fault.offset();
         let insert = |offset| match (origin, &self.0.source, &self.0.message) {
-            (Origin::Generic, Some(source), _) => fault.insert(source, offset),
-            (Origin::Message, _, Some(message)) => fault.insert(&message.source, offset),
+            (SourceKind::Ipi, Some(source), _) => fault.insert(source, offset),
+            (SourceKind::Msi, _, Some(message)) => fault.insert(&message.source, offset),
             _ => FaultResult::SIGBUS,
         };
         let other = (origin.eisn(self.0.index(), self.0.queue.size()).ok())
