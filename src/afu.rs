@@ -70,8 +70,8 @@ use crate::{
     },
     layout::Window,
     platform::{
-        Message,
         MessagePool,
+        MsiMsg,
         QuiesceError, //
     },
     ContextFile, //
@@ -790,7 +790,7 @@ impl ImsEntry {
     /// # Errors
     ///
     /// `ENODEV` if the AFU is unbound.
-    pub(crate) fn open(&self, message: Message, queue_id: u32) -> Result {
+    pub(crate) fn open(&self, message: MsiMsg, queue_id: u32) -> Result {
         may_fail(ENODEV)?;
         self.open.store(true, Relaxed);
         self.afu

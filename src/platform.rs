@@ -984,10 +984,10 @@ impl Source {
     }
 
     /// Returns what the function has to write to raise the source, if it is that of a message.
-    pub(crate) fn message(&self) -> Option<Message> {
+    pub(crate) fn message(&self) -> Option<MsiMsg> {
         let source = self.message_source()?;
 
-        Some(Message {
+        Some(MsiMsg {
             address: source.message.address(),
             data: source.message.data(),
         })
@@ -1100,7 +1100,7 @@ unsafe impl UserPages for Source {
 }
 
 /// What a PCI function writes to raise an interrupt.
-pub(crate) struct Message {
+pub(crate) struct MsiMsg {
     /// Where to, on its bus.
     pub(crate) address: u64,
     /// What, in 4 bytes.

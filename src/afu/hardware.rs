@@ -16,8 +16,8 @@ use super::descriptor::{
 use crate::{
     kernel_ext::bar::UserBar,
     platform::{
-        Message,
         MessagePool, //
+        MsiMsg,
     }, //
 };
 use core::ops::Range;
@@ -369,7 +369,7 @@ impl Hardware {
         &self,
         context: u32,
         slot: u32,
-        message: Message,
+        message: MsiMsg,
         queue_id: u32,
     ) -> Result {
         let entry = self.descriptor().store_entry(context, slot).ok_or(EINVAL)?;

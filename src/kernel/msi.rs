@@ -3,7 +3,7 @@
 //! Messages of a PCI function that have no fixed place: of an interrupt message store (IMS).
 //!
 //! The PCI core makes the interrupts of the MSI and the MSI-X capability, and writes their messages
-//! there. A [`Message`] comes from the same domain, that of the host bridge, and its owner writes it
+//! there. A [`MsiIrq`] comes from the same domain, that of the host bridge, and its owner writes it
 //! to wherever the function has a place for it. There is no domain of the function's own in between:
 //! it would be for a chip that masks and unmasks at that place, and nobody would call that.
 //!
@@ -11,7 +11,7 @@
 //! never activated nor started. The irq core, CPU hotplug, suspend and kexec leave interrupts alone
 //! that are not started, and those that nobody has requested have no directory in `/proc/irq` by which
 //! they could be given another CPU. What it is for and where it goes is between the owner and the
-//! interrupt controller: see [`Message::source`].
+//! interrupt controller: see [`MsiIrq::source`].
 //!
 //! C headers: [`include/linux/irqdomain.h`](srctree/include/linux/irqdomain.h),
 //! [`include/linux/msi.h`](srctree/include/linux/msi.h)
@@ -83,7 +83,7 @@ impl MessageDomain {
     ///
     /// - `ENOSPC` if the host bridge has no more, of which it writes a line to the log.
     /// - `ENOMEM` if there is no memory, `EIO` if the message cannot be composed.
-    pub(crate) fn allocate(&self) -> Result<Message> {
+    pub(crate) fn allocate(&self) -> Result<MsiIrq> {
         let desc = Descriptor::new(self.dev.clone())?;
         let mut info = bindings::msi_alloc_info {
             desc: desc.raw.as_ptr(),
@@ -106,7 +106,7 @@ impl MessageDomain {
         to_result(virq)?;
 
         // INVARIANT: Just allocated.
-        let mut message = Message {
+        let mut message = MsiIrq {
             virq: virq as ffi::c_uint,
             address: 0,
             data: 0,
@@ -157,7 +157,7 @@ impl Drop for Descriptor {
 ///
 /// `virq` was allocated by [`MessageDomain::allocate`] with `desc`, is this object's, and nothing but
 /// `__irq_domain_alloc_irqs` was done to it.
-pub(crate) struct Message {
+pub(crate) struct MsiIrq {
     virq: ffi::c_uint,
     address: u64,
     data: u32,
@@ -166,12 +166,12 @@ pub(crate) struct Message {
 }
 
 // SAFETY: An interrupt is not bound to a thread.
-unsafe impl Send for Message {}
+unsafe impl Send for MsiIrq {}
 
 // SAFETY: A shared reference gives away numbers, and a pointer for others to take care of.
-unsafe impl Sync for Message {}
+unsafe impl Sync for MsiIrq {}
 
-impl Message {
+impl MsiIrq {
     /// Keeps the interrupt from being requested, and has the message composed.
     fn compose(&mut self) -> Result {
         let keep_off = bindings::IRQ_NOREQUEST | bindings::IRQ_NOPROBE | bindings::IRQ_NO_BALANCING;
@@ -213,7 +213,7 @@ impl Message {
     }
 }
 
-impl Drop for Message {
+impl Drop for MsiIrq {
     fn drop(&mut self) {
         // SAFETY: Ours by the type invariants.
         unsafe { bindings::irq_domain_free_irqs(self.virq, 1) };

@@ -28,8 +28,8 @@ use crate::kernel_ext::{
     bindings as extra,
     fault::may_fail,
     msi::{
-        Message,
         MessageDomain, //
+        MsiIrq,
     },
     ratelimit::may_log,
     work::{
@@ -112,7 +112,7 @@ impl Pages {
 /// `lisn` is that of `message`, nothing else refers to it, and `esb` is its ESB, mapped as long as
 /// `message` lives.
 pub(crate) struct MessageSource {
-    pub(super) message: ManuallyDrop<Message>,
+    pub(super) message: ManuallyDrop<MsiIrq>,
     pub(super) lisn: u32,
     pub(super) esb: Esb,
     kept: SetOnce<()>,
@@ -124,7 +124,7 @@ impl MessageSource {
     /// # Errors
     ///
     /// `EIO` if the message is not XIVE's, or firmware tells of an ESB that is of no use here.
-    fn new(message: Message) -> Result<UniqueArc<Self>> {
+    fn new(message: MsiIrq) -> Result<UniqueArc<Self>> {
         // SAFETY: Valid as long as the message.
         let irq = unsafe { message.source().as_ref() };
         // SAFETY: An interrupt has a chip.
