@@ -267,7 +267,7 @@ impl Drop for FirstUse<'_> {
             return;
         }
         // If it has to wait for hardware it can as well be used.
-        if !estate.is_settled() || self.queue.quiesce(0).is_err() {
+        if !estate.is_quiet() || self.queue.quiesce(0).is_err() {
             estate.set_queue(self.queue.clone());
         }
         *setup = None;

@@ -4,7 +4,7 @@
 //!
 //! Apart from the context, since it may have to stay when that is closed: what hardware does not let
 //! go of is quarantined, and given back when it does. Whoever has an [`Estate`] can look at it and
-//! settle it; only a [`Context`](crate::context::Context) can add to it.
+//! quiesce it; only a [`Context`](crate::context::Context) can add to it.
 
 use crate::{
     afu::AfuContext,
@@ -630,20 +630,20 @@ impl Estate {
 
     /// Tries once more to give back the slots that are quarantined.
     pub(crate) fn retry(&self) {
-        if self.is_settled() {
+        if self.is_quiet() {
             return;
         }
         let mut index = 0;
 
         loop {
-            let settled = {
+            let quiesced = {
                 let slots = &mut *self.slots.lock();
                 let Some(entry) = slots.entries.get_mut(index) else {
                     return;
                 };
 
                 match entry {
-                    Entry::Quarantined(slot, reason) => match slot.settle() {
+                    Entry::Quarantined(slot, reason) => match slot.quiesce() {
                         Ok(()) => {
                             slots.quarantined -= 1;
                             trace::quarantine_end(self.id, index, slot.lisn());
@@ -659,7 +659,7 @@ impl Estate {
             };
 
             // The source goes back with none of our locks held, and its index after it.
-            if let Some(slot) = settled {
+            if let Some(slot) = quiesced {
                 let offset = Window::TRIGGER.offset(index).unwrap_or(0);
 
                 drop(slot);
@@ -708,7 +708,7 @@ impl Estate {
     }
 
     /// Returns whether no slot is quarantined.
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.slots.lock().quarantined == 0
     }
 
@@ -719,7 +719,7 @@ impl Estate {
     /// # Errors
     ///
     /// [`QuiesceError`]: this is to be called again later.
-    pub(crate) fn settle(&self, tries: usize) -> Result<(), QuiesceError> {
+    pub(crate) fn quiesce(&self, tries: usize) -> Result<(), QuiesceError> {
         // Until it does it may ring what it was given: nothing of that may be another's.
         if let Some(Err(reason)) = self.afu.as_ref().map(|afu| afu.detach(tries)) {
             self.withdraw_all();
@@ -727,7 +727,7 @@ impl Estate {
         }
         // No new one comes, since the context is closed. One may have been quarantined before.
         let _ = self.retire_all();
-        if !self.is_settled() {
+        if !self.is_quiet() {
             return Err(QuiesceError::Source);
         }
         match self.queue() {

@@ -95,7 +95,7 @@ impl Table {
         Some(cursor.current().1.clone())
     }
 
-    /// Takes out a context whose estate is settled. May sleep.
+    /// Takes out a context whose estate is quiesced. May sleep.
     fn remove(&self, id: u64) {
         let node = self.contexts.lock().by_id.remove_node(&id);
 
@@ -104,31 +104,31 @@ impl Table {
     }
 
     /// Tries once to give back all that is quarantined. Returns whether that was all.
-    fn settle(&self) -> bool {
-        let mut settled = true;
+    fn quiesce(&self) -> bool {
+        let mut quiesced = true;
         let mut id = 0;
 
         while let Some(context) = self.next(id) {
             context.retry();
             match &context {
-                Registered::Open(estate) => settled &= estate.is_settled(),
-                Registered::Closing(estate) => match estate.settle(0) {
+                Registered::Open(estate) => quiesced &= estate.is_quiet(),
+                Registered::Closing(estate) => match estate.quiesce(0) {
                     Ok(()) => {
                         trace::context_quarantine_end(estate.id());
                         self.remove(estate.id());
                     }
-                    Err(_) => settled = false,
+                    Err(_) => quiesced = false,
                 },
             }
             id = context.id().saturating_add(1);
         }
-        settled
+        quiesced
     }
 }
 
 impl Work for Table {
     fn run(worker: &Worker<Self>) {
-        if !worker.settle() {
+        if !worker.quiesce() {
             worker.queue_after(msecs_to_jiffies(RETRY_MS));
         }
     }
@@ -138,7 +138,7 @@ impl Work for Table {
 impl PinnedDrop for Table {
     fn drop(self: Pin<&mut Self>) {
         for _ in 0..UNLOAD_TRIES {
-            if self.settle() {
+            if self.quiesce() {
                 return;
             }
             fsleep(UNLOAD_WAIT);
@@ -197,7 +197,7 @@ impl Registry {
     /// Gives back all that the context of `estate` has, and forgets it, now or when that is at rest.
     /// May sleep.
     pub(crate) fn close(&self, estate: &Arc<Estate>) {
-        let Err(reason) = estate.settle(CLOSE_TRIES) else {
+        let Err(reason) = estate.quiesce(CLOSE_TRIES) else {
             self.table.remove(estate.id());
             return;
         };

@@ -40,7 +40,7 @@ use kernel::{
 
 /// An interrupt that a context owns.
 ///
-/// When dropped, it is retired and settled, or kept for good if that fails. May sleep.
+/// When dropped, it is retired and quiesced, or kept for good if that fails. May sleep.
 pub(crate) struct Slot(DyingSlot);
 
 /// How a slot stands at one moment.
@@ -142,7 +142,7 @@ impl Slot {
             queue,
             index: index as u32,
             joined: false,
-            settled: false,
+            quiesced: false,
         })
     }
 
@@ -180,7 +180,7 @@ impl Slot {
             queue,
             index: index as u32,
             joined: false,
-            settled: false,
+            quiesced: false,
         })
     }
 
@@ -292,12 +292,12 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// Those of [`DyingSlot::settle`]: the slot is to be kept as what [`Self::retire`] returns.
+    /// Those of [`DyingSlot::quiesce`]: the slot is to be kept as what [`Self::retire`] returns.
     #[inline]
     pub(crate) fn give_back(&mut self) -> Result<(), QuiesceError> {
         self.0.withdraw();
         trace::zap(self.0.queue.context(), self.0.index(), self.lisn());
-        self.0.settle()
+        self.0.quiesce()
     }
 
     /// Returns the slot as one that can only be given back.
@@ -317,7 +317,7 @@ pub(crate) struct DyingSlot {
     queue: Arc<Queue>,
     index: u32,
     joined: bool,
-    settled: bool,
+    quiesced: bool,
 }
 
 impl DyingSlot {
@@ -343,20 +343,20 @@ impl DyingSlot {
     ///
     /// Those of [`Queue::detach`]: this is to be called again later.
     #[inline]
-    pub(crate) fn settle(&mut self) -> Result<(), QuiesceError> {
+    pub(crate) fn quiesce(&mut self) -> Result<(), QuiesceError> {
         match (&self.source, &self.message) {
             (Some(source), None) => self.queue.detach(self.index(), Some(source), None)?,
-            (source, Some(message)) => self.settle_message(source.as_deref(), message)?,
+            (source, Some(message)) => self.quiesce_message(source.as_deref(), message)?,
             (None, None) => (),
         }
-        self.settled = true;
+        self.quiesced = true;
         Ok(())
     }
 
-    /// As [`Self::settle`], with a message.
+    /// As [`Self::quiesce`], with a message.
     #[cold]
     #[inline(never)]
-    fn settle_message(
+    fn quiesce_message(
         &self,
         source: Option<&Source>,
         message: &MessageSlot,
@@ -398,9 +398,9 @@ impl DyingSlot {
     /// Tries a last time to bring the interrupt to rest. If that fails it is never given back.
     #[cold]
     #[inline(never)]
-    fn settle_or_keep(&mut self) {
+    fn quiesce_or_leak(&mut self) {
         self.withdraw();
-        if self.settle().is_ok() {
+        if self.quiesce().is_ok() {
             return;
         }
         if may_log() {
@@ -422,8 +422,8 @@ impl DyingSlot {
 impl Drop for DyingSlot {
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.settled {
-            self.settle_or_keep();
+        if !self.quiesced {
+            self.quiesce_or_leak();
         }
     }
 }
