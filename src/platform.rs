@@ -905,7 +905,7 @@ impl Esb {
 }
 
 /// An interrupt source. Off when it is made, and to be switched off before it is dropped, or
-/// [kept](Self::keep) if that cannot be done.
+/// [leaked](Self::leak) if that cannot be done.
 ///
 /// # Invariants
 ///
@@ -913,7 +913,7 @@ impl Esb {
 /// that belongs to this object, or was allocated to us by OPAL.
 pub(crate) struct Source {
     lisn: u32,
-    kept: SetOnce<()>,
+    leaked: SetOnce<()>,
     esb: Esb,
     // Keeps the ESB mapped, if there is one. Not an `Arc`, so that dropping it need not be considered
     // where most sources are dropped, which have none.
@@ -944,7 +944,7 @@ impl Source {
         // INVARIANT: Those of `SpareSource`.
         Ok(Self {
             lisn,
-            kept: SetOnce::new(),
+            leaked: SetOnce::new(),
             esb,
             message: None,
             holder: holder.clone(),
@@ -968,7 +968,7 @@ impl Source {
         // INVARIANT: Those of `MessageSource`.
         Ok(Self {
             lisn: message.lisn,
-            kept: SetOnce::new(),
+            leaked: SetOnce::new(),
             esb: message.esb,
             message: NonNull::new(Arc::into_raw(message).cast_mut()),
             holder: holder.clone(),
@@ -1041,14 +1041,14 @@ impl Source {
         Err(QuiesceError::Source)
     }
 
-    /// Gives `message`, its own, back unless it is kept.
+    /// Gives `message`, its own, back unless it is leaked.
     #[cold]
     fn drop_message(&mut self, message: NonNull<MessageSource>) {
         // SAFETY: By the type invariants it was an `Arc`, and is made one only here, in `drop`.
         let message = unsafe { Arc::from_raw(message.as_ptr()) };
 
-        if self.kept.as_ref().is_some() {
-            message.keep();
+        if self.leaked.as_ref().is_some() {
+            message.leak();
             return;
         }
         // One that is still in a [`MessageEisnTable`] goes with that.
@@ -1059,8 +1059,8 @@ impl Source {
     }
 
     /// Has the LISN not be given back when the source is dropped, nor used again.
-    pub(crate) fn keep(&self) {
-        self.kept.populate(());
+    pub(crate) fn leak(&self) {
+        self.leaked.populate(());
     }
 }
 
@@ -1070,7 +1070,7 @@ impl Drop for Source {
         if let Some(message) = self.message {
             return self.drop_message(message);
         }
-        if self.kept.as_ref().is_some() {
+        if self.leaked.as_ref().is_some() {
             return;
         }
         // INVARIANT: Nothing refers to the source any more.
@@ -1364,7 +1364,7 @@ impl Drop for EscalationEsb {
 struct VpQueue {
     size: QueueSize,
     xive: extra::xive_q,
-    kept: SetOnce<()>,
+    leaked: SetOnce<()>,
     vp: ManuallyDrop<VpBlock>,
     // Freed last, when no hardware writes to it any more.
     memory: ManuallyDrop<ContiguousPages>,
@@ -1385,7 +1385,7 @@ impl VpQueue {
         let mut queue = Self {
             size,
             xive: extra::xive_q::default(),
-            kept: SetOnce::new(),
+            leaked: SetOnce::new(),
             vp: ManuallyDrop::new(vp),
             memory: ManuallyDrop::new(memory),
         };
@@ -1448,7 +1448,7 @@ impl VpQueue {
 impl Drop for VpQueue {
     fn drop(&mut self) {
         // Hardware may write to the memory for as long as the machine runs.
-        if self.kept.as_ref().is_some() {
+        if self.leaked.as_ref().is_some() {
             return;
         }
         if self.disable().is_err() {
@@ -1574,8 +1574,8 @@ impl EventQueue {
 
     /// Has the VP and the memory not be given back when the queue is dropped: for one to which
     /// hardware may still write.
-    pub(crate) fn keep(&self) {
-        self.queue.kept.populate(());
+    pub(crate) fn leak(&self) {
+        self.queue.leaked.populate(());
     }
 }
 
@@ -1623,7 +1623,7 @@ impl<H: BoundedHandler> EscalationHandler<H> {
 
         // SAFETY: The interrupt belongs to the queue, of which this is the only handler since it
         // came by value. The mapping is dropped before the queue, here and in `Self`; if the
-        // handler is left, the queue is kept, and with it the interrupt.
+        // handler is leaked, so is the queue, and with it the interrupt.
         let mapping = unsafe { IrqMapping::new(queue.queue.xive.esc_irq) }?;
 
         // Linux would do the EOI after the handler. An event that came since the handler looked
@@ -1652,11 +1652,11 @@ impl<H: BoundedHandler> EscalationHandler<H> {
         self.irq.synchronize();
     }
 
-    /// Has the interrupt stay, without a handler, when this is dropped, and the queue be kept: for one
+    /// Has the interrupt stay, without a handler, when this is dropped, and the queue be leaked: for one
     /// whose escalation does not come to rest.
-    pub(crate) fn leave(&self) {
-        self.queue.keep();
-        let data = self.irq.leave().cast::<extra::xive_irq_data>();
+    pub(crate) fn leak(&self) {
+        self.queue.leak();
+        let data = self.irq.leak().cast::<extra::xive_irq_data>();
 
         // Or freeing the handler would wait for an interrupt that may never come.
         //

@@ -1144,8 +1144,8 @@ impl Queue {
 
     /// Has the VP and the memory not be given back with the queue: a source that is routed here does
     /// not come to rest.
-    pub(crate) fn keep(&self) {
-        self.escalation.handler().queue.keep();
+    pub(crate) fn leak(&self) {
+        self.escalation.handler().queue.leak();
     }
 }
 
@@ -1161,7 +1161,7 @@ impl Drop for Queue {
                     "context {context}: its event queue does not come to rest, and is not given back\n"
                 );
             }
-            self.escalation.leave();
+            self.escalation.leak();
         }
     }
 }

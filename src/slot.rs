@@ -40,7 +40,7 @@ use kernel::{
 
 /// An interrupt that a context owns.
 ///
-/// When dropped, it is retired and quiesced, or kept for good if that fails. May sleep.
+/// When dropped, it is retired and quiesced, or leaked if that fails. May sleep.
 pub(crate) struct Slot(DyingSlot);
 
 /// How a slot stands at one moment.
@@ -308,7 +308,7 @@ impl Slot {
 
 /// An interrupt that a context has had, of which hardware may not know yet.
 ///
-/// When dropped without having come to rest it is kept for good, and with it what the hardware uses.
+/// When dropped without having quiesced it is leaked, and with it what the hardware uses.
 pub(crate) struct DyingSlot {
     /// Both pages if the program drains the queue, in the windows [`Window::TRIGGER`] and
     /// [`Window::ESB`]; else only the trigger page, in the first. None if it has a message only.
@@ -410,12 +410,12 @@ impl DyingSlot {
             );
         }
         if let Some(source) = &self.source {
-            source.keep();
+            source.leak();
         }
         if let Some(message) = &self.message {
-            message.source.keep();
+            message.source.leak();
         }
-        self.queue.keep();
+        self.queue.leak();
     }
 }
 

@@ -61,7 +61,7 @@ impl IrqMapping {
     /// # Safety
     ///
     /// The caller must own `hwirq`, keep it until the object is dropped, or for good if its handler
-    /// is [left](IrqHandler::leave), and have no other mapping of it.
+    /// is [leaked](IrqHandler::leak), and have no other mapping of it.
     pub(crate) unsafe fn new(hwirq: u32) -> Result<Self> {
         may_fail(ENOMEM)?;
         // SAFETY: A null domain is the default one, a null affinity is none. The caller owns
@@ -174,7 +174,7 @@ pub(crate) struct IrqHandler<H: BoundedHandler> {
     mapping: Option<IrqMapping>,
     // Referred to by the C side until the handler is freed.
     _name: CString,
-    left: SetOnce<()>,
+    leaked: SetOnce<()>,
     #[pin]
     dead_node: Opaque<bindings::hlist_node>,
     dead_list: Arc<CpuDeadList<Self>>,
@@ -214,7 +214,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
                 }? Error)),
                 mapping: Some(mapping),
                 _name: name,
-                left: SetOnce::new(),
+                leaked: SetOnce::new(),
                 dead_node <- Opaque::zeroed(),
                 dead_list,
                 _pin: PhantomPinned,
@@ -263,10 +263,10 @@ impl<H: BoundedHandler> IrqHandler<H> {
     ///
     /// Returns what the interrupt controller keeps for the interrupt, valid as long as `self`: freeing
     /// the handler waits until that says that none is on its way.
-    pub(crate) fn leave(&self) -> *mut ffi::c_void {
+    pub(crate) fn leak(&self) -> *mut ffi::c_void {
         let virq = self.worker.virq;
 
-        if self.left.populate(()) {
+        if self.leaked.populate(()) {
             // SAFETY: The interrupt exists by the invariants of the worker. Waits for a handler that
             // is running.
             unsafe {
@@ -316,7 +316,7 @@ impl<H: BoundedHandler> PinnedDrop for IrqHandler<H> {
         // SAFETY: Registered with this cookie by the type invariants; the object is not moved. After
         // that only the work item itself can queue it, and dropping `worker` cancels that.
         unsafe { bindings::free_irq(virq, cookie.cast_mut().cast()) };
-        if self.left.as_ref().is_some() {
+        if self.leaked.as_ref().is_some() {
             core::mem::forget(self.project().mapping.take());
         }
     }

@@ -115,7 +115,7 @@ pub(crate) struct MessageSource {
     pub(super) message: ManuallyDrop<MsiIrq>,
     pub(super) lisn: u32,
     pub(super) esb: Esb,
-    kept: SetOnce<()>,
+    leaked: SetOnce<()>,
     /// Where it goes back to, if it is in somebody's hands.
     pool: Option<Arc<MessagePool>>,
 }
@@ -141,7 +141,7 @@ impl MessageSource {
                 lisn: u32::try_from(irq.hwirq).map_err(|_| EIO)?,
                 esb: Self::esb(data)?,
                 message: ManuallyDrop::new(message),
-                kept: SetOnce::new(),
+                leaked: SetOnce::new(),
                 pool: None,
             },
             GFP_KERNEL,
@@ -173,14 +173,14 @@ impl MessageSource {
     }
 
     /// Has the message stay allocated for good when this is dropped.
-    pub(super) fn keep(&self) {
-        self.kept.populate(());
+    pub(super) fn leak(&self) {
+        self.leaked.populate(());
     }
 }
 
 impl Drop for MessageSource {
     fn drop(&mut self) {
-        if self.kept.as_ref().is_some() {
+        if self.leaked.as_ref().is_some() {
             return;
         }
         // SAFETY: The LISN is ours until the message is dropped, after this.
