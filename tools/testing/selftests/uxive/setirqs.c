@@ -803,7 +803,14 @@ TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
 
 /* Races. */
 
-/* Rings in turn, each time the last ring has come to its eventfd, and says what it saw. */
+/* How many times as long as is meant a race may take to hit its window. */
+#define MOST_TIMES 100
+
+/*
+ * Rings in turn, each time the last ring has come to its eventfd, and says what it saw.
+ * Goes on until enough rings came while they were masked: on a host that is busy with
+ * others the two seldom meet.
+ */
 struct ringer {
 	pthread_t thread;
 	const struct bells *bells;
@@ -821,7 +828,7 @@ static void *ringer_run(void *arg)
 	struct ringer *ringer = arg;
 
 	pin_to_cpu(1);
-	for (long n = 0; n < ringer->rings && !ringer->lost; n++) {
+	for (long n = 0; !ringer->lost; n++) {
 		int slot = n % ringer->slots;
 		long turn = atomic_load(&ringer->turn), count;
 		bool masked;
@@ -835,6 +842,10 @@ static void *ringer_run(void *arg)
 		ringer->early += masked && atomic_load(&ringer->turn) == turn;
 		ringer->lost += count < 1;
 		ringer->doubled += count > 1;
+		if (n + 1 >= ringer->rings && ringer->masked > ringer->rings / 100)
+			break;
+		if (n + 1 >= MOST_TIMES * ringer->rings)
+			break;
 		progress();
 	}
 	atomic_store(&ringer->done, true);
@@ -871,12 +882,12 @@ TEST_F(set, no_ring_is_lost_to_who_masks_all_the_time)
 		}
 		pthread_join(ringer.thread, NULL);
 		TH_LOG("%ld rings to %d slots, %ld of them while masked, %ld times masked",
-		       ringer.rings, slots[i], ringer.masked, masks);
+		       atomic_load(&ringer.rang), slots[i], ringer.masked, masks);
 		EXPECT_EQ(0, ringer.lost) TH_LOG("after %ld", atomic_load(&ringer.rang));
 		EXPECT_EQ(0, ringer.doubled);
 		EXPECT_EQ(0, ringer.early);
 		EXPECT_LT(ringer.rings / 100, ringer.masked);
-		EXPECT_GT(ringer.rings, ringer.masked);
+		EXPECT_GT(atomic_load(&ringer.rang), ringer.masked);
 	}
 	EXPECT_ALL_RING();
 }
