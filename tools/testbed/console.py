@@ -2,7 +2,7 @@
 """Looks for what a kernel says on its console when something is wrong with it.
 
 Nothing is excused, but for what a test has said that it injects, and that it no longer does: hardware that does not let go
-of something, a cgroup without memory, an error of a host bridge. It says so by lines of its own, on the same console.
+of something, a cgroup without memory, an error of a host bridge, a crash. It says so by lines of its own, on the same console.
 """
 
 import re
@@ -31,6 +31,8 @@ ANNOUNCED = [
      "uxive selftest: a cgroup runs out of memory", "uxive selftest: no more cgroup runs out of memory"),
     (re.compile(r"\bEEH: Call Trace\b"),  # of who has found the error
      "uxive selftest: an error of a host bridge is injected", "uxive selftest: no more error of a host bridge is injected"),
+    (re.compile(r"Kernel panic - not syncing: sysrq triggered crash|\bCall Trace\b"),
+     "uxive selftest: the machine is to crash", "uxive selftest: the machine was taken over"),
 ]
 BEFORE, AFTER = 3, 25
 

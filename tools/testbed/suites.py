@@ -12,10 +12,13 @@ TABLE = REPO / "tools/testing/suites"
 HOST = "host"
 # What the kinds of suites of a machine run there. Those of the host are testing.py's.
 KUNIT = "/sys/kernel/debug/kunit"
+# These have a boot of their own in each configuration.
+OWN_BOOT = ("race", "kexec")
 # Before this line of the console nothing may complain; after it the planted defects must.
 PLANTING = "uxive testbed: from here on defects are planted"
 COMMANDS = {"kselftest": "/tests/{name} {arguments}",
             "race": "/tests/{name} {arguments}",
+            "kexec": "/tests/{name} {arguments}",
             "kunit": f"cat {KUNIT}/{{name}}/results",
             "script": "sh /tests/{name} {arguments}",
             "boot": "sh /tests/{name} {arguments}",

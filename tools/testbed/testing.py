@@ -5,7 +5,8 @@ tools/testing/suites says what must run. A boot runs the suites of one configura
 its console is searched for complaints. A suite that gives no result has failed.
 
 Two machines run at a time, or one beside a build: most tests keep one CPU busy. Those that hit race windows (`race`) have a
-boot of their own, and the host's cores to themselves.
+boot of their own, and the host's cores to themselves. Those that have another kernel take the machine over (`kexec`) have a
+boot of their own, too, and that kernel, which is the same one, as a file.
 """
 
 import re
@@ -29,7 +30,7 @@ from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
 from results import LACKS, LINT, Results, ktap_text, skipped
 from steps import BUILD, HERE, Failed, Step, made, say, shown
-from suites import HOST, KUNIT, PLANTING
+from suites import HOST, KUNIT, OWN_BOOT, PLANTING
 from tracing import Tracing
 
 # Seconds. A machine may take any time, for its host may be slow, but selftests that run say so each minute, and end by
@@ -137,26 +138,26 @@ def rust_tests(tests):
 
 @dataclass
 class Boot:
-    """A machine of a configuration, for these suites."""
+    """A machine of a configuration, for these suites; if they are of OWN_BOOT it is `own` to that kind."""
     configuration: Configuration
     suites: list
-    race: bool
+    own: str = ""
     reported: set = field(default_factory=set)
 
     @property
     def name(self):
-        return f"test-{self.configuration.name}{'-race' if self.race else ''}"
+        return "-".join(filter(None, ["test", self.configuration.name, self.own]))
 
 
 def boots(configuration, suites):
     """Those that a configuration needs. The suites of kind `boot` are for each."""
     mine = [suite for suite in suites if configuration.name in suite.configurations]
     found = []
-    for race in False, True:
-        those = [suite for suite in mine if (suite.kind == "race") == race or suite.kind == "boot"]
+    for own in "", *OWN_BOOT:
+        those = [suite for suite in mine if suite.kind == "boot" or own == (suite.kind if suite.kind in OWN_BOOT else "")]
         # Where nothing else is asked for they have a boot, too.
-        if any(suite.kind != "boot" for suite in those) or (those == mine and those and not race):
-            found.append(Boot(configuration, those, race))
+        if any(suite.kind != "boot" for suite in those) or (those == mine and those and not own):
+            found.append(Boot(configuration, those, own))
     return found
 
 
@@ -195,6 +196,8 @@ class Machines:
             files["/lacks"].write_text("".join(f"{tool} {lack}\n" for tool, lack in self.tracing.lacks().items()))
         if configuration.module:
             files["/modules/uxive.ko"] = configuration.module.ko
+        if boot.own == "kexec":
+            files["/vmlinux"] = configuration.image()
         return files
 
     def jobs(self, boot):
@@ -444,10 +447,10 @@ def run(results, suites, whole):
                 schedule.built_are(configuration)
         host.run()
 
-    schedule = Schedule(machines, [boot for boot in every if not boot.race])
+    schedule = Schedule(machines, [boot for boot in every if boot.own != "race"])
     schedule.run(build)
     for boot in every:
-        if boot.race and boot.configuration not in failing:
+        if boot.own == "race" and boot.configuration not in failing:
             machines.run(boot)
     if whole:
         programs = {path.stem for pattern in ("*.c", "*.rs") for path in TESTS.glob(pattern)}

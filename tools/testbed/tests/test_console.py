@@ -107,6 +107,18 @@ class Complaints(unittest.TestCase):
         ]:
             self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
 
+    def test_a_crash_is_excused_where_it_is_announced(self):
+        begin, end = "[    3.1] uxive selftest: the machine is to crash", "[    1.7] uxive selftest: the machine was taken over"
+        crash = ["[    3.2] Kernel panic - not syncing: sysrq triggered crash", "[    3.2] Call Trace:"]
+        for lines, expected in [
+            ([begin, *crash, end], 0),
+            ([begin, *crash], 1),                       # no kernel came after it
+            ([*crash, begin, end], 1),
+            ([begin, "[    3.2] Kernel panic - not syncing: Fatal exception", *crash, end], 1),
+            ([begin, *crash, "[    0.9] BUG: Bad page state", end], 1),
+        ]:
+            self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
+
     def test_one_report_is_one_stretch(self):
         self.assertEqual(len(complaints("\n".join(COMPLAINTS[:10]))), 1)
 

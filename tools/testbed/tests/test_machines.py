@@ -20,8 +20,8 @@ from testing import Boot, Machines, Schedule, boots
 SUITE = Suite("abi", "kselftest", ("base",), "")
 
 
-def boot(name="base", suites=(SUITE,), race=False):
-    return Boot(SimpleNamespace(name=name, load=True), list(suites), race)
+def boot(name="base", suites=(SUITE,)):
+    return Boot(SimpleNamespace(name=name, load=True), list(suites))
 
 
 class Faulty(Machines):
@@ -74,11 +74,13 @@ class Again(unittest.TestCase):
 
 
 class Boots(unittest.TestCase):
-    def test_races_have_a_boot_of_their_own(self):
+    def test_some_have_a_boot_of_their_own(self):
         health, race = Suite("health", "boot", ("base",), ""), Suite("engine", "race", ("base",), "")
-        found = boots(SimpleNamespace(name="base"), [SUITE, race, health, Suite("other", "kselftest", ("smp1",), "")])
+        kexec, other = Suite("kexec", "kexec", ("base",), ""), Suite("other", "kselftest", ("smp1",), "")
+        found = boots(SimpleNamespace(name="base"), [SUITE, race, health, kexec, other])
         self.assertEqual([(each.name, each.suites) for each in found],
-                         [("test-base", [SUITE, health]), ("test-base-race", [race, health])])
+                         [("test-base", [SUITE, health]), ("test-base-race", [race, health]),
+                          ("test-base-kexec", [health, kexec])])
         self.assertEqual(len(boots(SimpleNamespace(name="base"), [SUITE, health])), 1)
 
 

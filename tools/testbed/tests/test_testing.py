@@ -20,7 +20,7 @@ class Lacking(unittest.TestCase):
         results = Results()
         programs = SimpleNamespace(lacks=lambda: {"waiting": WHY})
         machines = Machines(results, [ABI, WAITING], programs, model=None, tracing=None, modules=[], whole=True)
-        boot = Boot(SimpleNamespace(name="debug", load=True), [ABI, WAITING], race=False)
+        boot = Boot(SimpleNamespace(name="debug", load=True), [ABI, WAITING])
         ran = []
 
         def machine(boot, _, jobs):
