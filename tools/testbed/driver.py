@@ -96,12 +96,12 @@ class Made:
             self.seed(step)
         making.touch()
         made.unlink(missing_ok=True)
+        names.write_text(self.names)
         try:
             self.make(step)
         except Failed:
             making.unlink()  # make itself removes what it failed to make
             raise
-        names.write_text(self.names)
         made.write_text(self.mark())
         making.unlink()
 
