@@ -69,7 +69,7 @@ use crate::{
         }, //
     },
     layout::Window,
-    platform::{
+    xive::{
         MessagePool,
         MsiMsg,
         QuiesceError, //

@@ -83,14 +83,6 @@ use crate::{
         Window,
         MAX_RANGE, //
     },
-    platform::{
-        AllocError,
-        Location,
-        Platform,
-        QueueMemory,
-        Source, //
-        SourceKind,
-    },
     queue::{
         Queue,
         QueueList, //
@@ -105,6 +97,14 @@ use crate::{
     slot::{
         MessageSlot,
         Slot, //
+    },
+    xive::{
+        AllocError,
+        Location,
+        Platform,
+        QueueMemory,
+        Source, //
+        SourceKind,
     },
     DeviceFile, //
 };

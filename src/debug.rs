@@ -16,16 +16,16 @@ use crate::{
         Records, //
     },
     layout::Window,
-    platform::{
-        QuiesceError,
-        ReserveView, //
-    },
     queue::QueueView,
     registry::Registered,
     slot::{
         SlotView,
         SourceView, //
     }, //
+    xive::{
+        QuiesceError,
+        ReserveView, //
+    },
 };
 use kernel::{
     prelude::*,

@@ -23,7 +23,6 @@ use crate::{
         Window,
         MAX_IRQS, //
     },
-    platform::QuiesceError,
     queue::Queue,
     quota::Account,
     slot::{
@@ -31,6 +30,7 @@ use crate::{
         Slot,
         SlotView, //
     }, //
+    xive::QuiesceError,
 };
 use core::ops::Range;
 use kernel::{

@@ -18,15 +18,15 @@
 
 use crate::{
     kernel_ext::file::PollEvents,
-    platform::{
-        QuiesceError,
-        Resource, //
-    },
     uapi::{
         ocxl_event_type_OCXL_AFU_EVENT_XSL_FAULT_ERROR as AFU_FAULT,
         OCXL_KERNEL_EVENT_FLAG_LAST as FLAG_LAST,
         *, //
     }, //
+    xive::{
+        QuiesceError,
+        Resource, //
+    },
 };
 use kernel::{
     fs::File,

@@ -18,11 +18,11 @@ use crate::{
         Window,
         MAX_RANGE, //
     },
-    platform::Location,
     uapi::{
         self,
         *, //
     }, //
+    xive::Location,
 };
 use core::ops::Range;
 use kernel::{

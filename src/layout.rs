@@ -5,7 +5,7 @@
 //! Pure arithmetic. Windows lie at fixed offsets, far apart, below 2^44 so that 32-bit programs
 //! reach them by `mmap2`. Offset 0 is never an interrupt, since libocxl takes it for "none".
 
-use crate::platform::{
+use crate::xive::{
     QueueSize,
     SourceKind,
     MAX_SOURCES, //

@@ -41,7 +41,8 @@ use crate::{
             Delivery, //
         }, //
     },
-    platform::{
+    quota::QueueCharge, //
+    xive::{
         AllocError,
         EisnTable,
         EscalationHandler,
@@ -54,7 +55,6 @@ use crate::{
         Source, //
         SourceKind,
     },
-    quota::QueueCharge, //
 };
 use kernel::{
     prelude::*,

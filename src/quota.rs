@@ -13,14 +13,14 @@
 
 use crate::{
     layout::MAX_IRQS,
-    platform::{
-        Holder,
-        Platform, //
-    },
     tally::{
         Limits,
         Tally, //
     }, //
+    xive::{
+        Holder,
+        Platform, //
+    },
 };
 use kernel::{
     new_mutex,

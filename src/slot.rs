@@ -22,15 +22,15 @@ use crate::{
         trace, //
     },
     layout::Window,
-    platform::{
-        QuiesceError,
-        Source, //
-        SourceKind,
-    },
     queue::{
         Queue,
         RouteView, //
     }, //
+    xive::{
+        QuiesceError,
+        Source, //
+        SourceKind,
+    },
 };
 use core::ops::Range;
 use kernel::{

@@ -5,7 +5,7 @@
 //! The module, the device `/dev/uxive` and the driver of AFUs. Calls go one way: an ioctl (`ioctl`), a
 //! fault or a read comes to the context of the open file (`context`). What that has is its estate
 //! (`estate`): an event queue (`queue`), slots (`slot`), each of which owns an interrupt of the machine
-//! (`platform`), a place in an AFU if it is of one (`afu`), what there is to tell the program
+//! (`xive`), a place in an AFU if it is of one (`afu`), what there is to tell the program
 //! (`events`), and files by which others ring its interrupts (`export`). All are in the registry
 //! (`registry`), which keeps what hardware does not let go of, and charged to their user (`quota`);
 //! root sees them (`debug`).
@@ -64,13 +64,13 @@ mod ioctl;
 #[path = "kernel/mod.rs"]
 mod kernel_ext;
 mod layout;
-mod platform;
 mod queue;
 mod quota;
 mod registry;
 mod slot;
 mod tally;
 mod uapi;
+mod xive;
 
 module! {
     type: Uxive,

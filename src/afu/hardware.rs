@@ -15,7 +15,7 @@ use super::descriptor::{
 };
 use crate::{
     kernel_ext::bar::UserBar,
-    platform::{
+    xive::{
         MessagePool, //
         MsiMsg,
     }, //

@@ -3,7 +3,7 @@
 //! Safe wrappers of kernel interfaces that the `kernel` crate does not have yet.
 //!
 //! Each is written as it could go upstream: it knows nothing of uxive or XIVE, but for the events of
-//! `trace`. Together with `platform.rs` this is the only place with `unsafe` code.
+//! `trace`. Together with `xive` this is the only place with `unsafe` code.
 
 pub(crate) mod anon;
 pub(crate) mod attribute;

@@ -28,7 +28,7 @@ TRACE_DEFINE_ENUM(VM_FAULT_NOPAGE);
 			 { 3, "freed" },				\
 			 { 4, "masked" })
 
-/* As `QuiesceError` in platform.rs. */
+/* As `QuiesceError` in xive/error.rs. */
 #define uxive_show_reason(reason)					\
 	__print_symbolic(reason,					\
 			 { 1, "source" },				\

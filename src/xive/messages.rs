@@ -16,20 +16,23 @@
 //! The lock of a pool is as that of [`Platform`]: see `context.rs`. The irq core's are taken under it.
 
 use super::{
+    esb::{
+        has_two_pages,
+        Esb,
+        ESB_PAGE,
+        ESB_SHIFT, //
+    },
     AllocError,
     ChipId,
-    Esb,
     Platform,
-    Resource,
-    ESB_PAGE,
-    ESB_SHIFT, //
+    Resource, //
 };
 use crate::kernel_ext::{
     bindings as extra,
     fault::may_fail,
     msi::{
-        MessageDomain, //
-        MsiIrq,
+        MessageDomain,
+        MsiIrq, //
     },
     ratelimit::may_log,
     work::{
@@ -92,7 +95,7 @@ impl Pages {
     ///
     /// `EIO` if firmware tells something else.
     fn of(data: &extra::xive_irq_data) -> Result<Self> {
-        if super::has_two_pages(data) {
+        if has_two_pages(data) {
             return Ok(Self::Two);
         }
         let aligned = data.eoi_page != 0 && data.eoi_page % ESB_PAGE as u64 == 0;
@@ -161,7 +164,7 @@ impl MessageSource {
             management: NonNull::new(mapped.cast()).ok_or(EIO)?,
             chip: ChipId(u32::try_from(data.src_chip).map_err(|_| EIO)?),
             trigger_before: u8::from(pages == Pages::Two),
-            store_eoi: super::has_store_eoi(data),
+            store_eoi: super::esb::has_store_eoi(data),
         })
     }
 

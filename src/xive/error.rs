@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why something could not be allocated, or given back.
+
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+/// What does not come to rest, and so cannot be given back: `UXIVE_QUARANTINE_*` but for the last.
+/// `trace.h` knows the numbers, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QuiesceError {
+    /// The ESB of a source does not read PQ=01 after that was set.
+    Source = 1,
+    /// Events of a source that is off reach the queue.
+    Events = 2,
+    /// An escalation is on its way and does not arrive, or cannot be masked.
+    Escalation = 3,
+    /// An AFU does not confirm that it has let go of a context.
+    Afu = 4,
+}
+
+impl fmt::Display for QuiesceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "its ESB cannot be switched off",
+            Self::Events => "its events keep coming",
+            Self::Escalation => "its escalation does not come to rest",
+            Self::Afu => "its AFU does not confirm that it was detached",
+        })
+    }
+}
+
+/// What firmware has a number of to give out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// Sources of the chip that was asked for, or of any.
+    Interrupt,
+    /// VPs.
+    VirtualProcessor,
+    /// Messages of a PCI host bridge.
+    Message,
+}
+
+/// Why something could not be allocated.
+pub(crate) enum AllocError {
+    /// Firmware has no more: `ENOSPC`.
+    Exhausted(Resource),
+    /// Anything else. `ENOSPC` here is a limit of the driver.
+    Other(Error),
+}
+
+impl From<Error> for AllocError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<kernel::alloc::AllocError> for AllocError {
+    fn from(error: kernel::alloc::AllocError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<AllocError> for Error {
+    fn from(refusal: AllocError) -> Self {
+        match refusal {
+            AllocError::Exhausted(_) => ENOSPC,
+            AllocError::Other(error) => error,
+        }
+    }
+}

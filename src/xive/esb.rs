@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ESB of an interrupt source, and where those of a chip are mapped.
+
+use super::ChipId;
+use crate::kernel_ext::{
+    bindings as extra,
+    fault::may_fail, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    error::to_result,
+    ffi,
+    prelude::*, //
+};
+
+/// The bits of an ESB, as loads from the management page return them.
+pub(super) const PQ_MASK: u64 = (extra::XIVE_ESB_VAL_P | extra::XIVE_ESB_VAL_Q) as u64;
+
+/// PQ=01: an ESB that is off.
+pub(super) const PQ_OFF: u64 = extra::XIVE_ESB_VAL_Q as u64;
+
+/// Distance of the ESBs of consecutive LISNs of a chip, as a power of two: two pages of 64 KiB.
+pub(super) const ESB_SHIFT: u32 = 17;
+
+/// Size of each of the two pages of an ESB: offset of the management page.
+pub(super) const ESB_PAGE: usize = 0x10000;
+
+/// How many ESBs the kernel maps at a time, as a power of two: 1 GiB of them.
+const ESB_WINDOW_SHIFT: u32 = 13;
+
+/// How often a source or an escalation that is to be off is switched off before that has failed.
+pub(super) const OFF_TRIES: usize = 8;
+
+/// Asks firmware about `lisn`, and maps its ESB into `data`, for `xive_cleanup_irq_data` to undo.
+///
+/// # Errors
+///
+/// `EIO` if firmware refuses, `ENOMEM` if the ESB cannot be mapped.
+pub(super) fn populate(lisn: u32, data: &mut extra::xive_irq_data) -> Result {
+    may_fail(EIO)?;
+    // SAFETY: `data` is valid for writes, and any LISN may be asked for.
+    to_result(unsafe { extra::xive_native_populate_irq_data(lisn, data) })
+        // The C side calls a refusal an invalid argument.
+        .map_err(|error| if error == EINVAL { EIO } else { error })
+}
+
+/// Returns whether an ESB has two pages of 64 KiB, the trigger page first. A source that has one page
+/// for both, as those of some devices, is not for programs: who may ring it could switch it off, too.
+pub(super) fn has_two_pages(data: &extra::xive_irq_data) -> bool {
+    data.esb_shift == ESB_SHIFT
+        && data.trig_page != 0
+        && data.trig_page % (1 << ESB_SHIFT) == 0
+        && data.trig_page.checked_add(ESB_PAGE as u64) == Some(data.eoi_page)
+}
+
+/// Returns whether the interrupt is ended by a store.
+pub(super) fn has_store_eoi(data: &extra::xive_irq_data) -> bool {
+    data.flags & u64::from(extra::XIVE_IRQ_FLAG_STORE_EOI) != 0
+}
+
+/// The ESBs of some consecutive LISNs of a chip, mapped into the kernel.
+///
+/// Each chip has its ESBs in one range of physical addresses, in the order of its LISNs, so that
+/// their addresses need not be asked from firmware one by one. Mapped when first needed, unmapped
+/// with the [`Platform`](super::Platform).
+///
+/// # Invariants
+///
+/// `virt` is where the ESBs of the `1 << ESB_WINDOW_SHIFT` LISNs that share `number` are mapped, and
+/// `phys` their physical address.
+pub(super) struct EsbWindow {
+    number: u32,
+    chip: ChipId,
+    phys: u64,
+    virt: NonNull<u8>,
+    store_eoi: bool,
+}
+
+// SAFETY: The mapping is not bound to a thread.
+unsafe impl Send for EsbWindow {}
+
+impl EsbWindow {
+    const LEN: usize = 1 << (ESB_WINDOW_SHIFT + ESB_SHIFT);
+
+    /// Maps the ESBs around that of `lisn`, which must be ours.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if it cannot be mapped, `EIO` if firmware tells something else than two pages of
+    /// 64 KiB, trigger page first, of which the second may not reach a program.
+    pub(super) fn new(lisn: u32) -> Result<Self> {
+        let mut data = extra::xive_irq_data::default();
+
+        populate(lisn, &mut data)?;
+        let (trigger, fit) = (data.trig_page, has_two_pages(&data));
+        let store_eoi = has_store_eoi(&data);
+        // SAFETY: `data` was filled above.
+        unsafe { extra::xive_cleanup_irq_data(&mut data) };
+        if !fit {
+            return Err(EIO);
+        }
+        let chip = ChipId(u32::try_from(data.src_chip).map_err(|_| EIO)?);
+
+        let first = lisn >> ESB_WINDOW_SHIFT << ESB_WINDOW_SHIFT;
+        let before = u64::from(lisn - first) << ESB_SHIFT;
+        let phys = trigger.checked_sub(before).ok_or(EIO)?;
+        may_fail(ENOMEM)?;
+        // SAFETY: The range holds ESBs only: firmware lays out those of a chip one after another,
+        // and a chip has a multiple of this many.
+        let virt = unsafe { bindings::ioremap(phys, Self::LEN) };
+
+        // INVARIANT: Just mapped.
+        Ok(Self {
+            number: lisn >> ESB_WINDOW_SHIFT,
+            chip,
+            phys,
+            virt: NonNull::new(virt.cast()).ok_or(ENOMEM)?,
+            store_eoi,
+        })
+    }
+
+    pub(super) fn covers(&self, lisn: u32) -> bool {
+        lisn >> ESB_WINDOW_SHIFT == self.number
+    }
+
+    /// Returns the ESB of `lisn`.
+    pub(super) fn esb(&self, lisn: u32) -> Result<Esb> {
+        if !self.covers(lisn) {
+            return Err(EIO);
+        }
+        let offset = ((lisn & ((1 << ESB_WINDOW_SHIFT) - 1)) as usize) << ESB_SHIFT;
+
+        // INVARIANT: The LISN is covered, so its ESB lies in the window.
+        Ok(Esb {
+            phys: self.phys + offset as u64,
+            // SAFETY: As above.
+            management: unsafe { self.virt.add(offset + ESB_PAGE) },
+            chip: self.chip,
+            trigger_before: 1,
+            store_eoi: self.store_eoi,
+        })
+    }
+}
+
+impl Drop for EsbWindow {
+    fn drop(&mut self) {
+        // SAFETY: Mapped by the type invariants. Whoever has an `Esb` of it keeps the `Platform`.
+        unsafe { bindings::iounmap(self.virt.as_ptr().cast()) };
+    }
+}
+
+/// The ESB of a source.
+///
+/// # Invariants
+///
+/// `management` is where the management page is mapped, and the trigger page lies `trigger_before`
+/// pages before it: 1, or 0 if it is the same. Both are mapped as long as the `Platform` lives, or the
+/// message if the source is that of one, which the owner of the object keeps. `phys` is the address of
+/// the trigger page.
+#[derive(Clone, Copy)]
+pub(super) struct Esb {
+    pub(super) phys: u64,
+    pub(super) management: NonNull<u8>,
+    pub(super) chip: ChipId,
+    pub(super) trigger_before: u8,
+    pub(super) store_eoi: bool,
+}
+
+// SAFETY: The mapping is not bound to a thread.
+unsafe impl Send for Esb {}
+
+// SAFETY: What a shared reference allows are single loads and stores of a device.
+unsafe impl Sync for Esb {}
+
+impl Esb {
+    pub(super) fn management(&self, offset: u32) -> *mut ffi::c_void {
+        self.management
+            .as_ptr()
+            .wrapping_add(offset as usize)
+            .cast()
+    }
+
+    /// Loads from the management page, which sets P and Q as `offset` says. Returns their old
+    /// values.
+    #[inline]
+    pub(super) fn load(&self, offset: u32) -> u64 {
+        // SAFETY: Mapped by the type invariants; all offsets lie within a page of 4 KiB.
+        unsafe { extra::uxive_in_be64(self.management(offset)) }
+    }
+
+    /// Returns P and Q, as bits 1 and 0, and leaves them alone.
+    pub(super) fn pq(&self) -> u64 {
+        self.load(extra::XIVE_ESB_GET) & PQ_MASK
+    }
+
+    /// Ends the interrupt: one that came meanwhile is sent now.
+    #[inline]
+    pub(super) fn eoi(&self) {
+        if self.store_eoi {
+            // SAFETY: Mapped by the type invariants, and the hardware has this store.
+            unsafe { extra::uxive_out_be64(self.management(extra::XIVE_ESB_STORE_EOI), 0) };
+        } else if self.load(extra::XIVE_ESB_SET_PQ_00) & u64::from(extra::XIVE_ESB_VAL_Q) != 0 {
+            self.trigger();
+        }
+    }
+
+    /// Raises the interrupt.
+    #[inline]
+    pub(super) fn trigger(&self) {
+        let before = usize::from(self.trigger_before) * ESB_PAGE;
+        let trigger = self.management.as_ptr().wrapping_sub(before);
+
+        // SAFETY: The trigger page is mapped there, by the type invariants.
+        unsafe { extra::uxive_out_be64(trigger.cast(), 0) };
+    }
+
+    /// Sets P, as if an event had been sent: those that come until the interrupt is ended wait in Q.
+    /// Returns whether that is all that waits, and no event was sent before.
+    pub(super) fn park(&self) -> bool {
+        let sent = |pq: u64| pq & u64::from(extra::XIVE_ESB_VAL_P) != 0;
+
+        // What Q has is not to be lost, which the load sets to 0.
+        !sent(self.pq()) && !sent(self.load(extra::XIVE_ESB_SET_PQ_10))
+    }
+}
+
+#[kunit_tests(uxive_esb)]
+mod tests {
+    use super::*;
+
+    fn esb(esb_shift: u32, trig_page: u64, eoi_page: u64) -> extra::xive_irq_data {
+        extra::xive_irq_data {
+            esb_shift,
+            trig_page,
+            eoi_page,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn two_pages_can_be_told_apart() {
+        assert!(has_two_pages(&esb(17, 0x6_0000_0000, 0x6_0001_0000)));
+    }
+
+    #[test]
+    fn one_page_for_both_is_refused() {
+        assert!(!has_two_pages(&esb(17, 0x6_0000_0000, 0x6_0000_0000)));
+        assert!(!has_two_pages(&esb(16, 0x6_0000_0000, 0x6_0000_0000)));
+    }
+
+    #[test]
+    fn other_layouts_are_refused() {
+        // The management page first, pages of another size, pages that are not aligned.
+        assert!(!has_two_pages(&esb(17, 0x6_0001_0000, 0x6_0000_0000)));
+        assert!(!has_two_pages(&esb(13, 0x6_0000_0000, 0x6_0000_1000)));
+        assert!(!has_two_pages(&esb(17, 0x6_0001_0000, 0x6_0002_0000)));
+        assert!(!has_two_pages(&esb(17, 0, 0)));
+        // No trigger page: the kernel has mapped none.
+        assert!(!has_two_pages(&esb(17, 0, 0x1_0000)));
+    }
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the driver asks of the machine: XIVE's interrupt sources and event queues, through OPAL.
+//!
+//! The one place that names OPAL, XIVE and powernv.
+//!
+//! An interrupt source is known by its LISN (logical interrupt source number). It has an ESB (event
+//! state buffer) of two bits, P (pending) and Q (queued), behind two pages of 64 KiB: the trigger
+//! page, where an 8-byte store raises the interrupt, and the management page, where loads read and
+//! set P and Q. PQ=01 is off. An event sets P, and is routed; another while P is set only sets Q.
+//! The EOI (end of interrupt) clears P, and sends the event that Q stands for. Only the trigger page
+//! may reach a program.
+//!
+//! A source is routed to a VP (virtual processor) at a priority, which has an event queue: memory
+//! in which hardware writes an entry per event, with the number (EISN) that the source was given.
+//! The VPs of this driver never run on a CPU. So each event makes the queue's END (event
+//! notification descriptor) escalate: it raises an interrupt of its own, with an ESB of its own,
+//! the ESe, and that one goes to Linux.
+//!
+//! C headers: `arch/powerpc/include/asm/{xive,xive-regs}.h`; the other user of these interfaces is
+//! KVM, `arch/powerpc/kvm/book3s_xive_native.c`.
+
+use crate::{
+    kernel_ext::{
+        bindings as extra,
+        work::Worker, //
+    },
+    tally::{
+        Limits,
+        Tally, //
+    }, //
+};
+use kernel::{
+    bindings,
+    cpumask::Cpumask,
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    static_lock_class,
+    sync::Arc, //
+};
+
+mod eisn;
+mod error;
+mod esb;
+mod messages;
+mod pool;
+mod source;
+mod vp;
+
+pub(crate) use eisn::{
+    EisnTable,
+    MessageEisnTable,
+    QueueSize,
+    SourceKind, //
+};
+pub(crate) use error::{
+    AllocError,
+    QuiesceError,
+    Resource, //
+};
+pub(crate) use messages::MessagePool;
+use pool::{
+    Chip,
+    Pool,
+    Sources,
+    SpareSource, //
+};
+pub(crate) use pool::{
+    ChipId,
+    Holder,
+    Location,
+    MAX_SOURCES, //
+};
+pub(crate) use source::{
+    MsiMsg,
+    Source, //
+};
+pub(crate) use vp::{
+    EscalationHandler,
+    EventQueue,
+    QueueMemory, //
+};
+
+/// What OPAL calls the interrupt controller in the device tree. The kernel's own driver matches it
+/// too, in `arch/powerpc/sysdev/xive/native.c`.
+const OPAL_XIVE_COMPATIBLE: &CStr = c"ibm,opal-xive-pe";
+
+/// How many spare sources there are of a chip.
+pub(crate) struct ReserveView {
+    pub(crate) chip: ChipId,
+    pub(crate) spares: usize,
+}
+
+/// The machine, of which this driver has interrupts.
+#[pin_data]
+pub(crate) struct Platform {
+    /// Its work is to fill up the spare sources.
+    #[pin]
+    sources: Worker<Sources>,
+}
+
+impl Platform {
+    /// Checks that the kernel drives XIVE through OPAL, in a way that this driver can use.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV` under a hypervisor, on POWER8, and when booted with `xive=off`; also where XIVE
+    ///   has no single escalation, without which firmware for POWER10 misroutes escalations.
+    /// - `ENOMEM` if there is no memory.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        if !Self::has_xive() {
+            pr_info!("this machine has no XIVE under OPAL, or it is switched off\n");
+            return Err(ENODEV);
+        }
+        // SAFETY: XIVE is there.
+        if !unsafe { extra::xive_native_has_single_escalation() } {
+            pr_info!("this machine's firmware has no single escalation for XIVE\n");
+            return Err(ENODEV);
+        }
+
+        let pool = Pool {
+            chips: Chip::all()?,
+            windows: KVec::new(),
+            held: 0,
+            tally: Tally::new(MAX_SOURCES, MAX_SOURCES),
+        };
+        let platform = Arc::pin_init(
+            try_pin_init!(Self {
+                sources <- Worker::new(static_lock_class!(), try_pin_init!(Sources {
+                    pool <- new_mutex!(pool, "uxive_pool"),
+                }? Error)),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        platform.sources.fill();
+        Ok(platform)
+    }
+
+    /// Returns whether the kernel drives XIVE through OPAL.
+    fn has_xive() -> bool {
+        // SAFETY: The variable is set at boot and not changed later.
+        if !unsafe { extra::__xive_enabled } {
+            return false;
+        }
+
+        // `__xive_enabled` is set in pseries guests too, where there is no OPAL to ask.
+        //
+        // SAFETY: Null pointers mean the whole tree and any type. The string is NUL-terminated.
+        let node = unsafe {
+            bindings::of_find_compatible_node(
+                core::ptr::null_mut(),
+                core::ptr::null(),
+                OPAL_XIVE_COMPATIBLE.as_char_ptr(),
+            )
+        };
+        // SAFETY: The node is null, which is allowed, or the search took a reference to it.
+        unsafe { extra::uxive_of_node_put(node) };
+
+        !node.is_null()
+    }
+
+    /// Returns the chip of the number `id`, which is the `physical_package_id` of its CPUs in sysfs.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if no CPU of the machine is on such a chip.
+    pub(crate) fn chip(&self, id: u32) -> Result<Location> {
+        let mut pool = self.sources.pool.lock();
+
+        Ok(Location::Chip(pool.chip(ChipId(id)).ok_or(ENODEV)?.id))
+    }
+
+    /// Returns the chips of the NUMA node of the number `id`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if no CPU of the machine is on such a node.
+    pub(crate) fn node(&self, id: u32) -> Result<Location> {
+        let node = i32::try_from(id).map_err(|_| ENODEV)?;
+        let pool = self.sources.pool.lock();
+
+        match pool.chips.iter().any(|chip| chip.node == node) {
+            true => Ok(Location::Node(node)),
+            false => Err(ENODEV),
+        }
+    }
+
+    /// Returns how many sources are in somebody's hands.
+    pub(crate) fn sources_in_use(&self) -> usize {
+        self.sources.pool.lock().tally.in_use()
+    }
+
+    /// Tells what is kept of the `index`-th chip, if there are as many.
+    pub(crate) fn reserve(&self, index: usize) -> Option<ReserveView> {
+        let pool = self.sources.pool.lock();
+        let chip = pool.chips.get(index)?;
+
+        Some(ReserveView {
+            chip: chip.id,
+            spares: chip.spares.len(),
+        })
+    }
+
+    /// Returns how many sources can be in somebody's hands.
+    pub(crate) fn max_sources(&self) -> Limits {
+        self.sources.pool.lock().tally.limits()
+    }
+
+    /// Changes a limit of sources, see [`Tally::set_limit`].
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if that is more than [`MAX_SOURCES`].
+    pub(crate) fn set_max_sources(
+        &self,
+        which: fn(&mut Limits) -> &mut usize,
+        limit: u64,
+    ) -> Result {
+        self.sources.pool.lock().tally.set_limit(which, limit)
+    }
+
+    /// Returns how many Linux interrupts the online CPUs have room for. Beyond it Linux still makes
+    /// some, which never fire.
+    pub(crate) fn linux_irqs() -> usize {
+        // SAFETY: The mask is valid for ever. It may change meanwhile, which does not matter.
+        let online = unsafe { Cpumask::from_raw(&raw const bindings::__cpu_online_mask) };
+
+        // Each CPU has a queue of a page, which an interrupt needs an entry of, and is full with one
+        // entry left.
+        (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(online.weight() as usize)
+    }
+
+    /// Takes a source from `pool`, which is that of `self`.
+    #[inline]
+    fn take(&self, pool: &mut Pool, location: Location) -> Result<SpareSource, AllocError> {
+        match location {
+            Location::Anywhere => {
+                let own = ChipId::current().map(|own| pool.take(own, || self.sources.queue()));
+
+                match own {
+                    Some(Ok(spare)) => Ok(spare),
+                    _ => match pool.take_any_spare() {
+                        Some(spare) => Ok(spare),
+                        None => pool.allocate(extra::OPAL_XIVE_ANY_CHIP),
+                    },
+                }
+            }
+            Location::Chip(chip) => pool.take(chip, || self.sources.queue()),
+            Location::Node(node) => self.take_of_node(pool, node),
+        }
+    }
+
+    /// As [`Self::take`], of the first chip of `node` that has any left.
+    #[cold]
+    fn take_of_node(&self, pool: &mut Pool, node: i32) -> Result<SpareSource, AllocError> {
+        let mut taken = Err(AllocError::Other(ENODEV));
+
+        for index in 0..pool.chips.len() {
+            match pool.chips.get(index) {
+                Some(chip) if chip.node == node => {
+                    taken = pool.take(chip.id, || self.sources.queue());
+                }
+                _ => continue,
+            }
+            if taken.is_ok() {
+                break;
+            }
+        }
+        taken
+    }
+}

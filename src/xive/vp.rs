@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A VP with its event queue, and the escalation of that.
+
+use super::{
+    esb::{
+        populate,
+        OFF_TRIES,
+        PQ_MASK,
+        PQ_OFF, //
+    },
+    AllocError,
+    QueueSize,
+    QuiesceError,
+    Resource,
+    Source,
+    SourceKind, //
+};
+use crate::kernel_ext::{
+    bindings as extra,
+    cpuhp::CpuDeadList,
+    fault::may_fail,
+    irq::{
+        BoundedHandler,
+        IrqHandler,
+        IrqMapping, //
+    },
+    mapping::UserPages,
+    pages::ContiguousPages,
+    ratelimit::may_log, //
+};
+use core::mem::ManuallyDrop;
+use kernel::{
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*,
+    str::CString,
+    sync::{
+        Arc,
+        SetOnce, //
+    }, //
+};
+
+/// The priority at which sources are routed to our VPs: the lowest but one, as 7 is the gather
+/// queue of single escalation. VPs that never run have nothing to prioritize.
+const PRIORITY: u8 = 6;
+
+/// A block of one VP.
+///
+/// # Invariants
+///
+/// OPAL has allocated it to us.
+struct VpBlock(u32);
+
+impl VpBlock {
+    /// # Errors
+    ///
+    /// `ENOSPC` when the machine has none left.
+    fn new() -> Result<Self, AllocError> {
+        const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::VirtualProcessor);
+
+        may_fail(EXHAUSTED)?;
+        // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
+        match unsafe { extra::xive_native_alloc_vp_block(1) } {
+            extra::XIVE_INVALID_VP => Err(EXHAUSTED),
+            // INVARIANT: OPAL gave it to us just now.
+            vp => Ok(Self(vp)),
+        }
+    }
+}
+
+impl Drop for VpBlock {
+    fn drop(&mut self) {
+        // SAFETY: It is ours by the type invariants.
+        unsafe { extra::xive_native_free_vp_block(self.0) };
+    }
+}
+
+/// The ESe: the ESB of an escalation interrupt.
+///
+/// # Invariants
+///
+/// `data` was filled by `xive_native_populate_irq_data`, so its management page is mapped.
+struct EscalationEsb {
+    data: extra::xive_irq_data,
+}
+
+impl EscalationEsb {
+    fn new(lisn: u32) -> Result<Self> {
+        let mut data = extra::xive_irq_data::default();
+
+        populate(lisn, &mut data)?;
+
+        // INVARIANT: Filled above.
+        Ok(Self { data })
+    }
+
+    fn load(&self, offset: u32) -> u64 {
+        // SAFETY: Mapped by the type invariants; all offsets lie within a page of 4 KiB.
+        unsafe { extra::uxive_in_be64(self.data.eoi_mmio.wrapping_byte_add(offset as usize)) }
+    }
+}
+
+impl Drop for EscalationEsb {
+    fn drop(&mut self) {
+        // SAFETY: Filled by the type invariants.
+        unsafe { extra::xive_cleanup_irq_data(&mut self.data) };
+    }
+}
+
+/// A VP with a queue.
+///
+/// # Invariants
+///
+/// The VP is enabled, and `memory` is the only queue configured for it, at [`PRIORITY`].
+struct VpQueue {
+    size: QueueSize,
+    xive: extra::xive_q,
+    leaked: SetOnce<()>,
+    vp: ManuallyDrop<VpBlock>,
+    // Freed last, when no hardware writes to it any more.
+    memory: ManuallyDrop<ContiguousPages>,
+}
+
+impl VpQueue {
+    fn new(size: QueueSize) -> Result<Self, AllocError> {
+        let memory = ContiguousPages::new(size.order())?;
+        let vp = VpBlock::new()?;
+
+        may_fail(EIO)?;
+        // Before the queue: this decides which interrupt the queue will escalate to.
+        //
+        // SAFETY: The VP is ours.
+        to_result(unsafe { extra::xive_native_enable_vp(vp.0, true) })?;
+
+        // INVARIANT: Just enabled, and without a queue until the call below.
+        let mut queue = Self {
+            size,
+            xive: extra::xive_q::default(),
+            leaked: SetOnce::new(),
+            vp: ManuallyDrop::new(vp),
+            memory: ManuallyDrop::new(memory),
+        };
+        may_fail(EIO)?;
+        // SAFETY: The VP is ours and enabled. The memory is zeroed, aligned and of the size that
+        // is told, and lives until the queue is disabled.
+        to_result(unsafe {
+            extra::xive_native_configure_queue(
+                queue.vp.0,
+                &mut queue.xive,
+                PRIORITY,
+                queue.memory.as_ptr().cast(),
+                size.order(),
+                true,
+            )
+        })?;
+        Ok(queue)
+    }
+
+    /// Has hardware write to the memory no more.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if firmware refuses: hardware may still write there.
+    fn disable(&mut self) -> Result {
+        may_fail(EIO)?;
+        // SAFETY: The VP is ours and enabled. If setting up the queue failed, the number of the
+        // escalation is 0 and there is nothing to wait for.
+        to_result(unsafe {
+            if self.xive.esc_irq != 0 {
+                extra::xive_native_sync_queue(self.xive.esc_irq);
+            }
+            extra::xive_native_disable_vp(self.vp.0)
+        })?;
+        // SAFETY: As above.
+        unsafe { extra::xive_native_disable_queue(self.vp.0, &mut self.xive, PRIORITY) };
+
+        // That one returns nothing.
+        let mut flags = u64::from(extra::OPAL_XIVE_EQ_ENABLED);
+        may_fail(EIO)?;
+        // SAFETY: As above. A null pointer is for what is not wanted.
+        to_result(unsafe {
+            extra::xive_native_get_queue_info(
+                self.vp.0,
+                PRIORITY.into(),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                &mut flags,
+            )
+        })?;
+        match flags & u64::from(extra::OPAL_XIVE_EQ_ENABLED) {
+            0 => Ok(()),
+            _ => Err(EIO),
+        }
+    }
+}
+
+impl Drop for VpQueue {
+    fn drop(&mut self) {
+        // Hardware may write to the memory for as long as the machine runs.
+        if self.leaked.as_ref().is_some() {
+            return;
+        }
+        if self.disable().is_err() {
+            if may_log() {
+                let vp = self.vp.0;
+                pr_warn!("VP {vp:#x}: firmware does not disable it, it is not given back\n");
+            }
+            return;
+        }
+        // SAFETY: Neither is used again.
+        unsafe {
+            ManuallyDrop::drop(&mut self.vp);
+            ManuallyDrop::drop(&mut self.memory);
+        }
+    }
+}
+
+/// An event queue, which sources are routed to, and its escalation.
+pub(crate) struct EventQueue {
+    // Unmapped before the queue that it belongs to goes.
+    escalation: EscalationEsb,
+    queue: VpQueue,
+}
+
+// SAFETY: A VP, its memory and the mapping of its ESe may be used and dropped on any thread.
+unsafe impl Send for EventQueue {}
+
+// SAFETY: A shared reference allows calls of OPAL, single loads from the device, and volatile reads
+// of the memory only.
+unsafe impl Sync for EventQueue {}
+
+impl EventQueue {
+    /// Sets up a VP with an empty queue of `size`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when the machine has no VP left, `ENOMEM` if there is no memory, `EIO` if firmware
+    /// refuses.
+    pub(crate) fn new(size: QueueSize) -> Result<Self, AllocError> {
+        let queue = VpQueue::new(size)?;
+
+        Ok(Self {
+            escalation: EscalationEsb::new(queue.xive.esc_irq)?,
+            queue,
+        })
+    }
+
+    /// Returns the size of the queue.
+    #[inline]
+    pub(crate) fn size(&self) -> QueueSize {
+        self.queue.size
+    }
+
+    /// Returns the entry at `index`, modulo the size of the queue, as hardware has written it.
+    ///
+    /// Bit 31 is the generation: 1 in the first pass through the queue, flipped in each one after.
+    /// The other bits are the EISN.
+    pub(crate) fn entry(&self, index: usize) -> u32 {
+        let entries: *const u32 = self.queue.memory.as_ptr().cast();
+
+        let index = index & (self.queue.size.entries() - 1);
+
+        // SAFETY: The memory has as many. The volatile read of an aligned word corresponds to
+        // `READ_ONCE()`, so that hardware writes it is no data race.
+        u32::from_be(unsafe { entries.add(index).read_volatile() })
+    }
+
+    /// Routes `source`, the one of slot `index` that has the `origin`, here. It must be off.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if firmware refuses, `ENOSPC` if `index` is beyond what the queue has entries for.
+    #[inline]
+    pub(crate) fn route(&self, source: &Source, origin: SourceKind, index: usize) -> Result {
+        let eisn = origin.eisn(index, self.queue.size)?;
+
+        may_fail(ENXIO)?;
+        // SAFETY: The LISN and the VP are ours, and the VP has a queue at this priority.
+        to_result(unsafe {
+            extra::xive_native_configure_irq(source.lisn, self.queue.vp.0, PRIORITY, eisn)
+        })
+    }
+
+    /// Lets the next event escalate, that is, call the handler.
+    ///
+    /// An event whose entry was written before this does not escalate: the caller has to look at
+    /// the queue again afterwards. Entries written before are visible to it then.
+    pub(crate) fn unmask_escalation(&self) {
+        self.escalation.load(extra::XIVE_ESB_SET_PQ_00);
+    }
+
+    /// Keeps events from escalating until the escalation is unmasked. Returns whether there is none yet
+    /// that the handler is to be called for.
+    pub(crate) fn hold_escalation(&self) -> bool {
+        // P set is what an escalation leaves behind.
+        self.escalation.load(extra::XIVE_ESB_SET_PQ_10) & u64::from(extra::XIVE_ESB_VAL_P) == 0
+    }
+
+    /// Keeps events from escalating.
+    ///
+    /// # Errors
+    ///
+    /// [`QuiesceError::Escalation`] if the ESe says otherwise.
+    pub(crate) fn mask_escalation(&self) -> Result<(), QuiesceError> {
+        for _ in 0..OFF_TRIES {
+            self.escalation.load(extra::XIVE_ESB_SET_PQ_01);
+            if self.escalation.load(extra::XIVE_ESB_GET) & PQ_MASK == PQ_OFF {
+                return may_fail(QuiesceError::Escalation);
+            }
+        }
+        Err(QuiesceError::Escalation)
+    }
+
+    /// Returns whether an escalation is on its way to the handler, or has not been unmasked since.
+    pub(crate) fn escalation_pending(&self) -> bool {
+        self.escalation.load(extra::XIVE_ESB_GET) & u64::from(extra::XIVE_ESB_VAL_P) != 0
+    }
+
+    /// Returns the number of the VP.
+    pub(crate) fn vp(&self) -> u32 {
+        self.queue.vp.0
+    }
+
+    /// Has the VP and the memory not be given back when the queue is dropped: for one to which
+    /// hardware may still write.
+    pub(crate) fn leak(&self) {
+        self.queue.leaked.populate(());
+    }
+}
+
+/// The memory of an event queue, for a program that reads it.
+pub(crate) struct QueueMemory(pub(crate) Arc<EventQueue>);
+
+// SAFETY: The memory is the queue's as long as that is referred to.
+unsafe impl UserPages for QueueMemory {
+    const DEVICE: bool = false;
+
+    fn phys(&self) -> u64 {
+        self.0.queue.memory.phys()
+    }
+
+    fn len(&self) -> u64 {
+        self.0.size().bytes().max(PAGE_SIZE) as u64
+    }
+}
+
+/// The handler that an event queue escalates to.
+pub(crate) struct EscalationHandler<H: BoundedHandler> {
+    // Freed before the queue that the interrupt belongs to.
+    irq: Pin<KBox<IrqHandler<H>>>,
+    queue: Arc<EventQueue>,
+}
+
+impl<H: BoundedHandler> EscalationHandler<H> {
+    /// Has the handler that `handler` makes called when `queue` escalates; `name` appears in
+    /// `/proc/interrupts`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory, those of `handler`, and those of `request_irq`.
+    pub(crate) fn new<'a, I>(
+        queue: EventQueue,
+        name: CString,
+        handlers: Arc<CpuDeadList<IrqHandler<H>>>,
+        handler: impl FnOnce(Arc<EventQueue>) -> I,
+    ) -> Result<Self>
+    where
+        I: PinInit<H, Error> + 'a,
+        H: 'a,
+    {
+        let queue = Arc::new(queue, GFP_KERNEL_ACCOUNT)?;
+
+        // SAFETY: The interrupt belongs to the queue, of which this is the only handler since it
+        // came by value. The mapping is dropped before the queue, here and in `Self`; if the
+        // handler is leaked, so is the queue, and with it the interrupt.
+        let mapping = unsafe { IrqMapping::new(queue.queue.xive.esc_irq) }?;
+
+        // Linux would do the EOI after the handler. An event that came since the handler looked
+        // at the queue would be lost then, as this interrupt cannot be sent again by software. The
+        // handler does it when it should be done.
+        //
+        // SAFETY: The interrupt was mapped in the default domain, which is XIVE's when XIVE is
+        // enabled. It has not been started, so nobody else uses its `xive_irq_data`.
+        unsafe {
+            let data = mapping.chip_data().cast::<extra::xive_irq_data>();
+            (*data).flags |= u64::from(extra::XIVE_IRQ_FLAG_NO_EOI);
+        }
+
+        let irq = IrqHandler::request(mapping, name, handlers, handler(queue.clone()))?;
+
+        Ok(Self { irq, queue })
+    }
+
+    /// Returns the handler.
+    pub(crate) fn handler(&self) -> &H {
+        self.irq.handler()
+    }
+
+    /// Waits until the handler is not running in hard interrupt context.
+    pub(crate) fn synchronize(&self) {
+        self.irq.synchronize();
+    }
+
+    /// Has the interrupt stay, without a handler, when this is dropped, and the queue be leaked: for one
+    /// whose escalation does not come to rest.
+    pub(crate) fn leak(&self) {
+        self.queue.leak();
+        let data = self.irq.leak().cast::<extra::xive_irq_data>();
+
+        // Or freeing the handler would wait for an interrupt that may never come.
+        //
+        // SAFETY: What XIVE keeps for the interrupt, which is there as long as `self`. It is disabled:
+        // when one comes nevertheless XIVE writes the same.
+        unsafe {
+            (&raw mut (*data).saved_p).write(false);
+            (&raw mut (*data).stale_p).write(true);
+        }
+    }
+}
