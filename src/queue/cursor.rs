@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A reader's place in an event queue, and when to look at it once more.
+//!
+//! Knows neither the queue nor what its entries are for.
+
+use crate::{
+    kernel_ext::irq::Remaining,
+    xive::QueueSize, //
+};
+use kernel::prelude::*;
+
+/// How many entries are handled at a time, with interrupts off.
+pub(super) const BUDGET: usize = 64;
+
+/// A reader's place in an event queue.
+pub(super) struct Cursor {
+    size: QueueSize,
+    pub(super) index: usize,
+    /// The generation that entries of the present pass have, in bit 31.
+    pub(super) generation: u32,
+}
+
+impl Cursor {
+    const GENERATION: u32 = 1 << 31;
+
+    pub(super) fn new(size: QueueSize) -> Self {
+        Self {
+            size,
+            index: 0,
+            generation: Self::GENERATION,
+        }
+    }
+
+    /// Takes the next entry, which `read` gets by its index, and returns its EISN. `None` if
+    /// hardware has not written it yet.
+    #[inline]
+    pub(super) fn next(&mut self, read: impl FnOnce(usize) -> u32) -> Option<usize> {
+        let entry = read(self.index);
+
+        if (entry ^ self.generation) & Self::GENERATION != 0 {
+            return None;
+        }
+        self.index = self.index.wrapping_add(1) & (self.size.entries() - 1);
+        if self.index == 0 {
+            self.generation ^= Self::GENERATION;
+        }
+        Some((entry & !Self::GENERATION) as usize)
+    }
+
+    /// Returns the place behind all entries that hardware has written to a queue of `size`, which
+    /// `read` gets by their index.
+    ///
+    /// Found in the queue alone: any number of passes may have gone since somebody looked last.
+    pub(super) fn behind_all(size: QueueSize, read: impl Fn(usize) -> u32) -> Self {
+        let generation = read(0) & Self::GENERATION;
+        let (mut low, mut high) = (1, size.entries());
+
+        // Those of the present pass come first, and have the generation of the first entry. If all
+        // have it the pass is over.
+        while low < high {
+            let middle = low + (high - low) / 2;
+
+            match read(middle) & Self::GENERATION == generation {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        match low == size.entries() {
+            true => Self {
+                size,
+                index: 0,
+                generation: generation ^ Self::GENERATION,
+            },
+            false => Self {
+                size,
+                index: low,
+                generation,
+            },
+        }
+    }
+
+    /// Returns whether hardware has written the next entry.
+    pub(super) fn has_next(&self, read: impl FnOnce(usize) -> u32) -> bool {
+        (read(self.index) ^ self.generation) & Self::GENERATION == 0
+    }
+}
+
+/// A piece of kernel drain: handles up to [`BUDGET`] entries, which `next` takes from the queue.
+///
+/// To be called when the escalation has fired, which masks it. When the queue is empty `unmask` is
+/// called, and the queue looked at once more, before [`Remaining::Nothing`] is returned.
+#[inline]
+pub(super) fn drain(
+    mut next: impl FnMut() -> Option<usize>,
+    mut handle: impl FnMut(usize),
+    unmask: impl FnOnce(),
+) -> Remaining {
+    let mut unmask = Some(unmask);
+
+    for _ in 0..BUDGET {
+        match (next(), unmask.take()) {
+            (Some(eisn), unused) => {
+                unmask = unused;
+                handle(eisn);
+            }
+            (None, Some(unmask)) => unmask(),
+            (None, None) => return Remaining::Nothing,
+        }
+    }
+    Remaining::Some
+}
+
+/// Whether the program that drains a queue is to be told of the next event.
+pub(super) struct Arming {
+    pub(super) armed: bool,
+}
+
+impl Arming {
+    /// Armed, as the escalation of a new queue is unmasked.
+    pub(super) fn new() -> Self {
+        Self { armed: true }
+    }
+
+    /// The escalation has fired, which masks it. Returns whether to tell the program.
+    pub(super) fn fired(&mut self) -> bool {
+        core::mem::take(&mut self.armed)
+    }
+
+    /// The program is about to block. Returns whether to unmask the escalation: else it is.
+    pub(super) fn arm(&mut self) -> bool {
+        !core::mem::replace(&mut self.armed, true)
+    }
+}
+
+#[kunit_tests(uxive_queue)]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    fn entry(generation: u32, eisn: u32) -> u32 {
+        generation << 31 | eisn
+    }
+
+    #[test]
+    fn empty_queue_has_nothing() {
+        assert!(Cursor::new(QueueSize::SMALL).next(|_| 0).is_none());
+    }
+
+    #[test]
+    fn entries_come_in_order() {
+        let mut cursor = Cursor::new(QueueSize::SMALL);
+        assert_eq!(cursor.next(|index| entry(1, 7 + index as u32)), Some(7));
+        assert_eq!(cursor.next(|index| entry(1, 7 + index as u32)), Some(8));
+        assert_eq!(cursor.next(|_| entry(0, 9)), None);
+        assert_eq!(cursor.next(|index| entry(1, 7 + index as u32)), Some(9));
+    }
+
+    #[test]
+    fn largest_eisn() {
+        assert_eq!(
+            Cursor::new(QueueSize::SMALL).next(|_| u32::MAX),
+            Some(0x7fff_ffff)
+        );
+    }
+
+    #[test]
+    fn generation_flips_at_each_wrap() {
+        let mut cursor = Cursor::new(QueueSize::SMALL);
+        for pass in 0..5 {
+            let generation = (pass & 1) ^ 1;
+            for index in 0..QueueSize::SMALL.entries() {
+                assert_eq!(cursor.next(|_| entry(generation ^ 1, 0)), None);
+                assert_eq!(cursor.next(|at| entry(generation, at as u32)), Some(index));
+            }
+        }
+    }
+
+    #[test]
+    fn the_place_behind_all_is_found_after_any_number_of_passes() {
+        let entries = QueueSize::SMALL.entries();
+
+        for passes in 0..5 {
+            for more in [0, 1, 2, 3, 64, 1000, entries / 2, entries - 1] {
+                // Hardware has written this many since the queue was set up.
+                let written = passes * entries + more;
+                let read = |written: usize| {
+                    move |index: usize| {
+                        let passes = (written + entries - 1 - index) / entries;
+                        entry(passes as u32 & 1, 0)
+                    }
+                };
+                let cursor = Cursor::behind_all(QueueSize::SMALL, read(written));
+
+                assert_eq!(cursor.index, more);
+                assert!(!cursor.has_next(read(written)));
+                assert!(cursor.has_next(read(written + 1)));
+            }
+        }
+    }
+
+    /// A queue and its escalation, as hardware and the irq core keep them. An event comes by itself
+    /// at a step that the test chooses.
+    struct Machine {
+        entries: Cell<usize>,
+        masked: Cell<bool>,
+        /// The escalation has fired, and the handler is yet to be called.
+        fired: Cell<bool>,
+        steps_to_event: Cell<usize>,
+    }
+
+    impl Machine {
+        fn new(masked: bool, steps_to_event: usize) -> Self {
+            Self {
+                entries: Cell::new(0),
+                masked: Cell::new(masked),
+                fired: Cell::new(false),
+                steps_to_event: Cell::new(steps_to_event),
+            }
+        }
+
+        fn event(&self) {
+            self.entries.set(self.entries.get() + 1);
+            if !self.masked.replace(true) {
+                self.fired.set(true);
+            }
+        }
+
+        fn step(&self) {
+            let left = self.steps_to_event.get();
+            if left == 1 {
+                self.event();
+            }
+            self.steps_to_event.set(left.saturating_sub(1));
+        }
+
+        fn take(&self) -> Option<usize> {
+            self.step();
+            let entries = self.entries.get();
+            self.entries.set(entries.saturating_sub(1));
+            (entries > 0).then_some(0)
+        }
+
+        fn unmask(&self) {
+            self.step();
+            self.masked.set(false);
+        }
+    }
+
+    #[test]
+    fn no_event_is_left_whenever_it_comes() {
+        for before in 0..BUDGET + 2 {
+            for step in 0..BUDGET + 4 {
+                let machine = Machine::new(true, step);
+                machine.entries.set(before);
+                let handled = Cell::new(0);
+                let remaining = drain(
+                    || machine.take(),
+                    |_| handled.set(handled.get() + 1),
+                    || machine.unmask(),
+                );
+
+                assert!(handled.get() <= BUDGET);
+                // Those that are left are another run's, in hard interrupt context or outside.
+                if machine.entries.get() > 0 {
+                    assert!(remaining == Remaining::Some || machine.fired.get());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_queue_is_unmasked_once() {
+        let unmasked = Cell::new(0);
+        let remaining = drain(|| None, |_| (), || unmasked.set(unmasked.get() + 1));
+
+        assert!(remaining == Remaining::Nothing);
+        assert_eq!(unmasked.get(), 1);
+    }
+
+    #[test]
+    fn a_storm_uses_up_the_budget_and_stays_masked() {
+        let (handled, unmasked) = (Cell::new(0), Cell::new(false));
+        let remaining = drain(
+            || Some(0),
+            |_| handled.set(handled.get() + 1),
+            || unmasked.set(true),
+        );
+
+        assert!(remaining == Remaining::Some);
+        assert_eq!(handled.get(), BUDGET);
+        assert!(!unmasked.get());
+    }
+
+    /// The program looks, arms, looks again and blocks, while the handler is called `delay` steps
+    /// after the escalation has fired.
+    fn program_gets_event(arming: &mut Arming, machine: &Machine, delay: usize) -> bool {
+        let mut signalled = false;
+        let mut waited = 0;
+        let mut pass = |arming: &mut Arming| {
+            if machine.fired.get() {
+                waited += 1;
+                if waited > delay {
+                    machine.fired.set(false);
+                    signalled |= arming.fired();
+                }
+            }
+        };
+
+        pass(arming);
+        let mut seen = machine.take().is_some();
+        pass(arming);
+        if arming.arm() {
+            machine.unmask();
+        }
+        pass(arming);
+        seen |= machine.take().is_some();
+        // Blocked: whatever is to come comes now.
+        while machine.steps_to_event.get() > 0 {
+            machine.step();
+        }
+        for _ in 0..=delay {
+            pass(arming);
+        }
+        seen || signalled
+    }
+
+    #[test]
+    fn no_event_leaves_the_program_blocked() {
+        for masked in [false, true] {
+            for step in 1..6 {
+                for delay in 0..6 {
+                    let machine = Machine::new(masked, step);
+                    let mut arming = Arming { armed: !masked };
+
+                    assert!(program_gets_event(&mut arming, &machine, delay));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_is_told_once_for_each_arming() {
+        let mut arming = Arming::new();
+
+        assert!(!arming.arm());
+        assert!(arming.fired());
+        assert!(!arming.fired());
+        assert!(arming.arm());
+        assert!(!arming.arm());
+        assert!(arming.fired());
+    }
+}

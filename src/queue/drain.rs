@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The handler of a queue's escalation, and what becomes of the events that it finds.
+
+use super::{
+    cursor::{
+        drain,
+        Arming,
+        Cursor,
+        BUDGET, //
+    },
+    rate::{
+        Moderation,
+        Rate, //
+    }, //
+};
+use crate::{
+    kernel_ext::{
+        eventfd::EventFd,
+        fault::may_fail,
+        irq::{
+            BoundedHandler,
+            Remaining, //
+        },
+        lock::SpinLockIrqSave,
+        trace::{
+            self,
+            Delivery, //
+        }, //
+    },
+    xive::{
+        EisnTable,
+        EventQueue,
+        MessageEisnTable,
+        Platform,
+        QueueSize,
+        QuiesceError,
+        SourceKind, //
+    }, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        poll::PollCondVarBox,
+        Arc, //
+    }, //
+};
+
+/// Who reads the queue.
+pub(super) enum Consumer {
+    /// The kernel, from here on.
+    Kernel(Cursor),
+    /// The program, which is told by its eventfd, if it has one, and by `poll`.
+    User {
+        eventfd: Option<EventFd>,
+        pollers: Arc<PollCondVarBox>,
+        arming: Arming,
+        /// Behind what was in the queue when it was armed last.
+        cursor: Cursor,
+    },
+}
+
+impl Consumer {
+    /// Returns whether the next event is to escalate, if the last escalation has been handled.
+    pub(super) fn is_armed(&self) -> bool {
+        match self {
+            Self::Kernel(_) => true,
+            Self::User { arming, .. } => arming.armed,
+        }
+    }
+}
+
+/// How the next event of a source is kept while its slot is masked.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    /// None was on its way when the slot was masked, so that it waits in the source.
+    parked: bool,
+    /// One that was on its way has come, and its interrupt has not been ended.
+    came: bool,
+}
+
+/// Whether the events of a slot are held back.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Mask {
+    pub(super) on: bool,
+    generic: Kept,
+    message: Kept,
+}
+
+/// What becomes of the events of a slot.
+pub(super) enum Target {
+    /// The eventfd is signalled, if there is one.
+    Live {
+        eventfd: Option<EventFd>,
+        /// How many events there were.
+        rings: u64,
+        mask: Mask,
+    },
+    /// Nothing: the sources are switched off, and should have none.
+    Off {
+        strays: u64,
+        /// How many of them [`Self::strayed`] has returned.
+        counted: u64,
+    },
+}
+
+impl Target {
+    /// That of a new slot.
+    pub(super) fn new() -> Self {
+        Self::Live {
+            eventfd: None,
+            rings: 0,
+            mask: Mask::default(),
+        }
+    }
+
+    /// Has nothing become of events from now on. Returns what was signalled, if that is new.
+    pub(super) fn close(&mut self) -> Option<Option<EventFd>> {
+        let Self::Live { eventfd, .. } = self else {
+            return None;
+        };
+        let eventfd = eventfd.take();
+
+        *self = Self::Off {
+            strays: 0,
+            counted: 0,
+        };
+        Some(eventfd)
+    }
+
+    /// Returns how many events there were since this was called last that came to nothing.
+    fn strayed(&mut self) -> u64 {
+        match self {
+            Self::Live { .. } => 0,
+            Self::Off { strays, counted } => {
+                strays.wrapping_sub(core::mem::replace(counted, *strays))
+            }
+        }
+    }
+}
+
+/// What becomes of the events of the slots.
+pub(super) struct Targets {
+    /// With their generic sources, if the kernel drains the queue.
+    pub(super) routes: EisnTable<Target>,
+    /// The messages of slots that have one.
+    pub(super) messages: MessageEisnTable<Rate>,
+    pub(super) moderation: Moderation,
+}
+
+impl Targets {
+    /// Makes empty tables, of sources of `platform`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(super) fn new(platform: &Arc<Platform>) -> Result<Self> {
+        Ok(Self {
+            routes: EisnTable::new(platform, BUDGET)?,
+            messages: MessageEisnTable::new(platform, 0)?,
+            moderation: Moderation::new(),
+        })
+    }
+
+    /// Holds events of slot `index` back from now on.
+    pub(super) fn mask(&mut self, index: usize) -> Result {
+        let route = self.routes.get_mut(index).ok_or(EINVAL)?;
+        let message = self.messages.get(index);
+
+        match &route.with {
+            Target::Live { mask, .. } if mask.on => return Ok(()),
+            Target::Live { .. } => (),
+            Target::Off { .. } => return Err(EINVAL),
+        }
+        // An event that was sent already, or waits to be sent until its rate allows it, has P set. It
+        // comes, or its interrupt is ended then, as ever: it is held back when it comes. Otherwise P
+        // set without an event is what holds them back: PQ=01 would drop them.
+        let parked = |parked| Kept {
+            parked,
+            came: false,
+        };
+        let generic = parked(route.park());
+        let message = parked(message.is_some_and(|message| message.park()));
+
+        if let Target::Live { mask, .. } = &mut route.with {
+            *mask = Mask {
+                on: true,
+                generic,
+                message,
+            };
+        }
+        Ok(())
+    }
+
+    /// Lets events of slot `index` of `context` through again.
+    pub(super) fn unmask(&mut self, context: u64, index: usize) -> Result {
+        let route = self.routes.get_mut(index).ok_or(EINVAL)?;
+        let Target::Live {
+            eventfd,
+            rings,
+            mask,
+        } = &mut route.with
+        else {
+            return Err(EINVAL);
+        };
+        let Mask {
+            generic, message, ..
+        } = core::mem::take(mask);
+
+        for kept in [generic, message] {
+            if kept.came {
+                *rings = rings.wrapping_add(1);
+                signal(context, index, eventfd.as_ref());
+            }
+        }
+        // One that has not come yet will, and its interrupt be ended then: not twice, for there would
+        // be two entries of a source in the queue.
+        if generic.parked || generic.came {
+            route.end_interrupt();
+        }
+        if message.came {
+            self.moderation.end_interrupt(&mut self.messages, index);
+        } else if message.parked {
+            if let Some(message) = self.messages.get(index) {
+                message.end_interrupt();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the interrupt of the entry `eisn` of a queue of `size`, and signals its eventfd.
+    #[inline]
+    fn deliver(&mut self, context: u64, size: QueueSize, eisn: usize) {
+        let (origin, index) = SourceKind::of_eisn(eisn, size);
+        // No route if the slot was freed since the event.
+        let Some(route) = self.routes.get_mut(index) else {
+            trace::ring(context, index, Delivery::Freed);
+            return;
+        };
+
+        match &mut route.with {
+            Target::Live { mask, .. } if mask.on => {
+                trace::ring(context, index, Delivery::Masked);
+                match origin {
+                    SourceKind::Ipi => mask.generic.came = true,
+                    SourceKind::Msi => mask.message.came = true,
+                }
+                return;
+            }
+            Target::Live { .. } => match origin {
+                SourceKind::Ipi => route.end_interrupt(),
+                SourceKind::Msi => self.moderation.end_interrupt(&mut self.messages, index),
+            },
+            // That of a source that is off is not ended, for that would switch it on.
+            Target::Off { .. } => (),
+        }
+        match &mut route.with {
+            Target::Live { eventfd, rings, .. } => {
+                *rings = rings.wrapping_add(1);
+                signal(context, index, eventfd.as_ref());
+            }
+            Target::Off { strays, .. } => {
+                trace::ring(context, index, Delivery::Off);
+                *strays = strays.wrapping_add(1);
+            }
+        }
+    }
+}
+
+/// Signals the eventfd of a slot, if there is one.
+#[inline(always)]
+fn signal(context: u64, index: usize, eventfd: Option<&EventFd>) {
+    match eventfd {
+        Some(eventfd) => {
+            trace::ring(context, index, Delivery::EventFd);
+            eventfd.signal();
+        }
+        None => trace::ring(context, index, Delivery::Unbound),
+    }
+}
+
+pub(super) struct DrainState {
+    pub(super) consumer: Consumer,
+    pub(super) slots: Targets,
+    /// The escalation is to stay masked.
+    pub(super) closing: bool,
+    /// How often a run of the handler has left some work.
+    pub(super) deferred: u64,
+    /// How many entries were handled since the queue was empty.
+    pub(super) backlog: usize,
+    /// The most that were.
+    pub(super) high_water: usize,
+}
+
+/// The handler of a queue's escalation.
+#[pin_data]
+pub(super) struct Drain {
+    /// The number of the context.
+    pub(super) context: u64,
+    pub(super) queue: Arc<EventQueue>,
+    /// Innermost lock of the driver, taken in hard interrupt context; see `context.rs`.
+    #[pin]
+    pub(super) state: SpinLockIrqSave<DrainState>,
+}
+
+impl Drain {
+    /// Handles all entries that are in the queue now, so that none is left of a source that is off.
+    pub(super) fn flush(&self) {
+        // Others may keep ringing, but no more entries than there is room for are older than this.
+        for _ in 0..self.queue.size().entries() / BUDGET {
+            if self.state.with(|state| self.flush_some(state)) == Remaining::Nothing {
+                break;
+            }
+        }
+    }
+
+    /// Handles up to [`BUDGET`] entries if the kernel drains the queue. Leaves the escalation alone.
+    #[inline(always)]
+    pub(super) fn flush_some(&self, state: &mut DrainState) -> Remaining {
+        if let Consumer::Kernel(cursor) = &mut state.consumer {
+            for _ in 0..BUDGET {
+                match cursor.next(|index| self.queue.entry(index)) {
+                    Some(eisn) => {
+                        state.slots.deliver(self.context, self.queue.size(), eisn);
+                    }
+                    None => return Remaining::Nothing,
+                }
+            }
+            return Remaining::Some;
+        }
+        Remaining::Nothing
+    }
+
+    /// Forgets slot `index`, whose source is off and flushed, if no entry of it comes any more. There
+    /// may have been `expected` since this was called last.
+    pub(super) fn forget(
+        &self,
+        state: &mut DrainState,
+        index: usize,
+        expected: u64,
+    ) -> Result<(), QuiesceError> {
+        if let Some(route) = state.slots.routes.get_mut(index) {
+            let strayed = route.with.strayed();
+
+            may_fail(QuiesceError::Events)?;
+            if strayed > expected {
+                return Err(QuiesceError::Events);
+            }
+        }
+        state.slots.routes.remove(index);
+        Ok(())
+    }
+
+    /// Returns whether the handler is yet to be called for an escalation.
+    pub(super) fn in_flight(&self) -> bool {
+        let armed = self.state.with(|state| state.consumer.is_armed());
+
+        armed && self.queue.escalation_pending()
+    }
+
+    /// Returns whether an escalation was lost, after which it is masked as if it had fired.
+    fn has_lost_escalation(&self, state: &DrainState) -> bool {
+        let read = |index| self.queue.entry(index);
+        let has_event = match &state.consumer {
+            Consumer::Kernel(cursor) => cursor.has_next(read),
+            Consumer::User { arming, cursor, .. } => arming.armed && cursor.has_next(read),
+        };
+
+        // One that is on its way comes to the handler.
+        has_event && !state.closing && self.queue.hold_escalation()
+    }
+
+    /// The escalation has fired, which masks it.
+    #[inline(always)]
+    fn fired(&self, state: &mut DrainState) -> Remaining {
+        match &mut state.consumer {
+            Consumer::Kernel(cursor) => {
+                let mut backlog = state.backlog;
+                let remaining = drain(
+                    || cursor.next(|index| self.queue.entry(index)),
+                    |eisn| {
+                        backlog = backlog.wrapping_add(1);
+                        state.slots.deliver(self.context, self.queue.size(), eisn);
+                    },
+                    || {
+                        if !state.closing {
+                            self.queue.unmask_escalation();
+                        }
+                    },
+                );
+                let handled = backlog.wrapping_sub(state.backlog);
+                trace::drain(self.context, handled, remaining == Remaining::Some);
+                state.high_water = state.high_water.max(backlog);
+                state.backlog = match remaining {
+                    Remaining::Nothing => 0,
+                    Remaining::Some => backlog,
+                };
+                if remaining == Remaining::Some {
+                    state.deferred = state.deferred.wrapping_add(1);
+                }
+                remaining
+            }
+            Consumer::User {
+                eventfd,
+                pollers,
+                arming,
+                ..
+            } => {
+                if arming.fired() {
+                    trace::wake(self.context, eventfd.is_some());
+                    if let Some(eventfd) = eventfd {
+                        eventfd.signal();
+                    }
+                    pollers.notify_all();
+                }
+                Remaining::Nothing
+            }
+        }
+    }
+}
+
+impl BoundedHandler for Drain {
+    #[inline]
+    fn run(&self) -> Remaining {
+        self.state.with(|state| self.fired(state))
+    }
+
+    fn cpu_dead(&self) -> Remaining {
+        self.state
+            .with(|state| match self.has_lost_escalation(state) {
+                true => self.fired(state),
+                false => Remaining::Nothing,
+            })
+    }
+}

@@ -1,0 +1,609 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The event queue of a context, and how it is drained.
+//!
+//! Hardware writes an entry to the queue for each event of a source, with a number that says of which
+//! slot and which of its sources it is: see [`SourceKind`]. The first one after the escalation was unmasked
+//! calls the handler.
+//!
+//! Kernel drain, the default: the handler walks the new entries, ends each interrupt and signals
+//! its eventfd, in pieces of [`BUDGET`](cursor::BUDGET): the first in hard interrupt context, others from a
+//! workqueue, so that a storm in one context leaves the CPU to others. Only when the queue is empty
+//! is the escalation unmasked, and the queue looked at once more: an entry written before that did
+//! not escalate, one written after it does.
+//!
+//! User drain: the program reads the queue and ends interrupts by itself. The handler signals one
+//! eventfd and leaves the escalation masked until the program arms it again, before it blocks.
+//!
+//! Messages of an AFU are counted, as a broken one sends them without a pause. One that comes too often
+//! in a period is not ended before the next begins, and so not sent again: [`Queue::moderate`].
+//!
+//! The queue cannot overflow. A source has at most one entry in it, since a further event waits
+//! in the source until the interrupt is ended, and there are at least as many entries as sources. A
+//! program that drains by itself can end interrupts that it has not seen, and so overrun its own
+//! queue, to its own loss.
+
+use crate::{
+    kernel_ext::{
+        cpuhp::CpuDeadList,
+        eventfd::EventFd,
+        fault::may_fail,
+        file::PollEvents,
+        irq::{
+            IrqHandler,
+            Remaining, //
+        },
+        lock::SpinLockIrqSave,
+        ratelimit::may_log,
+        trace, //
+    },
+    quota::QueueCharge,
+    xive::{
+        AllocError,
+        EisnTable,
+        EscalationHandler,
+        EventQueue,
+        Platform,
+        QueueMemory,
+        QueueSize,
+        QuiesceError,
+        Source,
+        SourceKind, //
+    }, //
+};
+use cursor::{
+    Arming,
+    Cursor, //
+};
+use drain::{
+    Consumer,
+    Drain,
+    DrainState,
+    Target,
+    Targets, //
+};
+use kernel::{
+    prelude::*,
+    static_lock_class,
+    str::CString,
+    sync::{
+        poll::PollCondVarBox,
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+use rate::Rate;
+
+mod cursor;
+mod drain;
+mod rate;
+
+/// How often a queue that goes without having come to rest is given a millisecond for that.
+const LAST_TRIES: usize = 10;
+
+/// All queues, for when a CPU goes offline.
+pub(crate) struct QueueList(Arc<CpuDeadList<IrqHandler<Drain>>>);
+
+impl QueueList {
+    /// Makes an empty list.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CpuDeadList::new`].
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(CpuDeadList::new(c"misc/uxive:dead")?))
+    }
+}
+
+/// How a queue stands at one moment.
+pub(crate) struct QueueView {
+    pub(crate) vp: u32,
+    /// The next event calls the handler, or tells the program that drains the queue.
+    pub(crate) armed: bool,
+    /// Only if the kernel drains the queue.
+    pub(crate) kernel: Option<KernelDrainView>,
+}
+
+/// How the kernel's drain of a queue stands at one moment.
+pub(crate) struct KernelDrainView {
+    /// The index of the entry that is written next, and the generation that it will have.
+    pub(crate) index: usize,
+    pub(crate) generation: u32,
+    /// The most entries that were handled without the queue being empty in between.
+    pub(crate) high_water: usize,
+    /// How often there was more to do than may be done in hard interrupt context.
+    pub(crate) deferred: u64,
+}
+
+/// What the kernel's drain knows of a slot.
+pub(crate) struct RouteView {
+    /// An eventfd is signalled.
+    pub(crate) bound: bool,
+    /// Events are held back.
+    pub(crate) masked: bool,
+    /// How many events were handled.
+    pub(crate) rings: u64,
+}
+
+/// The event queue of a context, with who is to be told of which event.
+pub(crate) struct Queue {
+    escalation: EscalationHandler<Drain>,
+    platform: Arc<Platform>,
+    user_drained: bool,
+    // Given back after the queue itself.
+    _charge: QueueCharge,
+}
+
+impl Queue {
+    /// Sets up the empty queue of `context`, of `size`, which the kernel drains; the number appears in
+    /// `/proc/interrupts`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`EventQueue::new`] and [`EscalationHandler::new`].
+    pub(crate) fn new(
+        platform: &Arc<Platform>,
+        all: &QueueList,
+        context: u64,
+        size: QueueSize,
+        charge: QueueCharge,
+    ) -> Result<Arc<Self>, AllocError> {
+        let consumer = Consumer::Kernel(Cursor::new(size));
+
+        Self::with_consumer(platform, all, context, size, charge, consumer)
+    }
+
+    /// Sets up that of one which the program drains, armed: the first event wakes `pollers`, and
+    /// signals `eventfd`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub(crate) fn new_user_drained(
+        platform: &Arc<Platform>,
+        all: &QueueList,
+        context: u64,
+        size: QueueSize,
+        charge: QueueCharge,
+        eventfd: Option<EventFd>,
+        pollers: Arc<PollCondVarBox>,
+    ) -> Result<Arc<Self>, AllocError> {
+        let consumer = Consumer::User {
+            eventfd,
+            pollers,
+            arming: Arming::new(),
+            cursor: Cursor::new(size),
+        };
+
+        Self::with_consumer(platform, all, context, size, charge, consumer)
+    }
+
+    fn with_consumer(
+        platform: &Arc<Platform>,
+        all: &QueueList,
+        context: u64,
+        size: QueueSize,
+        charge: QueueCharge,
+        consumer: Consumer,
+    ) -> Result<Arc<Self>, AllocError> {
+        let user_drained = matches!(consumer, Consumer::User { .. });
+        let state = DrainState {
+            consumer,
+            slots: Targets::new(platform)?,
+            closing: false,
+            deferred: 0,
+            backlog: 0,
+            high_water: 0,
+        };
+        let drain = |queue| {
+            try_pin_init!(Drain {
+                context,
+                queue,
+                state <- SpinLockIrqSave::new(state, c"uxive_drain", static_lock_class!()),
+            }? Error)
+        };
+        let name = CString::try_from_fmt(fmt!("uxive-{context}"))?;
+        let escalation =
+            EscalationHandler::new(EventQueue::new(size)?, name, all.0.clone(), drain)?;
+
+        let queue = Self {
+            escalation,
+            platform: platform.clone(),
+            user_drained,
+            _charge: charge,
+        };
+        Ok(Arc::new(queue, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Routes `source` here, for slot `index`, which is new, and switches it on.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory, `ENOSPC` if `index` is beyond the queue, those of
+    /// [`EventQueue::route`].
+    #[inline(always)]
+    pub(crate) fn attach(&self, index: usize, source: &Source) -> Result {
+        let drain = self.drain();
+
+        drain.queue.route(source, SourceKind::Ipi, index)?;
+        if !self.is_user_drained() {
+            let entered = |state: &mut DrainState| match index < state.slots.routes.capacity() {
+                true => (state
+                    .slots
+                    .routes
+                    .insert(index, Some(source), Target::new()))
+                .map(|()| true),
+                false => Ok(false),
+            };
+
+            while !drain.state.with(entered)? {
+                self.grow(index, |state| &mut state.slots.routes)?;
+            }
+        }
+        source.switch_on();
+        Ok(())
+    }
+
+    /// Routes `source`, a message, here for slot `index`, which is new or has a generic source, and
+    /// switches it on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::attach`].
+    pub(crate) fn attach_message(&self, index: usize, source: &Source) -> Result {
+        let drain = self.drain();
+
+        drain.queue.route(source, SourceKind::Msi, index)?;
+        if !self.is_user_drained() {
+            self.grow(index, |state| &mut state.slots.routes)?;
+            self.grow(index, |state| &mut state.slots.messages)?;
+            drain.state.with(|state| {
+                state
+                    .slots
+                    .messages
+                    .insert_message(index, source, Rate::default())?;
+                match state.slots.routes.get(index) {
+                    None => state.slots.routes.insert(index, None, Target::new()),
+                    Some(_) => Ok(()),
+                }
+            })?;
+        }
+        source.switch_on();
+        Ok(())
+    }
+
+    /// Makes room for slot `index` in a table of the drain, unless there is. It grows by doubling.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    #[inline(never)]
+    fn grow<T, K>(
+        &self,
+        index: usize,
+        table: fn(&mut DrainState) -> &mut EisnTable<T, K>,
+    ) -> Result {
+        let drain = self.drain();
+        let capacity = (index + 1).next_power_of_two();
+
+        if index < drain.state.with(|state| table(state).capacity()) {
+            return Ok(());
+        }
+        // Memory is neither allocated nor freed under the lock.
+        let mut larger = EisnTable::new(&self.platform, capacity)?;
+
+        drain.state.with(|state| {
+            let routes = table(state);
+
+            // Another may have been faster.
+            match larger.capacity() > routes.capacity() {
+                true => routes.grow(&mut larger),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Begins a new period, in which the message of each slot may come `limit` times, at least 1. Calls
+    /// `held` with the index of each that came as often in the last one, the first time in a row. To
+    /// be called in process context, by one at a time.
+    pub(crate) fn moderate(&self, limit: u32, mut held: impl FnMut(usize)) {
+        let drain = self.drain();
+        let count = drain
+            .state
+            .with(|state| match state.slots.moderation.begin(limit) {
+                false => 0,
+                true => state.slots.messages.capacity(),
+            });
+
+        for index in 0..count {
+            let released = drain.state.with(|state| {
+                let Targets {
+                    messages,
+                    moderation,
+                    ..
+                } = &mut state.slots;
+
+                moderation.release(messages, index)
+            });
+            if released {
+                held(index);
+            }
+        }
+    }
+
+    fn drain(&self) -> &Drain {
+        self.escalation.handler()
+    }
+
+    /// Returns the number of the context.
+    pub(crate) fn context(&self) -> u64 {
+        self.drain().context
+    }
+
+    /// Returns whether the program drains the queue.
+    pub(crate) fn is_user_drained(&self) -> bool {
+        self.user_drained
+    }
+
+    /// Returns [`PollEvents::PRIORITY`] if the program drains the queue, and there was an event since
+    /// it was armed last.
+    pub(crate) fn poll(&self) -> PollEvents {
+        if !self.user_drained {
+            return PollEvents::NONE;
+        }
+        (self.drain().state).with(|state| match &state.consumer {
+            Consumer::User { arming, .. } if !arming.armed => PollEvents::PRIORITY,
+            _ => PollEvents::NONE,
+        })
+    }
+
+    /// Returns how large the queue is.
+    #[inline]
+    pub(crate) fn size(&self) -> QueueSize {
+        self.drain().queue.size()
+    }
+
+    /// Returns the queue's memory.
+    pub(crate) fn memory(&self) -> QueueMemory {
+        QueueMemory(self.drain().queue.clone())
+    }
+
+    /// Tells how the queue stands.
+    pub(crate) fn view(&self) -> QueueView {
+        let drain = self.drain();
+        let (armed, kernel) = drain.state.with(|state| match &state.consumer {
+            Consumer::User { arming, .. } => (arming.armed, None),
+            Consumer::Kernel(cursor) => (
+                !drain.queue.escalation_pending(),
+                Some(KernelDrainView {
+                    index: cursor.index,
+                    generation: cursor.generation >> 31,
+                    high_water: state.high_water,
+                    deferred: state.deferred,
+                }),
+            ),
+        });
+
+        QueueView {
+            vp: drain.queue.vp(),
+            armed,
+            kernel,
+        }
+    }
+
+    /// Tells what the drain knows of slot `index`; nothing if the program drains the queue.
+    pub(crate) fn route_view(&self, index: usize) -> Option<RouteView> {
+        let view = |state: &mut DrainState| match &state.slots.routes.get(index)?.with {
+            Target::Live {
+                eventfd,
+                rings,
+                mask,
+            } => Some(RouteView {
+                bound: eventfd.is_some(),
+                masked: mask.on,
+                rings: *rings,
+            }),
+            Target::Off { .. } => None,
+        };
+
+        self.drain().state.with(view)
+    }
+
+    /// Has the next event signal the eventfd, unless that is so already.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the kernel drains the queue.
+    #[inline(never)]
+    pub(crate) fn arm(&self) -> Result {
+        let drain = self.drain();
+
+        // An escalation that came while the last one is being handled could be dropped.
+        self.escalation.synchronize();
+
+        drain.state.with(|state| match &mut state.consumer {
+            Consumer::Kernel(_) => Err(EINVAL),
+            Consumer::User { arming, cursor, .. } => {
+                trace::arm(drain.context, arming.armed);
+                // The program looks at all of these, also if it was armed before.
+                *cursor = Cursor::behind_all(drain.queue.size(), |index| drain.queue.entry(index));
+                if arming.arm() {
+                    drain.queue.unmask_escalation();
+                }
+                Ok(())
+            }
+        })
+    }
+
+    /// Switches the sources of slot `index` off and forgets it.
+    ///
+    /// When this returns its eventfd is signalled no more, and no entry of it is in the queue unless
+    /// the program drains that.
+    ///
+    /// # Errors
+    ///
+    /// [`QuiesceError::Source`] and [`QuiesceError::Events`]: it is not forgotten, and this is to be called
+    /// again later.
+    #[inline(always)]
+    pub(crate) fn detach(
+        &self,
+        index: usize,
+        generic: Option<&Source>,
+        message: Option<&Source>,
+    ) -> Result<(), QuiesceError> {
+        let drain = self.drain();
+        // What is unbound is freed when this returns, outside the lock.
+        let mut _eventfd = None;
+        let mut expected = 0;
+        let forgotten = drain.state.with(|state| {
+            // Nothing becomes of it any more once the slot is closed.
+            if message.is_some() {
+                let Targets {
+                    messages,
+                    moderation,
+                    ..
+                } = &mut state.slots;
+
+                moderation.forget(messages, index);
+            }
+            if let Some(route) = state.slots.routes.get_mut(index) {
+                let closed = route.with.close();
+                // One that was on has P set as long as an entry is in the queue, and so no second.
+                if closed.is_some() {
+                    expected = u64::from(generic.is_some()) + u64::from(message.is_some());
+                }
+                _eventfd = closed.flatten();
+            }
+
+            // Only now, as handling an entry of a source that is off would switch it on.
+            if let Some(source) = generic {
+                source.switch_off()?;
+            }
+            if let Some(source) = message {
+                source.switch_off()?;
+            }
+            match drain.flush_some(state) {
+                Remaining::Nothing => drain.forget(state, index, expected).map(|()| true),
+                Remaining::Some => Ok(false),
+            }
+        })?;
+
+        if forgotten {
+            return Ok(());
+        }
+        drain.flush();
+        (drain.state).with(|state| drain.forget(state, index, expected))
+    }
+
+    /// Has events of slot `index` signal `eventfd` from now on, or nothing. Returns the one before.
+    ///
+    /// That one is signalled no more. It is for the caller to drop, outside locks.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such slot, or the program drains the queue.
+    #[inline(always)]
+    pub(crate) fn bind(
+        &self,
+        index: usize,
+        mut eventfd: Option<EventFd>,
+    ) -> Result<Option<EventFd>> {
+        let drain = self.drain();
+
+        drain.state.with(|state| {
+            let route = state.slots.routes.get_mut(index).ok_or(EINVAL)?;
+
+            match &mut route.with {
+                Target::Live { eventfd: bound, .. } => {
+                    trace::bind(drain.context, index, eventfd.is_some());
+                    core::mem::swap(bound, &mut eventfd);
+                    Ok(())
+                }
+                Target::Off { .. } => Err(EINVAL),
+            }
+        })?;
+        Ok(eventfd)
+    }
+
+    /// Holds events of slot `index` back from now on. Nothing changes if they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bind`].
+    pub(crate) fn mask(&self, index: usize) -> Result {
+        self.drain().state.with(|state| state.slots.mask(index))
+    }
+
+    /// Lets events of slot `index` through again: for any number that came meanwhile from a source, one.
+    /// Nothing changes if they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bind`].
+    pub(crate) fn unmask(&self, index: usize) -> Result {
+        let drain = self.drain();
+
+        drain
+            .state
+            .with(|state| state.slots.unmask(drain.context, index))
+    }
+
+    /// Brings the escalation to rest: waits, `tries` times a millisecond, until one that is on its
+    /// way has been handled, and masks it. All sources are off.
+    ///
+    /// # Errors
+    ///
+    /// [`QuiesceError::Escalation`]: nothing has changed, and this is to be called again later.
+    pub(crate) fn quiesce(&self, tries: usize) -> Result<(), QuiesceError> {
+        let drain = self.drain();
+
+        for _ in 0..tries {
+            if !drain.in_flight() {
+                break;
+            }
+            fsleep(Delta::from_millis(1));
+        }
+        may_fail(QuiesceError::Escalation)?;
+        if drain.in_flight() {
+            return Err(QuiesceError::Escalation);
+        }
+
+        drain.state.with(|state| {
+            if let Err(reason) = drain.queue.mask_escalation() {
+                // As it was. The queue of a context that is open is used further.
+                if state.consumer.is_armed() {
+                    drain.queue.unmask_escalation();
+                }
+                return Err(reason);
+            }
+            state.closing = true;
+            Ok(())
+        })
+    }
+
+    /// Has the VP and the memory not be given back with the queue: a source that is routed here does
+    /// not come to rest.
+    pub(crate) fn leak(&self) {
+        self.drain().queue.leak();
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let quiet = (self.drain().state).with(|state| state.closing);
+
+        // What can wait has called this before. Freeing the interrupt would wait without an end.
+        if !quiet && self.quiesce(LAST_TRIES).is_err() {
+            if may_log() {
+                let context = self.context();
+                pr_warn!(
+                    "context {context}: its event queue does not come to rest, and is not given back\n"
+                );
+            }
+            self.escalation.leak();
+        }
+    }
+}
