@@ -5,10 +5,10 @@ ifneq ($(KERNELRELEASE),)
 CONFIG_UXIVE ?= m
 obj-$(CONFIG_UXIVE) += uxive.o
 uxive-y := src/uxive_main.o src/kernel/helpers.o
-uxive-$(CONFIG_TRACEPOINTS) += src/kernel/trace.o
+uxive-$(CONFIG_TRACEPOINTS) += src/trace.o
 
 # <trace/define_trace.h> includes trace.h once more.
-CFLAGS_src/kernel/trace.o := -I$(src)/src/kernel
+CFLAGS_src/trace.o := -I$(src)/src
 
 # The bindings of what the kernel crate's own do not cover. The path is handed
 # over by a variable since a relative include! breaks with MO=.
@@ -40,7 +40,8 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--allowlist-function 'anon_inode_(create_)?getfile' \
 		--allowlist-function '(xive_(native_.*|cleanup_irq_data)|is_xive_irq)' \
 		--allowlist-function '(rust_do_trace_)?uxive_.*' \
-		--allowlist-type xive_irq_data --with-derive-default \
+		--allowlist-type '(xive_irq_data|uxive_(delivery|quiesce))' \
+		--with-derive-default \
 		--allowlist-var 'OPAL_XIVE_(ANY_CHIP|EQ_ENABLED)' \
 		--allowlist-var '__tracepoint_uxive_.*' \
 		--allowlist-var __xive_enabled \

@@ -44,21 +44,21 @@ use crate::{
     afu::{
         Afu,
         AfuFile,
-        ImsEntry, //
-        Metadata,
+        ImsEntry,
+        Metadata, //
     },
     estate::{
         ContextKind,
-        DetachedSlot, //
+        DetachedSlot,
         Estate,
         ReservedIndex,
-        ReservedRange,
+        ReservedRange, //
     },
     events::Event,
     export::{
         ExportFile,
-        ExportOperations, //
-        ExportRange,
+        ExportOperations,
+        ExportRange, //
     },
     kernel_ext::{
         anon::NewFile,
@@ -75,8 +75,7 @@ use crate::{
             FaultResult,
             FileMapping,
             MappedPages, //
-        },
-        trace, //
+        }, //
     },
     layout::{
         Layout,
@@ -98,13 +97,14 @@ use crate::{
         MessageSlot,
         Slot, //
     },
+    trace,
     xive::{
         AllocError,
         Location,
         Platform,
         QueueMemory,
-        Source, //
-        SourceKind,
+        Source,
+        SourceKind, //
     },
     DeviceFile, //
 };

@@ -15,8 +15,7 @@ use crate::{
     export::Exports,
     kernel_ext::{
         ratelimit::may_log,
-        task::TaskName,
-        trace, //
+        task::TaskName, //
     },
     layout::{
         Layout,
@@ -29,8 +28,9 @@ use crate::{
         DyingSlot,
         Slot,
         SlotView, //
-    }, //
-    xive::QuiesceError,
+    },
+    trace,
+    xive::QuiesceError, //
 };
 use core::ops::Range;
 use kernel::{

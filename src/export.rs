@@ -42,11 +42,11 @@ use crate::{
             FaultResult,
             FileMapping,
             View, //
-        },
-        trace, //
+        }, //
     },
     layout::Window,
     quota::ExportCharge,
+    trace,
     uapi::{
         uxive_export_info,
         UXIVE_EXPORT_FILE,

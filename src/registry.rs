@@ -11,17 +11,17 @@
 use crate::{
     afu::AfuContext,
     estate::{
-        ContextKind, //
-        Estate,
+        ContextKind,
+        Estate, //
     },
     kernel_ext::{
-        trace,
         work::{
             Work,
             Worker, //
         }, //
     },
-    quota::Account, //
+    quota::Account,
+    trace, //
 };
 use core::ops::Deref;
 use kernel::{

@@ -18,19 +18,19 @@ use crate::{
             MappedPages,
             View, //
         },
-        ratelimit::may_log,
-        trace, //
+        ratelimit::may_log, //
     },
     layout::Window,
     queue::{
         Queue,
         RouteView, //
-    }, //
+    },
+    trace,
     xive::{
         QuiesceError,
-        Source, //
-        SourceKind,
-    },
+        Source,
+        SourceKind, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{

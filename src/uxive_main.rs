@@ -69,6 +69,7 @@ mod quota;
 mod registry;
 mod slot;
 mod tally;
+mod trace;
 mod uapi;
 mod xive;
 

@@ -9,4 +9,4 @@
 #include <asm/xive-regs.h>
 
 #include "helpers.h"
-#include "trace.h"
+#include "../trace.h"

@@ -616,7 +616,7 @@ impl FaultResult {
     }
 
     /// Returns the value for the C side.
-    pub(super) fn into_raw(self) -> bindings::vm_fault_t {
+    pub(crate) fn into_raw(self) -> bindings::vm_fault_t {
         self.0
     }
 }

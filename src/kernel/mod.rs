@@ -2,8 +2,8 @@
 
 //! Safe wrappers of kernel interfaces that the `kernel` crate does not have yet.
 //!
-//! Each is written as it could go upstream: it knows nothing of uxive or XIVE, but for the events of
-//! `trace`. Together with `xive` this is the only place with `unsafe` code.
+//! Each is written as it could go upstream: it knows nothing of uxive or XIVE. Together with `xive`, and
+//! with what raises trace events, this is the only place with `unsafe` code.
 
 pub(crate) mod anon;
 pub(crate) mod attribute;
@@ -25,5 +25,4 @@ pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod ratelimit;
 pub(crate) mod task;
-pub(crate) mod trace;
 pub(crate) mod work;

@@ -22,11 +22,11 @@ use crate::{
             BoundedHandler,
             Remaining, //
         },
-        lock::SpinLockIrqSave,
-        trace::{
-            self,
-            Delivery, //
-        }, //
+        lock::SpinLockIrqSave, //
+    },
+    trace::{
+        self,
+        Delivery, //
     },
     xive::{
         EisnTable,

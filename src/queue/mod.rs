@@ -34,10 +34,10 @@ use crate::{
             Remaining, //
         },
         lock::SpinLockIrqSave,
-        ratelimit::may_log,
-        trace, //
+        ratelimit::may_log, //
     },
     quota::QueueCharge,
+    trace,
     xive::{
         AllocError,
         EisnTable,

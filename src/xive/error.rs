@@ -2,23 +2,23 @@
 
 //! Why something could not be allocated, or given back.
 
+use crate::kernel_ext::bindings as extra;
 use kernel::{
     fmt,
     prelude::*, //
 };
 
-/// What does not come to rest, and so cannot be given back: `UXIVE_QUARANTINE_*` but for the last.
-/// `trace.h` knows the numbers, too.
+/// What does not come to rest, and so cannot be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QuiesceError {
     /// The ESB of a source does not read PQ=01 after that was set.
-    Source = 1,
+    Source = extra::uxive_quiesce_UXIVE_QUIESCE_SOURCE as isize,
     /// Events of a source that is off reach the queue.
-    Events = 2,
+    Events = extra::uxive_quiesce_UXIVE_QUIESCE_EVENTS as isize,
     /// An escalation is on its way and does not arrive, or cannot be masked.
-    Escalation = 3,
+    Escalation = extra::uxive_quiesce_UXIVE_QUIESCE_ESCALATION as isize,
     /// An AFU does not confirm that it has let go of a context.
-    Afu = 4,
+    Afu = extra::uxive_quiesce_UXIVE_QUIESCE_AFU as isize,
 }
 
 impl fmt::Display for QuiesceError {

@@ -242,7 +242,7 @@ def lint(changed=False):
             rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model)])))),
         Check("checkpatch", [path for path in tree(*C_FILES) if path.name != TRACE],
               lambda paths: by("linux", checkpatch(source, paths, "-f")), apart=True),
-        Check("checkpatch of trace events", tree(f"src/**/{TRACE}"), lambda paths: by("linux", checkpatch(
+        Check("checkpatch of trace events", tree(f"src/{TRACE}"), lambda paths: by("linux", checkpatch(
             source, paths, "-f", "--ignore", "OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT")), apart=True),
         Check("checkpatch of patches", tree("tools/testbed/patches/*.patch"),
               lambda paths: by("linux", checkpatch(source, paths)), apart=True),

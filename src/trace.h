@@ -15,26 +15,53 @@
 #include <linux/mm_types.h>
 #include <linux/tracepoint.h>
 
+#ifndef _UXIVE_TRACE_ENUMS
+#define _UXIVE_TRACE_ENUMS
+/* What became of an event: Delivery in trace.rs. */
+enum uxive_delivery {
+	UXIVE_DELIVERY_EVENTFD,
+	UXIVE_DELIVERY_UNBOUND,
+	UXIVE_DELIVERY_OFF,
+	UXIVE_DELIVERY_FREED,
+	UXIVE_DELIVERY_MASKED,
+};
+
+/* What does not come to rest: QuiesceError in xive/error.rs. */
+enum uxive_quiesce {
+	UXIVE_QUIESCE_SOURCE = 1,
+	UXIVE_QUIESCE_EVENTS,
+	UXIVE_QUIESCE_ESCALATION,
+	UXIVE_QUIESCE_AFU,
+};
+#endif
+
 TRACE_DEFINE_ENUM(VM_FAULT_OOM);
 TRACE_DEFINE_ENUM(VM_FAULT_SIGBUS);
 TRACE_DEFINE_ENUM(VM_FAULT_NOPAGE);
+TRACE_DEFINE_ENUM(UXIVE_DELIVERY_EVENTFD);
+TRACE_DEFINE_ENUM(UXIVE_DELIVERY_UNBOUND);
+TRACE_DEFINE_ENUM(UXIVE_DELIVERY_OFF);
+TRACE_DEFINE_ENUM(UXIVE_DELIVERY_FREED);
+TRACE_DEFINE_ENUM(UXIVE_DELIVERY_MASKED);
+TRACE_DEFINE_ENUM(UXIVE_QUIESCE_SOURCE);
+TRACE_DEFINE_ENUM(UXIVE_QUIESCE_EVENTS);
+TRACE_DEFINE_ENUM(UXIVE_QUIESCE_ESCALATION);
+TRACE_DEFINE_ENUM(UXIVE_QUIESCE_AFU);
 
-/* As `Delivery` in trace.rs. */
 #define uxive_show_delivery(delivery)					\
 	__print_symbolic(delivery,					\
-			 { 0, "eventfd" },				\
-			 { 1, "unbound" },				\
-			 { 2, "off" },					\
-			 { 3, "freed" },				\
-			 { 4, "masked" })
+			 { UXIVE_DELIVERY_EVENTFD, "eventfd" },		\
+			 { UXIVE_DELIVERY_UNBOUND, "unbound" },		\
+			 { UXIVE_DELIVERY_OFF, "off" },			\
+			 { UXIVE_DELIVERY_FREED, "freed" },		\
+			 { UXIVE_DELIVERY_MASKED, "masked" })
 
-/* As `QuiesceError` in xive/error.rs. */
 #define uxive_show_reason(reason)					\
 	__print_symbolic(reason,					\
-			 { 1, "source" },				\
-			 { 2, "events" },				\
-			 { 3, "escalation" },				\
-			 { 4, "afu" })
+			 { UXIVE_QUIESCE_SOURCE, "source" },		\
+			 { UXIVE_QUIESCE_EVENTS, "events" },		\
+			 { UXIVE_QUIESCE_ESCALATION, "escalation" },	\
+			 { UXIVE_QUIESCE_AFU, "afu" })
 
 #define uxive_show_fault(result)					\
 	__print_symbolic(result,					\

@@ -8,9 +8,10 @@
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
-#[cfg(CONFIG_TRACEPOINTS)]
-use super::bindings as extra;
-use super::mapping::FaultResult;
+use crate::kernel_ext::{
+    bindings as extra,
+    mapping::FaultResult, //
+};
 use kernel::{
     ffi::c_int,
     prelude::*, //
@@ -33,7 +34,7 @@ macro_rules! declare_trace {
                         kernel::bindings::tracepoint,
                         key
                     )
-                };
+};
 
                 if enabled {
                     // SAFETY: The function has no requirements: it records plain numbers.
@@ -63,19 +64,19 @@ declare_trace! {
     fn uxive_revoke(context: u64, id: u32);
 }
 
-/// What became of an event. The numbers are those of `trace.h`.
+/// What became of an event.
 #[derive(Clone, Copy)]
 pub(crate) enum Delivery {
     /// Its eventfd was signalled.
-    EventFd = 0,
+    EventFd = extra::uxive_delivery_UXIVE_DELIVERY_EVENTFD as isize,
     /// Nothing: there is no eventfd.
-    Unbound = 1,
+    Unbound = extra::uxive_delivery_UXIVE_DELIVERY_UNBOUND as isize,
     /// Nothing: its source is switched off.
-    Off = 2,
+    Off = extra::uxive_delivery_UXIVE_DELIVERY_OFF as isize,
     /// Nothing: its slot was freed.
-    Freed = 3,
+    Freed = extra::uxive_delivery_UXIVE_DELIVERY_FREED as isize,
     /// Nothing yet: its slot is masked.
-    Masked = 4,
+    Masked = extra::uxive_delivery_UXIVE_DELIVERY_MASKED as isize,
 }
 
 /// Returns the number of a slot, or of none.
