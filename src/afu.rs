@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Accelerators (AFUs): PCI functions whose contexts programs open, `/dev/ocxl/<name>...`.
+//! Accelerators (AFUs): PCI functions whose contexts programs open.
 //!
-//! An [`Afu`] is a function that the driver is bound to, from one reset of it to the next, and what
+//! An [`Afu`] is a function that a driver is bound to, from one reset of it to the next, and what
 //! may be left of one: it stays as long as a context of it is open. A context has a place in it, an
-//! [`AfuContext`], which its estate has, so that it is kept with all else until the AFU confirms
-//! that it has let go.
-//!
-//! The node belongs to an [`AfuNode`], which stays as long as the driver is bound and knows the AFU
-//! that there is at present. When the function is about to be reset, or there was an error on the
-//! way to it, that one ends as if it were unbound; when the function can be used again, another
-//! takes its place.
+//! [`AfuContext`], and is known here as its [`Client`].
 //!
 //! What an AFU has to be is in `Documentation/driver-api/uxive-afu.rst`. Its descriptor is checked
 //! once (`descriptor`); its registers and its store of messages are behind [`Hardware`]. While it
@@ -20,87 +14,55 @@
 //!
 //! # Locks
 //!
-//! [`AfuNode::current`] guards which AFU there is; nothing is taken under it.
-//!
 //! [`State::places`] guards who has which place, from [`Afu::reserve`] to the drop of an
-//! [`AfuContext`]. Under it are taken, one at a time: the slots of an estate (3 of `context.rs`);
-//! the `views` of its mapping (4), and under that the `i_mmap_rwsem` of that and of its exports
-//! (5); its event log; which exports it has; and the drain of its queue. The mutex of the store in
-//! [`Hardware`] is innermost, and taken under 1 of `context.rs` at most.
-//!
-//! The callbacks of the PCI core hold the lock of the device, which none of the others is held
-//! around.
+//! [`AfuContext`], and which queue it has. Under it are taken, one at a time: `inserting` of a client's
+//! mapping and of each view of it; the `views` of the mapping, for a look-up; the `i_mmap_rwsem` of
+//! these; its event log; and the drain of its queue. The mutex of the store in [`Hardware`] is innermost,
+//! and taken under 1 of `file.rs` at most.
 
-mod descriptor;
+pub(crate) mod descriptor;
 mod hardware;
 
 use crate::{
-    context::Shared,
-    estate::Estate,
     events::{
         Event,
+        EventLog,
         Gone, //
     },
     kernel_ext::{
-        attribute::Attribute,
-        bar::{
-            memory_len,
-            MappedBar, //
-        },
-        class::{
-            ClassDevice,
-            ClassDeviceOptions, //
-        },
+        bar::MappedBar,
         fault::may_fail,
-        global::module_global,
         mapping::FileMapping,
-        pci::{
-            restore_state,
-            save_state,
-            ChannelState,
-            DmaOwnership,
-            Driver,
-            EnabledFunction,
-            ErrorResult, //
-        },
         work::{
             Work,
             Worker, //
         }, //
     },
     layout::Window,
+    queue::Queue,
     xive::{
         MessagePool,
         MsiMsg,
+        Platform,
         QuiesceError, //
-    },
-    ContextFile, //
+    }, //
 };
-use descriptor::{
-    Descriptor,
-    Function,
-    MsixTable, //
-};
+use descriptor::Descriptor;
+pub(crate) use hardware::Parts;
 use hardware::{
     next_number,
     AfuError,
     Hardware,
-    Parts,
     ADDRESS_FAULT, //
 };
 use kernel::{
-    device::{
-        Bound,
-        Core, //
-    },
-    io::Io,
+    device::Bound,
     new_mutex,
     pci,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
     static_lock_class,
-    str::CString,
     sync::{
         aref::ARef,
         atomic::{
@@ -130,10 +92,14 @@ const ANSWER_TRIES: usize = 1000;
 /// How often the message of a slot may come in a second, if root sets nothing else.
 const MESSAGE_RATE: u32 = 100_000;
 
-/// What is known of an open context.
-struct Member {
-    estate: Arc<Estate>,
+/// What an AFU needs of a context of it.
+struct Client {
+    /// Where it is told of the AFU.
+    events: Arc<EventLog>,
+    /// Where the AFU's MMIO and all else is mapped.
     mapping: Arc<FileMapping>,
+    /// Where the AFU's messages go, from the first one on.
+    queue: Option<Arc<Queue>>,
 }
 
 /// How a place stands with the AFU.
@@ -152,7 +118,7 @@ struct Place {
     /// A context has it, open or closed.
     taken: bool,
     /// The context, while it is open.
-    member: Option<Member>,
+    client: Option<Client>,
     attachment: Attachment,
     /// How many requests there were, to tell the answers apart.
     requests: u32,
@@ -165,7 +131,7 @@ impl Place {
     fn new() -> Self {
         Self {
             taken: false,
-            member: None,
+            client: None,
             attachment: Attachment::Detached,
             requests: 0,
             errors: 0,
@@ -221,16 +187,20 @@ impl State {
         if !self.gone.populate(reason) {
             return false;
         }
-        for member in places
-            .places
-            .iter()
-            .filter_map(|place| place.member.as_ref())
-        {
-            // A fault that has not seen it is over then.
-            drop(member.estate.lock());
-            member.mapping.zap_all();
-            member.estate.events().end(Event::Gone(reason));
-            member.estate.exports().hang_up();
+        let clients = || {
+            places
+                .places
+                .iter()
+                .filter_map(|place| place.client.as_ref())
+        };
+
+        // All of them before one is told, for a program may have several.
+        for client in clients() {
+            client.mapping.begin_close();
+        }
+        for client in clients() {
+            client.mapping.close();
+            client.events.end(Event::Gone(reason));
         }
         true
     }
@@ -269,15 +239,14 @@ impl State {
             places.silent += 1;
         }
         for (index, place) in (0..).zip(&mut places.places) {
-            let Some(member) = &place.member else {
+            let Some(Client { events, queue, .. }) = &place.client else {
                 continue;
             };
-            let estate = &member.estate;
 
-            if let Some(queue) = estate.queue() {
+            if let Some(queue) = queue {
                 queue.moderate(limit, |slot| {
                     let offset = Window::TRIGGER.offset(slot).unwrap_or(0);
-                    estate.events().report(Event::Storm {
+                    events.report(Event::Storm {
                         offset,
                         count: limit.into(),
                     });
@@ -290,7 +259,7 @@ impl State {
             {
                 let error = self.hardware.error(index)?;
                 // Else with those that are to come, when the program has read some.
-                if estate.events().offer(event(&error, place.errors)) {
+                if events.offer(event(&error, place.errors)) {
                     place.errors = error.count;
                 }
             }
@@ -349,12 +318,12 @@ impl Afu {
     ///
     /// - `ENODEV` if it does not answer.
     /// - `ENOMEM` if there is no memory.
-    fn start(
-        shared: &Shared,
+    pub(crate) fn start(
+        platform: &Arc<Platform>,
         function: &pci::Device<Bound>,
         parts: Arc<Parts>,
     ) -> Result<Arc<Self>> {
-        let messages = MessagePool::new(&shared.platform, function)?;
+        let messages = MessagePool::new(platform, function)?;
         let afu = Self::new(function, Hardware::new(parts, messages)?)
             .and_then(|afu| afu.reset().map(|()| afu));
 
@@ -433,12 +402,22 @@ impl Afu {
     }
 
     /// Returns how many places are taken.
-    fn contexts(&self) -> u32 {
+    pub(crate) fn contexts(&self) -> u32 {
         self.state.places.lock().taken
     }
 
+    /// Returns how often the message of a slot may come in a second.
+    pub(crate) fn message_rate(&self) -> u32 {
+        self.state.message_rate.load(Relaxed)
+    }
+
+    /// Changes how often the message of a slot may come in a second.
+    pub(crate) fn set_message_rate(&self, rate: u32) {
+        self.state.message_rate.store(rate, Relaxed);
+    }
+
     /// Ends all contexts, and has nothing touch the function any more. May sleep.
-    fn stop(&self, reason: Gone) {
+    pub(crate) fn stop(&self, reason: Gone) {
         self.state.end(reason);
         // It may be gone, and what is left of it is of no use.
         let _ = self.state.hardware.reset();
@@ -447,7 +426,7 @@ impl Afu {
     }
 
     /// As [`Self::stop`], of one that is out of reach and would not take what it is told.
-    fn abandon(&self, reason: Gone) {
+    pub(crate) fn abandon(&self, reason: Gone) {
         self.state.hardware.cut_off();
         self.state.end(reason);
         self.state.hardware.close_store();
@@ -472,59 +451,6 @@ impl Afu {
     }
 }
 
-/// What the node of an AFU opens, as long as the driver is bound to the function.
-#[pin_data]
-pub(crate) struct AfuNode {
-    parts: Arc<Parts>,
-    /// The AFU since the last reset, or the one that has ended with that.
-    #[pin]
-    current: Mutex<Arc<Afu>>,
-}
-
-impl AfuNode {
-    fn new(parts: Arc<Parts>, afu: Arc<Afu>) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                parts,
-                current <- new_mutex!(afu, "uxive_afu"),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Returns the AFU that there is at present.
-    pub(crate) fn afu(&self) -> Arc<Afu> {
-        self.current.lock().clone()
-    }
-
-    /// Has the node open `afu` from now on.
-    fn replace(&self, afu: Arc<Afu>) {
-        let old = {
-            let mut current = self.current.lock();
-            let rate = current.state.message_rate.load(Relaxed);
-
-            afu.state.message_rate.store(rate, Relaxed);
-            core::mem::replace(&mut *current, afu)
-        };
-
-        // Dropped with no lock held.
-        drop(old);
-    }
-
-    fn descriptor(&self) -> &Descriptor {
-        &self.parts.descriptor
-    }
-
-    fn message_rate(&self) -> u32 {
-        self.current.lock().state.message_rate.load(Relaxed)
-    }
-
-    fn set_message_rate(&self, rate: u32) {
-        // With the lock held, or one that takes its place could be left with the old one.
-        self.current.lock().state.message_rate.store(rate, Relaxed);
-    }
-}
-
 /// What a program is told of its AFU.
 pub(crate) struct Metadata {
     pub(crate) version_major: u8,
@@ -545,43 +471,50 @@ pub(crate) struct AfuContext {
 }
 
 impl AfuContext {
-    /// Returns whether the AFU is there no more.
-    #[inline]
-    pub(crate) fn is_gone(&self) -> bool {
-        self.afu.is_gone()
-    }
-
-    /// Enters the context that has just been opened here, to be told of the AFU.
+    /// Enters the context that has just been opened here: `events` are told of the AFU, and `mapping` is
+    /// closed with it.
     ///
     /// # Errors
     ///
     /// `ENODEV` if the AFU is gone.
-    pub(crate) fn enter(&self, estate: &Arc<Estate>, mapping: &Arc<FileMapping>) -> Result {
+    pub(crate) fn enter(&self, events: Arc<EventLog>, mapping: Arc<FileMapping>) -> Result {
         {
             let places = &mut *self.afu.state.places.lock();
 
             // Whoever ends all contexts after this finds it.
-            if self.is_gone() {
+            if self.afu.is_gone() {
                 return Err(ENODEV);
             }
-            places.get(self.index)?.member = Some(Member {
-                estate: estate.clone(),
-                mapping: mapping.clone(),
+            places.get(self.index)?.client = Some(Client {
+                events,
+                mapping,
+                queue: None,
             });
         }
         self.afu.state.queue();
         Ok(())
     }
 
+    /// Has the messages of the context, which go to `queue`, held back when they come too often.
+    pub(crate) fn set_queue(&self, queue: Arc<Queue>) {
+        if let Ok(Place {
+            client: Some(client),
+            ..
+        }) = self.afu.state.places.lock().get(self.index)
+        {
+            client.queue = Some(queue);
+        }
+    }
+
     /// Takes out the context, which is about to be closed.
     pub(crate) fn leave(&self) {
-        let member = match self.afu.state.places.lock().get(self.index) {
-            Ok(place) => place.member.take(),
+        let client = match self.afu.state.places.lock().get(self.index) {
+            Ok(place) => place.client.take(),
             Err(_) => None,
         };
 
         // Dropped with no lock held.
-        drop(member);
+        drop(client);
     }
 
     /// Tells what the AFU is.
@@ -619,7 +552,7 @@ impl AfuContext {
             let places = &mut *self.afu.state.places.lock();
             let place = places.get(self.index)?;
 
-            if self.is_gone() {
+            if self.afu.is_gone() {
                 return Err(ENODEV);
             }
             if place.attachment != Attachment::Detached {
@@ -640,7 +573,7 @@ impl AfuContext {
         // If it confirms later, it is attached, and to be detached.
         match self.is_confirmed(state, ANSWER_TRIES)? {
             true => Ok(()),
-            false if self.is_gone() => Err(ENODEV),
+            false if self.afu.is_gone() => Err(ENODEV),
             false => Err(EIO),
         }
     }
@@ -672,7 +605,7 @@ impl AfuContext {
                 }
                 Err(error) => return Err(error),
             }
-            if tries == 0 || self.is_gone() {
+            if tries == 0 || self.afu.is_gone() {
                 break;
             }
             fsleep(Delta::from_millis(1));
@@ -687,11 +620,11 @@ impl AfuContext {
     /// [`QuiesceError::Afu`] if it has not confirmed that: this is to be called again later.
     pub(crate) fn detach(&self, tries: usize) -> Result<(), QuiesceError> {
         // One that is gone is not waited for. It does not get this place again either.
-        if self.is_gone() {
+        if self.afu.is_gone() {
             return Ok(());
         }
         match self.try_detach(tries) {
-            Ok(false) if !self.is_gone() => Err(QuiesceError::Afu),
+            Ok(false) if !self.afu.is_gone() => Err(QuiesceError::Afu),
             // Unbound meanwhile, else.
             _ => Ok(()),
         }
@@ -812,315 +745,4 @@ impl Drop for ImsEntry {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// The files of an AFU.
-pub(crate) type AfuFile = ContextFile<Arc<AfuNode>>;
-
-/// Its attributes: those of ocxl, and one more.
-static ATTRIBUTES: [Attribute<AfuFile, ClassDevice<AfuFile>>; 5] = [
-    Attribute::read_only(c"global_mmio_size", |node: &Arc<AfuNode>| {
-        let global = &node.descriptor().global;
-        (global.end - global.start) as usize
-    }),
-    Attribute::read_only(c"pp_mmio_size", |node: &Arc<AfuNode>| {
-        node.descriptor().mmio_size as usize
-    }),
-    Attribute::text(c"afu_version", |node: &Arc<AfuNode>, f| {
-        write!(f, "{}:{}", node.descriptor().major, node.descriptor().minor)
-    }),
-    Attribute::text(c"contexts", |node: &Arc<AfuNode>, f| {
-        write!(
-            f,
-            "{}/{}",
-            node.afu().contexts(),
-            node.descriptor().contexts
-        )
-    }),
-    Attribute::writable(
-        c"max_message_rate",
-        |node: &Arc<AfuNode>| node.message_rate() as usize,
-        |node: &Arc<AfuNode>, rate| {
-            node.set_message_rate(u32::try_from(rate).map_err(|_| ERANGE)?);
-            Ok(())
-        },
-    ),
-];
-
-module_global! {
-    /// What all contexts share, for functions that are bound. No AFU refers to it: it refers to
-    /// what was not let go of, and that to its AFU.
-    pub(crate) shared: Arc<Shared>
-}
-
-/// The driver of functions that are AFUs. It has no table of them: who wants it to drive one says
-/// so, by `driver_override` or `new_id` in sysfs.
-pub(crate) struct AfuDriver;
-
-kernel::pci_device_table!(
-    NO_TABLE,
-    @none,
-    // Of an empty table the PCI core takes no `new_id`. This is no function's: a class has 24 bits.
-    [pci::DeviceId::from_class(u32::MAX, u32::MAX)]
-);
-
-/// A node whose AFU can have contexts, until this is dropped. The hardware is mapped as long.
-struct RunningAfu(Arc<AfuNode>);
-
-impl Drop for RunningAfu {
-    fn drop(&mut self) {
-        self.0.afu().stop(Gone::Unbound);
-    }
-}
-
-/// A function that the driver is bound to.
-pub(crate) struct BoundAfu<'bound> {
-    device: ClassDevice<AfuFile>,
-    running: RunningAfu,
-    /// Whether the machine goes down, so that it is not to run again. Touched with the device lock
-    /// held.
-    is_down: Atomic<bool>,
-    // Switches MSI-X off: after the store was cleared.
-    _vectors: pci::IrqVectorRegistration<'bound>,
-    _enabled: EnabledFunction<'bound>,
-    // Given back when the function can do no DMA any more.
-    _dma: DmaOwnership<'bound>,
-}
-
-#[vtable]
-impl Driver for AfuDriver {
-    type IdInfo = ();
-    type Data<'bound> = BoundAfu<'bound>;
-    const NAME: &'static CStr = c"uxive";
-    const ID_TABLE: pci::IdTable<Self::IdInfo> = &NO_TABLE;
-    const DRIVER_MANAGED_DMA: bool = true;
-
-    fn probe<'bound>(
-        function: &'bound pci::Device<Core<'_>>,
-        _id_info: Option<&'bound Self::IdInfo>,
-    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        BoundAfu::new(function)
-    }
-
-    /// Where the host bridges are switched off, to touch an AFU behind one is an error of the
-    /// machine.
-    fn shutdown<'bound>(function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
-        this.is_down.store(true, Relaxed);
-        this.device.remove_area(function);
-        this.running.0.afu().stop(Gone::Unbound);
-    }
-
-    fn reset_prepare<'bound>(
-        function: &'bound pci::Device<Core<'_>>,
-        this: Pin<&BoundAfu<'bound>>,
-    ) {
-        this.device.remove_area(function);
-        this.running.0.afu().stop(Gone::Reset);
-    }
-
-    fn reset_done<'bound>(function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
-        this.run_again(function);
-    }
-
-    fn error_detected<'bound>(
-        function: &'bound pci::Device<Core<'_>>,
-        this: Pin<&BoundAfu<'bound>>,
-        state: ChannelState,
-    ) -> ErrorResult {
-        let (reason, result) = match state {
-            ChannelState::PermanentFailure => (Gone::Unbound, ErrorResult::Disconnect),
-            // Whatever the error was, the AFU may have missed a write, and has to begin anew.
-            ChannelState::Normal | ChannelState::Frozen => (Gone::Reset, ErrorResult::NeedReset),
-        };
-
-        this.device.remove_area(function);
-        this.running.0.afu().abandon(reason);
-        result
-    }
-
-    fn slot_reset<'bound>(
-        function: &'bound pci::Device<Core<'_>>,
-        _this: Pin<&BoundAfu<'bound>>,
-    ) -> ErrorResult {
-        restore_state(function);
-        ErrorResult::Recovered
-    }
-
-    fn resume<'bound>(function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
-        this.run_again(function);
-    }
-}
-
-impl<'bound> BoundAfu<'bound> {
-    /// Makes an AFU of a function, and registers its files.
-    ///
-    /// # Errors
-    ///
-    /// - `ENODEV` if it is no AFU, or none that can be used, or does not answer.
-    /// - `EBUSY` if another driver has the class of such devices, a BAR, or the DMA of a function
-    ///   that the host bridge cannot tell from this one.
-    /// - `ENOMEM` if there is no memory, `ENOSPC` if the machine has no interrupt left.
-    fn new(function: &'bound pci::Device<Core<'_>>) -> Result<Self> {
-        let shared = shared::get().ok_or(ENODEV)?;
-
-        let dma = claim_dma(function)?;
-        let enabled = EnabledFunction::new(function)?;
-        let (bar, descriptor) = read_descriptor(function)?;
-        let name =
-            CString::try_from_fmt(fmt!("{}.{}.0", descriptor.name, function.as_ref().name()))?;
-        let class = shared.afu_class().inspect_err(|&error| {
-            if error == EBUSY {
-                dev_err!(function, "another driver has the class ocxl\n");
-            }
-        })?;
-        let parts = Arc::new(Parts::new(function, bar, descriptor)?, GFP_KERNEL)?;
-        let afu = Afu::start(&shared, function, parts.clone())?;
-
-        function.set_master();
-        let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
-        let vectors = function.alloc_irq_vectors(1, 1, types)?;
-        save_state(function);
-        // From its node on it can have contexts, also if a later step of binding fails.
-        let node = AfuNode::new(parts.clone(), afu)?;
-        let running = RunningAfu(node.clone());
-        let options = ClassDeviceOptions {
-            name: &name,
-            attributes: &ATTRIBUTES,
-            area: c"global_mmio_area",
-            bar: parts.mmio(),
-            part: parts.descriptor.global.clone(),
-        };
-        let device = ClassDevice::new(&class, function, &options, node)?;
-
-        Ok(Self {
-            device,
-            running,
-            is_down: Atomic::new(false),
-            _vectors: vectors,
-            _enabled: enabled,
-            _dma: dma,
-        })
-    }
-
-    /// Has the function be an AFU again, after a reset. If it is none, that of before stays gone.
-    fn run_again(&self, function: &pci::Device<Core<'_>>) {
-        if self.is_down.load(Relaxed) {
-            return;
-        }
-        match self.try_run_again(function) {
-            Ok(()) => dev_info!(function, "it was reset\n"),
-            Err(error) => dev_err!(
-                function,
-                "it cannot be used after a reset: error {}\n",
-                error.to_errno()
-            ),
-        }
-    }
-
-    /// As [`Self::run_again`].
-    fn try_run_again(&self, function: &pci::Device<Core<'_>>) -> Result {
-        let shared = shared::get().ok_or(ENODEV)?;
-        let node = &self.running.0;
-
-        // Of an error before the driver was bound it was not told: what there is has not ended.
-        self.device.remove_area(function);
-        node.afu().abandon(Gone::Reset);
-        let afu = Afu::start(&shared, function, node.parts.clone())?;
-        self.device.add_area(function)?;
-        node.replace(afu);
-        Ok(())
-    }
-}
-
-/// Has the function do no DMA, nor any that the host bridge cannot tell from it: what it is to keep
-/// to is not only believed.
-///
-/// # Errors
-///
-/// `EBUSY` if another driver or a program has its DMA, `ENODEV` if nothing can block it, which is
-/// said in a line of the log.
-fn claim_dma<'a>(function: &'a pci::Device<Core<'_>>) -> Result<DmaOwnership<'a>> {
-    DmaOwnership::claim(function).inspect_err(|&error| match error {
-        EBUSY => dev_err!(function, "another driver has the DMA of its IOMMU group\n"),
-        _ => dev_err!(function, "its DMA cannot be blocked\n"),
-    })
-}
-
-/// Reads the descriptor of a function, and checks it. Returns the BAR that it is in, too.
-///
-/// # Errors
-///
-/// `ENODEV` if the function is no AFU that can be used, which is said in a line of the log.
-fn read_descriptor<'a>(function: &'a pci::Device<Core<'_>>) -> Result<(pci::Bar<'a>, Descriptor)> {
-    let mut resources = [0; descriptor::BARS];
-    for (number, size) in (0..).zip(&mut resources) {
-        *size = memory_len(function, number)?;
-    }
-    let Ok(msix) = msix_table(function) else {
-        dev_err!(function, "it is no AFU: it has no MSI-X\n");
-        return Err(ENODEV);
-    };
-    if resources
-        .get(descriptor::BAR)
-        .is_none_or(|&size| size < descriptor::UNIT)
-    {
-        dev_err!(function, "it is no AFU: it has no descriptor\n");
-        return Err(ENODEV);
-    }
-
-    let bar = function.iomap_region(descriptor::BAR as u32, c"uxive")?;
-    let mut bytes = [0; descriptor::BYTES];
-    for (offset, word) in (0..).step_by(size_of::<u32>()).zip(bytes.chunks_mut(4)) {
-        word.copy_from_slice(&(&bar).try_read32(offset)?.to_le_bytes());
-    }
-    let function_parts = Function {
-        bars: resources,
-        msix,
-    };
-    match Descriptor::parse(&bytes, &function_parts) {
-        Ok(descriptor) => Ok((bar, descriptor)),
-        Err(fault) => {
-            dev_err!(function, "it is no AFU that can be used: {fault}\n");
-            Err(ENODEV)
-        }
-    }
-}
-
-/// Registers of a PCI function's configuration space, see `include/uapi/linux/pci_regs.h`.
-mod config {
-    pub(super) const CAPABILITIES: usize = 0x34;
-    pub(super) const CAPABILITY_MSIX: u8 = 0x11;
-    pub(super) const MSIX_CONTROL: usize = 2;
-    pub(super) const MSIX_TABLE: usize = 4;
-}
-
-/// Returns where the MSI-X table of a function lies.
-///
-/// # Errors
-///
-/// `ENODEV` if it has none.
-fn msix_table(function: &pci::Device<Bound>) -> Result<MsixTable> {
-    /// As many as fit into the configuration space: the list may be a ring.
-    const MOST: usize = 48;
-    let config = function.config_space();
-    let mut at = config.try_read8(config::CAPABILITIES)?;
-
-    for _ in 0..MOST {
-        let capability = usize::from(at & !3);
-        if capability == 0 {
-            break;
-        }
-        if config.try_read8(capability)? == config::CAPABILITY_MSIX {
-            let control = config.try_read16(capability + config::MSIX_CONTROL)?;
-            let table = config.try_read32(capability + config::MSIX_TABLE)?;
-
-            return Ok(MsixTable {
-                bar: (table & 7) as usize,
-                offset: table & !7,
-                entries: (control & 0x7ff) + 1,
-            });
-        }
-        at = config.try_read8(capability + 1)?;
-    }
-    Err(ENODEV)
 }

@@ -9,7 +9,7 @@
 //! Documented in `Documentation/ABI/testing/debugfs-uxive`.
 
 use crate::{
-    context::Shared,
+    device::Device,
     export::ExportView,
     kernel_ext::debugfs::{
         DebugDir,
@@ -21,11 +21,11 @@ use crate::{
     slot::{
         SlotView,
         SourceView, //
-    }, //
+    },
     xive::{
         QuiesceError,
         ReserveView, //
-    },
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -38,13 +38,13 @@ use kernel::{
 
 /// The files in debugfs.
 pub(crate) struct DebugFiles {
-    _dir: DebugDir<Shared>,
+    _dir: DebugDir<Device>,
 }
 
 impl DebugFiles {
     /// Makes them.
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        let dir = DebugDir::new(c"uxive", shared.clone());
+    pub(crate) fn new(device: &Arc<Device>) -> Self {
+        let dir = DebugDir::new(c"uxive", device.clone());
 
         dir.table::<Contexts>(c"contexts");
         dir.table::<Slots>(c"slots");
@@ -61,13 +61,13 @@ struct Contexts;
 
 #[vtable]
 impl Records for Contexts {
-    type Source = Shared;
+    type Source = Device;
     type Record = Registered;
 
     const HEADING: &'static str = "context pid uid state drain irqs quarantined max-irqs comm";
 
-    fn next(shared: &Shared, from: u64) -> Option<(u64, Registered)> {
-        let context = shared.registry().next(from)?;
+    fn next(device: &Device, from: u64) -> Option<(u64, Registered)> {
+        let context = device.registry().next(from)?;
 
         Some((context.id(), context))
     }
@@ -83,7 +83,7 @@ impl Records for Contexts {
             Some(false) => "kernel",
             Some(true) => "user",
         };
-        let (irqs, quarantined) = context.counts();
+        let (irqs, quarantined) = context.slots().counts();
         let max_irqs = context.max_irqs();
 
         seq_print!(
@@ -112,8 +112,8 @@ const INDEX_BITS: u32 = 20;
 const LAST_INDEX: usize = (1 << INDEX_BITS) - 1;
 
 /// Returns the first slot from record number `from` on, or only that is quarantined, and its number.
-fn next_slot(shared: &Shared, from: u64, quarantined: bool) -> Option<(u64, SlotRecord)> {
-    let mut context = shared.registry().next(from >> INDEX_BITS)?;
+fn next_slot(device: &Device, from: u64, quarantined: bool) -> Option<(u64, SlotRecord)> {
+    let mut context = device.registry().next(from >> INDEX_BITS)?;
     let mut index = match context.id() == from >> INDEX_BITS {
         true => from as usize & LAST_INDEX,
         false => 0,
@@ -129,7 +129,7 @@ fn next_slot(shared: &Shared, from: u64, quarantined: bool) -> Option<(u64, Slot
             };
             return Some((context.id() << INDEX_BITS | index as u64, record));
         }
-        context = shared.registry().next(context.id() + 1)?;
+        context = device.registry().next(context.id() + 1)?;
         index = 0;
     }
 }
@@ -139,14 +139,14 @@ struct Slots;
 
 #[vtable]
 impl Records for Slots {
-    type Source = Shared;
+    type Source = Device;
     type Record = SlotRecord;
 
     const HEADING: &'static str =
         "context slot offset lisn chip eisn pq eventfd rings state message message-pq";
 
-    fn next(shared: &Shared, from: u64) -> Option<(u64, SlotRecord)> {
-        next_slot(shared, from, false)
+    fn next(device: &Device, from: u64) -> Option<(u64, SlotRecord)> {
+        next_slot(device, from, false)
     }
 
     fn show(record: &SlotRecord, m: &SeqFile) {
@@ -194,19 +194,19 @@ struct Queues;
 
 #[vtable]
 impl Records for Queues {
-    type Source = Shared;
+    type Source = Device;
     type Record = (u64, QueueView);
 
     const HEADING: &'static str = "context vp drain armed index generation high-water deferred";
 
-    fn next(shared: &Shared, from: u64) -> Option<(u64, (u64, QueueView))> {
-        let mut context = shared.registry().next(from)?;
+    fn next(device: &Device, from: u64) -> Option<(u64, (u64, QueueView))> {
+        let mut context = device.registry().next(from)?;
 
         loop {
             if let Some(queue) = context.queue() {
                 return Some((context.id(), (context.id(), queue.view())));
             }
-            context = shared.registry().next(context.id() + 1)?;
+            context = device.registry().next(context.id() + 1)?;
         }
     }
 
@@ -234,13 +234,13 @@ const EXPORT_BITS: u32 = u32::BITS;
 
 #[vtable]
 impl Records for Exports {
-    type Source = Shared;
+    type Source = Device;
     type Record = (u64, ExportView);
 
     const HEADING: &'static str = "context id start count";
 
-    fn next(shared: &Shared, from: u64) -> Option<(u64, (u64, ExportView))> {
-        let mut context = shared.registry().next(from >> EXPORT_BITS)?;
+    fn next(device: &Device, from: u64) -> Option<(u64, (u64, ExportView))> {
+        let mut context = device.registry().next(from >> EXPORT_BITS)?;
         let mut id = match context.id() == from >> EXPORT_BITS {
             true => from as u32,
             false => 0,
@@ -254,7 +254,7 @@ impl Records for Exports {
                 let number = context.id() << EXPORT_BITS | u64::from(export.id);
                 return Some((number, (context.id(), export)));
             }
-            context = shared.registry().next(context.id() + 1)?;
+            context = device.registry().next(context.id() + 1)?;
             id = 0;
         }
     }
@@ -278,14 +278,14 @@ enum Quarantined {
 
 #[vtable]
 impl Records for Quarantine {
-    type Source = Shared;
+    type Source = Device;
     type Record = Quarantined;
 
     const HEADING: &'static str = "context slot lisn vp reason";
 
-    fn next(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
-        let slot = next_slot(shared, from, true);
-        let context = next_context(shared, from);
+    fn next(device: &Device, from: u64) -> Option<(u64, Quarantined)> {
+        let slot = next_slot(device, from, true);
+        let context = next_context(device, from);
 
         // In the order of their numbers.
         match (slot, context) {
@@ -322,12 +322,12 @@ impl Records for Quarantine {
 
 /// Returns the first context from record number `from` on that is quarantined for more than slots,
 /// and its number.
-fn next_context(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
-    let mut context = shared.registry().next(from >> INDEX_BITS)?;
+fn next_context(device: &Device, from: u64) -> Option<(u64, Quarantined)> {
+    let mut context = device.registry().next(from >> INDEX_BITS)?;
 
     loop {
         let id = context.id();
-        let reason = match (&context, context.counts()) {
+        let reason = match (&context, context.slots().counts()) {
             (Registered::Open(_), _) | (_, (_, 1..)) => None,
             _ if context.afu().is_some_and(|place| place.is_attached()) => Some(QuiesceError::Afu),
             _ => context.queue().map(|_| QuiesceError::Escalation),
@@ -337,7 +337,7 @@ fn next_context(shared: &Shared, from: u64) -> Option<(u64, Quarantined)> {
             let number = id << INDEX_BITS | LAST_INDEX as u64;
             return Some((number, Quarantined::Context(id, queue, reason)));
         }
-        context = shared.registry().next(id + 1)?;
+        context = device.registry().next(id + 1)?;
     }
 }
 
@@ -346,13 +346,13 @@ struct Reserve;
 
 #[vtable]
 impl Records for Reserve {
-    type Source = Shared;
+    type Source = Device;
     type Record = ReserveView;
 
     const HEADING: &'static str = "chip spare";
 
-    fn next(shared: &Shared, from: u64) -> Option<(u64, ReserveView)> {
-        Some((from, shared.platform.reserve(from as usize)?))
+    fn next(device: &Device, from: u64) -> Option<(u64, ReserveView)> {
+        Some((from, device.platform.reserve(from as usize)?))
     }
 
     fn show(reserve: &ReserveView, m: &SeqFile) {

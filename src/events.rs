@@ -22,11 +22,11 @@ use crate::{
         ocxl_event_type_OCXL_AFU_EVENT_XSL_FAULT_ERROR as AFU_FAULT,
         OCXL_KERNEL_EVENT_FLAG_LAST as FLAG_LAST,
         *, //
-    }, //
+    },
     xive::{
         QuiesceError,
         Resource, //
-    },
+    }, //
 };
 use kernel::{
     fs::File,
@@ -34,7 +34,6 @@ use kernel::{
     new_condvar,
     new_mutex,
     prelude::*,
-    static_lock_class,
     sync::{
         poll::{
             PollCondVarBox,
@@ -253,25 +252,20 @@ pub(crate) struct EventLog {
 }
 
 impl EventLog {
-    /// Makes an empty log, with room for all that it will ever hold.
+    /// Makes an empty log, with room for all that it will ever hold, of the file that `pollers` poll.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            pending <- new_mutex!(Pending::new()?, "uxive_events"),
-            readers <- new_condvar!("uxive_event_readers"),
-            pollers: Arc::new(
-                PollCondVarBox::new(c"uxive_pollers", static_lock_class!())?,
-                GFP_KERNEL_ACCOUNT,
-            )?,
-        }? Error)
-    }
-
-    /// Returns who waits by [`Self::poll`], to be woken by others that a file may be ready for.
-    pub(crate) fn pollers(&self) -> &Arc<PollCondVarBox> {
-        &self.pollers
+    pub(crate) fn new(pollers: Arc<PollCondVarBox>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            try_pin_init!(Self {
+                pending <- new_mutex!(Pending::new()?, "uxive_events"),
+                readers <- new_condvar!("uxive_event_readers"),
+                pollers,
+            }? Error),
+            GFP_KERNEL_ACCOUNT,
+        )
     }
 
     /// Has all look again. Those with `EPOLLEXCLUSIVE`, too: one alone might wait for something else.
@@ -305,7 +299,7 @@ impl EventLog {
     }
 
     /// Returns [`PollEvents::READABLE`] if there is an event, and [`PollEvents::HANG_UP`] after the
-    /// [end](Self::end). Has who polls `file` woken at either, and with [`Self::pollers`].
+    /// [end](Self::end). Has who polls `file` woken at either.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         // Before looking, or an event in between would wake nobody.
         table.register_wait(file, &self.pollers);

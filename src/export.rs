@@ -3,32 +3,29 @@
 //! Doorbells that travel: files by which others ring some interrupts of a context, and do nothing else.
 //!
 //! A program exports interrupts, and hands the file to whom it likes. The file is an [`ExportFile`], and
-//! knows the [`Export`], as the estate of the context does. As long as that is not ended it has an
-//! [`Owner`]: a [`View`] of the trigger pages, and the estate, to whose slots they belong. With the
-//! view, all pages go from all mappings of the file at once.
+//! knows the [`Export`], as the [table](Exports) of the context's exports does. As long as that is not
+//! ended it has an [`Owner`]: a [`View`] of the trigger pages, and the slots that they belong to. With
+//! the view, all pages go from all mappings of the file at once.
 //!
 //! A slot that is freed goes from the view with its page. Who has its index next is not shown, nor
 //! who has its LISN.
 //!
 //! An export ends when it is revoked, when its file is gone, or with its context. What is left then is
-//! a file that rings nothing; it keeps neither the estate nor what that is charged to. Whoever polls
+//! a file that rings nothing; it keeps nothing of the context, nor what that is charged to. Whoever polls
 //! the file is told that it hangs up: at its end, and when the AFU is gone, though the export is there
-//! until the owner closes its context. What they wait on is the export's own, as it outlives the
-//! context, and not the estate.
+//! until the owner closes its context.
 //!
 //! # Locks
 //!
-//! [`Export::owner`] guards the owner: see `context.rs`. Its view is dropped under it, the rest is not,
-//! as that may be the last reference to the estate. [`Exports::table`] guards which exports there are;
+//! [`Export::owner`] guards the owner: see `file.rs`. Its view is dropped under it, the rest is not,
+//! as that may be the last reference to the slots. [`Exports::table`] guards which exports there are;
 //! nothing is taken under it, and nothing of it dropped.
 //!
-//! Whoever polls is first entered in [`Export::pollers`], then looks at the owner; and is woken when
-//! there is none any more, under neither lock.
+//! Whoever polls is first entered among the pollers of the file, then looks at the owner; and is woken
+//! when there is none any more, or the mapping that the view is of is closed, under neither lock.
 
 use crate::{
     argument::Argument,
-    context::neighbours,
-    estate::Estate,
     kernel_ext::{
         fault::may_fail,
         file::{
@@ -46,6 +43,7 @@ use crate::{
     },
     layout::Window,
     quota::ExportCharge,
+    slot::ContextSlots,
     trace,
     uapi::{
         uxive_export_info,
@@ -66,7 +64,6 @@ use kernel::{
         seq_print,
         SeqFile, //
     },
-    static_lock_class,
     sync::{
         poll::{
             PollCondVarBox,
@@ -112,8 +109,9 @@ impl ExportRange {
 /// Whose interrupts an export rings.
 struct Owner {
     view: View,
-    charge: ExportCharge,
-    estate: Arc<Estate>,
+    slots: Arc<ContextSlots>,
+    exports: Arc<Exports>,
+    _charge: ExportCharge,
 }
 
 /// Interrupts of a context that others can ring.
@@ -124,8 +122,8 @@ pub(crate) struct Export {
     /// Until the export is ended.
     #[pin]
     owner: Mutex<Option<Owner>>,
-    /// Who waits for the end.
-    pollers: PollCondVarBox,
+    /// Those of its file.
+    pollers: Arc<PollCondVarBox>,
 }
 
 impl Export {
@@ -135,34 +133,35 @@ impl Export {
     ///
     /// `ENOENT` if it is ended.
     pub(crate) fn end(&self) -> Result {
-        let (estate, _charge) = {
+        let (exports, _slots, _charge) = {
             let mut owner = self.owner.lock();
             let Owner {
                 view,
-                charge,
-                estate,
+                slots,
+                exports,
+                _charge,
             } = owner.take().ok_or(ENOENT)?;
 
             // With the lock held: who comes second does not return before no page is mapped.
             drop(view);
-            (estate, charge)
+            (exports, slots, _charge)
         };
 
         self.pollers.notify_all();
         // Only now, so that what is not found rings nothing.
-        drop(estate.exports().remove(self.id));
-        trace::revoke(estate.id(), self.id);
+        drop(exports.remove(self.id));
+        trace::revoke(exports.context, self.id);
         Ok(())
     }
 
     /// Returns [`PollEvents::HANG_UP`] when it is ended: no page can be reached any more, and none will;
-    /// or when the AFU is gone, and the pages go with it. Has who polls `file` woken then.
+    /// or when what it shows is closed, as the AFU is gone. Has who polls `file` woken then.
     fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         // Before looking, or an end in between would wake nobody.
         table.register_wait(file, &self.pollers);
 
         match &*self.owner.lock() {
-            Some(Owner { estate, .. }) if !estate.is_gone() => PollEvents::NONE,
+            Some(Owner { view, .. }) if !view.is_closed() => PollEvents::NONE,
             _ => PollEvents::HANG_UP,
         }
     }
@@ -170,26 +169,28 @@ impl Export {
     /// Places the page that was touched, and those around it.
     fn insert(&self, fault: &Fault<'_>) -> FaultResult {
         let owner = self.owner.lock();
-        let Some(Owner { view, estate, .. }) = &*owner else {
+        let Some(Owner {
+            view,
+            slots,
+            exports,
+            ..
+        }) = &*owner
+        else {
             return FaultResult::SIGBUS;
         };
         let ExportRange { start, window, .. } = self.range;
-        let slots = estate.lock();
+        let slots = slots.lock();
         let insert = |index: usize| match (slots.get(start + index), window.offset(index)) {
             (Some(slot), Some(offset)) => slot.insert_in_view(view, fault, offset),
             _ => FaultResult::SIGBUS,
         };
 
-        // As in a fault of the context itself.
-        if estate.is_gone() {
-            return FaultResult::SIGBUS;
-        }
         let Some(index) = window.index(fault.offset()) else {
             return FaultResult::SIGBUS;
         };
         // Not all that came in one call: the owner waits for as long, and whoever has the file can
         // have it wait.
-        for neighbour in neighbours(window, index, index..index + 1, fault) {
+        for neighbour in window.around(index, index..index + 1, fault.covered()) {
             if insert(neighbour).is_oom() {
                 break;
             }
@@ -197,7 +198,7 @@ impl Export {
         let result = insert(index);
         let slot = start + index;
         let offset = Window::TRIGGER.offset(slot).unwrap_or(0);
-        trace::fault(estate.id(), Some(slot), offset, result);
+        trace::fault(exports.context, Some(slot), offset, result);
         result
     }
 }
@@ -205,6 +206,8 @@ impl Export {
 /// The exports of a context that are not ended.
 #[pin_data]
 pub(crate) struct Exports {
+    /// The number of the context.
+    context: u64,
     /// See the head of this file.
     #[pin]
     table: Mutex<Table>,
@@ -224,14 +227,15 @@ pub(crate) struct ExportView {
 }
 
 impl Exports {
-    /// Makes a table without any.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    /// Makes the table of `context`, without any.
+    pub(crate) fn new(context: u64) -> impl PinInit<Self> {
         let table = Table {
             by_id: RBTree::new(),
             last_id: 0,
         };
 
         pin_init!(Self {
+            context,
             table <- new_mutex!(table, "uxive_exports"),
         })
     }
@@ -281,19 +285,6 @@ impl Exports {
         }
     }
 
-    /// Wakes all who poll one of them: there is no AFU any more. May sleep.
-    pub(crate) fn hang_up(&self) {
-        let mut from = Some(0);
-
-        // One that comes meanwhile finds the AFU gone.
-        while let Some(ExportView { id, .. }) = from.and_then(|from| self.next(from)) {
-            if let Some(export) = self.get(id) {
-                export.pollers.notify_all();
-            }
-            from = id.checked_add(1);
-        }
-    }
-
     /// Lists them in `/proc/<pid>/fdinfo/<fd>` of the context.
     pub(crate) fn show(&self, m: &SeqFile) {
         for (id, export) in self.table.lock().by_id.iter() {
@@ -307,14 +298,17 @@ impl Exports {
 pub(crate) struct ExportFile(Arc<Export>);
 
 impl ExportFile {
-    /// Exports `range` of `estate`, whose pages are in `host`, to the file whose mapping is `mapping`.
+    /// Exports `range` of `slots`, whose pages are in `host`, to the file whose mapping is `mapping`, and
+    /// enters that in `exports`.
     ///
     /// # Errors
     ///
     /// - `EINVAL` if not all of them are interrupts that are rung by a store.
     /// - `ENOSPC` if there is no number left for it, `ENOMEM` if there is no memory.
+    /// - `ENODEV` if `host` is closed.
     pub(crate) fn new(
-        estate: &Arc<Estate>,
+        exports: &Arc<Exports>,
+        slots: &Arc<ContextSlots>,
         host: Arc<FileMapping>,
         mapping: Arc<FileMapping>,
         range: ExportRange,
@@ -326,22 +320,23 @@ impl ExportFile {
             window,
         } = range;
         let first = Window::TRIGGER.offset(start).ok_or(EINVAL)?;
+        let pollers = mapping.pollers().clone();
         let view = View::new(host, mapping, first..first + window.len(), window.stride())?;
         {
             // None of them goes before all are shown.
-            let slots = estate.lock();
+            let slots = slots.lock();
             for index in start..start + count {
                 slots.get(index).ok_or(EINVAL)?.show_trigger(&view)?;
             }
         }
 
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
-        let pollers = PollCondVarBox::new(c"uxive_export_pollers", static_lock_class!())?;
-        let id = estate.exports().next_id()?;
+        let id = exports.next_id()?;
         let owner = Owner {
             view,
-            charge,
-            estate: estate.clone(),
+            slots: slots.clone(),
+            exports: exports.clone(),
+            _charge: charge,
         };
         let export = Arc::pin_init(
             pin_init!(Export {
@@ -354,7 +349,7 @@ impl ExportFile {
         )?;
         let file = KBox::new(Self(export.clone()), GFP_KERNEL_ACCOUNT)?;
 
-        let table = &mut *estate.exports().table.lock();
+        let table = &mut *exports.table.lock();
         table.by_id.insert(node.into_node(id, export));
         Ok(file)
     }

@@ -9,7 +9,7 @@ use crate::{
         SET_ACTIONS,
         SET_DATA, //
     },
-    context::Context,
+    file::ContextFile,
     kernel_ext::{
         eventfd::EventFd,
         file::AccessMode, //
@@ -21,8 +21,8 @@ use crate::{
     uapi::{
         self,
         *, //
-    }, //
-    xive::Location,
+    },
+    xive::Location, //
 };
 use core::ops::Range;
 use kernel::{
@@ -84,12 +84,20 @@ impl uxive_window {
     }
 }
 
+/// A call of one of uxive's own ioctls.
+struct Call<'a> {
+    file: &'a ContextFile,
+    access: AccessMode,
+    user: UserPtr,
+}
+
 #[inline(never)]
-fn info(context: &Context, user: UserPtr) -> Result {
-    let mut argument = Argument::<uxive_info>::read(user)?;
+fn info(call: &Call<'_>) -> Result {
+    let mut argument = Argument::<uxive_info>::read(call.user)?;
     let uxive_info { size, flags, .. } = argument.value;
-    let (platform, account) = (context.platform(), context.account());
-    let layout = context.layout();
+    let file = call.file;
+    let (platform, account) = (&file.device().platform, file.context().account());
+    let layout = file.layout();
     let quota = account.quota();
     let (max_irqs, max_queues) = (platform.max_sources(), quota.max_queues());
     let max_exports = quota.max_exports();
@@ -97,15 +105,15 @@ fn info(context: &Context, user: UserPtr) -> Result {
     argument.value = uxive_info {
         size,
         flags,
-        features: match context.has_afu() {
+        features: match file.has_afu() {
             true => u64::from(UXIVE_FEATURE_AFU),
             false => 0,
         },
         drain_formats: UXIVE_DRAIN_XIVE,
         page_size: PAGE_SIZE as u32,
         esb_page_size: Window::ESB.stride() as u32,
-        max_irqs: context.max_irqs() as u32,
-        irqs: context.irqs() as u32,
+        max_irqs: file.context().max_irqs() as u32,
+        irqs: file.context().slots().counts().0 as u32,
         max_irqs_user: max_irqs.user as u32,
         irqs_user: account.irqs().sources_in_use() as u32,
         max_irqs_total: max_irqs.total as u32,
@@ -127,8 +135,8 @@ fn info(context: &Context, user: UserPtr) -> Result {
 }
 
 #[inline(never)]
-fn user_drain(context: &Context, user: UserPtr) -> Result {
-    let mut argument = Argument::<uxive_user_drain>::read(user)?;
+fn user_drain(call: &Call<'_>) -> Result {
+    let mut argument = Argument::<uxive_user_drain>::read(call.user)?;
     let drain = &mut argument.value;
     if drain.format != UXIVE_DRAIN_XIVE {
         return Err(EINVAL);
@@ -136,18 +144,18 @@ fn user_drain(context: &Context, user: UserPtr) -> Result {
     let eventfd = drain.eventfd;
 
     drain.queue_offset = Window::QUEUE.base();
-    drain.queue_entries = context.layout().queue_size().entries() as u64;
+    drain.queue_entries = call.file.layout().queue_size().entries() as u64;
     drain.esb_offset = Window::ESB.base();
     drain.esb_stride = ESB_STRIDE;
 
     // Written before anything is set up, so that a copy that fails has changed nothing.
     argument.write()?;
-    context.set_user_drain(optional_eventfd(eventfd)?)
+    call.file.set_user_drain(optional_eventfd(eventfd)?)
 }
 
-fn arm(context: &Context, user: UserPtr) -> Result {
-    Argument::<uxive_arm>::read(user)?;
-    context.arm()
+fn arm(call: &Call<'_>) -> Result {
+    Argument::<uxive_arm>::read(call.user)?;
+    call.file.arm()
 }
 
 /// Returns where interrupts are to come from: by `flags` the chip or the node of the number `id`.
@@ -155,35 +163,34 @@ fn arm(context: &Context, user: UserPtr) -> Result {
 /// # Errors
 ///
 /// `EINVAL` if the flags and the number contradict each other, `ENODEV` if there is no such chip or node.
-fn location(context: &Context, flags: u32, id: u32) -> Result<Location> {
+fn location(file: &ContextFile, flags: u32, id: u32) -> Result<Location> {
     match (flags & (UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE), id) {
         (0, 0) => Ok(Location::Anywhere),
-        (UXIVE_ALLOC_CHIP, id) => context.platform().chip(id),
-        (UXIVE_ALLOC_NODE, id) => context.platform().node(id),
+        (UXIVE_ALLOC_CHIP, id) => file.device().platform.chip(id),
+        (UXIVE_ALLOC_NODE, id) => file.device().platform.node(id),
         _ => Err(EINVAL),
     }
 }
 
 #[inline(never)]
-fn irq_alloc_from(context: &Context, user: UserPtr) -> Result {
-    let mut argument = Argument::<uxive_irq_alloc>::read(user)?;
+fn irq_alloc_from(call: &Call<'_>) -> Result {
+    let mut argument = Argument::<uxive_irq_alloc>::read(call.user)?;
     let alloc = &argument.value;
-    let location = location(context, alloc.flags, alloc.chip)?;
+    let location = location(call.file, alloc.flags, alloc.chip)?;
     if alloc.reserved != 0 {
         return Err(EINVAL);
     }
 
-    context.allocate(location, &mut |offset| {
-        argument.value.offset = offset;
-        argument.write()
-    })
+    let irq = call.file.allocate(location)?;
+    argument.value.offset = irq.offset();
+    irq.commit(argument.write())
 }
 
 #[inline(never)]
-fn irq_alloc_many(context: &Context, user: UserPtr) -> Result {
-    let mut argument = Argument::<uxive_irq_alloc_many>::read(user)?;
+fn irq_alloc_many(call: &Call<'_>) -> Result {
+    let mut argument = Argument::<uxive_irq_alloc_many>::read(call.user)?;
     let alloc = &argument.value;
-    let location = location(context, alloc.flags, alloc.chip)?;
+    let location = location(call.file, alloc.flags, alloc.chip)?;
     let count = alloc.count as usize;
     let start = match (alloc.flags & UXIVE_ALLOC_AT != 0, alloc.start) {
         (true, start) => Some(start as usize),
@@ -191,11 +198,11 @@ fn irq_alloc_many(context: &Context, user: UserPtr) -> Result {
         (false, _) => return Err(EINVAL),
     };
     let end = start.unwrap_or(0) + count;
-    if count == 0 || alloc.reserved != 0 || start.is_some() && end > context.layout().slots() {
+    if count == 0 || alloc.reserved != 0 || start.is_some() && end > call.file.layout().slots() {
         return Err(EINVAL);
     }
     // Before there is memory for as many.
-    if count > context.max_irqs() {
+    if count > call.file.context().max_irqs() {
         return Err(ENOSPC);
     }
     let eventfds = match alloc.eventfds {
@@ -203,23 +210,22 @@ fn irq_alloc_many(context: &Context, user: UserPtr) -> Result {
         address => optional_eventfds(address, count)?,
     };
 
-    context.allocate_many(location, start, count, eventfds, &mut |start| {
-        argument.value.start = start as u32;
-        argument.write()
-    })
+    let irqs = call.file.allocate_many(location, start, count, eventfds)?;
+    argument.value.start = irqs.start() as u32;
+    irqs.commit(argument.write())
 }
 
 #[inline(never)]
-fn irq_free_many(context: &Context, user: UserPtr) -> Result {
+fn irq_free_many(call: &Call<'_>) -> Result {
     let uxive_irq_free_many { start, count, .. } =
-        Argument::<uxive_irq_free_many>::read(user)?.value;
+        Argument::<uxive_irq_free_many>::read(call.user)?.value;
 
-    context.free_many(slots(start, count)?)
+    call.file.free_many(slots(start, count)?)
 }
 
-fn irq_free_all(context: &Context, user: UserPtr) -> Result {
-    Argument::<uxive_irq_free_all>::read(user)?;
-    context.free_all();
+fn irq_free_all(call: &Call<'_>) -> Result {
+    Argument::<uxive_irq_free_all>::read(call.user)?;
+    call.file.free_all();
     Ok(())
 }
 
@@ -238,21 +244,21 @@ fn slots(start: u32, count: u32) -> Result<Range<usize>> {
 }
 
 #[inline(never)]
-fn set_irqs(context: &Context, user: UserPtr) -> Result {
-    let set = Argument::<uxive_set_irqs>::read(user)?.value;
+fn set_irqs(call: &Call<'_>) -> Result {
+    let set = Argument::<uxive_set_irqs>::read(call.user)?.value;
     let (data, action) = (set.flags & SET_DATA, set.flags & SET_ACTIONS);
     let range = slots(set.start, set.count)?;
 
     if (data, action) == (UXIVE_SET_DATA_EVENTFD, UXIVE_SET_TRIGGER) {
         let mut eventfds = optional_eventfds(set.data, range.len())?;
-        return context.bind_many(range, &mut eventfds);
+        return call.file.bind_many(range, &mut eventfds);
     }
     let bools = bools(data, set.data, range.len())?;
     let chosen = |place: usize| bools.get(place).is_none_or(|&chosen| chosen != 0);
     match action {
-        UXIVE_SET_TRIGGER => context.trigger_many(range, &chosen),
-        UXIVE_SET_MASK => context.mask_many(range, &chosen, true),
-        UXIVE_SET_UNMASK => context.mask_many(range, &chosen, false),
+        UXIVE_SET_TRIGGER => call.file.trigger_many(range, &chosen),
+        UXIVE_SET_MASK => call.file.mask_many(range, &chosen, true),
+        UXIVE_SET_UNMASK => call.file.mask_many(range, &chosen, false),
         _ => Err(EINVAL),
     }
 }
@@ -282,19 +288,8 @@ fn bools(kind: u32, address: u64, count: usize) -> Result<KVVec<u8>> {
 }
 
 #[inline(never)]
-fn range(context: &Context, access: AccessMode, user: UserPtr) -> Result {
-    let mut argument = Argument::<uxive_range>::read(user)?;
-    let range = context.make_range(argument.value.count as usize, access)?;
-
-    argument.value.fd = range.fd() as i32;
-    argument.write()?;
-    range.install();
-    Ok(())
-}
-
-#[inline(never)]
-fn ims_alloc(context: &Context, user: UserPtr) -> Result {
-    let mut argument = Argument::<uxive_ims_alloc>::read(user)?;
+fn ims_alloc(call: &Call<'_>) -> Result {
+    let mut argument = Argument::<uxive_ims_alloc>::read(call.user)?;
     let alloc = &argument.value;
     // In a cookie 0 is any queue, which is what there is without the flag.
     if alloc.reserved != 0 || (alloc.flags & UXIVE_IMS_QUEUE != 0) != (alloc.queue != 0) {
@@ -302,44 +297,37 @@ fn ims_alloc(context: &Context, user: UserPtr) -> Result {
     }
     let (queue, eventfd) = (alloc.queue, optional_eventfd(alloc.eventfd)?);
 
-    context.allocate_message(queue, eventfd, &mut |offset, slot| {
-        argument.value.offset = offset;
-        argument.value.slot = slot as u32;
-        argument.write()
-    })
+    let irq = call.file.allocate_message(queue, eventfd)?;
+    argument.value.offset = irq.offset();
+    argument.value.slot = irq.index() as u32;
+    irq.commit(argument.write())
 }
 
 #[inline(never)]
-fn export(context: &Context, access: AccessMode, user: UserPtr) -> Result {
-    let mut argument = Argument::<uxive_export>::read(user)?;
+fn export(call: &Call<'_>) -> Result {
+    let mut argument = Argument::<uxive_export>::read(call.user)?;
     let export = &argument.value;
     let (start, count) = (export.start as usize, export.count as usize);
     if export.kind != UXIVE_EXPORT_FILE || export.reserved != 0 {
         return Err(EINVAL);
     }
 
-    context.export(start, count, access, &mut |fd, id| {
-        argument.value.fd = fd as i32;
-        argument.value.id = id;
-        argument.write()
-    })
+    let (file, id) = call.file.export(start, count, call.access)?;
+    argument.value.fd = file.fd() as i32;
+    argument.value.id = id;
+    argument.write()?;
+    file.install();
+    Ok(())
 }
 
 #[inline(never)]
-fn revoke(context: &Context, user: UserPtr) -> Result {
-    let uxive_revoke { id, reserved, .. } = Argument::<uxive_revoke>::read(user)?.value;
+fn revoke(call: &Call<'_>) -> Result {
+    let uxive_revoke { id, reserved, .. } = Argument::<uxive_revoke>::read(call.user)?.value;
     if reserved != 0 {
         return Err(EINVAL);
     }
 
-    context.revoke(id)
-}
-
-/// What carries out an ioctl.
-enum Run {
-    Plain(fn(&Context, UserPtr) -> Result),
-    /// Makes a file, which is given no more than the access that the caller's has.
-    Lending(fn(&Context, AccessMode, UserPtr) -> Result),
+    call.file.revoke(id)
 }
 
 /// One of uxive's own ioctls.
@@ -349,47 +337,17 @@ struct Command {
     writes: bool,
     /// It exists in contexts of AFUs only.
     of_afu: bool,
-    run: Run,
+    run: fn(&Call<'_>) -> Result,
 }
 
 impl Command {
-    /// One that tells something only.
-    const fn reading(number: u32, run: fn(&Context, UserPtr) -> Result) -> Self {
-        Self {
-            number,
-            writes: false,
-            of_afu: false,
-            run: Run::Plain(run),
-        }
-    }
-
     /// One that changes something.
-    const fn writing(number: u32, run: fn(&Context, UserPtr) -> Result) -> Self {
+    const fn new(number: u32, run: fn(&Call<'_>) -> Result) -> Self {
         Self {
             number,
             writes: true,
             of_afu: false,
-            run: Run::Plain(run),
-        }
-    }
-
-    /// As [`Self::writing`], of contexts of AFUs only.
-    const fn of_afu(number: u32, run: fn(&Context, UserPtr) -> Result) -> Self {
-        Self {
-            number,
-            writes: true,
-            of_afu: true,
-            run: Run::Plain(run),
-        }
-    }
-
-    /// One that makes a file.
-    const fn lending(number: u32, run: fn(&Context, AccessMode, UserPtr) -> Result) -> Self {
-        Self {
-            number,
-            writes: true,
-            of_afu: false,
-            run: Run::Lending(run),
+            run,
         }
     }
 
@@ -398,50 +356,56 @@ impl Command {
     /// # Errors
     ///
     /// `EBADF` if the file is not open for what the ioctl does.
-    fn call(&self, context: &Context, access: AccessMode, user: UserPtr) -> Result {
-        if self.writes && !access.can_write() {
-            return Err(EBADF);
-        }
-        match self.run {
-            Run::Plain(run) => run(context, user),
-            Run::Lending(run) => run(context, access, user),
+    fn carry_out(&self, call: &Call<'_>) -> Result {
+        match self.writes && !call.access.can_write() {
+            true => Err(EBADF),
+            false => (self.run)(call),
         }
     }
 }
 
-/// Uxive's own ioctls. Those of ocxl are as it has them: for whoever has the file.
-static COMMANDS: [Command; 12] = [
-    Command::reading(UXIVE_IOC_INFO, info),
-    Command::writing(UXIVE_IOC_USER_DRAIN, user_drain),
-    Command::writing(UXIVE_IOC_ARM, arm),
-    Command::writing(UXIVE_IOC_IRQ_ALLOC, irq_alloc_from),
-    Command::writing(UXIVE_IOC_IRQ_ALLOC_MANY, irq_alloc_many),
-    Command::writing(UXIVE_IOC_IRQ_FREE_MANY, irq_free_many),
-    Command::writing(UXIVE_IOC_IRQ_FREE_ALL, irq_free_all),
-    Command::writing(UXIVE_IOC_SET_IRQS, set_irqs),
-    Command::of_afu(UXIVE_IOC_IMS_ALLOC, ims_alloc),
-    Command::lending(UXIVE_IOC_RANGE, range),
-    Command::lending(UXIVE_IOC_EXPORT, export),
-    Command::writing(UXIVE_IOC_REVOKE, revoke),
+/// Uxive's own ioctls, but for that of ranges (`operations`). Those of ocxl are as it has them: for
+/// whoever has the file.
+static COMMANDS: [Command; 11] = [
+    Command {
+        writes: false,
+        ..Command::new(UXIVE_IOC_INFO, info)
+    },
+    Command::new(UXIVE_IOC_USER_DRAIN, user_drain),
+    Command::new(UXIVE_IOC_ARM, arm),
+    Command::new(UXIVE_IOC_IRQ_ALLOC, irq_alloc_from),
+    Command::new(UXIVE_IOC_IRQ_ALLOC_MANY, irq_alloc_many),
+    Command::new(UXIVE_IOC_IRQ_FREE_MANY, irq_free_many),
+    Command::new(UXIVE_IOC_IRQ_FREE_ALL, irq_free_all),
+    Command::new(UXIVE_IOC_SET_IRQS, set_irqs),
+    Command {
+        of_afu: true,
+        ..Command::new(UXIVE_IOC_IMS_ALLOC, ims_alloc)
+    },
+    Command::new(UXIVE_IOC_EXPORT, export),
+    Command::new(UXIVE_IOC_REVOKE, revoke),
 ];
 
 // Each ioctl stays a function of its own: inlined into one, all would save the registers and have
 // the stack that the largest needs.
 
 #[inline(never)]
-fn irq_alloc(context: &Context, user: UserPtr) -> Result {
-    let mut writer = UserSlice::new(user, size_of::<u64>()).writer();
+fn irq_alloc(file: &ContextFile, user: UserPtr) -> Result {
+    let irq = file.allocate(Location::Anywhere)?;
+    let told = UserSlice::new(user, size_of::<u64>())
+        .writer()
+        .write(&irq.offset());
 
-    context.allocate(Location::Anywhere, &mut |offset| writer.write(&offset))
+    irq.commit(told)
 }
 
 #[inline(never)]
-fn irq_free(context: &Context, user: UserPtr) -> Result {
-    context.free(UserSlice::new(user, size_of::<u64>()).reader().read()?)
+fn irq_free(file: &ContextFile, user: UserPtr) -> Result {
+    file.free(UserSlice::new(user, size_of::<u64>()).reader().read()?)
 }
 
 #[inline(never)]
-fn irq_set_fd(context: &Context, user: UserPtr) -> Result {
+fn irq_set_fd(file: &ContextFile, user: UserPtr) -> Result {
     let ocxl_ioctl_irq_fd {
         irq_offset,
         eventfd,
@@ -451,11 +415,11 @@ fn irq_set_fd(context: &Context, user: UserPtr) -> Result {
     if reserved != 0 {
         return Err(EINVAL);
     }
-    context.bind(irq_offset, optional_eventfd(eventfd)?)
+    file.bind(irq_offset, optional_eventfd(eventfd)?)
 }
 
 #[inline(never)]
-fn attach(context: &Context, user: UserPtr) -> Result {
+fn attach(file: &ContextFile, user: UserPtr) -> Result {
     // `amr`, which storage keys the AFU may use, is of no effect: it does not reach the program's memory.
     let ocxl_ioctl_attach {
         amr: _,
@@ -467,12 +431,12 @@ fn attach(context: &Context, user: UserPtr) -> Result {
     if (reserved1, reserved2, reserved3) != (0, 0, 0) {
         return Err(EINVAL);
     }
-    context.attach()
+    file.attach()
 }
 
 #[inline(never)]
-fn get_metadata(context: &Context, user: UserPtr) -> Result {
-    let metadata = context.metadata()?;
+fn get_metadata(file: &ContextFile, user: UserPtr) -> Result {
+    let metadata = file.metadata()?;
 
     let metadata = ocxl_ioctl_metadata {
         version: 0,
@@ -499,12 +463,12 @@ fn get_features(user: UserPtr) -> Result {
 /// - `ENOTTY` if there is no such ioctl.
 /// - `EFAULT` if `arg` does not point to accessible memory.
 /// - `EINVAL` if a reserved field is not zero.
-/// - Those of [`Command::call`], [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl
-///   does: [`Context`].
+/// - Those of [`Command::carry_out`], [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl
+///   does: [`ContextFile`].
 // Inlined into the callback of each kind of file.
 #[inline(always)]
 pub(crate) fn dispatch(
-    context: &Context,
+    file: &ContextFile,
     access: AccessMode,
     cmd: u32,
     arg: usize,
@@ -513,25 +477,27 @@ pub(crate) fn dispatch(
 
     // With their path: what has none in a pattern, and does not exist, would be any number.
     match cmd {
-        uapi::OCXL_IOCTL_IRQ_ALLOC => irq_alloc(context, user)?,
-        uapi::OCXL_IOCTL_IRQ_FREE => irq_free(context, user)?,
-        uapi::OCXL_IOCTL_IRQ_SET_FD => irq_set_fd(context, user)?,
-        _ => dispatch_other(context, access, cmd, user)?,
+        uapi::OCXL_IOCTL_IRQ_ALLOC => irq_alloc(file, user)?,
+        uapi::OCXL_IOCTL_IRQ_FREE => irq_free(file, user)?,
+        uapi::OCXL_IOCTL_IRQ_SET_FD => irq_set_fd(file, user)?,
+        _ => dispatch_other(cmd, &Call { file, access, user })?,
     }
     Ok(0)
 }
 
 /// Carries out those that are not for each interrupt: telling them apart is not for the others to pay.
 #[inline(never)]
-fn dispatch_other(context: &Context, access: AccessMode, cmd: u32, user: UserPtr) -> Result {
+fn dispatch_other(cmd: u32, call: &Call<'_>) -> Result {
+    let &Call { file, user, .. } = call;
+
     match cmd {
         uapi::OCXL_IOCTL_GET_FEATURES => get_features(user),
-        uapi::OCXL_IOCTL_ATTACH if context.has_afu() => attach(context, user),
-        uapi::OCXL_IOCTL_GET_METADATA if context.has_afu() => get_metadata(context, user),
+        uapi::OCXL_IOCTL_ATTACH if file.has_afu() => attach(file, user),
+        uapi::OCXL_IOCTL_GET_METADATA if file.has_afu() => get_metadata(file, user),
         cmd => COMMANDS
             .iter()
-            .find(|command| command.number == cmd && (!command.of_afu || context.has_afu()))
+            .find(|command| command.number == cmd && (!command.of_afu || file.has_afu()))
             .ok_or(ENOTTY)?
-            .call(context, access, user),
+            .carry_out(call),
     }
 }

@@ -22,6 +22,10 @@ pub(crate) const MAX_IRQS: usize = QueueSize::SMALL.entries();
 /// The most interrupts that a range can have, which is what there are in all.
 pub(crate) const MAX_RANGE: usize = MAX_SOURCES;
 
+/// How many neighbouring interrupts a fault considers: the touched one and those around it that are
+/// allocated are mapped at once, and so are all that came in one call with it.
+const FAULT_AROUND: usize = 64;
+
 /// Returns the number of mappable pages of an event queue.
 const fn queue_pages(size: QueueSize) -> usize {
     size.bytes().div_ceil(PAGE_SIZE)
@@ -64,13 +68,59 @@ impl Layout {
         Window::QUEUE.first(queue_pages(self.queue_size()))
     }
 
-    /// Returns the slot whose page is at `offset` exactly, in whatever window.
-    pub(crate) fn slot(&self, offset: u64) -> Option<usize> {
-        let of_pair =
-            || Some(SourceKind::of_eisn(Window::ESB.index(offset)? / 2, self.queue_size()).1);
+    /// Returns what the page is that begins at `offset`, in a window or before the first one.
+    #[inline]
+    pub(crate) fn resolve(&self, offset: u64) -> Option<Place> {
+        if let Some(index) = Window::TRIGGER.index(offset) {
+            Some(Place::Trigger(index))
+        } else if let Some(page) = Window::ESB.index(offset) {
+            let (source, index) = SourceKind::of_eisn(page / 2, self.queue_size());
 
-        Window::TRIGGER.index(offset).or_else(of_pair)
+            Some(Place::Esb(source, index))
+        } else if offset < Window::TRIGGER.base() {
+            Some(Place::Mmio)
+        } else {
+            Window::QUEUE.index(offset).map(|_| Place::Queue)
+        }
     }
+
+    /// Returns the area in which all of the `len` bytes at `offset` lie. That of an AFU's MMIO has
+    /// `mmio_size` bytes.
+    pub(crate) fn area(&self, offset: u64, len: u64, mmio_size: u64) -> Option<Area> {
+        let end = offset.checked_add(len)?;
+
+        if self.trigger().contains(offset, len) {
+            Some(Area::Trigger)
+        } else if self.esb().contains(offset, len) {
+            Some(Area::Esb)
+        } else if self.queue().contains(offset, len) {
+            Some(Area::Queue)
+        } else {
+            (end <= mmio_size).then_some(Area::Mmio)
+        }
+    }
+}
+
+/// What a page of a context file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// One of the AFU's MMIO.
+    Mmio,
+    /// The trigger page of a slot.
+    Trigger(usize),
+    /// One of the pair of a source of a slot.
+    Esb(SourceKind, usize),
+    /// One of the event queue.
+    Queue,
+}
+
+/// What can be mapped of a context file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Area {
+    Mmio,
+    Trigger,
+    Esb,
+    Queue,
 }
 
 /// Pages at regular distances in a context file.
@@ -174,6 +224,22 @@ impl Window {
         index(offsets.start)..index(offsets.end)
     }
 
+    /// Returns the indices around and without `index`, and those of `joined`, whose pages lie at
+    /// offsets that are `covered`.
+    pub(crate) fn around(
+        &self,
+        index: usize,
+        joined: Range<usize>,
+        covered: Range<u64>,
+    ) -> impl Iterator<Item = usize> {
+        let covered = self.indices(covered);
+        let first = index - index % FAULT_AROUND;
+        let around = first.min(joined.start)..(first + FAULT_AROUND).max(joined.end);
+
+        (around.start.max(covered.start)..around.end.min(covered.end))
+            .filter(move |&other| other != index)
+    }
+
     /// Returns whether all of the `len` bytes at `offset` lie in it.
     pub(crate) fn contains(&self, offset: u64, len: u64) -> bool {
         let end = offset.checked_add(len);
@@ -185,6 +251,14 @@ impl Window {
 #[kunit_tests(uxive_layout)]
 mod tests {
     use super::*;
+
+    /// Returns the slot whose page is at `offset`.
+    fn slot(layout: &Layout, offset: u64) -> Option<usize> {
+        match layout.resolve(offset)? {
+            Place::Trigger(slot) | Place::Esb(_, slot) => Some(slot),
+            Place::Mmio | Place::Queue => None,
+        }
+    }
 
     impl Window {
         const ALL: [Self; 3] = [Self::TRIGGER, Self::ESB, Self::QUEUE];
@@ -205,7 +279,7 @@ mod tests {
     #[test]
     fn pages_of_slots() {
         let context = Layout::new(MAX_IRQS);
-        let slot_at = |offset| context.slot(offset);
+        let slot_at = |offset| slot(&context, offset);
         let last = MAX_IRQS - 1;
         for slot in [0, 1, last] {
             let pages = [
@@ -219,8 +293,69 @@ mod tests {
                 assert_eq!(window.offset(index).and_then(slot_at), Some(slot));
             }
         }
-        assert!(context.slot(Window::QUEUE.base()).is_none());
-        assert!(context.slot(Window::TRIGGER.base() + 8).is_none());
+        assert!(slot_at(Window::QUEUE.base()).is_none());
+        assert!(slot_at(Window::TRIGGER.base() + 8).is_none());
+    }
+
+    #[test]
+    fn every_window_is_resolved() {
+        let context = Layout::new(MAX_IRQS);
+        let (trigger, esb, queue) = (Window::TRIGGER, Window::ESB, Window::QUEUE);
+        for (offset, place) in [
+            (0, Some(Place::Mmio)),
+            (trigger.base() - 1, Some(Place::Mmio)),
+            (trigger.base(), Some(Place::Trigger(0))),
+            (trigger.base() + trigger.stride() / 2, None),
+            (esb.base(), Some(Place::Esb(SourceKind::Ipi, 0))),
+            (
+                esb.base() + esb.stride(),
+                Some(Place::Esb(SourceKind::Ipi, 0)),
+            ),
+            (esb.base() + 1, None),
+            (queue.base(), Some(Place::Queue)),
+            (queue.base() + queue.len(), None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(context.resolve(offset), place);
+        }
+    }
+
+    #[test]
+    fn an_area_has_all_of_a_mapping() {
+        let context = Layout::new(4);
+        let mmio = 0x10000;
+        for (window, area) in [
+            (context.trigger(), Area::Trigger),
+            (context.esb(), Area::Esb),
+            (context.queue(), Area::Queue),
+        ] {
+            let (base, len) = (window.base(), window.len());
+            assert_eq!(context.area(base, len, mmio), Some(area));
+            assert_eq!(context.area(base + len - 1, 1, mmio), Some(area));
+            assert_eq!(context.area(base - 1, 2, mmio), None);
+            assert_eq!(context.area(base, len + 1, mmio), None);
+            assert_eq!(context.area(base, u64::MAX, mmio), None);
+        }
+        assert_eq!(context.area(0, mmio, mmio), Some(Area::Mmio));
+        assert_eq!(context.area(1, mmio, mmio), None);
+        assert_eq!(context.area(0, 1, 0), None);
+    }
+
+    #[test]
+    fn neighbours_are_covered() {
+        let (window, stride) = (Window::TRIGGER, Window::TRIGGER.stride());
+        let around = |index, joined, pages: Range<u64>| {
+            let offset = |page| window.base() + page * stride;
+            let mut all = window.around(index, joined, offset(pages.start)..offset(pages.end));
+            let (first, count) = (all.next(), all.by_ref().count());
+            (first, count)
+        };
+        assert_eq!(around(70, 70..71, 0..1000), (Some(64), 62));
+        assert_eq!(around(64, 64..65, 0..1000), (Some(65), 62));
+        assert_eq!(around(70, 70..71, 69..72), (Some(69), 1));
+        assert_eq!(around(70, 70..71, 70..71), (None, 0));
+        assert_eq!(around(70, 10..200, 0..1000), (Some(10), 188));
+        assert_eq!(around(70, 10..200, 20..90), (Some(20), 68));
     }
 
     #[test]
@@ -238,7 +373,9 @@ mod tests {
             assert!(file.trigger().offset(slots).is_none());
             assert!(file.esb().offset(2 * slots).is_some());
             assert_eq!(
-                file.esb().offset(2 * slots - 1).and_then(|o| file.slot(o)),
+                file.esb()
+                    .offset(2 * slots - 1)
+                    .and_then(|o| slot(&file, o)),
                 Some(slots - 1)
             );
         }

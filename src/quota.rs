@@ -16,11 +16,11 @@ use crate::{
     tally::{
         Limits,
         Tally, //
-    }, //
+    },
     xive::{
         Holder,
         Platform, //
-    },
+    }, //
 };
 use kernel::{
     new_mutex,
@@ -86,7 +86,7 @@ struct Users {
 pub(crate) struct Quota {
     platform: Arc<Platform>,
     max_irqs_per_context: Atomic<u32>,
-    /// Innermost, see `context.rs`.
+    /// Innermost, see `file.rs`.
     #[pin]
     users: Mutex<Users>,
 }

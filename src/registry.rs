@@ -10,11 +10,12 @@
 
 use crate::{
     afu::AfuContext,
-    estate::{
-        ContextKind,
-        Estate, //
+    context::{
+        Context,
+        ContextKind, //
     },
     kernel_ext::{
+        mapping::FileMapping,
         work::{
             Work,
             Worker, //
@@ -58,17 +59,17 @@ const UNLOAD_WAIT: Delta = Delta::from_millis(100);
 #[derive(Clone)]
 pub(crate) enum Registered {
     /// It is open.
-    Open(Arc<Estate>),
+    Open(Arc<Context>),
     /// It is closed, and what it had is quarantined.
-    Closing(Arc<Estate>),
+    Closing(Arc<Context>),
 }
 
 impl Deref for Registered {
-    type Target = Estate;
+    type Target = Context;
 
-    fn deref(&self) -> &Estate {
+    fn deref(&self) -> &Context {
         match self {
-            Self::Open(estate) | Self::Closing(estate) => estate,
+            Self::Open(context) | Self::Closing(context) => context,
         }
     }
 }
@@ -81,7 +82,7 @@ struct Contexts {
 /// What the work item works on: it tries again to give back what is quarantined.
 #[pin_data(PinnedDrop)]
 struct Table {
-    /// Guards which contexts there are; see `context.rs`.
+    /// Guards which contexts there are; see `file.rs`.
     #[pin]
     contexts: Mutex<Contexts>,
 }
@@ -95,11 +96,11 @@ impl Table {
         Some(cursor.current().1.clone())
     }
 
-    /// Takes out a context whose estate is quiesced. May sleep.
+    /// Takes out a context that is quiesced. May sleep.
     fn remove(&self, id: u64) {
         let node = self.contexts.lock().by_id.remove_node(&id);
 
-        // The last reference to an estate frees an interrupt, for which no lock is held.
+        // The last reference to a context frees an interrupt, for which no lock is held.
         drop(node);
     }
 
@@ -111,11 +112,11 @@ impl Table {
         while let Some(context) = self.next(id) {
             context.retry();
             match &context {
-                Registered::Open(estate) => quiesced &= estate.is_quiet(),
-                Registered::Closing(estate) => match estate.quiesce(0) {
+                Registered::Open(context) => quiesced &= context.slots().is_quiet(),
+                Registered::Closing(context) => match context.quiesce(0) {
                     Ok(()) => {
-                        trace::context_quarantine_end(estate.id());
-                        self.remove(estate.id());
+                        trace::context_quarantine_end(context.id());
+                        self.remove(context.id());
                     }
                     Err(_) => quiesced = false,
                 },
@@ -169,8 +170,8 @@ impl Registry {
         })
     }
 
-    /// Enters a context that the caller has just opened, charged to `account`, in its place of an AFU
-    /// if it is of one, and returns its estate.
+    /// Opens a context of a `kind` for the caller, charged to `account`, in its place of an AFU if it is
+    /// of one; `mapping` is that of its file.
     ///
     /// # Errors
     ///
@@ -180,31 +181,31 @@ impl Registry {
         kind: ContextKind,
         account: Arc<Account>,
         afu: Option<AfuContext>,
-    ) -> Result<Arc<Estate>> {
+        mapping: &FileMapping,
+    ) -> Result<Arc<Context>> {
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let id = {
             let contexts = &mut *self.table.contexts.lock();
             contexts.next_id = contexts.next_id.wrapping_add(1);
             contexts.next_id
         };
-        let estate = Estate::new(id, kind, account, afu)?;
-        let node = node.into_node(id, Registered::Open(estate.clone()));
+        let context = Context::new(id, kind, account, afu, mapping)?;
+        let node = node.into_node(id, Registered::Open(context.clone()));
 
         self.table.contexts.lock().by_id.insert(node);
-        Ok(estate)
+        Ok(context)
     }
 
-    /// Gives back all that the context of `estate` has, and forgets it, now or when that is at rest.
-    /// May sleep.
-    pub(crate) fn close(&self, estate: &Arc<Estate>) {
-        let Err(reason) = estate.quiesce(CLOSE_TRIES) else {
-            self.table.remove(estate.id());
+    /// Gives back all that `context` owns, and forgets it, now or when that is at rest. May sleep.
+    pub(crate) fn close(&self, context: &Arc<Context>) {
+        let Err(reason) = context.quiesce(CLOSE_TRIES) else {
+            self.table.remove(context.id());
             return;
         };
 
-        estate.log_quarantine(reason);
-        if let Some(entry) = self.table.contexts.lock().by_id.get_mut(&estate.id()) {
-            *entry = Registered::Closing(estate.clone());
+        context.log_quarantine(reason);
+        if let Some(entry) = self.table.contexts.lock().by_id.get_mut(&context.id()) {
+            *entry = Registered::Closing(context.clone());
         }
         self.retry_later();
     }

@@ -25,6 +25,11 @@ use crate::{
         Queue,
         RouteView, //
     },
+    slots::{
+        Detached,
+        Reservation,
+        Slots, //
+    },
     trace,
     xive::{
         QuiesceError,
@@ -37,6 +42,21 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
+
+/// The slot table of a context.
+pub(crate) type ContextSlots = Slots<Slot, QuarantinedSlot>;
+
+/// A slot that is in no table any more, or not yet, and has its index.
+pub(crate) type DetachedSlot<'a> = Detached<'a, Slot, QuarantinedSlot>;
+
+/// An index for a slot that is to be made.
+pub(crate) type SlotReservation<'a> = Reservation<'a, Slot, QuarantinedSlot>;
+
+/// A slot that hardware has not let go of.
+pub(crate) struct QuarantinedSlot {
+    pub(crate) slot: DyingSlot,
+    pub(crate) reason: QuiesceError,
+}
 
 /// An interrupt that a context owns.
 ///
@@ -119,11 +139,11 @@ impl MessageSlot {
 }
 
 impl Slot {
-    /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`, and `message` if there is
-    /// one. They are attached to `queue` as that.
+    /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`, and `message`, as far as there
+    /// are. They are attached to `queue` as that.
     #[inline(always)]
     pub(crate) fn new(
-        source: Source,
+        source: Option<Source>,
         message: Option<KBox<MessageSlot>>,
         queue: Arc<Queue>,
         index: usize,
@@ -137,7 +157,7 @@ impl Slot {
         };
 
         Self(DyingSlot {
-            source: Some(MappedPages::new(source, mapping, [trigger, esb])),
+            source: source.map(|source| MappedPages::new(source, mapping, [trigger, esb])),
             message,
             queue,
             index: index as u32,
@@ -154,34 +174,6 @@ impl Slot {
     /// Returns whether it came in one call with the slot of the index before, if that is still there.
     pub(crate) fn is_joined(&self) -> bool {
         self.0.joined
-    }
-
-    /// Has the AFU send the message of the slot, if it has one.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Queue::attach_message`] and [`MessageSlot::open`].
-    pub(crate) fn open_message(&self) -> Result {
-        let Some(message) = &self.0.message else {
-            return Ok(());
-        };
-
-        self.0
-            .queue
-            .attach_message(self.0.index(), message.source())?;
-        message.open(0)
-    }
-
-    /// Makes slot `index` of a message only, which is attached to `queue` as that.
-    pub(crate) fn of_message(message: KBox<MessageSlot>, queue: Arc<Queue>, index: usize) -> Self {
-        Self(DyingSlot {
-            source: None,
-            message: Some(message),
-            queue,
-            index: index as u32,
-            joined: false,
-            quiesced: false,
-        })
     }
 
     /// Raises the interrupt: that of the source that is rung by a store, or else of the message.

@@ -2,72 +2,72 @@
 
 //! uxive: user-space interrupts for POWER's XIVE.
 //!
-//! The module, the device `/dev/uxive` and the driver of AFUs. Calls go one way: an ioctl (`ioctl`), a
-//! fault or a read comes to the context of the open file (`context`). What that has is its estate
-//! (`estate`): an event queue (`queue`), slots (`slot`), each of which owns an interrupt of the machine
-//! (`xive`), a place in an AFU if it is of one (`afu`), what there is to tell the program
-//! (`events`), and files by which others ring its interrupts (`export`). All are in the registry
-//! (`registry`), which keeps what hardware does not let go of, and charged to their user (`quota`);
-//! root sees them (`debug`).
+//! The module and the device `/dev/uxive`. Calls go one way, and so do the arrows between the rooms: none
+//! imports what stands above it here. The lint `arrows` compares the table with the code.
+//!
+//! | room | | imports |
+//! |---|---|---|
+//! | `driver` | the driver of AFUs, and their nodes | operations, file, device, context, afu, events |
+//! | `operations` | file operations of contexts | ioctl, file, device, context, layout, argument |
+//! | `ioctl` | from bytes of a program to one call | file, layout, argument |
+//! | `debug` | debugfs | device, registry, export, slot, queue, layout |
+//! | `alloc` | making interrupts, and freeing them | file, slot, afu, queue, quota, layout |
+//! | `file` | an open file: binding, mappings, user drain | device, context, export, slot, afu, queue, quota, events, layout |
+//! | `device` | what all contexts share | registry, queue, quota |
+//! | `registry` | contexts, open or quarantined | context, afu, quota |
+//! | `context` | what a context owns, and its end | export, slot, afu, queue, quota, events, layout |
+//! | `export` | pages lent to others, and their revocation | slot, quota, layout, argument |
+//! | `slot` | an interrupt and its pages | afu, queue, layout, slots |
+//! | `afu` | an AFU, and the contexts that it works for | queue, events, layout |
+//! | `queue` | the event queue, and its drain | quota |
+//! | `quota` | limits of users | layout |
+//! | `events` | what there is to tell a program |  |
+//! | `layout` | offsets in a file |  |
+//! | `slots` | the table of slots |  |
+//! | `argument` | arguments of ioctls |  |
+//!
+//! All rooms may import `kernel_ext`, `trace`, `uapi`, `tally` and `xive`, and each of these those before
+//! it. The first has the safe wrappers that the kernel crate lacks, the last is what names OPAL and XIVE.
 
 use crate::{
-    afu::{
-        AfuDriver,
-        AfuNode, //
-    },
-    context::{
-        Context,
-        Shared, //
-    },
-    estate::ContextKind,
+    device::Device,
+    driver::AfuDriver,
     kernel_ext::{
         attribute::Attribute,
         fault::FaultControl,
-        file::{
-            AccessMode,
-            FileOperations,
-            NewMapping,
-            PollEvents, //
-        },
-        mapping::{
-            Fault,
-            FaultResult,
-            FileMapping, //
-        },
         misc::{
             MiscOptions,
             MiscRegistration, //
         },
         pci, //
-    }, //
+    },
+    operations::DeviceOperations, //
 };
-use core::marker::PhantomData;
 use kernel::{
-    fs::File,
-    iov::IovIterDest,
     prelude::*,
-    seq_file::SeqFile,
-    sync::{
-        poll::PollTable,
-        Arc, //
-    }, //
+    sync::Arc, //
 };
 
 mod afu;
+mod alloc;
 mod argument;
 mod context;
 mod debug;
-mod estate;
+mod device;
+mod driver;
 mod events;
 mod export;
+mod file;
 mod ioctl;
 #[path = "kernel/mod.rs"]
 mod kernel_ext;
 mod layout;
+mod operations;
 mod queue;
 mod quota;
 mod registry;
 mod slot;
+mod slots;
 mod tally;
 mod trace;
 mod uapi;
@@ -81,118 +81,47 @@ module! {
     license: "GPL",
 }
 
-/// A device whose files are contexts.
-trait ContextDevice: Send + Sync + 'static {
-    /// Whether it can be gone while files are open.
-    const MAY_GO: bool;
-
-    /// Makes the context of a file that is being opened, whose mapping is `mapping`.
-    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>>;
-}
-
-impl ContextDevice for Arc<Shared> {
-    const MAY_GO: bool = false;
-
-    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        Context::new(mapping, self.clone(), ContextKind::Open, None)
-    }
-}
-
-impl ContextDevice for Arc<AfuNode> {
-    const MAY_GO: bool = true;
-
-    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        let shared = afu::shared::get().ok_or(ENODEV)?;
-
-        Context::new(mapping, shared, ContextKind::Open, Some(&self.afu()))
-    }
-}
-
-/// The operations of the files of a device: `/dev/uxive`, or that of an AFU.
-struct ContextFile<D>(PhantomData<D>);
-
-#[vtable]
-impl<D: ContextDevice> FileOperations for ContextFile<D> {
-    type Device = D;
-    type Data = Pin<KBox<Context>>;
-
-    fn open(device: &D, mapping: Arc<FileMapping>) -> Result<Pin<KBox<Context>>> {
-        device.open(mapping)
-    }
-
-    #[inline]
-    fn ioctl(context: Pin<&Context>, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
-        if D::MAY_GO && context.is_gone() {
-            return Err(ENODEV);
-        }
-        ioctl::dispatch(&context, access, cmd, arg)
-    }
-
-    fn read(context: Pin<&Context>, to: &mut IovIterDest<'_>, may_wait: bool) -> Result<usize> {
-        context.read(to, may_wait)
-    }
-
-    fn poll(context: Pin<&Context>, file: &File, table: PollTable<'_>) -> PollEvents {
-        context.poll(file, &table)
-    }
-
-    fn mmap(context: Pin<&Context>, area: &NewMapping<'_>) -> Result {
-        context.mmap(area)
-    }
-
-    fn fault(context: Pin<&Context>, fault: &Fault<'_>) -> FaultResult {
-        context.fault(fault)
-    }
-
-    fn show_fdinfo(context: Pin<&Context>, m: &SeqFile) {
-        context.show(m);
-    }
-}
-
-/// Files of `/dev/uxive`, and ranges.
-type DeviceFile = ContextFile<Arc<Shared>>;
-
 /// The limits, and what is in use of them.
-static ATTRIBUTES: [Attribute<DeviceFile>; 9] = [
+static ATTRIBUTES: [Attribute<DeviceOperations>; 9] = [
     Attribute::writable(
         c"max_irqs_per_context",
-        |shared: &Arc<Shared>| shared.quota.max_irqs_per_context(),
-        |shared: &Arc<Shared>, limit| shared.quota.set_max_irqs_per_context(limit),
+        |device: &Arc<Device>| device.quota.max_irqs_per_context(),
+        |device: &Arc<Device>, limit| device.quota.set_max_irqs_per_context(limit),
     ),
     Attribute::writable(
         c"max_irqs_per_user",
-        |shared: &Arc<Shared>| shared.platform.max_sources().user,
-        |shared: &Arc<Shared>, limit| shared.platform.set_max_sources(|max| &mut max.user, limit),
+        |device: &Arc<Device>| device.platform.max_sources().user,
+        |device: &Arc<Device>, limit| device.platform.set_max_sources(|max| &mut max.user, limit),
     ),
     Attribute::writable(
         c"max_irqs",
-        |shared: &Arc<Shared>| shared.platform.max_sources().total,
-        |shared: &Arc<Shared>, limit| shared.platform.set_max_sources(|max| &mut max.total, limit),
+        |device: &Arc<Device>| device.platform.max_sources().total,
+        |device: &Arc<Device>, limit| device.platform.set_max_sources(|max| &mut max.total, limit),
     ),
     Attribute::writable(
         c"max_queues_per_user",
-        |shared: &Arc<Shared>| shared.quota.max_queues().user,
-        |shared: &Arc<Shared>, limit| shared.quota.set_max_queues(|max| &mut max.user, limit),
+        |device: &Arc<Device>| device.quota.max_queues().user,
+        |device: &Arc<Device>, limit| device.quota.set_max_queues(|max| &mut max.user, limit),
     ),
     Attribute::writable(
         c"max_queues",
-        |shared: &Arc<Shared>| shared.quota.max_queues().total,
-        |shared: &Arc<Shared>, limit| shared.quota.set_max_queues(|max| &mut max.total, limit),
+        |device: &Arc<Device>| device.quota.max_queues().total,
+        |device: &Arc<Device>, limit| device.quota.set_max_queues(|max| &mut max.total, limit),
     ),
     Attribute::writable(
         c"max_exports_per_user",
-        |shared: &Arc<Shared>| shared.quota.max_exports().user,
-        |shared: &Arc<Shared>, limit| shared.quota.set_max_exports(|max| &mut max.user, limit),
+        |device: &Arc<Device>| device.quota.max_exports().user,
+        |device: &Arc<Device>, limit| device.quota.set_max_exports(|max| &mut max.user, limit),
     ),
     Attribute::writable(
         c"max_exports",
-        |shared: &Arc<Shared>| shared.quota.max_exports().total,
-        |shared: &Arc<Shared>, limit| shared.quota.set_max_exports(|max| &mut max.total, limit),
+        |device: &Arc<Device>| device.quota.max_exports().total,
+        |device: &Arc<Device>, limit| device.quota.set_max_exports(|max| &mut max.total, limit),
     ),
-    Attribute::read_only(c"irqs", |shared: &Arc<Shared>| {
-        shared.platform.sources_in_use()
+    Attribute::read_only(c"irqs", |device: &Arc<Device>| {
+        device.platform.sources_in_use()
     }),
-    Attribute::read_only(c"queues", |shared: &Arc<Shared>| shared.quota.queues()),
+    Attribute::read_only(c"queues", |device: &Arc<Device>| device.quota.queues()),
 ];
 
 #[pin_data]
@@ -200,10 +129,11 @@ struct Uxive {
     // Unbound first, from all that are AFUs.
     #[pin]
     afus: pci::Registration<AfuDriver>,
-    shared: afu::shared::Guard,
+    shared: driver::shared::Guard,
+    functions: Arc<driver::Shared>,
     _debug: debug::DebugFiles,
     #[pin]
-    device: MiscRegistration<DeviceFile>,
+    device: MiscRegistration<DeviceOperations>,
     _faults: FaultControl,
 }
 
@@ -220,14 +150,15 @@ impl kernel::InPlaceModule for Uxive {
         try_pin_init!(Self {
             // First, since what follows can be made to fail.
             _faults: FaultControl::new(c"fail_uxive"),
-            shared: afu::shared::guard()?,
+            shared: driver::shared::guard()?,
+            functions: driver::Shared::new(Device::new()?)?,
             // Binds no function as long as there is nothing shared.
             afus <- pci::Registration::new(module),
             // The last that can fail. Who opens a node uses the module, which goes if loading fails.
-            device <- MiscRegistration::new(options, &ATTRIBUTES, Shared::new()?),
+            device <- MiscRegistration::new(options, &ATTRIBUTES, functions.device().clone()),
             _debug: debug::DebugFiles::new(device.device()),
             _: {
-                shared.set(device.device().clone());
+                shared.set(functions.clone());
                 afus.attach();
             },
         }? Error)

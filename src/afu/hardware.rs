@@ -16,8 +16,8 @@ use super::descriptor::{
 use crate::{
     kernel_ext::bar::UserBar,
     xive::{
-        MessagePool, //
-        MsiMsg,
+        MessagePool,
+        MsiMsg, //
     }, //
 };
 use core::ops::Range;
@@ -104,8 +104,8 @@ struct MappedRegisters {
 }
 
 /// What of a function is its AFU's, as long as the driver is bound.
-pub(super) struct Parts {
-    pub(super) descriptor: Descriptor,
+pub(crate) struct Parts {
+    pub(crate) descriptor: Descriptor,
     bars: KVec<MappedRegisters>,
     mmio: UserBar,
 }
@@ -116,7 +116,7 @@ impl Parts {
     /// # Errors
     ///
     /// `EBUSY` if another driver has a BAR, `ENOMEM` if there is no memory.
-    pub(super) fn new<'a>(
+    pub(crate) fn new<'a>(
         function: &'a pci::Device<Bound>,
         bar: pci::Bar<'a>,
         descriptor: Descriptor,
@@ -146,7 +146,7 @@ impl Parts {
     }
 
     /// Returns the memory of the BAR that has what programs map.
-    pub(super) fn mmio(&self) -> &UserBar {
+    pub(crate) fn mmio(&self) -> &UserBar {
         &self.mmio
     }
 }

@@ -298,6 +298,13 @@ impl<T: FileOperations> OpenFile<T> {
             _t: PhantomData,
         }))
     }
+
+    /// Returns the driver's part.
+    fn data(&self) -> <T::Data as ForeignOwnable>::Borrowed<'_> {
+        // SAFETY: `data` comes from `into_foreign` by the type invariants, and is taken back when
+        // `self`, which is borrowed, is dropped.
+        unsafe { T::Data::borrow(self.data.as_ptr()) }
+    }
 }
 
 impl<T: FileOperations> Drop for OpenFile<T> {
@@ -353,12 +360,19 @@ impl<T: FileOperations> FileTable<T> {
     /// # Safety
     ///
     /// `file` must have been given to [`Self::finish`] and not be released during `'a`.
-    unsafe fn data<'a>(file: *mut bindings::file) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
+    unsafe fn open_file<'a>(file: *mut bindings::file) -> &'a OpenFile<T> {
         // SAFETY: `finish` stored the box there, and only `release` takes it back.
-        let open_file = unsafe { KBox::<OpenFile<T>>::borrow((*file).private_data) };
+        unsafe { KBox::<OpenFile<T>>::borrow((*file).private_data) }
+    }
 
-        // SAFETY: `data` comes from `into_foreign`, and only `release` takes it back.
-        unsafe { T::Data::borrow(open_file.data.as_ptr()) }
+    /// As [`Self::open_file`], of which it returns the driver's part.
+    ///
+    /// # Safety
+    ///
+    /// That of [`Self::open_file`].
+    unsafe fn data<'a>(file: *mut bindings::file) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
+        // SAFETY: The caller keeps to the contract, which is the same.
+        unsafe { Self::open_file(file) }.data()
     }
 
     /// # Safety
@@ -460,13 +474,16 @@ impl<T: FileOperations> FileTable<T> {
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The argument is valid for the duration of the call. Its VMA was set up by
         // `set_up_mapping`, as the type invariants of `Fault` demand, and keeps its file open.
-        let (fault, data) = unsafe {
+        let (fault, open_file) = unsafe {
             let vmf = NonNull::new_unchecked(vmf);
             let vma = vmf.as_ref().__bindgen_anon_1.vma;
-            (Fault::from_raw(vmf), Self::data((*vma).vm_file))
+            (Fault::from_raw(vmf), Self::open_file((*vma).vm_file))
+        };
+        let Some(_open) = open_file.mapping.keep_open() else {
+            return FaultResult::SIGBUS.into_raw();
         };
 
-        T::fault(data, &fault).into_raw()
+        T::fault(open_file.data(), &fault).into_raw()
     }
 
     /// # Safety

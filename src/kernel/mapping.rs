@@ -7,9 +7,15 @@
 //! [`FileMapping`] is an address space of its own for one open file. [`MappedPages`] are pages that
 //! faults may place in certain ranges of it, and that no mapping reaches any more once they are
 //! withdrawn or dropped: their owner need not remember to. A [`View`] shows some of them in another
-//! file, from which they are withdrawn with the others, or when it is dropped.
+//! file, from which they are withdrawn with the others, or when it is dropped. A mapping that is
+//! [closed](FileMapping::close) has no pages any more, nor have those with a view of it.
 //!
 //! # Locks
+//!
+//! [`FileMapping::inserting`] is held by a fault, under the mmap or VMA lock, while the callback of the
+//! driver inserts pages, which takes the driver's own locks. Who closes the mapping takes nothing under
+//! it, and does not take it under [`FileMapping::views`]: a driver may withdraw a view with a lock held
+//! that faults wait for.
 //!
 //! [`FileMapping::views`] guards which views there are. `i_mmap_rwsem` of the files of views is taken
 //! under it, and no mmap or VMA lock: a fault does not take it. Memory is not allocated under it.
@@ -45,14 +51,17 @@ use kernel::{
         RBTree,
         RBTreeNode, //
     },
+    static_lock_class,
     sync::{
         aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
         },
+        poll::PollCondVarBox,
         Arc,
         Mutex,
+        MutexGuard,
         UniqueArc, //
     },
     ModuleMetadata, //
@@ -64,6 +73,12 @@ use kernel::{
 #[pin_data]
 pub(crate) struct FileMapping {
     anon: ARef<File>,
+    /// Held while a fault inserts pages.
+    #[pin]
+    inserting: Mutex<()>,
+    /// No fault that begins to insert pages after this was set does so.
+    closed: Atomic<bool>,
+    pollers: Arc<PollCondVarBox>,
     /// Whether there has been a view, so that who withdraws pages need not look.
     viewed: Atomic<bool>,
     /// By the address of each.
@@ -91,10 +106,17 @@ impl FileMapping {
         // SAFETY: The reference to the new file is passed on to the `ARef`. Nobody else knows the
         // file, so there is no `fdget_pos` on it.
         let anon = unsafe { ARef::from_raw(anon.cast::<File>()) };
+        let pollers = Arc::new(
+            PollCondVarBox::new(c"file_pollers", static_lock_class!())?,
+            GFP_KERNEL_ACCOUNT,
+        )?;
 
         Arc::pin_init(
             pin_init!(Self {
                 anon,
+                inserting <- new_mutex!((), "file_inserting"),
+                closed: Atomic::new(false),
+                pollers,
                 viewed: Atomic::new(false),
                 views <- new_mutex!(RBTree::new(), "file_views"),
             }),
@@ -109,18 +131,65 @@ impl FileMapping {
         unsafe { (*self.anon.as_ptr()).f_mapping }
     }
 
-    /// Removes all pages from every mapping of the file, and of those with a view of it, in every
-    /// process. May sleep.
-    ///
-    /// Faults may insert them again: who calls this has seen to it that they do not.
-    pub(crate) fn zap_all(&self) {
-        self.zap_own();
-        for view in self.views.lock().values() {
-            view.mapping.zap_own();
+    /// Returns who polls the file.
+    pub(crate) fn pollers(&self) -> &Arc<PollCondVarBox> {
+        &self.pollers
+    }
+
+    /// Has no fault insert a page in it, or in a file with a view of it, any more. May sleep.
+    pub(crate) fn begin_close(&self) {
+        self.with_views(|mapping| {
+            let _inserting = mapping.inserting.lock();
+
+            mapping.closed.store(true, Relaxed);
+        });
+    }
+
+    /// Closes it, and those of the files with a view of it: when this returns, no page is mapped in
+    /// any process, and none ever will be. Then wakes who polls these files. May sleep.
+    pub(crate) fn close(&self) {
+        self.begin_close();
+        self.with_views(|mapping| {
+            mapping.zap_own();
+            mapping.pollers.notify_all();
+        });
+    }
+
+    /// Calls `what` for it and for each file with a view of it. A view that comes meanwhile may be left
+    /// out.
+    fn with_views(&self, what: impl Fn(&Self)) {
+        what(self);
+
+        // One by one, see the head of this file.
+        let mut from = Some(0);
+        while let Some((key, view)) = from.and_then(|from| self.view_from(from)) {
+            what(&view.mapping);
+            from = key.checked_add(1);
         }
     }
 
-    /// As [`Self::zap_all`], but for views.
+    /// Returns whether it is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    /// Keeps it from being closed, until what is returned is dropped, unless it is.
+    pub(super) fn keep_open(&self) -> Option<MutexGuard<'_, ()>> {
+        let inserting = self.inserting.lock();
+
+        (!self.is_closed()).then_some(inserting)
+    }
+
+    /// Returns the first view of the file from `key` on, with its key.
+    fn view_from(&self, key: usize) -> Option<(usize, Arc<Shown>)> {
+        let views = self.views.lock();
+        let cursor = views.cursor_lower_bound(&key)?;
+        let (&key, shown) = cursor.current();
+
+        Some((key, shown.clone()))
+    }
+
+    /// Removes all pages from every mapping of the file in every process. May sleep.
     fn zap_own(&self) {
         // SAFETY: The address space is valid. No length means all of it.
         unsafe { bindings::unmap_mapping_range(self.as_raw(), 0, 0, 1) };
@@ -237,7 +306,8 @@ impl View {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is no memory, `EINVAL` if `range` does not consist of pieces.
+    /// `ENOMEM` if there is no memory, `EINVAL` if `range` does not consist of pieces, `ENODEV` if `host`
+    /// is closed.
     pub(crate) fn new(
         host: Arc<FileMapping>,
         mapping: Arc<FileMapping>,
@@ -267,7 +337,17 @@ impl View {
         host.views.lock().insert(node);
         host.viewed.store(true, Relaxed);
         // INVARIANT: Entered above.
-        Ok(Self { host, shown })
+        let view = Self { host, shown };
+        // Not before: who closes it after this finds the view.
+        match view.host.is_closed() {
+            true => Err(ENODEV),
+            false => Ok(view),
+        }
+    }
+
+    /// Returns whether what it shows is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.host.is_closed()
     }
 
     fn key(shown: &Arc<Shown>) -> usize {

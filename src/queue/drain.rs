@@ -298,7 +298,7 @@ pub(super) struct Drain {
     /// The number of the context.
     pub(super) context: u64,
     pub(super) queue: Arc<EventQueue>,
-    /// Innermost lock of the driver, taken in hard interrupt context; see `context.rs`.
+    /// Innermost lock of the driver, taken in hard interrupt context; see `file.rs`.
     #[pin]
     pub(super) state: SpinLockIrqSave<DrainState>,
 }

@@ -13,7 +13,7 @@
 //! included. It is off then, and what is allocated next switched off and routed anew, but the VP may
 //! be gone: so the route is taken out first.
 //!
-//! The lock of a pool is as that of [`Platform`]: see `context.rs`. The irq core's are taken under it.
+//! The lock of a pool is as that of [`Platform`]: see `file.rs`. The irq core's are taken under it.
 
 use super::{
     esb::{

@@ -240,7 +240,7 @@ impl Pool {
 /// Where sources are taken from and put back to.
 #[pin_data(PinnedDrop)]
 pub(super) struct Sources {
-    /// Innermost but for what OPAL takes, see `context.rs`.
+    /// Innermost but for what OPAL takes, see `file.rs`.
     #[pin]
     pub(super) pool: Mutex<Pool>,
 }

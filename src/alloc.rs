@@ -1,0 +1,630 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Making interrupts, and freeing them.
+//!
+//! Making goes one way, for one, for many, and for that of a message only: indices are reserved; the
+//! interrupts are made, which nobody else knows yet; the caller tells the program of them; and commits
+//! them if it could. What is dropped before that is given back.
+
+use crate::{
+    afu::ImsEntry,
+    file::{
+        ContextFile,
+        FirstQueue, //
+    },
+    kernel_ext::{
+        eventfd::EventFd, //
+    },
+    layout::Window,
+    queue::Queue,
+    quota::QueueCharge,
+    slot::{
+        DetachedSlot,
+        MessageSlot,
+        Slot,
+        SlotReservation, //
+    },
+    trace,
+    xive::{
+        Location,
+        Source, //
+    }, //
+};
+use core::ops::{
+    Deref,
+    Range, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What a call makes interrupts with.
+enum QueueForSlots<'a> {
+    /// The queue that the context has.
+    Present(&'a Arc<Queue>),
+    /// One that it will have if the call succeeds.
+    First(FirstUse<'a>),
+}
+
+impl QueueForSlots<'_> {
+    /// The call has succeeded: the context has the queue from now on.
+    #[inline]
+    fn commit(&self) {
+        if let Self::First(first) = self {
+            first.commit();
+        }
+    }
+}
+
+impl Deref for QueueForSlots<'_> {
+    type Target = Arc<Queue>;
+
+    fn deref(&self) -> &Arc<Queue> {
+        match self {
+            Self::Present(queue) => queue,
+            Self::First(first) => &first.queue,
+        }
+    }
+}
+
+/// A use of a [`FirstQueue`]. When dropped it is over; the last one gives the queue back, unless a call
+/// has succeeded.
+struct FirstUse<'a> {
+    file: &'a ContextFile,
+    queue: Arc<Queue>,
+}
+
+impl FirstUse<'_> {
+    /// See [`QueueForSlots::commit`].
+    #[cold]
+    fn commit(&self) {
+        let mut setup = self.file.setup();
+        let context = self.file.context();
+
+        if context.queue().is_none() {
+            context.set_queue(self.queue.clone());
+        }
+        *setup = None;
+    }
+}
+
+impl Drop for FirstUse<'_> {
+    fn drop(&mut self) {
+        let context = self.file.context();
+        let mut setup = self.file.setup();
+        let Some(first) = &mut *setup else {
+            return;
+        };
+
+        first.users -= 1;
+        if first.users > 0 {
+            return;
+        }
+        // If it has to wait for hardware it can as well be used.
+        if !context.slots().is_quiet() || self.queue.quiesce(0).is_err() {
+            context.set_queue(self.queue.clone());
+        }
+        *setup = None;
+    }
+}
+
+/// An interrupt that the program was not told of yet. When dropped it is given back.
+pub(crate) struct NewIrq<'a> {
+    file: &'a ContextFile,
+    index: usize,
+    offset: u64,
+    /// Until it is committed.
+    made: Option<Made<'a>>,
+    // Dropped last.
+    queue: QueueForSlots<'a>,
+}
+
+impl NewIrq<'_> {
+    /// Returns its index.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Returns its offset in the file, in bytes.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Gives it to the program if that was `told` of it, or else back.
+    ///
+    /// # Errors
+    ///
+    /// That of `told`.
+    #[inline]
+    pub(crate) fn commit(mut self, told: Result) -> Result {
+        if let Err(error) = told {
+            return self.refuse(error);
+        }
+        if let Some(made) = self.made.take() {
+            self.queue.commit();
+            trace::alloc(
+                self.file.context().id(),
+                self.index,
+                made.lisn(),
+                self.offset,
+            );
+            made.enter(self.file, &self.queue);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(self, error: Error) -> Result {
+        let file = self.file;
+
+        drop(self);
+        trace::alloc_failed(file.context().id(), error);
+        Err(error)
+    }
+}
+
+impl Drop for NewIrq<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(made) = self.made.take() {
+            made.undo(self.file, &self.queue);
+        }
+    }
+}
+
+/// Interrupts of consecutive slots that the program was not told of yet. When dropped they are given back.
+pub(crate) struct NewIrqs<'a> {
+    file: &'a ContextFile,
+    made: KVVec<DetachedSlot<'a>>,
+    // Dropped last.
+    queue: QueueForSlots<'a>,
+}
+
+impl NewIrqs<'_> {
+    /// Returns the index of the first one.
+    pub(crate) fn start(&self) -> usize {
+        self.made.first().map_or(0, DetachedSlot::index)
+    }
+
+    /// Gives them to the program if that was `told` of them, or else back.
+    ///
+    /// # Errors
+    ///
+    /// That of `told`.
+    pub(crate) fn commit(mut self, told: Result) -> Result {
+        let context = self.file.context();
+
+        if let Err(error) = told {
+            drop(self);
+            trace::alloc_failed(context.id(), error);
+            return Err(error);
+        }
+        self.queue.commit();
+        for made in &self.made {
+            let offset = Window::TRIGGER.offset(made.index()).unwrap_or(0);
+
+            trace::alloc(
+                context.id(),
+                made.index(),
+                made.slot().map_or(0, Slot::lisn),
+                offset,
+            );
+        }
+        context.slots().enter(core::mem::take(&mut self.made));
+        Ok(())
+    }
+}
+
+impl Drop for NewIrqs<'_> {
+    fn drop(&mut self) {
+        let made = core::mem::take(&mut self.made);
+
+        if !made.is_empty() {
+            self.file.retire_many(made);
+        }
+    }
+}
+
+/// What an interrupt is made of, once the queue has it.
+struct Made<'a> {
+    source: Option<Source>,
+    message: Option<KBox<MessageSlot>>,
+    // Dropped last.
+    reservation: SlotReservation<'a>,
+}
+
+impl<'a> Made<'a> {
+    /// Takes a source at `location` for an index that is reserved, and the message of the index if the AFU
+    /// has one, whose events `queue` takes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Source::new`], [`Queue::attach`], [`message`] and [`Self::opened`].
+    #[inline]
+    fn new(
+        file: &ContextFile,
+        queue: &Arc<Queue>,
+        location: Location,
+        reservation: SlotReservation<'a>,
+    ) -> Result<Self> {
+        let index = reservation.index();
+        let message = match entry(file, index) {
+            None => None,
+            Some(entry) => Some(message(file, entry, queue, index)?),
+        };
+        let source = Source::new(file.context().account().irqs(), location)
+            .map_err(|refusal| file.refused(refusal))?;
+        queue.attach(index, &source)?;
+
+        let made = Self {
+            source: Some(source),
+            message,
+            reservation,
+        };
+        match made.message {
+            None => Ok(made),
+            Some(_) => made.opened(file, queue, 0, None),
+        }
+    }
+
+    /// As [`Self::new`], of a message only, which the AFU sends for work of `queue_id` and which is bound to
+    /// `eventfd`.
+    fn of_message(
+        file: &ContextFile,
+        queue: &Arc<Queue>,
+        queue_id: u32,
+        eventfd: Option<EventFd>,
+        reservation: SlotReservation<'a>,
+    ) -> Result<Self> {
+        let index = reservation.index();
+        let message = message(file, entry(file, index).ok_or(ENOSPC)?, queue, index)?;
+
+        Self {
+            source: None,
+            message: Some(message),
+            reservation,
+        }
+        .opened(file, queue, queue_id, eventfd)
+    }
+
+    /// Has `queue` take the events of the message, binds the index to `eventfd` if there is one, and has the
+    /// AFU send the message for work of `queue_id`. If one of these fails all is given back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Queue::attach_message`], [`Queue::bind`] and [`MessageSlot::open`].
+    #[cold]
+    fn opened(
+        self,
+        file: &ContextFile,
+        queue: &Arc<Queue>,
+        queue_id: u32,
+        eventfd: Option<EventFd>,
+    ) -> Result<Self> {
+        let index = self.reservation.index();
+        let open = |message: &MessageSlot| {
+            queue.attach_message(index, message.source())?;
+            bind(queue, index, eventfd)?;
+            message.open(queue_id)
+        };
+
+        match self.message.as_deref().map_or(Ok(()), open) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.undo(file, queue);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the LISN of the source that is rung by a store, or else of the message.
+    fn lisn(&self) -> u32 {
+        match (&self.source, &self.message) {
+            (Some(source), _) => source.lisn(),
+            (None, Some(message)) => message.source().lisn(),
+            (None, None) => 0,
+        }
+    }
+
+    /// Makes the slot.
+    fn into_slot(self, file: &ContextFile, queue: &Arc<Queue>) -> DetachedSlot<'a> {
+        let Self {
+            source,
+            message,
+            reservation,
+        } = self;
+        let index = reservation.index();
+        let slot = Slot::new(
+            source,
+            message,
+            queue.clone(),
+            index,
+            file.mapping().clone(),
+        );
+
+        DetachedSlot::new(slot, reservation)
+    }
+
+    /// Makes the slot in its place in the table.
+    #[inline]
+    fn enter(self, file: &ContextFile, queue: &Arc<Queue>) {
+        let Self {
+            source,
+            message,
+            reservation,
+        } = self;
+        let index = reservation.index();
+
+        reservation.fill(|| {
+            Slot::new(
+                source,
+                message,
+                queue.clone(),
+                index,
+                file.mapping().clone(),
+            )
+        });
+    }
+
+    /// Gives it back.
+    #[cold]
+    #[inline(never)]
+    fn undo(self, file: &ContextFile, queue: &Arc<Queue>) {
+        file.retire(self.into_slot(file, queue));
+    }
+}
+
+/// Returns the entry of the AFU's message store for slot `index`, if it has one.
+#[inline]
+fn entry(file: &ContextFile, index: usize) -> Option<ImsEntry> {
+    file.context().afu()?.entry(index)
+}
+
+/// Makes the message of slot `index`, to be sent from `entry`.
+///
+/// # Errors
+///
+/// Those of [`Source::of_message`] and [`MessageSlot::new`].
+#[cold]
+#[inline(never)]
+fn message(
+    file: &ContextFile,
+    entry: ImsEntry,
+    queue: &Arc<Queue>,
+    index: usize,
+) -> Result<KBox<MessageSlot>> {
+    let source = Source::of_message(file.context().account().irqs(), entry.messages())
+        .map_err(|refusal| file.refused(refusal))?;
+
+    MessageSlot::new(source, entry, queue, index, file.mapping().clone())
+}
+
+/// Binds slot `index`, which was just made, to `eventfd` if there is one.
+///
+/// # Errors
+///
+/// Those of [`Queue::bind`].
+fn bind(queue: &Queue, index: usize, eventfd: Option<EventFd>) -> Result {
+    match eventfd {
+        None => Ok(()),
+        // Another thread of the program may have bound one meanwhile, which goes.
+        eventfd => queue.bind(index, eventfd).map(drop),
+    }
+}
+
+impl ContextFile {
+    /// Makes an interrupt at `location`. In a context of an AFU it comes with the message of its slot, as
+    /// far as the AFU has such.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOSPC`: the context has no more, or there are no more at `location`.
+    /// - `EDQUOT`: the user has no more interrupts or, for the first one, event queues.
+    /// - `ENFILE`: all together have no more of either.
+    /// - `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first interrupt,
+    ///   [`Queue::new`].
+    #[inline]
+    pub(crate) fn allocate(&self, location: Location) -> Result<NewIrq<'_>> {
+        self.make(|queue, reservation| Made::new(self, queue, location, reservation))
+            .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
+    }
+
+    /// Makes an interrupt that is a message only, which the AFU sends for work of `queue_id`, and binds it
+    /// to `eventfd`.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOTTY` if this is no context of an AFU.
+    /// - `ENOSPC`: the context, the AFU or the host bridge has no more.
+    /// - Otherwise as [`Self::allocate`], `EINVAL` for an eventfd of a program that drains by itself.
+    pub(crate) fn allocate_message(
+        &self,
+        queue_id: u32,
+        eventfd: Option<EventFd>,
+    ) -> Result<NewIrq<'_>> {
+        if !self.has_afu() {
+            return Err(ENOTTY);
+        }
+        self.make(|queue, reservation| {
+            Made::of_message(self, queue, queue_id, eventfd, reservation)
+        })
+        .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
+    }
+
+    /// Reserves an index, and has `make` make an interrupt for it.
+    #[inline]
+    fn make<'a>(
+        &'a self,
+        make: impl FnOnce(&Arc<Queue>, SlotReservation<'a>) -> Result<Made<'a>>,
+    ) -> Result<NewIrq<'a>> {
+        let queue = self.queue_for_slots()?;
+        let limit = self.context().max_irqs();
+        let reservation = self.context().slots().reserve(limit)?;
+        let index = reservation.index();
+        let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
+
+        Ok(NewIrq {
+            file: self,
+            index,
+            offset,
+            made: Some(make(&queue, reservation)?),
+            queue,
+        })
+    }
+
+    /// Makes `count` interrupts of consecutive slots at `location`: from the slot `start` on, or else the
+    /// lowest that are free. They are bound to `eventfds`, as far as there are any. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY`: a slot from `start` on is in use.
+    /// - `EINVAL`: there can be no such slots, or there are eventfds and the program drains by itself.
+    /// - Otherwise as [`Self::allocate`], `ENOSPC` also if there are no so many free slots on end.
+    pub(crate) fn allocate_many(
+        &self,
+        location: Location,
+        start: Option<usize>,
+        count: usize,
+        eventfds: KVVec<Option<EventFd>>,
+    ) -> Result<NewIrqs<'_>> {
+        self.make_many(location, start, count, eventfds)
+            .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
+    }
+
+    /// As [`Self::allocate_many`], of which a failure has to be traced.
+    fn make_many(
+        &self,
+        location: Location,
+        start: Option<usize>,
+        count: usize,
+        mut eventfds: KVVec<Option<EventFd>>,
+    ) -> Result<NewIrqs<'_>> {
+        let queue = self.queue_for_slots()?;
+        let (slots, limit) = (self.context().slots(), self.context().max_irqs());
+        let reservations = slots.reserve_range(start, count, limit)?;
+        let mut irqs = NewIrqs {
+            file: self,
+            made: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
+            queue,
+        };
+        let mut eventfds = eventfds.drain_all();
+
+        for reservation in reservations {
+            let made = Made::new(self, &irqs.queue, location, reservation)?;
+            let mut slot = made.into_slot(self, &irqs.queue);
+            let index = slot.index();
+            match slot.slot_mut() {
+                Some(slot) if !irqs.made.is_empty() => slot.join(),
+                _ => (),
+            }
+            irqs.made.push_within_capacity(slot)?;
+            bind(&irqs.queue, index, eventfds.next().flatten())?;
+        }
+        Ok(irqs)
+    }
+
+    /// Returns the queue for slots that are to be made. The first ones set it up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`QueueCharge::new`] and [`Queue::new`].
+    #[inline]
+    fn queue_for_slots(&self) -> Result<QueueForSlots<'_>> {
+        match self.context().queue() {
+            Some(queue) => Ok(QueueForSlots::Present(queue)),
+            None => self.first_queue(),
+        }
+    }
+
+    /// As [`Self::queue_for_slots`], if there was none.
+    #[cold]
+    #[inline(never)]
+    fn first_queue(&self) -> Result<QueueForSlots<'_>> {
+        let (context, device) = (self.context(), self.device());
+        let setup = &mut *self.setup();
+        if let Some(queue) = context.queue() {
+            return Ok(QueueForSlots::Present(queue));
+        }
+        let queue = match setup {
+            Some(first) => {
+                first.users += 1;
+                first.queue.clone()
+            }
+            None => {
+                let queue = Queue::new(
+                    &device.platform,
+                    &device.queues,
+                    context.id(),
+                    self.layout().queue_size(),
+                    QueueCharge::new(context.account().clone())?,
+                )
+                .map_err(|refusal| self.refused(refusal))?;
+                let first = FirstQueue {
+                    queue: queue.clone(),
+                    users: 1,
+                };
+                *setup = Some(first);
+                queue
+            }
+        };
+
+        Ok(QueueForSlots::First(FirstUse { file: self, queue }))
+    }
+
+    /// Gives back a slot, now or when hardware lets go of it.
+    #[inline(always)]
+    fn retire(&self, slot: DetachedSlot<'_>) {
+        if self.context().retire(slot).is_err() {
+            self.device().registry().retry_later();
+        }
+    }
+
+    /// As [`Self::retire`], of many at once.
+    fn retire_many(&self, slots: KVVec<DetachedSlot<'_>>) {
+        if self.context().retire_many(slots).is_err() {
+            self.device().registry().retry_later();
+        }
+    }
+
+    /// Frees the interrupt at `offset`. May sleep.
+    ///
+    /// When this returns, no mapping reaches its trigger page and its eventfd is not signalled. If
+    /// hardware does not let go of it, it is quarantined, which the program need not care about.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is none.
+    pub(crate) fn free(&self, offset: u64) -> Result {
+        let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
+        let slot = self.context().slots().take(index).ok_or(EINVAL)?;
+
+        self.retire(slot);
+        Ok(())
+    }
+
+    /// Frees the interrupts of the slots in `range`, as [`Self::free`] does, or none.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one of them does not exist, `ENOMEM` if there is no memory.
+    pub(crate) fn free_many(&self, range: Range<usize>) -> Result {
+        self.retire_many(self.context().slots().take_range(range)?);
+        Ok(())
+    }
+
+    /// Frees all interrupts, as [`Self::free`] does.
+    pub(crate) fn free_all(&self) {
+        let context = self.context();
+        let result = match context.slots().take_all() {
+            Ok(all) => context.retire_many(all),
+            // This does not fail for want of memory.
+            Err(_) => context.retire_all(),
+        };
+
+        if result.is_err() {
+            self.device().registry().retry_later();
+        }
+    }
+}

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One open file of `/dev/uxive` or of an AFU, or a range, and what a program can do with it.
+//!
+//! # Life
+//!
+//! A [`ContextFile`] is there while the file is open, which each mapping of it keeps. What it owns is its
+//! [`Context`]. With the last reference the file goes, and only the context can be left, which knows
+//! nothing but to give back: at once as a rule, or when hardware lets go of it.
+//!
+//! # Locks
+//!
+//! From the outermost to the innermost:
+//!
+//! 1. [`ContextFile::setup`], a mutex: guards that the context gets one queue only. Held while that is
+//!    set up or given back, but not while user memory is copied: who has that may keep the copy
+//!    waiting, and with it all who have the file.
+//! 2. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler. Of
+//!    the driver's own nothing is held where they are taken, but for 1.
+//! 3. `inserting` of the [mapping](crate::kernel_ext::mapping) of the file, held by a fault: no page is
+//!    inserted after the mapping was closed. Who closes it takes nothing under it.
+//! 4. The owner of an [export](mod@crate::export), a mutex: guards whose interrupts its file rings. Held
+//!    by a fault in that file, and by who revokes it until no page is mapped.
+//! 5. That of the [slot table](crate::slots), a mutex. Look-up and insertion of a page by a fault happen
+//!    under it, and freeing takes it too, so that a page is never inserted after its slot has left the
+//!    table. It may be held while memory is allocated, but not while user memory is copied, which may
+//!    need 2.
+//! 6. `views` of the file's own mapping, a mutex: guards which exports show pages of it.
+//! 7. `i_mmap_rwsem` of the file's own mapping, or of an export's: taken by the kernel when a page
+//!    is withdrawn from user mappings. Of the above at most 1, 4 and 6 are held then.
+//! 8. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
+//!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
+//!
+//! An [AFU](crate::afu) has locks of its own, listed there. Of the above 3, 6, 7 and 8 are taken under
+//! them, and at most 1 is held where they are taken: for the first interrupt of a context of an AFU it
+//! waits for them. Those of a [BAR](crate::kernel_ext::bar) come before 6, and the one of a part of it is
+//! taken by a fault under 3.
+//!
+//! Five kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
+//! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
+//! that of [`Platform`](crate::xive::Platform) the sources that it has; that of
+//! [`Quota`](crate::quota::Quota) its users, and is taken when a queue or an export comes or goes; that
+//! of an [event log](crate::events) what there is to tell a program; that of the
+//! [exports](crate::export::Exports) of a context which there are. The CPU hotplug lock is taken under
+//! 1; what is called under it takes 8.
+
+use crate::{
+    afu::{
+        Afu,
+        Metadata, //
+    },
+    context::{
+        Context,
+        ContextKind, //
+    },
+    device::Device,
+    events::Event,
+    export::{
+        ExportFile,
+        ExportOperations,
+        ExportRange, //
+    },
+    kernel_ext::{
+        anon::NewFile,
+        bar::MappedBar,
+        eventfd::EventFd,
+        file::{
+            AccessMode,
+            NewMapping,
+            PollEvents, //
+        },
+        mapping::{
+            Fault,
+            FaultResult,
+            FileMapping,
+            MappedPages, //
+        }, //
+    },
+    layout::{
+        Area,
+        Layout,
+        Place,
+        Window, //
+    },
+    queue::Queue,
+    quota::{
+        Account,
+        ExportCharge,
+        QueueCharge, //
+    },
+    slot::Slot,
+    trace,
+    xive::{
+        AllocError,
+        QueueMemory, //
+    }, //
+};
+use core::ops::Range;
+use kernel::{
+    fs::File,
+    iov::IovIterDest,
+    new_mutex,
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print,
+    sync::{
+        poll::PollTable,
+        Arc,
+        Mutex,
+        MutexGuard,
+        SetOnce, //
+    }, //
+};
+
+/// An open file.
+#[pin_data(PinnedDrop)]
+pub(crate) struct ContextFile {
+    context: Arc<Context>,
+    /// The queue's memory, if the program drains it.
+    queue_memory: SetOnce<MappedPages<QueueMemory, 1>>,
+    /// Its part of the AFU's MMIO, once it is attached.
+    mmio: SetOnce<MappedBar>,
+    mapping: Arc<FileMapping>,
+    #[pin]
+    setup: Mutex<Option<FirstQueue>>,
+    device: Arc<Device>,
+}
+
+/// The queue of a context that is yet to be told of its first interrupt.
+///
+/// Others can use it, too: who is first may wait for user memory as long as it likes.
+pub(crate) struct FirstQueue {
+    pub(crate) queue: Arc<Queue>,
+    /// How many calls make interrupts with it.
+    pub(crate) users: usize,
+}
+
+impl ContextFile {
+    /// Makes that of a context of a `kind` that owns nothing yet, of `afu` if there is one; `mapping` is
+    /// that of the file.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM` if there is no memory.
+    /// - `ENOSPC` if the AFU has no more contexts, `ENODEV` if it is gone.
+    pub(crate) fn new(
+        mapping: Arc<FileMapping>,
+        device: Arc<Device>,
+        kind: ContextKind,
+        afu: Option<&Arc<Afu>>,
+    ) -> Result<Pin<KBox<Self>>> {
+        let account = Account::of_caller(device.quota.clone())?;
+        let place = match afu {
+            None => None,
+            Some(afu) => Some(Afu::reserve(afu)?),
+        };
+
+        let file = KBox::pin_init(
+            try_pin_init!(Self {
+                queue_memory: SetOnce::new(),
+                mmio: SetOnce::new(),
+                setup <- new_mutex!(None, "uxive_setup"),
+                // Last of what can fail, as a context is to be closed.
+                context: device.registry().open(kind, account, place, &mapping)?,
+                mapping,
+                device,
+            }? Error),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        if let Some(place) = file.context.afu() {
+            place.enter(file.context.events().clone(), file.mapping.clone())?;
+        }
+        Ok(file)
+    }
+
+    /// Returns whether there is no AFU any more, of which this was a context.
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.mapping.is_closed()
+    }
+
+    /// Returns whether this is a context of an AFU.
+    pub(crate) fn has_afu(&self) -> bool {
+        self.context.afu().is_some()
+    }
+
+    /// Has the AFU work for the program: its MMIO can be touched from now on.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOTTY` if this is no context of an AFU.
+    /// - `EIO` if it was attached before, or the AFU has not confirmed it in time.
+    /// - `ENODEV` if the AFU is gone, `ENOMEM` if there is no memory.
+    pub(crate) fn attach(&self) -> Result {
+        let place = self.context.afu().ok_or(ENOTTY)?;
+        let mmio = place.map_mmio(self.mapping.clone())?;
+
+        place.attach()?;
+        self.mmio.populate(mmio);
+        Ok(())
+    }
+
+    /// Tells what AFU this is a context of.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` if it is of none.
+    pub(crate) fn metadata(&self) -> Result<Metadata> {
+        Ok(self.context.afu().ok_or(ENOTTY)?.metadata())
+    }
+
+    /// Tells the program if firmware has no more of something. Returns the error of the call.
+    pub(crate) fn refused(&self, refusal: AllocError) -> Error {
+        if let AllocError::Exhausted(resource) = refusal {
+            self.context.events().report(Event::Exhausted(resource));
+        }
+        refusal.into()
+    }
+
+    /// Has the interrupt at `offset` signal `eventfd` from now on, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such interrupt, or the program drains the queue by itself.
+    pub(crate) fn bind(&self, offset: u64, eventfd: Option<EventFd>) -> Result {
+        let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
+        let queue = self.context.queue().ok_or(EINVAL)?;
+
+        // The queue knows which slots there are. The old eventfd may be freed, outside its lock.
+        drop(queue.bind(index, eventfd)?);
+        Ok(())
+    }
+
+    /// Has the interrupts of the slots in `range` signal `eventfds`, one each or none. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one of them does not exist, or the program drains the queue by itself.
+    pub(crate) fn bind_many(
+        &self,
+        range: Range<usize>,
+        eventfds: &mut [Option<EventFd>],
+    ) -> Result {
+        let queue = self.kernel_drained()?;
+        let slots = self.context.slots().lock();
+
+        slots.require(range.clone())?;
+        // Nothing fails from here on: as long as the lock is held, all of them stay. The old ones take
+        // the places of the new, and may be freed when the caller drops them.
+        for (index, eventfd) in range.zip(eventfds) {
+            *eventfd = queue.bind(index, eventfd.take())?;
+        }
+        Ok(())
+    }
+
+    /// Holds back events of those slots in `range` that are `chosen` by their place in it, if `masked`,
+    /// or else lets them through again: one, if any came meanwhile. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bind_many`].
+    pub(crate) fn mask_many(
+        &self,
+        range: Range<usize>,
+        chosen: &dyn Fn(usize) -> bool,
+        masked: bool,
+    ) -> Result {
+        let queue = self.kernel_drained()?;
+        let slots = self.context.slots().lock();
+
+        slots.require(range.clone())?;
+        // Nor does this fail.
+        for (_, index) in range.enumerate().filter(|&(place, _)| chosen(place)) {
+            match masked {
+                true => queue.mask(index)?,
+                false => queue.unmask(index)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises the interrupts of those slots in `range` that are `chosen` by their place in it. All or
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one in `range` does not exist.
+    pub(crate) fn trigger_many(
+        &self,
+        range: Range<usize>,
+        chosen: &dyn Fn(usize) -> bool,
+    ) -> Result {
+        let slots = self.context.slots().lock();
+
+        slots.require(range.clone())?;
+        for (_, index) in range.enumerate().filter(|&(place, _)| chosen(place)) {
+            if let Some(slot) = slots.get(index) {
+                slot.trigger();
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the queue.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is none yet, or the program drains it.
+    fn kernel_drained(&self) -> Result<&Arc<Queue>> {
+        let queue = self.context.queue().ok_or(EINVAL)?;
+
+        match queue.is_user_drained() {
+            true => Err(EINVAL),
+            false => Ok(queue),
+        }
+    }
+
+    /// Has the program drain the queue by itself; `eventfd` is signalled, if there is one, when the
+    /// queue is armed and there is an event. It is armed to begin with.
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY` if there is a queue already: an interrupt was allocated, or this was called before.
+    /// - Those of [`QueueCharge::new`] and [`Queue::new_user_drained`].
+    pub(crate) fn set_user_drain(&self, eventfd: Option<EventFd>) -> Result {
+        let setup = self.setup.lock();
+        if setup.is_some() || self.context.queue().is_some() {
+            return Err(EBUSY);
+        }
+
+        let queue = Queue::new_user_drained(
+            &self.device.platform,
+            &self.device.queues,
+            self.context.id(),
+            self.layout().queue_size(),
+            QueueCharge::new(self.context.account().clone())?,
+            eventfd,
+            self.mapping.pollers().clone(),
+        )
+        .map_err(|refusal| self.refused(refusal))?;
+        let memory = MappedPages::new(
+            queue.memory(),
+            self.mapping.clone(),
+            [self.layout().queue().all()],
+        );
+
+        self.queue_memory.populate(memory);
+        self.context.set_queue(queue);
+        Ok(())
+    }
+
+    /// Has the next event in a user-drained queue signal its eventfd.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the program does not drain the queue.
+    pub(crate) fn arm(&self) -> Result {
+        self.context.queue().ok_or(EINVAL)?.arm()
+    }
+
+    /// Makes a file by which others ring the `count` interrupts from slot `start` on, and returns the number
+    /// by which [`Self::revoke`] knows it. It is open for what this one is, by its `access`. Dropped without
+    /// being installed, it is ended.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if not all of them are interrupts that are rung by a store, or there is none.
+    /// - `EDQUOT` if the user has as many exports as it may, `ENFILE` if all together have.
+    /// - `ENOSPC` if the context has made as many as there are numbers.
+    /// - `ENODEV` if the AFU is gone.
+    /// - Those of [`NewFile::new`].
+    pub(crate) fn export(
+        &self,
+        start: usize,
+        count: usize,
+        access: AccessMode,
+    ) -> Result<(NewFile, u32)> {
+        let range = ExportRange::new(start, count)?;
+        let charge = ExportCharge::new(self.context.account().clone())?;
+        let mut id = 0;
+        let file = NewFile::new::<ExportOperations>(c"[uxive-doorbell]", access, |mapping| {
+            let (exports, slots) = (self.context.exports(), self.context.slots());
+            let host = self.mapping.clone();
+            let export = ExportFile::new(exports, slots, host, mapping, range, charge)?;
+            id = export.id();
+            Ok(export)
+        })?;
+
+        trace::export(self.context.id(), id, start, count);
+        Ok((file, id))
+    }
+
+    /// Ends the export `id`: when this returns no mapping of its file reaches an interrupt, and none
+    /// ever will. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is none, or it was ended before.
+    pub(crate) fn revoke(&self, id: u32) -> Result {
+        self.context.exports().get(id).ok_or(ENOENT)?.end()
+    }
+
+    /// Returns the events that `file`, which is that of the context, is ready for.
+    pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
+        // First, as this has it woken by the queue, too: what comes after the look there wakes.
+        let events = self.context.events().poll(file, table);
+
+        match self.context.queue() {
+            Some(queue) => events | queue.poll(),
+            None => events,
+        }
+    }
+
+    /// Copies events to `to`, see [`EventLog::read`](crate::events::EventLog::read).
+    ///
+    /// # Errors
+    ///
+    /// Those of that.
+    pub(crate) fn read(&self, to: &mut IovIterDest<'_>, may_wait: bool) -> Result<usize> {
+        self.context.events().read(to, may_wait)
+    }
+
+    /// Handles a page fault in a mapping of the file.
+    pub(crate) fn fault(&self, fault: &Fault<'_>) -> FaultResult {
+        let touched = fault.offset();
+        let place = self.layout().resolve(touched);
+        let result = match place {
+            Some(place) => self.insert(place, fault),
+            None => FaultResult::SIGBUS,
+        };
+        let slot = match place {
+            Some(Place::Trigger(slot) | Place::Esb(_, slot)) => Some(slot),
+            _ => None,
+        };
+
+        trace::fault(self.context.id(), slot, touched, result);
+        result
+    }
+
+    /// Places the page that was touched, which is that of `place`.
+    #[inline]
+    fn insert(&self, place: Place, fault: &Fault<'_>) -> FaultResult {
+        match place {
+            Place::Mmio => match self.mmio.as_ref() {
+                Some(mmio) => mmio.insert(fault, fault.offset()),
+                None => FaultResult::SIGBUS,
+            },
+            Place::Trigger(index) => {
+                let slots = self.context.slots().lock();
+                let Some(wanted) = slots.get(index) else {
+                    return FaultResult::SIGBUS;
+                };
+                let joined = slots.joined(index, Slot::is_joined);
+                let around = Window::TRIGGER.around(index, joined, fault.covered());
+                for neighbour in around.filter_map(|index| slots.get(index)) {
+                    // The others would fail, too.
+                    if neighbour.insert_trigger(fault).is_oom() {
+                        break;
+                    }
+                }
+                wanted.insert_trigger(fault)
+            }
+            Place::Esb(source, index) => match self.context.slots().lock().get(index) {
+                Some(slot) => slot.insert_esb(source, fault),
+                None => FaultResult::SIGBUS,
+            },
+            Place::Queue => match self.queue_memory.as_ref() {
+                Some(memory) => fault.insert(memory, fault.offset()),
+                None => FaultResult::SIGBUS,
+            },
+        }
+    }
+
+    /// Checks a mapping that is about to be made: part of a window, and used as that may be.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is not.
+    pub(crate) fn mmap(&self, area: &NewMapping<'_>) -> Result {
+        let mmio_size = match self.context.afu() {
+            Some(place) => place.metadata().mmio_size,
+            None => 0,
+        };
+
+        match self.layout().area(area.offset(), area.len(), mmio_size) {
+            Some(Area::Mmio) => area.require_not_executable(),
+            Some(Area::Trigger) => area.require_write_only(),
+            Some(Area::Esb) => area.require_writable(),
+            Some(Area::Queue) => area.require_read_only(),
+            None => Err(EINVAL),
+        }
+    }
+
+    /// Returns which windows the file has.
+    #[inline]
+    pub(crate) fn layout(&self) -> Layout {
+        self.context.layout()
+    }
+
+    /// Returns what the context is.
+    #[inline]
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Returns what it shares with all others.
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Returns the mapping of the file.
+    pub(crate) fn mapping(&self) -> &Arc<FileMapping> {
+        &self.mapping
+    }
+
+    /// Keeps the context from getting a queue, but by what is returned.
+    pub(crate) fn setup(&self) -> MutexGuard<'_, Option<FirstQueue>> {
+        self.setup.lock()
+    }
+
+    /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
+    pub(crate) fn show(&self, m: &SeqFile) {
+        seq_print!(m, "uxive-context:\t{}\n", self.context.id());
+        if let ContextKind::Range(slots) = self.context.kind() {
+            seq_print!(m, "uxive-range:\t{slots}\n");
+        }
+        if let Some(place) = self.context.afu() {
+            place.show(m);
+        }
+
+        let slots = self.context.slots().lock();
+        seq_print!(m, "uxive-irqs:\t{}\n", slots.iter().count());
+        if let Some(drain) = self.context.queue().and_then(|queue| queue.view().kernel) {
+            seq_print!(m, "uxive-deferred:\t{}\n", drain.deferred);
+        }
+        for (index, slot) in slots.iter() {
+            let offset = Window::TRIGGER.base() + index as u64 * Window::TRIGGER.stride();
+            seq_print!(m, "uxive-irq:\toffset:{offset:x}");
+            if let Some(lisn) = slot.generic_lisn() {
+                seq_print!(m, " lisn:{lisn:x}");
+            }
+            if let Some(lisn) = slot.message_lisn() {
+                seq_print!(m, " message:{lisn:x}");
+            }
+            if slot.is_masked() {
+                seq_print!(m, " masked");
+            }
+            seq_print!(m, "\n");
+        }
+        drop(slots);
+        self.context.exports().show(m);
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for ContextFile {
+    fn drop(self: Pin<&mut Self>) {
+        if let Some(place) = self.context.afu() {
+            place.leave();
+        }
+        self.context.exports().end_all();
+        self.device.registry().close(&self.context);
+    }
+}

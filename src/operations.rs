@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The file operations of contexts: of `/dev/uxive`, of an AFU's node, and of ranges.
+
+use crate::{
+    argument::Argument,
+    context::ContextKind,
+    device::Device,
+    file::ContextFile,
+    ioctl,
+    kernel_ext::{
+        anon::NewFile,
+        file::{
+            AccessMode,
+            FileOperations,
+            NewMapping,
+            PollEvents, //
+        },
+        mapping::{
+            Fault,
+            FaultResult,
+            FileMapping, //
+        }, //
+    },
+    layout::MAX_RANGE,
+    uapi, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    fs::File,
+    iov::IovIterDest,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::{
+        poll::PollTable,
+        Arc, //
+    },
+    uaccess::UserPtr, //
+};
+
+/// A device whose files are contexts.
+pub(crate) trait ContextDevice: Send + Sync + 'static {
+    /// Whether it can be gone while files are open.
+    const MAY_GO: bool;
+
+    /// Makes the context of a file that is being opened, whose mapping is `mapping`.
+    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<ContextFile>>>;
+}
+
+impl ContextDevice for Arc<Device> {
+    const MAY_GO: bool = false;
+
+    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<ContextFile>>> {
+        ContextFile::new(mapping, self.clone(), ContextKind::Open, None)
+    }
+}
+
+/// The operations of the files of a device.
+pub(crate) struct ContextOperations<D>(PhantomData<D>);
+
+/// Those of `/dev/uxive`, and of ranges.
+pub(crate) type DeviceOperations = ContextOperations<Arc<Device>>;
+
+#[vtable]
+impl<D: ContextDevice> FileOperations for ContextOperations<D> {
+    type Device = D;
+    type Data = Pin<KBox<ContextFile>>;
+
+    fn open(device: &D, mapping: Arc<FileMapping>) -> Result<Pin<KBox<ContextFile>>> {
+        device.open(mapping)
+    }
+
+    #[inline]
+    fn ioctl(file: Pin<&ContextFile>, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
+        if D::MAY_GO && file.is_gone() {
+            return Err(ENODEV);
+        }
+        match cmd {
+            uapi::UXIVE_IOC_RANGE => range(&file, access, UserPtr::from_addr(arg)),
+            _ => ioctl::dispatch(&file, access, cmd, arg),
+        }
+    }
+
+    fn read(file: Pin<&ContextFile>, to: &mut IovIterDest<'_>, may_wait: bool) -> Result<usize> {
+        file.read(to, may_wait)
+    }
+
+    fn poll(file: Pin<&ContextFile>, polled: &File, table: PollTable<'_>) -> PollEvents {
+        file.poll(polled, &table)
+    }
+
+    fn mmap(file: Pin<&ContextFile>, area: &NewMapping<'_>) -> Result {
+        file.mmap(area)
+    }
+
+    fn fault(file: Pin<&ContextFile>, fault: &Fault<'_>) -> FaultResult {
+        file.fault(fault)
+    }
+
+    fn show_fdinfo(file: Pin<&ContextFile>, m: &SeqFile) {
+        file.show(m);
+    }
+}
+
+/// Makes a range for who has `file`: a file that is a context of its own. It is charged to the caller, and
+/// its first interrupt brings a queue that has room for as many as it can have. It is open for what
+/// `file` is, by its `access`.
+///
+/// The ioctl is here, as what it makes has the operations that it is one of.
+///
+/// # Errors
+///
+/// - `EBADF` if `file` is not open for writing.
+/// - `ENOTTY` if it is a range itself, or a context of an AFU.
+/// - `EINVAL` if the range is to have no slot, or more than [`MAX_RANGE`].
+/// - Those of [`Argument::read`], [`NewFile::new`] and [`ContextFile::new`].
+#[inline(never)]
+fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result<isize> {
+    if !access.can_write() {
+        return Err(EBADF);
+    }
+    let mut argument = Argument::<uapi::uxive_range>::read(user)?;
+    let slots = argument.value.count as usize;
+    if file.context().kind() != ContextKind::Open || file.has_afu() {
+        return Err(ENOTTY);
+    }
+    if slots == 0 || slots > MAX_RANGE {
+        return Err(EINVAL);
+    }
+
+    let range = NewFile::new::<DeviceOperations>(c"[uxive-range]", access, |mapping| {
+        let kind = ContextKind::Range(slots);
+
+        ContextFile::new(mapping, file.device().clone(), kind, None)
+    })?;
+    argument.value.fd = range.fd() as i32;
+    argument.write()?;
+    range.install();
+    Ok(0)
+}
