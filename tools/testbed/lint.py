@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import arrows
 import claims
 import errnos
 import headers
@@ -251,6 +252,8 @@ def lint(changed=False):
               lambda _: by("the tree", documented_errnos())),
         Check("claims", tree("Documentation/userspace-api/uxive-threats.rst", "tools/testing/suites", "tools/testbed/claims.py",
                              "tools/testing/selftests/uxive/*.[cr]*"), lambda _: by("the tree", claimed())),
+        Check("arrows", tree("src/**/*.rs", "tools/testbed/arrows.py"),
+              lambda _: by("the tree", "\n".join(arrows.complaints(REPO / "src")))),
         Check("interface", tree("include/uapi/misc/uxive.h", "tools/testbed/interface*", "tools/uxive/src/*.rs"),
               lambda _: by("the tree", "\n".join(interface.check(
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
