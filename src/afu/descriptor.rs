@@ -267,7 +267,7 @@ impl Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(BStr::from_bytes(self.as_bytes()), f)
+        f.write_fmt(fmt!("{}", BStr::from_bytes(self.as_bytes())))
     }
 }
 

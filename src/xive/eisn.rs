@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The numbers (EISN) by which a queue's entries name their sources, and what is known of each.
+//! How large a queue is, and the numbers (EISN) by which its entries name their sources.
 
-use super::{
-    esb::Esb,
-    messages::MessageSource,
-    Platform,
-    Source, //
-};
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
+
+/// The most sources that are taken from OPAL: a small part of the million that each chip has.
+pub(crate) const MAX_SOURCES: usize = 65536;
 
 /// The size of an event queue: firmware knows four, of which these are two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +21,7 @@ impl QueueSize {
     /// 2 MiB.
     pub(crate) const LARGE: Self = Self { entries: 1 << 19 };
 
-    /// Returns the size that a queue of so many sources, at most [`MAX_SOURCES`](super::MAX_SOURCES), is to have.
+    /// Returns the size that a queue of so many sources, at most [`MAX_SOURCES`], is to have.
     pub(crate) const fn of(sources: usize) -> Self {
         if sources <= Self::SMALL.entries {
             Self::SMALL
@@ -85,155 +79,5 @@ impl SourceKind {
             None => (Self::Ipi, eisn),
             Some(index) => (Self::Msi, index),
         }
-    }
-}
-
-/// What is entered for a slot, and its source that is routed to an event queue if it has one.
-pub(crate) struct EisnEntry<T, K = ()> {
-    esb: Option<Esb>,
-    pub(crate) with: T,
-    // Keeps the ESB mapped, where [`EisnTable`] does not.
-    _keep: K,
-}
-
-impl<T, K> EisnEntry<T, K> {
-    /// Ends the interrupt of the source, so that its next event is routed.
-    #[inline]
-    pub(crate) fn end_interrupt(&self) {
-        if let Some(esb) = &self.esb {
-            esb.eoi();
-        }
-    }
-
-    /// Has events of the source wait until [`Self::end_interrupt`], of which one is sent then. Returns
-    /// `false` if one was sent before, which will come.
-    pub(crate) fn park(&self) -> bool {
-        self.esb.as_ref().is_some_and(Esb::park)
-    }
-}
-
-/// The slots whose sources are routed to an event queue, each with a `T`, and slots without such.
-///
-/// Has the ESBs only, and keeps them mapped: a slot is to be removed before its sources are dropped,
-/// for what is done here to one that is no longer ours would be done to another's.
-pub(crate) struct EisnTable<T, K = ()> {
-    entries: KVVec<Option<EisnEntry<T, K>>>,
-    // Keeps the ESBs mapped but for those of messages.
-    platform: Arc<Platform>,
-}
-
-/// As [`EisnTable`], of messages only.
-pub(crate) type MessageEisnTable<T> = EisnTable<T, Arc<MessageSource>>;
-
-impl<T, K> EisnTable<T, K> {
-    /// Makes an empty table with room for slots below `capacity`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` if there is no memory.
-    pub(crate) fn new(platform: &Arc<Platform>, capacity: usize) -> Result<Self> {
-        let mut entries = KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?;
-
-        while entries.len() < capacity {
-            entries.push_within_capacity(None)?;
-        }
-        Ok(Self {
-            entries,
-            platform: platform.clone(),
-        })
-    }
-
-    /// Returns below which index slots have room.
-    pub(crate) fn capacity(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Changes places with `larger`, which is empty, and keeps what it has. Neither allocates nor
-    /// frees memory.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if `larger` is smaller, or another machine's.
-    pub(crate) fn grow(&mut self, larger: &mut Self) -> Result {
-        let same = Arc::ptr_eq(&self.platform, &larger.platform);
-
-        if !same || larger.capacity() < self.capacity() {
-            return Err(EINVAL);
-        }
-        core::mem::swap(self, larger);
-        for (to, from) in self.entries.iter_mut().zip(&mut larger.entries) {
-            core::mem::swap(to, from);
-        }
-        Ok(())
-    }
-
-    /// Returns the place of slot `index`, for it to be entered. Neither allocates nor frees memory.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` if there is no room.
-    #[inline(always)]
-    fn place(&mut self, index: usize) -> Result<&mut Option<EisnEntry<T, K>>> {
-        self.entries.get_mut(index).ok_or(ENOMEM)
-    }
-
-    /// Takes out slot `index`.
-    pub(crate) fn remove(&mut self, index: usize) -> Option<T> {
-        self.entries.get_mut(index)?.take().map(|route| route.with)
-    }
-
-    /// Returns slot `index`, if it is entered.
-    #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<&EisnEntry<T, K>> {
-        self.entries.get(index)?.as_ref()
-    }
-
-    /// As [`Self::get`].
-    #[inline]
-    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut EisnEntry<T, K>> {
-        self.entries.get_mut(index)?.as_mut()
-    }
-}
-
-impl<T> EisnTable<T> {
-    /// Enters slot `index` with a source or without, together with `with`. Neither allocates nor frees
-    /// memory.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` if there is no room, `EINVAL` if the source is that of a message, or another machine's.
-    #[inline(always)]
-    pub(crate) fn insert(&mut self, index: usize, source: Option<&Source>, with: T) -> Result {
-        if let Some(source) = source {
-            let platform = &source.holder.platform;
-
-            if source.message.is_some() || !Arc::ptr_eq(platform, &self.platform) {
-                return Err(EINVAL);
-            }
-        }
-        *self.place(index)? = Some(EisnEntry {
-            esb: source.map(|source| source.esb),
-            with,
-            _keep: (),
-        });
-        Ok(())
-    }
-}
-
-impl<T> MessageEisnTable<T> {
-    /// Enters slot `index` with `source`, together with `with`. Neither allocates nor frees memory.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` if there is no room, `EINVAL` if the source is not that of a message.
-    pub(crate) fn insert_message(&mut self, index: usize, source: &Source, with: T) -> Result {
-        let message = source.message_source().ok_or(EINVAL)?;
-
-        *self.place(index)? = Some(EisnEntry {
-            esb: Some(message.esb),
-            with,
-            _keep: message.into(),
-        });
-        Ok(())
     }
 }

@@ -46,13 +46,13 @@ mod esb;
 mod messages;
 mod pool;
 mod source;
+mod table;
 mod vp;
 
 pub(crate) use eisn::{
-    EisnTable,
-    MessageEisnTable,
     QueueSize,
-    SourceKind, //
+    SourceKind,
+    MAX_SOURCES, //
 };
 pub(crate) use error::{
     AllocError,
@@ -69,12 +69,15 @@ use pool::{
 pub(crate) use pool::{
     ChipId,
     Holder,
-    Location,
-    MAX_SOURCES, //
+    Location, //
 };
 pub(crate) use source::{
     MsiMsg,
     Source, //
+};
+pub(crate) use table::{
+    EisnTable,
+    MessageEisnTable, //
 };
 pub(crate) use vp::{
     EscalationHandler,

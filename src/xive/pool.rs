@@ -9,7 +9,8 @@ use super::{
     },
     AllocError,
     Platform,
-    Resource, //
+    Resource,
+    MAX_SOURCES, //
 };
 use crate::{
     kernel_ext::{
@@ -37,9 +38,6 @@ use kernel::{
         Mutex, //
     }, //
 };
-
-/// The most sources that are taken from OPAL: a small part of the million that each chip has.
-pub(crate) const MAX_SOURCES: usize = 65536;
 
 /// The most sources of a chip that are kept for new interrupts instead of being given back to OPAL.
 ///

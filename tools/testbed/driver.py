@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is built from this tree: the driver (out of tree, and as drivers/misc/uxive), test modules, the library, programs,
-the model of an accelerator.
+"""What is built from this tree: the driver (out of tree, as drivers/misc/uxive, and the pure part of it for the host), test
+modules, the library, programs, the model of an accelerator.
 
 Sources are copied to where they are built, by content: a fresh clone of the same content builds nothing again, and a
 file with an older date but other content is seen. A directory that is built in has two marks: `.made` holds the hash
@@ -9,6 +9,7 @@ build was killed, and the directory is made from nothing.
 """
 
 import hashlib
+import re
 import shutil
 
 import debs
@@ -21,6 +22,7 @@ SOURCES = {"", ".c", ".h", ".rs"}
 TESTS = REPO / "tools/testing/selftests/uxive"
 DEMO = REPO / "tools/demo"
 MODULES = REPO / "tools/testing/modules"
+ROOMS = REPO / "tools/testing/host"
 LIBRARY = REPO / "tools/uxive/src/lib.rs"
 LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
 COMMAND = REPO / "tools/uxive/src/bin/uxive/main.rs"
@@ -180,6 +182,49 @@ class InTree(Made):
         step.run([*self.kernel.make, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"], mounts)
         check_config(self.config, (self.obj / ".config").read_text(), self.variant)
         step.run([*self.kernel.make, "-C", "/obj", "vmlinux", "modules"], mounts)
+
+
+class Rooms(Made):
+    """The rooms of src/ that are pure, for this machine, with their unit tests. What they need of the kernel crate is in
+    tools/testing/host, but for zerocopy, which is that of a kernel."""
+
+    def __init__(self, kernel):
+        super().__init__(BUILD / "rooms", "building the pure rooms", "rooms.log", files(REPO, ["src", "tools/testing/host"]),
+                         rust.version(), str(kernel.path), *RUST)
+        self.kernel = kernel
+        self.tests = self.path / "tests"
+
+    def steps(self):
+        return self.kernel.steps() + super().steps()
+
+    def options(self, *crates):
+        """Of what uses these of our crates, which are files here."""
+        built = self.kernel.path / "rust"
+        return [f"-Ldependency={self.path}", f"-Ldependency={built}", f"--extern=zerocopy={self.path}/libzerocopy.rlib",
+                f"--extern=zerocopy_derive={built}/libzerocopy_derive.so",
+                *(f"--extern={crate.split('.')[0].removeprefix('lib')}={self.path}/{crate}" for crate in crates)]
+
+    def sources(self):
+        """The crates, in the order in which they can be built, each with its options."""
+        return [("macros.rs", ["--crate-type=proc-macro", *self.options()]),
+                ("kernel.rs", ["--crate-type=rlib", *self.options("libmacros.so")]),
+                ("lib.rs", ["--test", "--crate-name=rooms", *self.options("libkernel.rlib")])]
+
+    def make(self, step):
+        zerocopy = self.kernel.source.path / "rust/zerocopy/src/lib.rs"
+        version = re.search(r"^zerocopy-envs := \\\n\s*(CARGO_PKG_VERSION=\S+)$",
+                            (self.kernel.source.path / "rust/Makefile").read_text(), re.MULTILINE)
+        if not version:
+            raise Failed("rust/Makefile of this kernel does not tell the version of zerocopy")
+        step.run(["env", version[1], "rustc", *RUST, "--crate-type=rlib", "--crate-name=zerocopy", "--cap-lints=allow",
+                  "--cfg=no_fp_fmt_parse", zerocopy, "-o", self.path / "libzerocopy.rlib"])
+        for source, options in self.sources():
+            out = ["-o", self.tests] if "--test" in options else ["--out-dir", self.path]
+            step.run(["rustc", *RUST, *options, ROOMS / source, *out])
+
+    def commands(self):
+        """What runs the tests."""
+        return [[self.tests]]
 
 
 class Programs(Made):

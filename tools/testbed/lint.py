@@ -20,8 +20,8 @@ import interface
 import recorded
 import suites
 from cargo import OLDEST
-from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, RUST, TESTS, AfuModel,
-                    LibraryTests, Programs, content_hash, out_of_tree, test_modules)
+from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, ROOMS, RUST, TESTS, AfuModel,
+                    LibraryTests, Programs, Rooms, content_hash, out_of_tree, test_modules)
 from kernel import Kernel, Source
 from steps import BUILD, Failed, REPO, in_mounts, made
 
@@ -144,9 +144,9 @@ def clippy_driver(module):
     return diagnostics(in_mounts(mounts, command), cwd=module.path)
 
 
-def clippy(programs, tests, model):
-    """The library, with all of it and with what needs no std, its tests, the command, the programs that use it, and the AFU
-    model."""
+def clippy(programs, tests, model, rooms):
+    """The library, with all of it and with what needs no std, its tests, the command, the programs that use it, the AFU
+    model, and the pure rooms of the driver."""
     library = [*LIBRARY_OPTIONS, *tests.crates.options()]
     command = [*COMMAND_OPTIONS, *tests.options()]
     crate = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], ["--crate-name=uxive", "--test", LIBRARY],
@@ -154,11 +154,12 @@ def clippy(programs, tests, model):
              [*command, "--test", COMMAND], *([*programs.options(), path] for path in sorted(EXAMPLES.glob("*.rs")))]
     ours = [*([*programs.options(), path] for path in sorted(TESTS.glob("*.rs"))), [*model.options(), MODEL],
             [*model.options(), "--test", MODEL]]
-    # As cargo tells it: nothing is asked of the crate that its oldest compiler lacks.
-    return [complaint for options in [*crate, *ours] for complaint in
+    pure = [[*options, ROOMS / source] for source, options in rooms.sources()]
+    # As cargo tells it: nothing is asked of the crate, or of the driver, that the oldest compiler lacks.
+    return [complaint for options in [*crate, *pure, *ours] for complaint in
             diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json",
                          "--emit=metadata", "--out-dir=/tmp/clippy", *options],
-                        env=os.environ | ({"CARGO_PKG_RUST_VERSION": OLDEST} if options in crate else {}))]
+                        env=os.environ | ({"CARGO_PKG_RUST_VERSION": OLDEST} if options in [*crate, *pure] else {}))]
 
 
 def rustdoc_library(tests):
@@ -223,20 +224,20 @@ def lint(changed=False):
     rust = tree("src/**/*.rs", "tools/**/*.rs")
     c = tree("src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Makefile", "Kconfig")
     passed = Passed(source.parent.name)
-    programs, tests, model = Programs(debug), LibraryTests(), AfuModel()
+    programs, tests, model, rooms = Programs(debug), LibraryTests(), AfuModel(), Rooms(debug)
     compiled = Check("compiler", c, lambda _: [*by("clang", "\n".join(filter(None, map(warnings, modules)))),
                                                *by("gcc", compiler(programs))])
     if not changed or passed.left(compiled):
         # Anew, so that every warning is in the log.
         for module in modules:
             shutil.rmtree(module.path, ignore_errors=True)
-    with made(*modules, programs, tests, model):
+    with made(*modules, programs, tests, model, rooms):
         pass
     checks = [
         compiled,
         Check("headers for programs", tree(*(f"{path}/**/*.h" for path in HEADERS), "tools/testbed/headers.py"),
               lambda _: for_programs(debug)),
-        Check("clippy", rust, lambda _: [*clippy_driver(modules[0]), *clippy(programs, tests, model)]),
+        Check("clippy", rust, lambda _: [*clippy_driver(modules[0]), *clippy(programs, tests, model, rooms)]),
         Check("rustfmt", rust, lambda paths: by("rustfmt", tool([
             "rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml", *paths])), apart=True),
         Check("rustdoc", rust, lambda _: by("the tree", "\n".join(filter(None, [

@@ -24,7 +24,7 @@ import suites as table
 from afu import Accelerators, Afu
 from cargo import Cargo
 from console import complaints
-from driver import TESTS, AfuModel, InTree, LibraryTests, Programs, out_of_tree, test_modules
+from driver import TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, out_of_tree, test_modules
 from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, libraries, new_token
 from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
@@ -390,7 +390,7 @@ class Host:
         # No machine boots its kernel: it is built and linked, and never loaded.
         self.by_gcc = out_of_tree(PreparedByGcc(base))
         self.bench = Configured(Kernel(base.source, "bench"))
-        self.rust = {"library": LibraryTests(), "afu_model": model}
+        self.rust = {"library": LibraryTests(), "afu_model": model, "rooms": Rooms(base)}
         self.cargo = Cargo()
 
     def outcomes(self, suite):

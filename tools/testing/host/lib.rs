@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The rooms of the driver that are pure, on the host: for their unit tests, and for whatever else is to
+//! be done with them without a kernel.
+
+#![allow(dead_code, reason = "the rooms that use it are not here")]
+
+/// See `src/kernel`.
+mod kernel_ext {
+    pub(crate) mod irq {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Remaining {
+            Nothing,
+            Some,
+        }
+    }
+}
+
+#[path = "../../../src/layout.rs"]
+pub(crate) mod layout;
+
+// The paths in it are as outside.
+#[path = "."]
+pub(crate) mod afu {
+    #[path = "../../../src/afu/descriptor.rs"]
+    pub(crate) mod descriptor;
+}
+
+#[path = "."]
+mod queue {
+    #[path = "../../../src/queue/cursor.rs"]
+    mod cursor;
+}
+
+#[path = "../../../src/slots.rs"]
+pub(crate) mod slots;
+
+#[path = "../../../src/tally.rs"]
+pub(crate) mod tally;
+
+#[path = "."]
+mod xive {
+    #[path = "../../../src/xive/eisn.rs"]
+    mod eisn;
+
+    pub(crate) use eisn::{
+        QueueSize,
+        SourceKind,
+        MAX_SOURCES, //
+    };
+}
