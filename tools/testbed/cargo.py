@@ -132,7 +132,8 @@ class Cargo:
 
 def copy(taken, directory):
     """The crate into a directory, where cargo may leave what it makes."""
-    contents = files(CRATE, ["src", "examples"]) | {"Cargo.toml": MANIFEST.replace(TAKEN, taken).encode()}
+    contents = files(CRATE, ["src", "examples"]) | {"Cargo.toml": MANIFEST.replace(TAKEN, taken).encode(),
+                                                    "README.md": (CRATE / "README.md").read_bytes()}
     write(contents, directory)
     for path in [*directory.glob("src/**/*.rs"), *directory.glob("examples/**/*.rs")]:
         if str(path.relative_to(directory)) not in contents:

@@ -17,6 +17,7 @@ import claims
 import errnos
 import headers
 import interface
+import pages
 import recorded
 import suites
 from cargo import OLDEST
@@ -28,6 +29,7 @@ from steps import BUILD, Failed, REPO, in_mounts, made
 # Warnings in C that say where, and those of modpost.
 WARNING = re.compile(r"^(?:\S+:\d+:\d+: warning: .*|WARNING: modpost: .*)$", re.MULTILINE)
 C_FILES = ["src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Kconfig", "Makefile", "tools/testing/modules/*/Makefile"]
+PAGES = "Documentation/**/*.rst"
 # Trace events have a layout of their own in all of the kernel.
 TRACE = "trace.h"
 
@@ -175,12 +177,17 @@ def rustdoc_model(model):
 
 
 def documented_errnos():
-    return "\n".join(errnos.check(REPO / "Documentation/userspace-api/uxive.rst",
-                                  tree("tools/testing/selftests/uxive/*.[ch]"), tree("src/**/*.rs")))
+    return "\n".join(errnos.check(tree(PAGES), tree("tools/testing/selftests/uxive/*.[ch]"), tree("src/**/*.rs")))
 
 
 def claimed():
     return "\n".join(claims.check(REPO / "Documentation/userspace-api/uxive-threats.rst", suites.read(), TESTS))
+
+
+def paged(source, programs):
+    """Complaints about the pages, with the kernel's header of ocxl and the programs that are built of one file."""
+    return "\n".join(pages.check(tree(PAGES), REPO / "include/uapi/misc/uxive.h", source / "include/uapi/misc/ocxl.h",
+                                 [*programs.sources.values(), *EXAMPLES.glob("*.rs")]))
 
 
 @dataclass(frozen=True)
@@ -249,7 +256,7 @@ def lint(changed=False):
         Check("checkpatch of patches", tree("tools/testbed/patches/*.patch"),
               lambda paths: by("linux", checkpatch(source, paths)), apart=True),
         Check("shellcheck", shell_files(), lambda paths: by("shellcheck", tool(["shellcheck", *paths])), apart=True),
-        Check("errnos", [*tree("Documentation/userspace-api/uxive.rst"), *c, *rust],
+        Check("errnos", [*tree(PAGES, "tools/testbed/errnos.py"), *c, *rust],
               lambda _: by("the tree", documented_errnos())),
         Check("claims", tree("Documentation/userspace-api/uxive-threats.rst", "tools/testing/suites", "tools/testbed/claims.py",
                              "tools/testing/selftests/uxive/*.[cr]*"), lambda _: by("the tree", claimed())),
@@ -258,6 +265,8 @@ def lint(changed=False):
         Check("interface", tree("include/uapi/misc/uxive.h", "tools/testbed/interface*", "tools/uxive/src/*.rs"),
               lambda _: by("the tree", "\n".join(interface.check(
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
+        Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/testbed/pages.py"),
+              lambda _: by("the tree", paged(source, programs))),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),
     ]
     bad = 0

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
  * User interface of uxive beyond the ioctls that it shares with ocxl, see
- * <misc/ocxl.h>. Documentation/userspace-api/uxive.rst describes both.
+ * <misc/ocxl.h>. Documentation/userspace-api/uxive.rst describes both, and
+ * Documentation/userspace-api/uxive-user-drain.rst the queue that a program drains.
  */
 #ifndef _UAPI_MISC_UXIVE_H
 #define _UAPI_MISC_UXIVE_H

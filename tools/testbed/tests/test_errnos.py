@@ -51,6 +51,23 @@ class Documented(unittest.TestCase):
         _, wrong = documented(DOCUMENT.replace("``EIO``", "``EIOO``"))
         self.assertEqual(len(wrong), 1)
 
+    def test_what_all_calls_of_a_name_have(self):
+        common = "UXIVE_IOC_*\n-----------\n\n``E2BIG``\n\tNot of ``UXIVE_IOC_THIS``. No.\n\n``EBADF``\n\tNo.\n"
+        other = "UXIVE_IOC_THAT\n--------------\n\nText.\n"
+        found, wrong = documented(common, DOCUMENT, other)
+        self.assertEqual(wrong, [])
+        self.assertEqual(found - documented(DOCUMENT)[0], {("UXIVE_IOC_THAT", "E2BIG"), ("UXIVE_IOC_THAT", "EBADF"),
+                                                           ("UXIVE_IOC_THIS", "EBADF")})
+
+    def test_all_calls_of_a_name_that_none_has(self):
+        _, wrong = documented(DOCUMENT + "\nUXIVE_NONE_*\n------------\n\n``EIO``\n\tNo.\n")
+        self.assertEqual(wrong, ["UXIVE_NONE_* stands for no call"])
+
+    def test_an_exception_of_another_call(self):
+        common = "\nUXIVE_IOC_*\n-----------\n\n``EIO``\n\tNot of ``read``. No.\n"
+        self.assertEqual(documented(DOCUMENT + common)[1], ["UXIVE_IOC_*: EIO: read is none of these"])
+        self.assertEqual(len(documented(DOCUMENT + common.replace("``read``", "read"))[1]), 1)
+
     def test_a_short_underline_is_no_heading(self):
         found, wrong = documented("open()\n---\n\n``EIO``\n\tNo.\n")
         self.assertEqual((found, len(wrong)), (set(), 1))

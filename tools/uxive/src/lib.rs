@@ -46,6 +46,11 @@
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+// For the example there to be compiled.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "std")]
 mod abi;
 #[cfg(feature = "std")]
