@@ -15,8 +15,8 @@
  * ocxl has 0x10 to 0x2f of this type, uxive 0x40 to 0x7f. The number of an ioctl
  * says nothing of its argument, which is a structure of its own. All structures
  * begin with their size, and grow at their end. A program sets @size to that of
- * its own structure and may, if that is larger than the kernel's, set only what
- * the kernel knows: other bytes must be 0. The kernel writes back no more than
+ * its own structure and may, if that is larger than the kernel's, set only fields
+ * that the kernel knows: other bytes must be 0. The kernel writes back no more than
  * the smaller of both.
  *
  * All but UXIVE_IOC_INFO and UXIVE_IOC_EXPORT_INFO need a file that is open for
@@ -24,7 +24,7 @@
  */
 #define UXIVE_MAGIC 0xCA
 
-/* Tells about the interface, its limits and their present use. */
+/* Returns features of the interface, its limits and their present use. */
 #define UXIVE_IOC_INFO			_IO(UXIVE_MAGIC, 0x40)
 /* Allocates an interrupt, as OCXL_IOCTL_IRQ_ALLOC does. */
 #define UXIVE_IOC_IRQ_ALLOC		_IO(UXIVE_MAGIC, 0x41)
@@ -52,13 +52,13 @@
  */
 #define UXIVE_IOC_RANGE			_IO(UXIVE_MAGIC, 0x4a)
 /*
- * Makes a file by which others ring some interrupts of the context, for them to
- * map it. It does nothing else, and nothing when they are freed.
+ * Makes a file by which others ring some interrupts of the context: they map it.
+ * It does nothing else, and nothing once the interrupts are freed.
  */
 #define UXIVE_IOC_EXPORT		_IO(UXIVE_MAGIC, 0x4b)
-/* Ends an export: from now on nobody rings anything by its file. */
+/* Ends an export: from now on its file rings nothing. */
 #define UXIVE_IOC_REVOKE		_IO(UXIVE_MAGIC, 0x4c)
-/* Of the file of an export, which has no other: tells what it is. */
+/* On the file of an export, which has no other ioctl: describes the export. */
 #define UXIVE_IOC_EXPORT_INFO		_IO(UXIVE_MAGIC, 0x4d)
 /* 0x4e is reserved: to make a handle that a device of VFIO writes to. */
 
@@ -76,8 +76,8 @@ struct uxive_window {
 };
 
 /*
- * Features, of struct uxive_info. What this header has beside them, each kernel
- * with the driver has. A program ignores bits that it does not know.
+ * Features, of struct uxive_info. All else in this header each kernel with the
+ * driver has. A program ignores bits that it does not know.
  */
 
 /* The context has an AFU: ocxl's calls for one, and UXIVE_IOC_IMS_ALLOC. */
@@ -102,10 +102,11 @@ struct uxive_window {
 #define UXIVE_ENTRY_NUMBER	0x7fffffffU
 
 /*
- * A load of 8 bytes from here in a management page returns P and Q, in big-endian
- * order: P if an event was sent and not ended, Q if another came since. Most loads
- * set both to what their name says besides. UXIVE_ESB_SET_PQ_00 ends the interrupt:
- * if it returns Q, a store to the trigger page follows.
+ * A load of 8 bytes at one of these offsets in a management page returns P and Q,
+ * in big-endian order: P if an event was sent and not ended, Q if another came
+ * since. UXIVE_ESB_SET_PQ_* also set both to the value in their name.
+ * UXIVE_ESB_SET_PQ_00 ends the interrupt: if it returns Q, a store to the trigger
+ * page follows.
  */
 #define UXIVE_ESB_GET		0x800
 #define UXIVE_ESB_SET_PQ_00	0xc00
@@ -129,7 +130,7 @@ struct uxive_window {
  *	Of a range it is its number of slots, which root cannot change.
  * @irqs: Out: interrupts that this context has.
  * @max_irqs_user: Out: the most interrupts that all contexts of a user together
- *	can have. The user of a context is the one who opened it.
+ *	can have. The user of a context is the user who opened it.
  * @irqs_user: Out: interrupts that the contexts of this one's user have.
  * @max_irqs_total: Out: the most that all contexts together can have.
  * @irqs_total: Out: interrupts that all contexts have, with those that are
@@ -217,13 +218,13 @@ struct uxive_arm {
 	__u32 flags;
 };
 
-/* Interrupts are to come from the chip @chip, and from no other. */
+/* The interrupts come from the chip @chip, and from no other. */
 #define UXIVE_ALLOC_CHIP	0x1
 
-/* They are to come from the chips of the NUMA node @chip, and from no others. */
+/* They come from the chips of the NUMA node @chip, and from no others. */
 #define UXIVE_ALLOC_NODE	0x2
 
-/* They are to have the slots from @start on. */
+/* They get the slots from @start on. */
 #define UXIVE_ALLOC_AT		0x4
 
 /**
@@ -257,10 +258,10 @@ struct uxive_irq_alloc {
  * @count: In: how many interrupts, at least 1.
  * @start: In: with UXIVE_ALLOC_AT the first slot, without it 0. Out, only if the
  *	call succeeds: the first slot; without UXIVE_ALLOC_AT the lowest from
- *	which @count are free. To call once more with the structure set it anew.
+ *	which @count are free. Set it anew before another call with the structure.
  * @reserved: In: must be 0.
- * @eventfds: In: address of @count times __s32, the eventfd that the interrupt is
- *	to signal or -1; or 0, for no eventfds.
+ * @eventfds: In: address of @count times __s32, the eventfd that the interrupt
+ *	signals or -1; or 0, for no eventfds.
  */
 struct uxive_irq_alloc_many {
 	__u32 size;
@@ -296,30 +297,30 @@ struct uxive_irq_free_all {
 	__u32 flags;
 };
 
-/* What @data of struct uxive_set_irqs is; these are values of VFIO_IRQ_SET_*. */
+/* The array at @data of struct uxive_set_irqs; these are values of VFIO_IRQ_SET_*. */
 
-/* Nothing: all interrupts are meant. */
+/* None: the call is for all @count interrupts. */
 #define UXIVE_SET_DATA_NONE	0x01
 
-/* A __u8 for each interrupt, which is meant unless that is 0. */
+/* A __u8 for each interrupt: the call is for those where it is not 0. */
 #define UXIVE_SET_DATA_BOOL	0x02
 
 /* A __s32 for each interrupt, its eventfd or -1. */
 #define UXIVE_SET_DATA_EVENTFD	0x04
 
-/* What is to be done with the interrupts. */
+/* The action on the interrupts. */
 
-/* Their events are held back. Nothing changes for one whose are. */
+/* Masks them: their events are held back. One that is masked stays as it is. */
 #define UXIVE_SET_MASK		0x08
 
 /*
- * They are not any more. Of each at most two events come: one for the rings while
- * it was masked, however many, and one if an event was under way when it was
- * masked. One that an AFU can ring, too, has as many of its message.
+ * Unmasks them. Of each at most two events come: one for the rings while it was
+ * masked, however many, and one if an event was under way when it was masked. An
+ * interrupt that an AFU can ring, too, has as many of its message.
  */
 #define UXIVE_SET_UNMASK	0x10
 
-/* They are raised; with UXIVE_SET_DATA_EVENTFD they are bound, or with -1 unbound. */
+/* Raises them; with UXIVE_SET_DATA_EVENTFD binds them, or unbinds with -1. */
 #define UXIVE_SET_TRIGGER	0x20
 
 /* 0x40 is reserved: to bind them for irq bypass. */
@@ -331,7 +332,7 @@ struct uxive_irq_free_all {
  *	UXIVE_SET_TRIGGER.
  * @start: In: first slot.
  * @count: In: how many, at least 1.
- * @data: In: address of what @flags say; 0 with UXIVE_SET_DATA_NONE.
+ * @data: In: address of the array; 0 with UXIVE_SET_DATA_NONE.
  */
 struct uxive_set_irqs {
 	__u32 size;
@@ -345,7 +346,7 @@ struct uxive_set_irqs {
  * struct uxive_range - argument of UXIVE_IOC_RANGE
  * @size: In: size of the structure.
  * @flags: In: none defined, must be 0.
- * @count: In: how many slots the range is to have, 1 to 65536.
+ * @count: In: number of slots of the range, 1 to 65536.
  * @fd: Out: the range, a file that is closed on exec.
  */
 struct uxive_range {
@@ -365,7 +366,7 @@ struct uxive_range {
  * @eventfd: In: eventfd to signal, as OCXL_IOCTL_IRQ_SET_FD does, or -1.
  * @queue: In: with UXIVE_IMS_QUEUE the number of a queue, as the AFU counts
  *	them, not 0; without it 0: any queue of the context raises it.
- * @offset: Out: what names the interrupt in other calls. No page is there.
+ * @offset: Out: offset that names the interrupt in other calls, without a page.
  * @slot: Out: message slot of the context, by which the AFU knows the interrupt.
  * @reserved: In: must be 0.
  */
@@ -379,7 +380,7 @@ struct uxive_ims_alloc {
 	__u32 reserved;
 };
 
-/* What an export is. */
+/* Kinds of export. */
 
 /* A file that can be mapped. */
 #define UXIVE_EXPORT_FILE	1
@@ -447,10 +448,10 @@ struct uxive_revoke {
 
 /*
  * Events, which are read from a context: each is a struct uxive_event, that is, a
- * header and a body. The header is ocxl's, but that it has the length of the event
- * where that of ocxl has a reserved field. Events of ocxl's own types are as ocxl
- * has them: OCXL_AFU_EVENT_XSL_FAULT_ERROR says that the AFU touched what it may
- * not; the address is an offset in the context's MMIO, in bytes. A program skips
+ * header and a body. The header is ocxl's, but has the length of the event where
+ * that of ocxl has a reserved field. Events of ocxl's own types are as ocxl has
+ * them: OCXL_AFU_EVENT_XSL_FAULT_ERROR reports an access that the context may not
+ * make; the address is an offset in the context's MMIO, in bytes. A program skips
  * events of types that it does not know.
  */
 
@@ -458,8 +459,8 @@ struct uxive_revoke {
  * struct uxive_event_header - header of an event
  * @type: UXIVE_EVENT_*, or OCXL_AFU_EVENT_XSL_FAULT_ERROR.
  * @flags: OCXL_KERNEL_EVENT_FLAG_LAST or 0.
- * @length: How long the event is with its header, in bytes: 40 for those that this
- *	header describes. Of one of ocxl's types it is 0, for 40.
+ * @length: Length of the event with its header, in bytes: 40 for those that this
+ *	header describes. In events of ocxl's types it is 0, for 40.
  */
 struct uxive_event_header {
 	__u16 type;
@@ -467,13 +468,13 @@ struct uxive_event_header {
 	__u32 length;
 };
 
-/* Something was put into quarantine, see struct uxive_event_quarantine. */
+/* An interrupt was quarantined, see struct uxive_event_quarantine. */
 #define UXIVE_EVENT_QUARANTINED	0x40
 
-/* It has left quarantine and was freed, see struct uxive_event_quarantine. */
+/* It went quiet and was freed, see struct uxive_event_quarantine. */
 #define UXIVE_EVENT_RELEASED	0x41
 
-/* The machine has no more of something, see struct uxive_event_exhausted. */
+/* The machine has no more of a resource, see struct uxive_event_exhausted. */
 #define UXIVE_EVENT_EXHAUSTED	0x42
 
 /* There was no room for events here, see struct uxive_event_dropped. */
@@ -506,7 +507,7 @@ struct uxive_event_quarantine {
 	__u64 reserved[2];
 };
 
-/* Interrupts: of the chip that was asked for, or of all. */
+/* Interrupts: of the chip that the call named, or of all. */
 #define UXIVE_RESOURCE_IRQ	1
 
 /* Virtual processors, of which each context with an interrupt needs one. */
@@ -517,8 +518,8 @@ struct uxive_event_quarantine {
 
 /**
  * struct uxive_event_exhausted - body of UXIVE_EVENT_EXHAUSTED
- * @resource: UXIVE_RESOURCE_*: what firmware had no more of, so that a call
- *	failed. Not reported for the limits that UXIVE_IOC_INFO tells.
+ * @resource: UXIVE_RESOURCE_*: firmware had no more of it, so a call failed.
+ *	Not reported for the limits that UXIVE_IOC_INFO tells.
  * @reserved: 0.
  */
 struct uxive_event_exhausted {
@@ -528,7 +529,7 @@ struct uxive_event_exhausted {
 
 /**
  * struct uxive_event_dropped - body of UXIVE_EVENT_DROPPED
- * @count: How many events were dropped here, since too many were not read yet.
+ * @count: Number of events that were dropped here, as too many were unread.
  * @reserved: 0.
  */
 struct uxive_event_dropped {
@@ -538,9 +539,9 @@ struct uxive_event_dropped {
 
 /**
  * struct uxive_event_afu_error - body of UXIVE_EVENT_AFU_ERROR
- * @code: What the AFU calls it.
- * @count: How many errors there were since the last that was reported. @code is
- *	that of the last.
+ * @code: The AFU's code of the error.
+ * @count: Number of errors since the last that was reported. @code is that of the
+ *	last of them.
  * @reserved: 0.
  */
 struct uxive_event_afu_error {
@@ -572,8 +573,8 @@ struct uxive_event_gone {
  * struct uxive_event_storm - body of UXIVE_EVENT_STORM
  * @offset: Offset of the interrupt.
  * @count: How often its message came within a tenth of a second, which was the
- *	most that may be. It was held back for the rest of that, and is again
- *	as long as this goes on, of which no further event tells.
+ *	most that is allowed. It was held back for the rest of that, and is
+ *	again as long as this goes on, without a further event.
  * @reserved: 0.
  */
 struct uxive_event_storm {
@@ -583,7 +584,7 @@ struct uxive_event_storm {
 };
 
 /**
- * struct uxive_event - what is read from a context
+ * struct uxive_event - an event, as it is read from a context
  * @header: The header.
  * @quarantine: Body of UXIVE_EVENT_QUARANTINED and UXIVE_EVENT_RELEASED.
  * @exhausted: Body of UXIVE_EVENT_EXHAUSTED.
