@@ -18,6 +18,7 @@ import errnos
 import headers
 import interface
 import pages
+import prose
 import recorded
 import suites
 from cargo import OLDEST
@@ -267,6 +268,8 @@ def lint(changed=False):
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
         Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/testbed/pages.py"),
               lambda _: by("the tree", paged(source, programs))),
+        Check("prose", [*prose.files(REPO), *tree("tools/testbed/prose.py")],
+              lambda _: by("the tree", "\n".join(prose.check(prose.files(REPO), REPO)))),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),
     ]
     bad = 0
