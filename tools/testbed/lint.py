@@ -191,6 +191,12 @@ def paged(source, programs):
                                  [*programs.sources.values(), *EXAMPLES.glob("*.rs")]))
 
 
+def sphinx():
+    """Its warnings about the pages. They need no extension, and no conf.py."""
+    return tool(["sphinx-build", "-C", "-D", "project=uxive", "-E", "-n", "-q", "-W", "--keep-going", "-b", "html",
+                 REPO / "Documentation", "/tmp/sphinx"])
+
+
 @dataclass(frozen=True)
 class Check:
     """Something that is said of files, by tools of these names. If one file says nothing of another (`apart`), only those that
@@ -268,6 +274,7 @@ def lint(changed=False):
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
         Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/testbed/pages.py"),
               lambda _: by("the tree", paged(source, programs))),
+        Check("sphinx", tree(PAGES, "tools/demo/*.c"), lambda _: by("sphinx", sphinx())),
         Check("prose", [*prose.files(REPO), *tree("tools/testbed/prose.py")],
               lambda _: by("the tree", "\n".join(prose.check(prose.files(REPO), REPO)))),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),

@@ -25,6 +25,7 @@ TOOLS = {
     "gcc": ["powerpc64le-linux-gnu-gcc", "-dumpfullversion"],
     "qemu": ["qemu-system-ppc64", "--version"],
     "shellcheck": ["shellcheck", "--version"],
+    "sphinx": ["sphinx-build", "--version"],
 }
 
 
