@@ -2,7 +2,7 @@
 /*
  * User drain: a program takes the events of a uxive context from memory by
  * itself. What this does, and why nothing is lost, is described in
- * Documentation/userspace-api/uxive.rst.
+ * Documentation/userspace-api/uxive-user-drain.rst.
  *
  *	struct uxive_drain drain;
  *	int slot;
