@@ -717,16 +717,6 @@ TEST_F(abi, a_context_takes_nothing)
 	EXPECT_ERRNO(write, EINVAL, write(self->fd, &event, sizeof(event)) < 0 ? -errno : 0);
 }
 
-/* What info says of the use, in a context or in all. */
-static long irqs_of(int fd, bool total)
-{
-	struct uxive_info info;
-
-	if (ux_info(fd, &info))
-		return -1;
-	return total ? info.irqs_total : info.irqs;
-}
-
 static bool is_window(const struct uxive_window *window, __u64 offset, __u64 length,
 		      __u64 stride)
 {
@@ -790,29 +780,29 @@ TEST_F(abi, info_counts_what_is_in_use)
 {
 	int other = ux_open();
 	/* Contexts of tests before may still be on their way out. */
-	long before = irqs_of(self->fd, true);
+	long before = total_irqs(self->fd);
 
-	while (!becomes(irqs_of(self->fd, true), before))
-		before = irqs_of(self->fd, true);
-	EXPECT_EQ(0, irqs_of(other, false));
+	while (!becomes(total_irqs(self->fd), before))
+		before = total_irqs(self->fd);
+	EXPECT_EQ(0, irqs_of(other));
 	ASSERT_EQ(0, ux_fill(self->fd, 3));
 	ASSERT_EQ(0, ux_fill(other, 2));
-	EXPECT_EQ(3, irqs_of(self->fd, false));
-	EXPECT_EQ(2, irqs_of(other, false));
-	EXPECT_EQ(before + 5, irqs_of(self->fd, true));
-	EXPECT_EQ(before + 5, irqs_of(other, true));
+	EXPECT_EQ(3, irqs_of(self->fd));
+	EXPECT_EQ(2, irqs_of(other));
+	EXPECT_EQ(before + 5, total_irqs(self->fd));
+	EXPECT_EQ(before + 5, total_irqs(other));
 
 	ASSERT_EQ(0, ux_free(self->fd, slot_offset(1)));
-	EXPECT_EQ(2, irqs_of(self->fd, false));
-	EXPECT_EQ(before + 4, irqs_of(other, true));
+	EXPECT_EQ(2, irqs_of(self->fd));
+	EXPECT_EQ(before + 4, total_irqs(other));
 	/* A call that fails uses nothing. */
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EFAULT, ux_alloc(self->fd, self->readonly));
-	EXPECT_EQ(2, irqs_of(self->fd, false));
-	EXPECT_EQ(before + 4, irqs_of(self->fd, true));
+	EXPECT_EQ(2, irqs_of(self->fd));
+	EXPECT_EQ(before + 4, total_irqs(self->fd));
 
 	close(other);
-	EXPECT_TRUE(becomes(irqs_of(self->fd, true), before + 2));
-	EXPECT_EQ(2, irqs_of(self->fd, false));
+	EXPECT_TRUE(becomes(total_irqs(self->fd), before + 2));
+	EXPECT_EQ(2, irqs_of(self->fd));
 }
 
 /*
@@ -863,10 +853,9 @@ static int try_once(const struct growing *call, void *arg)
 {
 	unsigned int irqs = call->exports ? 1 : call->irqs;
 	int fd = ux_open(), bell = -1, fds, ret;
-	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_info info;
 
-	if (call->drained && ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain))
+	if (call->drained && ux_user_drain(fd, -1))
 		abort();
 	if (ux_fill(fd, irqs))
 		abort();
@@ -1086,30 +1075,22 @@ TEST_F(abi, user_drain_refuses_what_cannot_be)
 	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 }
 
-static int polled(int fd)
-{
-	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLPRI };
-
-	return poll(&pfd, 1, 0) < 0 ? -1 : pfd.revents;
-}
-
 TEST_F(abi, poll_tells_of_events_in_a_user_drained_queue)
 {
-	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct pollfd pfd = { .fd = self->fd, .events = POLLPRI };
 	__u64 offset;
 	void *page;
 
-	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	ASSERT_EQ(0, ux_user_drain(self->fd, -1));
 	ASSERT_EQ(0, ux_alloc(self->fd, &offset));
 	page = ux_map(self->fd, offset, STRIDE);
 	ASSERT_NE(MAP_FAILED, page);
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, POLLIN | POLLPRI));
 	ring(page);
 	EXPECT_EQ(1, poll(&pfd, 1, WATCHDOG_MS));
-	EXPECT_EQ(POLLPRI, polled(self->fd));
+	EXPECT_EQ(POLLPRI, polled(self->fd, POLLIN | POLLPRI));
 	ASSERT_EQ(0, ux_arm(self->fd));
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, POLLIN | POLLPRI));
 	munmap(page, STRIDE);
 }
 
@@ -1207,12 +1188,11 @@ TEST_F(abi, alloc_from_no_chip_allocates_nothing)
 	alloc = (struct uxive_irq_alloc){ .size = sizeof(alloc), .reserved = 1 };
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EINVAL, ux_ioctl(self->fd, UXIVE_IOC_IRQ_ALLOC, &alloc));
 	EXPECT_EQ(0, ux_count(self->fd));
-	EXPECT_EQ(0, irqs_of(self->fd, false));
+	EXPECT_EQ(0, irqs_of(self->fd));
 
 	/* And leaves it open who drains the queue. */
-	struct uxive_user_drain drain = ux_drain_arg(event_new());
 
-	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_EQ(0, ux_user_drain(self->fd, event_new()));
 }
 
 TEST_HARNESS_MAIN

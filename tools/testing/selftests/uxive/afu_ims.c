@@ -78,24 +78,6 @@ static int alloc_for(int fd, int efd, __u32 queue, __u64 *offset, __u32 *slot)
 	return ret;
 }
 
-/* How many interrupts the program has; -1 if that is not told. */
-static long irqs_of(int fd)
-{
-	struct uxive_info info;
-
-	return ux_info(fd, &info) ? -1 : (long)info.irqs;
-}
-
-/* The next event; type 0xff if there is none. */
-static struct uxive_event next_event(int fd)
-{
-	struct uxive_event event;
-
-	if (read(fd, &event, sizeof(event)) != sizeof(event))
-		event.header.type = 0xff;
-	return event;
-}
-
 /* Waits for the next event and tells whether it is of @type. */
 static bool comes_event(int fd, unsigned int type, struct uxive_event *event)
 {
@@ -920,7 +902,7 @@ TEST_F(ims, a_storm_is_held_back)
 			storm += more;
 			usleep(100000);
 		}
-		while ((event = next_event(context->fd)).header.type != 0xff) {
+		while ((event = next_event(context->fd)).header.type != NO_EVENT) {
 			EXPECT_EQ(UXIVE_EVENT_STORM, event.header.type);
 			told++;
 		}
@@ -945,7 +927,7 @@ TEST_F(ims, a_storm_is_held_back)
 			ASSERT_TRUE(raise_slot(context, 0));
 			ASSERT_EQ(1, event_wait(efd)) TH_LOG("ring %d", n);
 		}
-		while (next_event(other.fd).header.type != 0xff)
+		while (next_event(other.fd).header.type != NO_EVENT)
 			;
 	}
 	context_close(&other);

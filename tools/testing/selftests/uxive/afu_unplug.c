@@ -102,13 +102,6 @@ static int contexts_used(const struct afu_function *function)
 	return used;
 }
 
-static int polled(int fd)
-{
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-
-	return poll(&pfd, 1, 0) < 0 ? -1 : pfd.revents;
-}
-
 /* Waits for an event and reads it, or returns a negative errno. */
 static int read_event(int fd, struct uxive_event *event)
 {
@@ -145,21 +138,6 @@ static int read_gone(int fd, __u64 *reason)
 	if (!ret && event.header.flags != OCXL_KERNEL_EVENT_FLAG_LAST)
 		return -EPROTO;
 	return ret;
-}
-
-/* Whether the thread sleeps. */
-static bool asleep(pid_t thread)
-{
-	char path[64], state = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
-	file = fopen(path, "r");
-	if (file && fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
-		state = 0;
-	if (file)
-		fclose(file);
-	return state == 'S';
 }
 
 /*
@@ -585,7 +563,6 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 	struct uxive_event event;
 	struct ocxl_ioctl_metadata metadata;
 	struct uxive_info info = { .size = sizeof(info) };
-	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_ims_alloc ims = { .size = sizeof(ims), .eventfd = -1 };
 	__u64 offset, reason, features[4];
 	void *map;
@@ -602,11 +579,11 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 		waiters[i].seat = &bells;
 		ASSERT_EQ(0, pthread_create(&waiters[i].thread, NULL, waits[i], &waiters[i]));
 		ASSERT_TRUE(i == RINGS ? becomes(waiters[i].id != 0, true) :
-			    becomes(waiters[i].id && asleep(waiters[i].id), true));
+			    becomes(is_waiting(waiters[i].id), true));
 	}
 	ASSERT_TRUE(afu_misbehave(stage->global, AFU_STORM, bells.pasid * SLOTS_EACH + 1, 0));
 	ASSERT_NE(0, event_wait(bells.efd[1]));
-	ASSERT_EQ(0, polled(drained.fd) & POLLHUP);
+	ASSERT_EQ(0, polled(drained.fd, POLLIN) & POLLHUP);
 
 	ASSERT_TRUE(stage_end(stage, variant->end));
 	for (int i = 0; i < WAITERS; i++)
@@ -619,10 +596,10 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 	EXPECT_EQ(SIGBUS, waiters[RINGS].woken);
 
 	/* In its turn, as the last. Contexts are ended one after the other. */
-	EXPECT_TRUE(becomes(polled(drained.fd), (POLLIN | POLLHUP)));
+	EXPECT_TRUE(becomes(polled(drained.fd, POLLIN), (POLLIN | POLLHUP)));
 	EXPECT_EQ(0, read_gone(drained.fd, &reason));
 	EXPECT_EQ(variant->reason, reason);
-	EXPECT_EQ(POLLHUP, polled(drained.fd));
+	EXPECT_EQ(POLLHUP, polled(drained.fd, POLLIN));
 	for (int i = 0; i < 2; i++)
 		EXPECT_ERRNO(read, ENODEV, read_event(drained.fd, &event));
 
@@ -648,7 +625,7 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_SET_FD, ENODEV, ux_bind(fd, slot_offset(0), bells.efd[0]));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_FREE, ENODEV, ux_free(fd, slot_offset(0)));
 	EXPECT_ERRNO(UXIVE_IOC_INFO, ENODEV, ux_ioctl(fd, UXIVE_IOC_INFO, &info));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENODEV, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENODEV, ux_user_drain(fd, -1));
 	EXPECT_ERRNO(UXIVE_IOC_ARM, ENODEV, ux_arm(drained.fd));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENODEV, ux_alloc_on(fd, -1, &offset));
 	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, ENODEV, ux_ioctl(fd, UXIVE_IOC_IMS_ALLOC, &ims));
@@ -713,7 +690,7 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 	for (int i = 0; i < IRQS; i++) {
 		struct afu_command raise = { .opcode = AFU_RAISE, .value = i };
 
-		if (polled(next.efd[i]) & POLLIN)
+		if (polled(next.efd[i], POLLIN) & POLLIN)
 			event_read(next.efd[i]);
 		EXPECT_EQ(AFU_DONE, afu_do(next.mmio, &raise));
 		EXPECT_EQ(1, event_wait(next.efd[i]));
@@ -1167,7 +1144,7 @@ TEST_F(afu, one_that_is_bound_while_its_function_recovers_begins_anew)
 	ASSERT_EQ(0, module_unload("resumed"));
 	EXPECT_EQ(1, logged(RESETS, WAS_RESET));
 	/* Nobody shares a place with who comes after that. */
-	EXPECT_NE(0, polled(seat.fd) & POLLHUP);
+	EXPECT_NE(0, polled(seat.fd, POLLIN) & POLLHUP);
 	EXPECT_EQ(0, seat_pages(&seat));
 	ASSERT_TRUE(seat_take(&next, self->function, false));
 	EXPECT_EQ(seat.pasid, next.pasid);
@@ -1247,7 +1224,7 @@ TEST_F(afu, a_fault_is_read_with_its_address)
 
 	ASSERT_TRUE(seat_take(&seat, self->function, false));
 	ASSERT_TRUE(seat_take(&other, self->function, false));
-	EXPECT_EQ(0, polled(seat.fd));
+	EXPECT_EQ(0, polled(seat.fd, POLLIN));
 	data = mmio_read64(seat.mmio, AFU_DATA_OFFSET);
 	size = mmio_read64(seat.mmio, AFU_DATA_SIZE);
 	for (int n = 0; n < 3; n++) {
@@ -1261,9 +1238,9 @@ TEST_F(afu, a_fault_is_read_with_its_address)
 		EXPECT_EQ(data + size + n, event.fault.addr);
 		EXPECT_EQ(1, event.fault.count);
 	}
-	EXPECT_EQ(0, polled(seat.fd));
+	EXPECT_EQ(0, polled(seat.fd, POLLIN));
 	/* The other one's are its own. */
-	EXPECT_EQ(0, polled(other.fd));
+	EXPECT_EQ(0, polled(other.fd, POLLIN));
 	seat_leave(&seat);
 	seat_leave(&other);
 }
@@ -1287,7 +1264,7 @@ TEST_F(afu, an_error_is_read_with_its_code_by_whose_it_is)
 		EXPECT_EQ(1000 + i, event.afu_error.code);
 		EXPECT_EQ(1, event.afu_error.count);
 		EXPECT_EQ(0, event.afu_error.reserved[0] | event.afu_error.reserved[1]);
-		EXPECT_EQ(0, polled(seats[i].fd) & POLLIN);
+		EXPECT_EQ(0, polled(seats[i].fd, POLLIN) & POLLIN);
 		seat_leave(&seats[i]);
 	}
 }
@@ -1318,7 +1295,7 @@ TEST_F(afu, many_errors_are_all_counted)
 	TH_LOG("%lu errors in %d events", count, events);
 	EXPECT_EQ(MANY, count);
 	EXPECT_GT(MANY / 2, events);
-	EXPECT_EQ(0, polled(seat.fd));
+	EXPECT_EQ(0, polled(seat.fd, POLLIN));
 	seat_leave(&seat);
 }
 
@@ -1614,8 +1591,8 @@ TEST_F(afu, an_interrupt_behind_the_detach_is_one_event_at_most)
 			EXPECT_EQ(AFU_DONE, afu_do(seat.mmio, &raise));
 			EXPECT_EQ(1, event_wait(seat.efd[QUIET]));
 			for (int i = 1; i < QUIET; i++) {
-				long now = polled(seat.efd[i]) & POLLIN ? event_read(seat.efd[i]) :
-									  0;
+				long now = polled(seat.efd[i], POLLIN) & POLLIN ?
+					event_read(seat.efd[i]) : 0;
 
 				/* Of one round before or, for slot 1, two. */
 				EXPECT_GE(n > 0, now) TH_LOG("round %d, slot %d", n, i);
@@ -1698,7 +1675,7 @@ TEST_F(afu, one_that_is_away_for_two_seconds_is_not_gone)
 		EXPECT_EQ(0, refused);
 		EXPECT_EQ(1, mmio_read64(seat.mmio, AFU_HEAD));
 		EXPECT_EQ(AFU_DONE, afu_do(seat.mmio, &fill));
-		EXPECT_EQ(0, polled(seat.fd));
+		EXPECT_EQ(0, polled(seat.fd, POLLIN));
 		EXPECT_EQ(0, afu_metadata(seat.fd, &(struct ocxl_ioctl_metadata){}));
 		seat_leave(&seat);
 		return;

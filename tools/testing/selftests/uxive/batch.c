@@ -64,14 +64,6 @@ FIXTURE_TEARDOWN(batch)
 	}
 }
 
-/* What info says of the use. */
-static long irqs_of(int fd)
-{
-	struct uxive_info info;
-
-	return ux_info(fd, &info) ? -1 : (long)info.irqs;
-}
-
 /* How many new eventfds there are from here on. */
 static __s32 *events_new(int count)
 {
@@ -139,13 +131,6 @@ TEST_F(batch, of_any_size_up_to_the_limit_come_and_go_in_one_call)
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOSPC,
 		     ux_alloc_many(self->fd, ~0U, NULL, &start));
 	EXPECT_EQ(0, total_irqs(self->fd));
-}
-
-static int lisn_order(const void *one, const void *other)
-{
-	__u64 a = ((const struct ux_irq *)one)->lisn, b = ((const struct ux_irq *)other)->lisn;
-
-	return a < b ? -1 : a > b;
 }
 
 TEST_F(batch, each_of_a_full_one_rings)
@@ -251,7 +236,6 @@ TEST_F(batch, without_a_range_that_is_free_is_enospc)
 
 TEST_F(batch, begins_where_it_is_wanted_or_is_ebusy)
 {
-	struct uxive_user_drain drain = ux_drain_arg(-1);
 	const struct {
 		__u32 start, count;
 		int ret;
@@ -302,7 +286,7 @@ TEST_F(batch, begins_where_it_is_wanted_or_is_ebusy)
 	close(self->fd);
 	self->fd = ux_open();
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, ux_alloc_at(self->fd, SLOTS, 1));
-	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_EQ(0, ux_user_drain(self->fd, -1));
 }
 
 /* The CPUs of the machine: the chip of each, or -1, and the node, 0 for a kernel without nodes. */
@@ -418,7 +402,6 @@ TEST_F(batch, comes_from_the_chip_or_the_node_that_is_asked_for)
 
 TEST_F(batch, from_no_chip_or_node_allocates_nothing)
 {
-	struct uxive_user_drain drain = ux_drain_arg(-1);
 	const __u32 flags[] = { UXIVE_ALLOC_CHIP, UXIVE_ALLOC_NODE };
 	int chips[CPUS], nodes[CPUS], last = 0;
 	__u32 start = 0;
@@ -449,7 +432,7 @@ TEST_F(batch, from_no_chip_or_node_allocates_nothing)
 	EXPECT_EQ(0, irqs_of(self->fd));
 	EXPECT_EQ(0, total_irqs(self->fd));
 	/* And leaves it open who drains the queue. */
-	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_EQ(0, ux_user_drain(self->fd, -1));
 }
 
 TEST_F(batch, that_is_malformed_changes_nothing)

@@ -829,11 +829,10 @@ static void *change(void *arg)
 
 	for (;;) {
 		int fd = ux_open(), efd = event_new(), irqs = 1 + rand_r(&seed) % 8;
-		struct uxive_user_drain user = ux_drain_arg(-1);
 		void *pages;
 
 		if (rand_r(&seed) % 4 == 0)
-			ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &user);
+			ux_user_drain(fd, -1);
 		ux_fill(fd, irqs);
 		pages = ux_map(fd, IRQ_BASE, irqs * STRIDE);
 		for (int n = 0; n < 16; n++) {

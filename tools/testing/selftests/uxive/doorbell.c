@@ -40,23 +40,6 @@ FIXTURE_SETUP(doorbell)
 	}
 }
 
-/* Exports of all contexts; @fd is one. -1 if that is not told. */
-static long exports_of_all(int fd)
-{
-	struct uxive_info info;
-
-	return ux_info(fd, &info) ? -1 : (long)info.exports_total;
-}
-
-static long all_exports(void)
-{
-	int fd = ux_open();
-	long count = exports_of_all(fd);
-
-	close(fd);
-	return count;
-}
-
 FIXTURE_TEARDOWN(doorbell)
 {
 	close(self->fd);
@@ -263,13 +246,6 @@ TEST_F(doorbell, a_bundle_comes_64_at_a_time)
 
 #define ALL_EVENTS	(POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLWRNORM | POLLRDBAND)
 
-static int polled(int fd)
-{
-	struct pollfd pfd = { .fd = fd, .events = ALL_EVENTS };
-
-	return poll(&pfd, 1, 0) < 0 ? -1 : pfd.revents;
-}
-
 /* An epoll that watches @fd for all there is, with @flags; or a negative errno. */
 static int epoll_of(int fd, unsigned int flags)
 {
@@ -321,7 +297,7 @@ static void *waiter_run(void *data)
 	/* poll() looks once more when its time is up. */
 	waiter->late = clock_ms() - start >= WATCHDOG_MS;
 	waiter->sig = touch(waiter->bell);
-	waiter->again = epoll < 0 ? polled(waiter->fd) : epoll_next(epoll, 0);
+	waiter->again = epoll < 0 ? polled(waiter->fd, ALL_EVENTS) : epoll_next(epoll, 0);
 	close(epoll);
 	return NULL;
 }
@@ -375,7 +351,7 @@ TEST_F(doorbell, polled_it_tells_of_its_end_and_nothing_else)
 	__u64 offset;
 
 #define EXPECT_NOTHING_TOLD() do {						\
-	EXPECT_EQ(0, polled(fd));						\
+	EXPECT_EQ(0, polled(fd, ALL_EVENTS));						\
 	EXPECT_EQ(0, epoll_next(level, 0));					\
 	EXPECT_EQ(0, epoll_next(edge, 0));					\
 } while (0)
@@ -396,13 +372,13 @@ TEST_F(doorbell, polled_it_tells_of_its_end_and_nothing_else)
 	ASSERT_EQ(0, ux_alloc(self->fd, &offset));
 	EXPECT_NOTHING_TOLD();
 	ASSERT_EQ(0, ux_revoke(self->fd, other_id));
-	EXPECT_EQ(POLLHUP, polled(other));
+	EXPECT_EQ(POLLHUP, polled(other, ALL_EVENTS));
 	EXPECT_NOTHING_TOLD();
 
 	ASSERT_EQ(0, ux_revoke(self->fd, id));
 	EXPECT_EQ(POLLHUP, epoll_next(edge, 0));
 	for (int n = 0; n < 3; n++) {
-		EXPECT_EQ(POLLHUP, polled(fd));
+		EXPECT_EQ(POLLHUP, polled(fd, ALL_EVENTS));
 		EXPECT_EQ(POLLHUP, epoll_next(level, 0));
 		EXPECT_EQ(0, epoll_next(edge, 0));
 	}
@@ -460,7 +436,7 @@ TEST_F(doorbell, an_epoll_does_not_keep_it)
 
 		ASSERT_LE(0, epoll);
 		close(fd);
-		EXPECT_EQ(0, exports_of_all(self->fd));
+		EXPECT_EQ(0, total_exports(self->fd));
 		EXPECT_EQ(-ENOENT, ux_revoke(self->fd, id));
 		EXPECT_EQ(0, epoll_next(epoll, 0));
 		close(epoll);
@@ -523,17 +499,6 @@ TEST_F(doorbell, it_can_be_mapped_and_nothing_else)
 	EXPECT_EQ(0, fdinfo_lines(fd, "lisn"));
 	EXPECT_EQ(0, event_read(self->efd[0]));
 	close(fd);
-}
-
-/* Maps and unmaps; 0 or the errno of the refusal. */
-static int try_map(int fd, __u64 offset, size_t length, int prot, int flags)
-{
-	void *page = mmap(NULL, length, prot, flags, fd, offset);
-
-	if (page == MAP_FAILED)
-		return -errno;
-	munmap(page, length);
-	return 0;
 }
 
 TEST_F(doorbell, mappings_are_shared_and_for_writing_and_within_it)
@@ -668,14 +633,14 @@ TEST_F(doorbell, only_interrupts_are_exported)
 			     ux_ioctl(self->fd, UXIVE_IOC_EXPORT, &export))
 			TH_LOG("kind %u", kind);
 	}
-	EXPECT_EQ(0, exports_of_all(self->fd));
+	EXPECT_EQ(0, total_exports(self->fd));
 	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export"));
 
 	fd = ux_export(self->fd, 4, BELLS - 4, &id);
 	EXPECT_LE(0, fd);
 	revoke.id = id;
 	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EINVAL, ux_ioctl(self->fd, UXIVE_IOC_REVOKE, &revoke));
-	EXPECT_EQ(1, exports_of_all(self->fd));
+	EXPECT_EQ(1, total_exports(self->fd));
 	close(fd);
 }
 
@@ -710,7 +675,7 @@ TEST_F(doorbell, a_freed_interrupt_is_gone_everywhere_at_once)
 		EXPECT_EQ(1, event_wait(self->efd[2 + i]));
 	}
 	/* Both exports are there, whatever they show. */
-	EXPECT_EQ(2, exports_of_all(self->fd));
+	EXPECT_EQ(2, total_exports(self->fd));
 	munmap(bells, 3 * STRIDE);
 	munmap(again, 3 * STRIDE);
 	munmap(alone, STRIDE);
@@ -775,7 +740,7 @@ TEST_F(doorbell, a_range_exports_as_a_context_does)
 	close(range.fd);
 	EXPECT_TRUE(is_gone(bells));
 	EXPECT_TRUE(is_gone(bells + STRIDE));
-	EXPECT_EQ(0, exports_of_all(self->fd));
+	EXPECT_EQ(0, total_exports(self->fd));
 	munmap(bells, 2 * STRIDE);
 	close(fd);
 }
@@ -867,7 +832,7 @@ TEST_F(doorbell, revoked_it_is_gone_everywhere_at_once)
 	EXPECT_TRUE(is_gone(later));
 	for (int n = 0; n < 4; n++)
 		EXPECT_EQ(0, receiver_end(&receivers[n], 7));
-	EXPECT_EQ(1, exports_of_all(self->fd));
+	EXPECT_EQ(1, total_exports(self->fd));
 
 	/* Another export of the same interrupt, and the owner's own pages, are as they were. */
 	while (event_read(self->efd[2]))
@@ -928,13 +893,13 @@ TEST_F(doorbell, its_last_reference_ends_it)
 	close(copy);
 	/* The mapping is one, too. */
 	EXPECT_EQ(1, fdinfo_lines(self->fd, line));
-	EXPECT_EQ(1, exports_of_all(self->fd));
+	EXPECT_EQ(1, total_exports(self->fd));
 	EXPECT_EQ(0, touch(bells + STRIDE));
 	EXPECT_EQ(1, event_wait(self->efd[1]));
 	munmap(bells, STRIDE);
-	EXPECT_EQ(1, exports_of_all(self->fd));
+	EXPECT_EQ(1, total_exports(self->fd));
 	munmap(bells + STRIDE, STRIDE);
-	EXPECT_EQ(0, exports_of_all(self->fd));
+	EXPECT_EQ(0, total_exports(self->fd));
 	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export"));
 	EXPECT_EQ(-ENOENT, ux_revoke(self->fd, id));
 	EXPECT_EQ(BELLS, ux_count(self->fd));
@@ -1001,12 +966,11 @@ FIXTURE_VARIANT_ADD(owner, drains_and_is_killed) { .end = KILLED, .user_drain = 
 /* Exports four interrupts and hands the file over. Ends as it is told. */
 static void owner_run(int sock, bool user_drain)
 {
-	struct uxive_user_drain arg = ux_drain_arg(-1);
 	int fd = ux_open(), bells;
 	char how;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (user_drain && ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg))
+	if (user_drain && ux_user_drain(fd, -1))
 		_exit(1);
 	if (ux_fill(fd, 4))
 		_exit(2);
@@ -1106,7 +1070,7 @@ TEST_F(owner, that_is_gone_is_told_to_who_waits)
 	struct waiter waiters[WAITS];
 	char how = variant->end, byte;
 
-	ASSERT_EQ(0, polled(self->fd));
+	ASSERT_EQ(0, polled(self->fd, ALL_EVENTS));
 	ASSERT_EQ(0, touch(self->bells));
 	ASSERT_TRUE(waiters_start(waiters, self->fd, self->bells));
 	ASSERT_TRUE(waiters_wait(waiters));
@@ -1117,11 +1081,11 @@ TEST_F(owner, that_is_gone_is_told_to_who_waits)
 	} else {
 		ASSERT_EQ(1, read(self->sock, &byte, 1));
 	}
-	EXPECT_EQ(POLLHUP, polled(self->fd));
+	EXPECT_EQ(POLLHUP, polled(self->fd, ALL_EVENTS));
 	EXPECT_EQ(-1, waiters_end(waiters));
 	/* It is told of one that nothing is left of. */
 	EXPECT_EQ(0, debug_lines("contexts", "", NULL, 0));
-	EXPECT_EQ(POLLHUP, polled(self->fd));
+	EXPECT_EQ(POLLHUP, polled(self->fd, ALL_EVENTS));
 	if (how != KILLED) {
 		ASSERT_EQ(1, write(self->sock, "e", 1));
 		EXPECT_EQ(0, child_status(self->pid));
@@ -1299,9 +1263,9 @@ TEST_F(doorbell, exports_end_at_their_limits)
 	/* The owner is charged, whoever calls. */
 	fd[4] = ux_export(theirs, 0, 1, NULL);
 	EXPECT_LE(0, fd[4]);
-	ASSERT_EQ(0, limit_set(limit_names[1], exports_of_all(self->fd)));
+	ASSERT_EQ(0, limit_set(limit_names[1], total_exports(self->fd)));
 	EXPECT_ERRNO(UXIVE_IOC_EXPORT, ENFILE, ux_export(theirs, 0, 1, NULL));
-	ASSERT_EQ(0, limit_set(limit_names[1], exports_of_all(self->fd) + 1));
+	ASSERT_EQ(0, limit_set(limit_names[1], total_exports(self->fd) + 1));
 	fd[5] = ux_export(theirs, 0, 1, NULL);
 	EXPECT_LE(0, fd[5]);
 	close(theirs);
@@ -1324,7 +1288,7 @@ TEST_F(doorbell, without_a_descriptor_left_it_is_emfile)
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
 	EXPECT_ERRNO(UXIVE_IOC_EXPORT, EMFILE, ux_export(self->fd, 0, 1, NULL));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &saved));
-	EXPECT_EQ(0, exports_of_all(self->fd));
+	EXPECT_EQ(0, total_exports(self->fd));
 }
 
 /* Races. Each shows by its counts that what it is about has happened. */
@@ -1668,7 +1632,7 @@ TEST_F(doorbell, all_ends_may_race)
 		progress();
 	}
 	ASSERT_EQ(0, pthread_join(revoker, NULL));
-	EXPECT_EQ(0, exports_of_all(self->fd));
+	EXPECT_EQ(0, total_exports(self->fd));
 }
 
 /*
@@ -1820,7 +1784,7 @@ TEST_F(doorbell, all_that_there_may_be_are_ended_by_close)
 	ASSERT_EQ(0, touch(bells));
 	close(owner);
 	EXPECT_TRUE(is_gone(bells));
-	EXPECT_EQ(0, exports_of_all(self->fd));
+	EXPECT_EQ(0, total_exports(self->fd));
 	for (int i = 0; i < most; i++)
 		close(fds[i]);
 	munmap(bells, STRIDE);
@@ -1861,13 +1825,13 @@ TEST_F(doorbell, of_an_accelerator_it_goes_with_that)
 	ASSERT_NE(MAP_FAILED, untouched);
 	ASSERT_EQ(0, touch(bells));
 	EXPECT_EQ(1, event_wait(efd));
-	EXPECT_EQ(0, polled(bells_fd));
+	EXPECT_EQ(0, polled(bells_fd, ALL_EVENTS));
 	ASSERT_TRUE(waiters_start(waiters, bells_fd, bells));
 	ASSERT_TRUE(waiters_start(others, other_fd, untouched + STRIDE));
 	ASSERT_TRUE(waiters_wait(waiters));
 
 	ASSERT_EQ(0, afu_unbind(&functions[0]));
-	EXPECT_EQ(POLLHUP, polled(bells_fd));
+	EXPECT_EQ(POLLHUP, polled(bells_fd, ALL_EVENTS));
 	EXPECT_EQ(-1, waiters_end(waiters));
 	EXPECT_EQ(-1, waiters_end(others));
 	EXPECT_TRUE(is_gone(bells));

@@ -31,15 +31,6 @@ static long ux_read(int fd, void *buf, size_t size)
 	return len < 0 ? -errno : len;
 }
 
-/* Never waits, whatever the flags of the file. */
-static long read_now(int fd, void *buf, size_t size)
-{
-	struct iovec iov = { buf, size };
-	ssize_t len = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
-
-	return len < 0 ? -errno : len;
-}
-
 static bool is_event(const struct uxive_event *event, int type, __u64 first, bool last)
 {
 	return event->header.type == type && event->header.length == sizeof(*event) &&
@@ -61,13 +52,6 @@ static bool reads_one(int fd)
 
 	return read_now(fd, &event, sizeof(event)) == EVENT && is_no_vp(&event, true) &&
 	       read_now(fd, &event, sizeof(event)) == -EAGAIN;
-}
-
-static int polled(int fd)
-{
-	struct pollfd pfd = { .fd = fd, .events = ~0 };
-
-	return poll(&pfd, 1, 0) < 0 ? -1 : (unsigned short)pfd.revents;
 }
 
 #define READABLE	(POLLIN | POLLRDNORM)
@@ -195,7 +179,7 @@ TEST_F(events, without_one_read_is_eagain_if_it_may_not_wait)
 	struct uxive_event event;
 	int flags = fcntl(self->fd, F_GETFL);
 
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 	EXPECT_ERRNO(read, EAGAIN, read_now(self->fd, &event, sizeof(event)));
 	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, flags | O_NONBLOCK));
 	EXPECT_ERRNO(read, EAGAIN, ux_read(self->fd, &event, sizeof(event)));
@@ -239,7 +223,7 @@ TEST_F(events, a_bad_pointer_is_efault_and_takes_nothing)
 			EXPECT_ERRNO(read, EFAULT, ux_read(self->fd, bad[i], EVENT))
 				TH_LOG("pointer %zu", i);
 		}
-		EXPECT_EQ(READABLE, polled(self->fd));
+		EXPECT_EQ(READABLE, polled(self->fd, ~0));
 		EXPECT_TRUE(reads_one(self->fd));
 	}
 
@@ -357,14 +341,13 @@ TEST_F(events, drops_are_told_where_they_happened)
 /* In one context, without the worker that gets new interrupts from firmware meanwhile. */
 TEST_F(events, what_firmware_has_no_more_of_is_told)
 {
-	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_event events[4];
 	int ret, shielded = 1 << 30;
 	__u64 offset;
 
 	ASSERT_TRUE(provoke(self->fd));
 	fail_nth(vp_step);
-	ret = ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain);
+	ret = ux_user_drain(self->fd, -1);
 	fail_nth(0);
 	EXPECT_EQ(-ENOSPC, ret);
 
@@ -402,7 +385,7 @@ TEST_F(events, each_context_has_its_own)
 	int other = ux_open();
 
 	ASSERT_TRUE(provoke(self->fd));
-	EXPECT_EQ(0, polled(other) & READABLE);
+	EXPECT_EQ(0, polled(other, ~0) & READABLE);
 	EXPECT_EQ(-EAGAIN, read_now(other, &event, sizeof(event)));
 	EXPECT_TRUE(reads_one(self->fd));
 	close(other);
@@ -414,42 +397,41 @@ TEST_F(events, poll_says_readable_until_all_is_read)
 {
 	struct uxive_event event;
 
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 	ASSERT_TRUE(provoke_many(self->fd, 2));
-	EXPECT_EQ(READABLE, polled(self->fd));
+	EXPECT_EQ(READABLE, polled(self->fd, ~0));
 	ASSERT_EQ(EVENT, ux_read(self->fd, &event, sizeof(event)));
-	EXPECT_EQ(READABLE, polled(self->fd));
+	EXPECT_EQ(READABLE, polled(self->fd, ~0));
 	ASSERT_EQ(EVENT, ux_read(self->fd, &event, sizeof(event)));
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 
 	/* A count of drops is something to read, too. */
 	ASSERT_TRUE(provoke_many(self->fd, CAPACITY + 1));
 	for (int n = 0; n < CAPACITY; n++)
 		ASSERT_EQ(EVENT, ux_read(self->fd, &event, sizeof(event)));
-	EXPECT_EQ(READABLE, polled(self->fd));
+	EXPECT_EQ(READABLE, polled(self->fd, ~0));
 	ASSERT_EQ(EVENT, ux_read(self->fd, &event, sizeof(event)));
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 }
 
 TEST_F(events, poll_tells_a_drained_queue_and_an_event_apart)
 {
-	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct uxive_event event;
 	__u64 offset;
 	void *page;
 
 	ASSERT_TRUE(provoke(self->fd));
-	ASSERT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	ASSERT_EQ(0, ux_user_drain(self->fd, -1));
 	ASSERT_EQ(0, ux_alloc(self->fd, &offset));
 	page = ux_map(self->fd, offset, STRIDE);
 	ASSERT_NE(MAP_FAILED, page);
-	EXPECT_EQ(READABLE, polled(self->fd));
+	EXPECT_EQ(READABLE, polled(self->fd, ~0));
 	ring(page);
-	EXPECT_TRUE(becomes(polled(self->fd), READABLE | POLLPRI));
+	EXPECT_TRUE(becomes(polled(self->fd, ~0), READABLE | POLLPRI));
 	ASSERT_EQ(EVENT, ux_read(self->fd, &event, sizeof(event)));
-	EXPECT_EQ(POLLPRI, polled(self->fd));
+	EXPECT_EQ(POLLPRI, polled(self->fd, ~0));
 	ASSERT_EQ(0, ux_arm(self->fd));
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 	munmap(page, STRIDE);
 }
 
@@ -478,7 +460,7 @@ TEST_F(events, no_signal_tells_of_one)
 	ASSERT_NE(MAP_FAILED, page);
 	ring(page);
 	EXPECT_EQ(1, event_wait(drain.eventfd));
-	EXPECT_EQ(READABLE | POLLPRI, polled(self->fd));
+	EXPECT_EQ(READABLE | POLLPRI, polled(self->fd, ~0));
 	ASSERT_EQ(0, sigpending(&pending));
 	EXPECT_EQ(0, sigismember(&pending, SIGIO));
 	munmap(page, STRIDE);
@@ -562,21 +544,6 @@ static void *waiter_run(void *arg)
 	return NULL;
 }
 
-/* Whether a task waits, interruptibly: of what is here only read() and poll() do. */
-static bool is_waiting(int tid)
-{
-	char path[64], line[256] = "", *state;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
-	file = tid ? fopen(path, "r") : NULL;
-	if (!file)
-		return false;
-	state = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
-	fclose(file);
-	return state && state[2] == 'S';
-}
-
 /* Returns when it waits. */
 static bool waiter_start(struct waiter *waiter, long (*call)(struct waiter *waiter), int fd)
 {
@@ -632,7 +599,7 @@ TEST_F(events, as_many_events_wake_as_many_readers)
 		ASSERT_EQ(EVENT, waiter_end(&waiters[i]));
 	ASSERT_EQ(POLLIN, waiter_end(&poller));
 	EXPECT_TRUE(reads_one(self->fd));
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 }
 
 TEST_F(events, a_signal_interrupts)
@@ -727,7 +694,7 @@ TEST_F(events, who_is_stopped_or_traced_waits_on)
 				EXPECT_TRUE(reads_one(self->fd));
 		}
 	}
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 }
 
 /* A handler of SIGCONT is one as others are. */
@@ -759,7 +726,7 @@ TEST_F(events, who_handles_being_continued_is_interrupted_or_reads_on)
 		}
 		EXPECT_EQ(0, child_status(pid)) TH_LOG("restart %d", restart);
 	}
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 }
 
 TEST_F(events, a_descriptor_that_is_closed_elsewhere_leaves_who_reads)
@@ -840,14 +807,6 @@ static long sleeps(void)
 	return usage.ru_nvcsw;
 }
 
-static long clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static void *crowd_run(void *arg)
 {
 	struct crowd *crowd = arg;
@@ -916,7 +875,7 @@ TEST_F(events, each_comes_to_one_of_many_readers)
 	EXPECT_TRUE(becomes(crowd_count(&crowd), rounds));
 	EXPECT_TRUE(crowd_end(&crowd, threads, ARRAY_SIZE(threads)));
 	EXPECT_EQ(rounds, crowd_count(&crowd));
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 	TH_LOG("%ld read, %ld dropped", crowd.read, crowd.dropped);
 }
 
@@ -981,7 +940,7 @@ TEST_F(events, what_is_put_back_wakes_others)
 	EXPECT_EQ(rounds, n);
 	EXPECT_TRUE(crowd_end(&crowd, threads, ARRAY_SIZE(threads)));
 	pthread_join(failing, NULL);
-	EXPECT_EQ(0, polled(self->fd));
+	EXPECT_EQ(0, polled(self->fd, ~0));
 	EXPECT_LT(0, crowd.failed);
 	TH_LOG("%ld reads failed", crowd.failed);
 }
@@ -1027,7 +986,7 @@ TEST_F(events, who_is_killed_takes_no_wake_up_along)
 			inherited++;
 		}
 		ASSERT_EQ(EVENT, waiter_end(&next));
-		ASSERT_EQ(0, polled(self->fd));
+		ASSERT_EQ(0, polled(self->fd, ~0));
 	}
 	TH_LOG("%d went to the next, %d did not", inherited, taken);
 	EXPECT_LT(0, inherited);

@@ -695,13 +695,6 @@ TEST_F(faults, a_touch_is_sigbus_or_comes_through)
 	close(efd);
 }
 
-static long exports(int fd)
-{
-	struct uxive_info info;
-
-	return ux_info(fd, &info) ? -1 : (long)info.exports_total;
-}
-
 TEST_F(faults, export_leaves_nothing_behind)
 {
 	int efd = event_new(), lowest;
@@ -716,19 +709,19 @@ TEST_F(faults, export_leaves_nothing_behind)
 
 		end_fault(&self->steps, fd);
 		if (fd < 0) {
-			ASSERT_EQ(0, exports(self->fd)) TH_LOG("step %d", self->steps.step);
+			ASSERT_EQ(0, total_exports(self->fd)) TH_LOG("step %d", self->steps.step);
 			fd = ux_export(self->fd, 1, 3, NULL);
 		}
 		/* No descriptor is lost. */
 		ASSERT_EQ(lowest, fd) TH_LOG("step %d", self->steps.step);
-		ASSERT_EQ(1, exports(self->fd));
+		ASSERT_EQ(1, total_exports(self->fd));
 		bells = ux_map(fd, 0, 3 * STRIDE);
 		ASSERT_NE(MAP_FAILED, bells);
 		EXPECT_EQ(0, touch(bells + STRIDE));
 		EXPECT_EQ(1, event_wait(efd));
 		munmap(bells, 3 * STRIDE);
 		close(fd);
-		ASSERT_EQ(0, exports(self->fd));
+		ASSERT_EQ(0, total_exports(self->fd));
 	}
 	EXPECT_FAULTS(UXIVE_IOC_EXPORT, ENOMEM, EFAULT, EMFILE, ENFILE, ENOSPC);
 	close(efd);
@@ -756,7 +749,7 @@ TEST_F(faults, revoke_changes_nothing_or_ends_it)
 	EXPECT_EQ(0, ret);
 	EXPECT_FAULTS(UXIVE_IOC_REVOKE, EFAULT);
 	EXPECT_EQ(SIGBUS, touch(bell));
-	EXPECT_EQ(0, exports(self->fd));
+	EXPECT_EQ(0, total_exports(self->fd));
 	munmap(bell, STRIDE);
 	close(fd);
 	close(efd);

@@ -312,13 +312,6 @@ TEST_F(hard, a_context_that_never_arrives_goes)
 	EXPECT_ALL_RING();
 }
 
-static long exports_of_all(int fd)
-{
-	struct uxive_info info;
-
-	return ux_info(fd, &info) ? -1 : (long)info.exports_total;
-}
-
 /*
  * Files of each kind in the queues of sockets that nobody has but their queues: one
  * that is in its own, or two, each in that of the other.
@@ -357,7 +350,7 @@ TEST_F(hard, what_is_in_flight_in_a_cycle_goes)
 		for (int i = RANGE; i < FILES; i++)
 			close(files[i]);
 		EXPECT_EQ(irqs + IRQS + 3, total_irqs(self->bells.fd));
-		EXPECT_EQ(2, exports_of_all(self->bells.fd));
+		EXPECT_EQ(2, total_exports(self->bells.fd));
 		EXPECT_EQ(0, poll(&pfd, 1, 0));
 		EXPECT_EQ(0, touch(page));
 
@@ -368,7 +361,7 @@ TEST_F(hard, what_is_in_flight_in_a_cycle_goes)
 		/* The collector is a work of the kernel's, which comes a little later. */
 		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), irqs))
 			TH_LOG("%d sockets", sockets);
-		EXPECT_TRUE(becomes(exports_of_all(self->bells.fd), 0))
+		EXPECT_TRUE(becomes(total_exports(self->bells.fd), 0))
 			TH_LOG("%d sockets", sockets);
 		EXPECT_EQ(1, poll(&pfd, 1, WATCHDOG_MS));
 		EXPECT_EQ(POLLHUP, pfd.revents);
@@ -537,23 +530,6 @@ static bool freeze_process(pid_t pid)
 	mkdir(CGROUP, 0700);
 	return cgroup_write(CGROUP "/cgroup.procs", pid) &&
 	       cgroup_write(CGROUP "/cgroup.freeze", 1) && becomes(is_frozen(), true);
-}
-
-/* What an eventfd counts, left there; -1 if fdinfo does not say. */
-static long event_count(int efd)
-{
-	char path[64], line[256];
-	long count = -1;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", efd);
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "eventfd-count: %lx", &count) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return count;
 }
 
 /* How an owner waits when it is frozen: for an eventfd, or for the queue that it drains. */
@@ -1112,7 +1088,6 @@ static void *late_ioctl_run(void *arg)
 /* All that another process can do with a context. Each call has to return, with whatever. */
 static int use_all(int fd)
 {
-	struct uxive_user_drain drain = ux_drain_arg(-1);
 	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLPRI };
 	int efd = event_new(), range, export;
 	struct uxive_info info;
@@ -1125,7 +1100,7 @@ static int use_all(int fd)
 	ux_arm(fd);
 	if (ux_alloc(fd, &offset) || ux_bind(fd, offset, efd))
 		return 2;
-	if (ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &drain) != -EBUSY)
+	if (ux_user_drain(fd, -1) != -EBUSY)
 		return 3;
 	window = ux_map(fd, offset, STRIDE);
 	if (window == MAP_FAILED || touch(window) || event_wait(efd) != 1)
@@ -1813,14 +1788,6 @@ TEST_F(hard, killed_with_a_thousand_pending_it_leaves_none)
 struct interval {
 	long begin, end;
 };
-
-static long clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000L + now.tv_nsec;
-}
 
 static bool overlap(const struct interval *one, const struct interval *other)
 {

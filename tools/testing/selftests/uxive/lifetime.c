@@ -263,14 +263,6 @@ struct race {
 	pthread_t caller, holder;
 };
 
-static long clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000L + now.tv_nsec;
-}
-
 static void *race_caller(void *arg)
 {
 	struct race *race = arg;

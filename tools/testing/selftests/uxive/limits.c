@@ -51,22 +51,6 @@ static bool limits_restore(const struct limits *limits)
 	return done;
 }
 
-static int user_drain(int fd)
-{
-	struct uxive_user_drain arg = ux_drain_arg(-1);
-
-	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
-}
-
-static struct uxive_info info_of(int fd)
-{
-	struct uxive_info info;
-
-	if (ux_info(fd, &info))
-		memset(&info, 0xff, sizeof(info));
-	return info;
-}
-
 static int alloc(int fd)
 {
 	__u64 offset;
@@ -218,7 +202,7 @@ TEST_F(limits, a_user_ends_at_its_limit_over_all_its_contexts)
 	/* The first one that was refused has left no queue. */
 	EXPECT_EQ(2, info_of(alice[2]).queues_user);
 	EXPECT_EQ(0, info_of(alice[2]).irqs);
-	EXPECT_EQ(0, user_drain(alice[2]));
+	EXPECT_EQ(0, ux_user_drain(alice[2], -1));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
 
@@ -280,15 +264,15 @@ TEST_F(limits, queues_of_a_user_end_at_its_limit)
 		alice[i] = ux_open_as(ALICE);
 	EXPECT_EQ(0, info_of(alice[0]).queues_user);
 	ASSERT_EQ(0, ux_fill(alice[0], 2));
-	ASSERT_EQ(0, user_drain(alice[1]));
+	ASSERT_EQ(0, ux_user_drain(alice[1], -1));
 	EXPECT_EQ(2, info_of(alice[2]).queues_user);
 	EXPECT_EQ(2, info_of(alice[2]).max_queues_user);
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, user_drain(alice[2]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, ux_user_drain(alice[2], -1));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[3]));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[3]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, user_drain(alice[3]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, ux_user_drain(alice[3], -1));
 	EXPECT_EQ(2, info_of(alice[2]).irqs_user);
 	/* Those that have one go on. */
 	EXPECT_EQ(0, ux_fill(alice[0], 2));
@@ -301,12 +285,12 @@ TEST_F(limits, queues_of_a_user_end_at_its_limit)
 		EXPECT_EQ(0, ux_free(alice[0], slot_offset(i)));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, user_drain(alice[2]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, ux_user_drain(alice[2], -1));
 	close(alice[0]);
-	EXPECT_EQ(0, user_drain(alice[2]));
+	EXPECT_EQ(0, ux_user_drain(alice[2], -1));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[3]));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[3]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, user_drain(alice[3]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, ux_user_drain(alice[3], -1));
 	for (int i = 1; i < 4; i++)
 		close(alice[i]);
 	close(bob);
@@ -319,21 +303,21 @@ TEST_F(limits, queues_of_all_users_end_at_the_limit_over_all)
 	ASSERT_EQ(0, limit_set("max_queues", 2));
 	EXPECT_EQ(2, info_of(bob).max_queues_total);
 	ASSERT_EQ(0, ux_fill(alice[0], 1));
-	ASSERT_EQ(0, user_drain(self->fd[0]));
+	ASSERT_EQ(0, ux_user_drain(self->fd[0], -1));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(alice[1]));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(alice[1]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, user_drain(alice[1]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, ux_user_drain(alice[1], -1));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(bob));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(bob));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, user_drain(bob));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, ux_user_drain(bob, -1));
 	EXPECT_EQ(2, info_of(bob).queues_total);
 	EXPECT_EQ(0, info_of(bob).queues_user);
 	EXPECT_EQ(1, info_of(alice[1]).queues_user);
 	close(alice[0]);
-	EXPECT_EQ(0, user_drain(bob));
+	EXPECT_EQ(0, ux_user_drain(bob, -1));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(alice[1]));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(alice[1]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, user_drain(alice[1]));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, ux_user_drain(alice[1], -1));
 	close(alice[1]);
 	close(bob);
 }
@@ -396,15 +380,16 @@ TEST_F(limits, queues_wait_alike)
 
 		for (int n = 0; n < 4; n++) {
 			fd[n] = ux_open();
-			ASSERT_EQ(0, user_drain(fd[n]));
+			ASSERT_EQ(0, ux_user_drain(fd[n], -1));
 		}
 		ASSERT_EQ(0, limit_set(cases[i].name, 2));
 		EXPECT_EQ(4, limit_get("queues"));
 		for (int n = 0; n < 3; n++) {
-			EXPECT_EQ(cases[i].error, user_drain(last)) TH_LOG("%s", cases[i].name);
+			EXPECT_EQ(cases[i].error, ux_user_drain(last, -1))
+				TH_LOG("%s", cases[i].name);
 			close(fd[n]);
 		}
-		EXPECT_EQ(0, user_drain(last));
+		EXPECT_EQ(0, ux_user_drain(last, -1));
 		ASSERT_EQ(0, limit_set(cases[i].name, before));
 		close(fd[3]);
 		close(last);
@@ -579,7 +564,8 @@ static bool racer_take(struct racer *racer)
 		int fd = ux_open();
 
 		item = fd;
-		ret = fd < 0 ? fd : racer->count % 2 ? user_drain(fd) : ux_fill(fd, 1);
+		ret = fd < 0 ? fd :
+		      racer->count % 2 ? ux_user_drain(fd, -1) : ux_fill(fd, 1);
 		if (ret && fd >= 0)
 			close(fd);
 	} else {
@@ -625,7 +611,7 @@ static void racer_run(const struct race *race, int number)
 		_exit(1);
 	racer.fd = race->shared < 0 ? ux_open() : race->shared;
 	/* So that no refused first interrupt takes its queue along, which is slow. */
-	if (race->shared < 0 && !race->queues && user_drain(racer.fd))
+	if (race->shared < 0 && !race->queues && ux_user_drain(racer.fd, -1))
 		_exit(1);
 	racer_wait(race, 1);
 	while (racer.count < RACE_MOST && racer_take(&racer))
@@ -893,7 +879,7 @@ static int fill_cgroup(int *count)
 		return 0;
 	while (!ret) {
 		fd = ux_open();
-		ret = fd < 0 ? fd : *count % 2 ? user_drain(fd) : ux_fill(fd, 1);
+		ret = fd < 0 ? fd : *count % 2 ? ux_user_drain(fd, -1) : ux_fill(fd, 1);
 		*count += !ret;
 		progress();
 	}

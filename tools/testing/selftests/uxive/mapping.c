@@ -31,17 +31,6 @@ FIXTURE_TEARDOWN(mapping)
 	close(self->fd);
 }
 
-/* Maps and unmaps; 0 or the errno of the refusal. */
-static int try_map(int fd, __u64 offset, size_t length, int prot, int flags)
-{
-	void *page = mmap(NULL, length, prot, flags, fd, offset);
-
-	if (page == MAP_FAILED)
-		return -errno;
-	munmap(page, length);
-	return 0;
-}
-
 /* Defect 5 of ocxl: a private mapping of a trigger page is accepted. */
 TEST_F(mapping, only_shared_and_only_for_writing)
 {

@@ -40,13 +40,6 @@ static long hoarded(void)
 	return vps;
 }
 
-static int user_drain(int fd)
-{
-	struct uxive_user_drain arg = ux_drain_arg(event_new());
-
-	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
-}
-
 /* How often a context has told that there is none; -1 if it told anything else. */
 static int told_of_none(int fd)
 {
@@ -79,7 +72,7 @@ TEST_F(novp, without_one_a_new_context_is_enospc_and_no_other)
 	TH_LOG("%ld VPs taken", hoarded());
 	for (int n = 0; n < 3; n++) {
 		EXPECT_EQ(-ENOSPC, ux_alloc(kernel, &offset));
-		EXPECT_EQ(-ENOSPC, user_drain(user));
+		EXPECT_EQ(-ENOSPC, ux_user_drain(user, event_new()));
 	}
 	EXPECT_EQ(0, ux_count(kernel));
 	EXPECT_EQ(3, told_of_none(kernel));
@@ -98,7 +91,7 @@ TEST_F(novp, without_one_a_new_context_is_enospc_and_no_other)
 
 	/* Another's end is room for one, and one only. */
 	close(leaving);
-	EXPECT_TRUE(becomes(user_drain(user), 0));
+	EXPECT_TRUE(becomes(ux_user_drain(user, event_new()), 0));
 	EXPECT_EQ(-ENOSPC, ux_alloc(kernel, &offset));
 
 	ASSERT_EQ(0, module_unload("hoarder"));
@@ -136,7 +129,7 @@ TEST_F(novp, contexts_give_theirs_back)
 	for (int n = 0; n < 100; n++) {
 		int fd = ux_open();
 
-		ASSERT_EQ(0, n % 2 ? user_drain(fd) : ux_fill(fd, 1));
+		ASSERT_EQ(0, n % 2 ? ux_user_drain(fd, event_new()) : ux_fill(fd, 1));
 		close(fd);
 		progress();
 	}

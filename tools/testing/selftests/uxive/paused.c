@@ -103,13 +103,6 @@ static bool rings_on(struct ringer *ringer)
 	return becomes(atomic_load(&ringer->rings) > rings + 10, true);
 }
 
-static int polled(int fd)
-{
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-
-	return poll(&pfd, 1, 0) < 0 ? -1 : pfd.revents;
-}
-
 TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 {
 	struct ringer ringers[] = { { .drains = false }, { .drains = true } };
@@ -158,7 +151,7 @@ TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 		asked = afu_ping(memory);
 		EXPECT_TRUE(becomes(afu_ping(memory) != asked, true));
 	}
-	EXPECT_EQ(0, polled(fd));
+	EXPECT_EQ(0, polled(fd, POLLIN));
 	EXPECT_EQ(0, afu_metadata(fd, &metadata));
 	EXPECT_EQ(AFU_DONE, afu_do(mmio, &raise));
 	EXPECT_EQ(1, event_wait(efd));

@@ -82,16 +82,6 @@ static void bells_close(struct bells *bells)
 	close(bells->fd);
 }
 
-/* The next event; type 0 if there is none. */
-static struct uxive_event next_event(int fd)
-{
-	struct uxive_event event = {};
-
-	if (read(fd, &event, sizeof(event)) != sizeof(event))
-		event.header.type = 0;
-	return event;
-}
-
 TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 {
 	static const char * const reasons[] = {
@@ -187,7 +177,7 @@ TEST_F(quarantine, of_many_only_the_one_that_does_not_come_to_rest_is_kept)
 		for (int i = 0; i < IRQS; i++)
 			EXPECT_EQ(SIGBUS, touch(bells.window + i * STRIDE));
 		event = next_event(bells.fd);
-		EXPECT_EQ(hit ? UXIVE_EVENT_QUARANTINED : 0, event.header.type);
+		EXPECT_EQ(hit ? UXIVE_EVENT_QUARANTINED : NO_EVENT, event.header.type);
 		if (hit) {
 			offset = event.quarantine.offset;
 			ASSERT_GT(IRQS, (offset - IRQ_BASE) / STRIDE);
@@ -198,7 +188,7 @@ TEST_F(quarantine, of_many_only_the_one_that_does_not_come_to_rest_is_kept)
 			EXPECT_EQ(UXIVE_EVENT_RELEASED, event.header.type);
 			EXPECT_EQ(offset, event.quarantine.offset);
 		}
-		EXPECT_EQ(0, next_event(bells.fd).header.type);
+		EXPECT_EQ(NO_EVENT, next_event(bells.fd).header.type);
 		EXPECT_TRUE(becomes(total_irqs(bells.fd), 0));
 		bells_close(&bells);
 	} while (hit);
@@ -290,12 +280,11 @@ TEST_F(quarantine, a_user_drained_context_is_closed_too)
 	int step = 1, tries = 0, refused = 0;
 
 	for (;; step++) {
-		struct uxive_user_drain arg = ux_drain_arg(-1);
 		int fd = ux_open();
 
 		progress();
 		ASSERT_LE(0, fd);
-		ASSERT_EQ(0, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg));
+		ASSERT_EQ(0, ux_user_drain(fd, -1));
 		ASSERT_EQ(0, ux_fill(fd, IRQS));
 		if (!close_fails(self->nth, fd, step))
 			break;

@@ -74,16 +74,6 @@ FIXTURE_TEARDOWN(range)
 	}
 }
 
-/* What the kernel says of a context; all ones if it does not. */
-static struct uxive_info info_of(int fd)
-{
-	struct uxive_info info;
-
-	if (ux_info(fd, &info))
-		memset(&info, 0xff, sizeof(info));
-	return info;
-}
-
 /* A range that @uid makes with the context @fd; or a negative errno. */
 static int range_as(uid_t uid, int fd, __u32 count)
 {
@@ -334,13 +324,6 @@ TEST_F(range, has_interrupts_at_the_slots_that_are_wanted)
 }
 
 /* 65,536 slots. */
-
-static int lisn_order(const void *one, const void *other)
-{
-	__u64 a = ((const struct ux_irq *)one)->lisn, b = ((const struct ux_irq *)other)->lisn;
-
-	return a < b ? -1 : a > b;
-}
 
 #define SIDE	256U
 

@@ -366,22 +366,6 @@ static void *read_once(void *arg)
 	return NULL;
 }
 
-/* The state letter of a thread of this process. */
-static char thread_state(pid_t tid)
-{
-	char path[64], state = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	file = fopen(path, "r");
-	if (file) {
-		if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
-			state = 0;
-		fclose(file);
-	}
-	return state;
-}
-
 TEST_F(ring, a_blocked_reader_is_woken)
 {
 	for (int n = 0; n < 20; n++) {
@@ -391,7 +375,7 @@ TEST_F(ring, a_blocked_reader_is_woken)
 		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(n), reader.efd));
 		ASSERT_EQ(0, pthread_create(&thread, NULL, read_once, &reader));
 		ASSERT_TRUE(becomes(!__atomic_load_n(&reader.tid, __ATOMIC_ACQUIRE), 0));
-		ASSERT_TRUE(becomes(thread_state(reader.tid), 'S'));
+		ASSERT_TRUE(becomes(is_waiting(reader.tid), true));
 		ring(PAGE(n));
 		ASSERT_EQ(0, pthread_join(thread, NULL));
 		EXPECT_EQ(1, reader.seen);

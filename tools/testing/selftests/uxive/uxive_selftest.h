@@ -33,6 +33,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <misc/ocxl.h>
@@ -293,6 +294,14 @@ static inline struct uxive_user_drain ux_drain_arg(int efd)
 	};
 }
 
+/* For a program that needs not know where the queue lies. */
+static inline int ux_user_drain(int fd, int efd)
+{
+	struct uxive_user_drain arg = ux_drain_arg(efd);
+
+	return ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg);
+}
+
 static inline int ux_arm(int fd)
 {
 	struct uxive_arm arg = { .size = sizeof(arg) };
@@ -315,15 +324,36 @@ static inline int ux_info(int fd, struct uxive_info *info)
 	return ux_ioctl(fd, UXIVE_IOC_INFO, info);
 }
 
-/* How many interrupts all contexts have; @fd is one. -1 if that is not told. */
-static inline long total_irqs(int fd)
+/* What the kernel says of a context; all ones if it does not. */
+static inline struct uxive_info info_of(int fd)
 {
 	struct uxive_info info;
 
-	return ux_info(fd, &info) ? -1 : (long)info.irqs_total;
+	if (ux_info(fd, &info))
+		memset(&info, 0xff, sizeof(info));
+	return info;
+}
+
+/* How many interrupts a context has, and all contexts; -1 if that is not told. */
+
+static inline long irqs_of(int fd)
+{
+	return (__s32)info_of(fd).irqs;
+}
+
+static inline long total_irqs(int fd)
+{
+	return (__s32)info_of(fd).irqs_total;
+}
+
+/* Likewise of the exports of all contexts. */
+static inline long total_exports(int fd)
+{
+	return (__s32)info_of(fd).exports_total;
 }
 
 /* The same, whether there is a context or not. */
+
 static inline long all_irqs(void)
 {
 	int fd = ux_open();
@@ -333,9 +363,29 @@ static inline long all_irqs(void)
 	return total;
 }
 
+static inline long all_exports(void)
+{
+	int fd = ux_open();
+	long total = total_exports(fd);
+
+	close(fd);
+	return total;
+}
+
 static inline void *ux_map(int fd, __u64 offset, size_t length)
 {
 	return mmap(NULL, length, PROT_WRITE, MAP_SHARED, fd, offset);
+}
+
+/* Maps and unmaps; 0 or the errno of the refusal. */
+static inline int try_map(int fd, __u64 offset, size_t length, int prot, int flags)
+{
+	void *page = mmap(NULL, length, prot, flags, fd, offset);
+
+	if (page == MAP_FAILED)
+		return -errno;
+	munmap(page, length);
+	return 0;
 }
 
 /* Limits and what is in use of them: files in sysfs that have a number. */
@@ -425,27 +475,44 @@ static inline int ux_irqs(int fd, struct ux_irq *irqs, int max)
 	return count == listed ? count : -1;
 }
 
+/* For qsort(). */
+static inline int lisn_order(const void *one, const void *other)
+{
+	__u64 a = ((const struct ux_irq *)one)->lisn, b = ((const struct ux_irq *)other)->lisn;
+
+	return a < b ? -1 : a > b;
+}
+
 static inline int ux_count(int fd)
 {
 	return ux_irqs(fd, NULL, 0);
 }
 
-/* The number that fdinfo of a context has behind @key; -1 if it has none. */
-static inline long fdinfo_number(int fd, const char *key)
+/* What fdinfo of a file has behind @key; NULL if it has none. */
+static inline const char *fdinfo_of(int fd, const char *key)
 {
-	char path[64], line[256];
+	static __thread char line[256];
+	const char *found = NULL;
 	size_t len = strlen(key);
-	long number = -1;
+	char path[64];
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file))
+	while (file && !found && fgets(line, sizeof(line), file))
 		if (!strncmp(line, key, len) && line[len] == ':')
-			number = atol(line + len + 1);
+			found = line + len + 1;
 	if (file)
 		fclose(file);
-	return number;
+	return found;
+}
+
+/* The same as a number; -1 if there is none. */
+static inline long fdinfo_number(int fd, const char *key)
+{
+	const char *found = fdinfo_of(fd, key);
+
+	return found ? atol(found) : -1;
 }
 
 /*
@@ -463,12 +530,25 @@ static inline long ux_context(int fd)
 	return fdinfo_number(fd, "uxive-context");
 }
 
-static inline long clock_ms(void)
+static inline long clock_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return now.tv_sec * 1000000000L + now.tv_nsec;
+}
+
+static inline long clock_ms(void)
+{
+	return clock_ns() / 1000000;
+}
+
+/* What poll() says of a file now, of those @events and what it says unasked; -1 if it fails. */
+static inline int polled(int fd, short events)
+{
+	struct pollfd pfd = { .fd = fd, .events = events };
+
+	return poll(&pfd, 1, 0) < 0 ? -1 : (unsigned short)pfd.revents;
 }
 
 /* Eventfds. */
@@ -501,6 +581,14 @@ static inline long event_wait(int efd)
 	if (clock_ms() - start >= WATCHDOG_MS)
 		return 0;
 	return event_read(efd);
+}
+
+/* What it counts, left there; -1 if fdinfo does not say. */
+static inline long event_count(int efd)
+{
+	const char *count = fdinfo_of(efd, "eventfd-count");
+
+	return count ? strtol(count, NULL, 16) : -1;
 }
 
 static inline void event_add(int efd, __u64 count)
@@ -544,6 +632,29 @@ static inline int events_in_use(void)
 		usleep(1000);						\
 	__is;								\
 })
+
+/* What a context tells. */
+
+/* Never waits, whatever the flags of the file: the bytes, or a negative errno. */
+static inline long read_now(int fd, void *buf, size_t size)
+{
+	struct iovec iov = { buf, size };
+	ssize_t len = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
+
+	return len < 0 ? -errno : len;
+}
+
+#define NO_EVENT	0xff
+
+/* The next event of a file that does not wait; its type is NO_EVENT if there is none. */
+static inline struct uxive_event next_event(int fd)
+{
+	struct uxive_event event;
+
+	if (read(fd, &event, sizeof(event)) != sizeof(event))
+		event.header.type = NO_EVENT;
+	return event;
+}
 
 /* Triggers. */
 
@@ -738,7 +849,7 @@ static inline int child_status(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-/* As ps shows it; S where a process waits until something comes. */
+/* As ps shows it of a process or thread; S where it waits until something comes. */
 static inline char process_state(pid_t pid)
 {
 	char path[64], state = '?';
@@ -752,6 +863,12 @@ static inline char process_state(pid_t pid)
 		fclose(stat);
 	}
 	return state;
+}
+
+/* It waits, interruptibly, as in read() and poll(). */
+static inline bool is_waiting(pid_t tid)
+{
+	return process_state(tid) == 'S';
 }
 
 /* Writes a line to the kernel's log. */

@@ -282,51 +282,11 @@ static bool is_error(const struct uxive_event *event, __u64 code)
 	       event->afu_error.count == 1;
 }
 
-/* Takes an event if there is one; returns the bytes, or a negative errno. */
-static int read_now(int fd, struct uxive_event *event)
-{
-	struct iovec iov = { event, EVENT };
-	ssize_t length = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
-
-	return length < 0 ? -errno : length;
-}
-
 static bool takes(int fd, __u64 code)
 {
 	struct uxive_event event;
 
-	return read_now(fd, &event) == EVENT && is_error(&event, code);
-}
-
-static long event_count(int efd)
-{
-	char path[64], line[256];
-	long count = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", efd);
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file))
-		if (!strncmp(line, "eventfd-count:", 14))
-			count = strtol(line + 14, NULL, 16);
-	if (file)
-		fclose(file);
-	return count;
-}
-
-/* A task waits, interruptibly. */
-static bool is_waiting(int tid)
-{
-	char path[64], line[256] = "", *state;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
-	file = tid ? fopen(path, "r") : NULL;
-	if (!file)
-		return false;
-	state = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
-	fclose(file);
-	return state && state[2] == 'S';
+	return read_now(fd, &event, EVENT) == EVENT && is_error(&event, code);
 }
 
 /* Every way, for all that can be waited for. */
@@ -506,9 +466,9 @@ TEST_F(way, tells_of_the_end)
 	EXPECT_TRUE(watch_quiet(&self->watch));
 	ASSERT_EQ(0, afu_unbind(&teller.function));
 	EXPECT_EQ(POLLHUP, watch_told(&self->watch));
-	EXPECT_EQ(EVENT, read_now(teller.fd, &event));
+	EXPECT_EQ(EVENT, read_now(teller.fd, &event, EVENT));
 	EXPECT_EQ(UXIVE_EVENT_GONE, event.header.type);
-	EXPECT_EQ(-ENODEV, read_now(teller.fd, &event));
+	EXPECT_EQ(-ENODEV, read_now(teller.fd, &event, EVENT));
 	/* There it stays. */
 	ASSERT_TRUE(watch_again(&self->watch));
 	at_once = variant->way != EDGE && variant->way != URING_EVER;
@@ -681,7 +641,7 @@ TEST_F(reading, takes_each_event_of_a_context)
 		progress();
 	}
 	EXPECT_TRUE(uring_quiet(&self->reader.uring));
-	EXPECT_EQ(-EAGAIN, read_now(teller.fd, &event));
+	EXPECT_EQ(-EAGAIN, read_now(teller.fd, &event, EVENT));
 	TH_LOG("%d events, each read once", n);
 	EXPECT_TRUE(teller_close(&teller));
 }
@@ -717,7 +677,7 @@ TEST_F(reading, can_be_cancelled)
 			TH_LOG("round %d", n);
 		self->reader.pending = false;
 	}
-	EXPECT_EQ(-EAGAIN, read_now(fd, &event));
+	EXPECT_EQ(-EAGAIN, read_now(fd, &event, EVENT));
 	close(fd);
 }
 
@@ -835,7 +795,7 @@ static long crowd_take(struct crowd *crowd)
 	long taken;
 
 	if (crowd->source == LOG)
-		return read_now(crowd->fd, &event) == EVENT;
+		return read_now(crowd->fd, &event, EVENT) == EVENT;
 	if (!event_read(crowd->fd))
 		return 0;
 	if (crowd->source == EVENTFD)
