@@ -1102,17 +1102,8 @@ static int read_chips(int *chips)
 	int count = 0;
 
 	for (int cpu = 0; cpu < CPUS; cpu++) {
-		char path[96];
-		FILE *file;
-
-		snprintf(path, sizeof(path),
-			 "/sys/devices/system/cpu/cpu%d/topology/physical_package_id", cpu);
-		file = fopen(path, "r");
-		chips[cpu] = -1;
-		if (file && fscanf(file, "%d", &chips[cpu]) == 1)
-			count++;
-		if (file)
-			fclose(file);
+		chips[cpu] = chip_of_cpu(cpu);
+		count += chips[cpu] >= 0;
 	}
 	return count;
 }

@@ -99,12 +99,9 @@ static bool offer(const struct afu_function *function)
 /* Whether a function may access memory; -1 if its configuration space cannot be read. */
 static int is_master(const struct afu_function *function)
 {
-	char path[PATH_MAX];
+	int fd = open(function_path(function, "config"), O_RDONLY | O_CLOEXEC), ret;
 	__u8 command = 0;
-	int fd, ret;
 
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/config", function->address);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	ret = pread(fd, &command, 1, 4) == 1 ? !!(command & 4) : -1;
 	close(fd);
 	return ret;
@@ -233,21 +230,15 @@ enum neighbour { RNG = '1', EDU = '2' };
 static bool neighbour_of(const struct afu_function *function, enum neighbour which,
 			 struct afu_function *neighbour)
 {
-	char path[PATH_MAX];
-
 	*neighbour = *function;
 	neighbour->address[strlen(neighbour->address) - 1] = which;
-	snprintf(path, sizeof(path), PCI_DEVICES "%s", neighbour->address);
-	return !access(path, F_OK);
+	return !access(function_path(neighbour, ""), F_OK);
 }
 
 /* 0 or a negative errno. */
 static int neighbour_write(const struct afu_function *neighbour, const char *file)
 {
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/virtio-pci/%s", file);
-	return file_write(path, neighbour->address);
+	return file_write(path_of("/sys/bus/pci/drivers/virtio-pci/%s", file), neighbour->address);
 }
 
 /* Whether a program of the AFU gets the interrupt that it has that send. */
@@ -366,12 +357,9 @@ static bool edu_copies(void *edu, const __u64 *page, __u64 direction)
 /* Lets a function without a driver do DMA. */
 static bool make_master(const struct afu_function *function)
 {
+	int fd = open(function_path(function, "config"), O_RDWR | O_CLOEXEC);
 	__u8 command = 0;
-	char path[PATH_MAX];
-	int fd;
 
-	function_path(function, "config", path);
-	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (pread(fd, &command, 1, 4) == 1) {
 		command |= 4;
 		pwrite(fd, &command, 1, 4);
@@ -812,7 +800,7 @@ TEST_F(afu, node_and_attributes_are_as_ocxl_has_them)
 	static const char * const names[] = {
 		"global_mmio_size", "pp_mmio_size", "afu_version", "contexts",
 	};
-	char device[PATH_MAX], parent[PATH_MAX], path[PATH_MAX], number[32];
+	char device[PATH_MAX], parent[PATH_MAX], number[32];
 	struct stat stat_node, stat_file;
 
 	ASSERT_EQ(0, stat(afu_path(self->function, NULL), &stat_node));
@@ -834,8 +822,7 @@ TEST_F(afu, node_and_attributes_are_as_ocxl_has_them)
 	EXPECT_EQ(GLOBAL_SIZE, stat_file.st_size);
 
 	/* By which libocxl finds the function of a node. */
-	snprintf(path, sizeof(path), PCI_DEVICES "%s", self->function->address);
-	ASSERT_NE(NULL, realpath(path, parent));
+	ASSERT_NE(NULL, realpath(function_path(self->function, ""), parent));
 	ASSERT_NE(NULL, realpath(afu_path(self->function, "device"), device));
 	EXPECT_STREQ(parent, device);
 }

@@ -21,7 +21,6 @@ TEST(a_permanent_failure_is_the_end_of_it)
 	long irqs = all_irqs();
 	struct afu_held before;
 	void *mmio, *triggers;
-	char path[PATH_MAX];
 	__u64 offset;
 
 	if (count < AFU_MOST)
@@ -59,8 +58,7 @@ TEST(a_permanent_failure_is_the_end_of_it)
 	EXPECT_EQ(-ENODEV, ux_alloc(fd, &offset));
 
 	/* The kernel removes the function, and the driver has nothing of it. */
-	function_path(last, "", path);
-	EXPECT_TRUE(becomes(access(path, F_OK), -1));
+	EXPECT_TRUE(becomes(access(function_path(last, ""), F_OK), -1));
 	ASSERT_TRUE(log_line(NO_MORE_ERRORS));
 	EXPECT_EQ(-ENOENT, afu_open(last));
 	munmap(mmio, metadata.pp_mmio_size);

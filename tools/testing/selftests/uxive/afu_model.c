@@ -4,14 +4,14 @@
  * an AFU, by the way that root has to a PCI function without a driver: the
  * BARs in sysfs. What the model must stand besides is tested on the host.
  */
-#include <afu_model.h>
-#include "uxive_selftest.h"
+#include "uxive_afu.h"
 
-#define FUNCTION	"/sys/bus/pci/devices/0000:01:00.0/"
 #define DOORBELL	12
 #define VECTORS		(1 + 32 * 63)
 #define PASID		0x12345
 #define DOORBELLS	100000
+
+static const struct afu_function first = { .address = "0000:01:00.0" };
 
 /* At the beginning of BAR 2. */
 struct page {
@@ -63,32 +63,6 @@ struct control {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);			\
 })
 
-static void *bar_map(int bar, size_t *length)
-{
-	char path[96];
-	struct stat stat;
-	void *map;
-	int fd;
-
-	snprintf(path, sizeof(path), FUNCTION "resource%d", bar);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &stat))
-		return MAP_FAILED;
-	*length = stat.st_size;
-	map = mmap(NULL, *length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	return map;
-}
-
-static bool function_enable(const char *on)
-{
-	int fd = open(FUNCTION "enable", O_WRONLY | O_CLOEXEC);
-	bool done = write(fd, on, 1) == 1;
-
-	close(fd);
-	return done;
-}
-
 static __u32 config_read(int config, int at)
 {
 	__u32 value = 0;
@@ -137,10 +111,10 @@ FIXTURE_SETUP(afu)
 {
 	__u32 reset;
 
-	ASSERT_TRUE(function_enable("1"));
-	self->afu.registers = bar_map(0, &self->afu.length[0]);
+	ASSERT_TRUE(afu_enable(&first, "1"));
+	self->afu.registers = afu_map_bar(&first, 0, &self->afu.length[0]);
 	ASSERT_NE(MAP_FAILED, self->afu.registers);
-	self->afu.memory = bar_map(2, &self->afu.length[2]);
+	self->afu.memory = afu_map_bar(&first, 2, &self->afu.length[2]);
 	ASSERT_NE(MAP_FAILED, self->afu.memory);
 	self->afu.page = (void *)self->afu.memory;
 	self->afu.control = (void *)(self->afu.memory + self->afu.page->control_offset);
@@ -157,7 +131,7 @@ FIXTURE_TEARDOWN(afu)
 {
 	munmap(self->afu.registers, self->afu.length[0]);
 	munmap(self->afu.memory, self->afu.length[2]);
-	EXPECT_TRUE(function_enable("0"));
+	EXPECT_TRUE(afu_enable(&first, "0"));
 }
 
 /* Whether the AFU has carried out the request: attach context 0 or detach it. */
@@ -221,7 +195,7 @@ TEST_F(afu, the_descriptor_says_what_the_machine_was_given)
 
 TEST_F(afu, msix_has_a_vector_for_each_slot_and_one)
 {
-	int config = open(FUNCTION "config", O_RDONLY | O_CLOEXEC);
+	int config = open(function_path(&first, "config"), O_RDONLY | O_CLOEXEC);
 	int msix = msix_at(config);
 
 	ASSERT_NE(0, msix);
@@ -235,7 +209,7 @@ TEST_F(afu, msix_has_a_vector_for_each_slot_and_one)
 TEST_F(afu, a_raised_slot_is_pending_at_its_vector)
 {
 	const __u64 slots[] = { 0, 5, 62 };
-	int config = open(FUNCTION "config", O_RDWR | O_CLOEXEC);
+	int config = open(function_path(&first, "config"), O_RDWR | O_CLOEXEC);
 	int msix = msix_at(config);
 	struct afu_command work = {};
 	__u32 control, command, vector, *pending;
@@ -243,7 +217,7 @@ TEST_F(afu, a_raised_slot_is_pending_at_its_vector)
 	char *table;
 
 	ASSERT_NE(0, msix);
-	table = bar_map(1, &self->afu.length[1]);
+	table = afu_map_bar(&first, 1, &self->afu.length[1]);
 	ASSERT_NE(MAP_FAILED, table);
 	pending = (void *)(table + (config_read(config, msix + 8) & ~7));
 	ASSERT_TRUE(request(&self->afu, true));

@@ -80,15 +80,13 @@ static int look(const void *page)
 /* Removes the function; returns the file by which it is found again. */
 static bool function_remove(const struct afu_function *function, char *rescan)
 {
-	char path[PATH_MAX], real[PATH_MAX];
+	char real[PATH_MAX];
 
-	function_path(function, "", path);
-	if (!realpath(path, real))
+	if (!realpath(function_path(function, ""), real))
 		return false;
 	*strrchr(real, '/') = 0;
 	snprintf(rescan, PATH_MAX, "%.4000s/rescan", real);
-	function_path(function, "remove", path);
-	return !file_write(path, "1");
+	return !file_write(function_path(function, "remove"), "1");
 }
 
 /* How many contexts the AFU counts; -1 if it does not tell. */
@@ -303,10 +301,7 @@ static bool call_back(const struct afu_function *function)
 /* Has the function be reset: when this returns it has been. */
 static bool function_reset(const struct afu_function *function)
 {
-	char path[PATH_MAX];
-
-	function_path(function, "reset", path);
-	return !file_write(path, "1");
+	return !file_write(function_path(function, "reset"), "1");
 }
 
 static bool stage_bind(struct stage *stage)
@@ -373,16 +368,14 @@ static bool stage_begins_anew(struct stage *stage)
 /* Has it return, if it is away, and be bound again. */
 static bool stage_return(struct stage *stage, enum end end)
 {
-	char path[PATH_MAX];
-
 	if (begins_anew(end))
 		return stage_begins_anew(stage);
-	function_path(stage->functions, "driver_override", path);
 	if (stays_bound(end) && (!stage_answers(stage) || afu_unbind(stage->functions)))
 		return false;
 	/* By all buses: that of the bridge alone is for when the test is over. */
 	if (end == REMOVE && (file_write("/sys/bus/pci/rescan", "1") ||
-			      !becomes(access(path, F_OK), 0)))
+			      !becomes(access(function_path(stage->functions, "driver_override"),
+					      F_OK), 0)))
 		return false;
 	munmap(stage->global, PAGE);
 	return stage_bind(stage);
@@ -1332,20 +1325,6 @@ static bool trace_begin(void)
 	       write_file(INSTANCE "/events/uxive", "uxive_quarantine_end/enable", "1");
 }
 
-/* How many lines of the trace have this. */
-static int traced(const char *text)
-{
-	FILE *file = fopen(INSTANCE "/trace", "r");
-	char line[256];
-	int count = 0;
-
-	while (file && fgets(line, sizeof(line), file))
-		count += !!strstr(line, text);
-	if (file)
-		fclose(file);
-	return count;
-}
-
 /* A context whose detach the AFU will not confirm, closed. */
 static bool keep_one(struct stage *stage, struct seat *seat)
 {
@@ -1383,7 +1362,7 @@ TEST_F(afu, a_context_that_is_not_detached_is_kept_until_it_is)
 	snprintf(text, sizeof(text), "uxive_quarantine: context=%ld slot=-1 lisn=0x0 reason=afu\n",
 		 kept.id);
 	if (tracing)
-		EXPECT_EQ(1, traced(text));
+		EXPECT_EQ(1, lines_with(INSTANCE "/trace", text));
 
 	/* Its place is nobody's, and nor are its interrupts. */
 	for (int i = 0; i < CONTEXTS - 1; i++) {
@@ -1418,7 +1397,7 @@ TEST_F(afu, a_context_that_is_not_detached_is_kept_until_it_is)
 	log_line(NO_MORE_QUARANTINES);
 	snprintf(text, sizeof(text), "uxive_quarantine_end: context=%ld slot=-1 ", kept.id);
 	if (tracing) {
-		EXPECT_EQ(1, traced(text));
+		EXPECT_EQ(1, lines_with(INSTANCE "/trace", text));
 		EXPECT_EQ(0, rmdir(INSTANCE));
 	}
 	ASSERT_TRUE(seat_take(&next, self->function, false));

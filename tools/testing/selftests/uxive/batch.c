@@ -295,26 +295,12 @@ static int read_cpus(int *chips, int *nodes)
 	int count = 0;
 
 	for (int cpu = 0; cpu < CPUS; cpu++) {
-		char path[96];
-		FILE *file;
-
-		snprintf(path, sizeof(path),
-			 "/sys/devices/system/cpu/cpu%d/topology/physical_package_id", cpu);
-		file = fopen(path, "r");
-		chips[cpu] = -1;
+		chips[cpu] = chip_of_cpu(cpu);
+		count += chips[cpu] >= 0;
 		nodes[cpu] = access("/sys/devices/system/node", F_OK) ? 0 : -1;
-		if (!file || fscanf(file, "%d", &chips[cpu]) != 1)
-			chips[cpu] = -1;
-		else
-			count++;
-		if (file)
-			fclose(file);
-		for (int node = 0; chips[cpu] >= 0 && node < NODES; node++) {
-			snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/node%d",
-				 cpu, node);
-			if (!access(path, F_OK))
+		for (int node = 0; chips[cpu] >= 0 && node < NODES; node++)
+			if (!access(path_of(CPU_SYSFS "cpu%d/node%d", cpu, node), F_OK))
 				nodes[cpu] = node;
-		}
 	}
 	return count;
 }

@@ -135,10 +135,7 @@ static int lines_of(const char *name, long context)
 
 static int table_open(const char *name, int flags)
 {
-	char path[100];
-
-	snprintf(path, sizeof(path), DEBUG_UXIVE "/%s", name);
-	return open(path, flags | O_CLOEXEC);
+	return open(path_of(DEBUG_UXIVE "/%s", name), flags | O_CLOEXEC);
 }
 
 /* All of a file from its beginning, read @step bytes at a time, with a 0 behind; NULL on errors. */

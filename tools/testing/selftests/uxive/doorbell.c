@@ -55,24 +55,6 @@ static void *map_bells(int fd, unsigned long count)
 	return ux_map(fd, 0, count * STRIDE);
 }
 
-/* How many lines fdinfo of @fd has with @text; -1 if there is none at all. */
-static int fdinfo_lines(int fd, const char *text)
-{
-	char path[64], line[256];
-	int count = 0, lines = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file)) {
-		lines++;
-		count += !!strstr(line, text);
-	}
-	if (file)
-		fclose(file);
-	return lines ? count : -1;
-}
-
 /* The errnos with which two system calls touch a page that is gone, by writing and by reading. */
 static int errno_of_write(void *page)
 {
@@ -495,8 +477,8 @@ TEST_F(doorbell, it_can_be_mapped_and_nothing_else)
 	EXPECT_EQ(-1, open(path, O_RDWR));
 
 	/* Whose it is, and which interrupt, is nobody's business. */
-	EXPECT_EQ(0, fdinfo_lines(fd, "uxive"));
-	EXPECT_EQ(0, fdinfo_lines(fd, "lisn"));
+	EXPECT_EQ(0, lines_with(fdinfo_path(fd), "uxive"));
+	EXPECT_EQ(0, lines_with(fdinfo_path(fd), "lisn"));
 	EXPECT_EQ(0, event_read(self->efd[0]));
 	close(fd);
 }
@@ -634,7 +616,7 @@ TEST_F(doorbell, only_interrupts_are_exported)
 			TH_LOG("kind %u", kind);
 	}
 	EXPECT_EQ(0, total_exports(self->fd));
-	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export"));
+	EXPECT_EQ(0, lines_with(fdinfo_path(self->fd), "uxive-export"));
 
 	fd = ux_export(self->fd, 4, BELLS - 4, &id);
 	EXPECT_LE(0, fd);
@@ -735,8 +717,8 @@ TEST_F(doorbell, a_range_exports_as_a_context_does)
 	EXPECT_EQ(1, event_wait(self->efd[0]));
 	/* It is the range's, not its maker's. */
 	EXPECT_EQ(-ENOENT, ux_revoke(self->fd, id));
-	EXPECT_EQ(1, fdinfo_lines(range.fd, "uxive-export:"));
-	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export:"));
+	EXPECT_EQ(1, lines_with(fdinfo_path(range.fd), "uxive-export:"));
+	EXPECT_EQ(0, lines_with(fdinfo_path(self->fd), "uxive-export:"));
 	close(range.fd);
 	EXPECT_TRUE(is_gone(bells));
 	EXPECT_TRUE(is_gone(bells + STRIDE));
@@ -888,11 +870,11 @@ TEST_F(doorbell, its_last_reference_ends_it)
 
 	ASSERT_NE(MAP_FAILED, bells);
 	snprintf(line, sizeof(line), "uxive-export:\tid:%u start:0 count:2\n", id);
-	EXPECT_EQ(1, fdinfo_lines(self->fd, line));
+	EXPECT_EQ(1, lines_with(fdinfo_path(self->fd), line));
 	close(fd);
 	close(copy);
 	/* The mapping is one, too. */
-	EXPECT_EQ(1, fdinfo_lines(self->fd, line));
+	EXPECT_EQ(1, lines_with(fdinfo_path(self->fd), line));
 	EXPECT_EQ(1, total_exports(self->fd));
 	EXPECT_EQ(0, touch(bells + STRIDE));
 	EXPECT_EQ(1, event_wait(self->efd[1]));
@@ -900,7 +882,7 @@ TEST_F(doorbell, its_last_reference_ends_it)
 	EXPECT_EQ(1, total_exports(self->fd));
 	munmap(bells + STRIDE, STRIDE);
 	EXPECT_EQ(0, total_exports(self->fd));
-	EXPECT_EQ(0, fdinfo_lines(self->fd, "uxive-export"));
+	EXPECT_EQ(0, lines_with(fdinfo_path(self->fd), "uxive-export"));
 	EXPECT_EQ(-ENOENT, ux_revoke(self->fd, id));
 	EXPECT_EQ(BELLS, ux_count(self->fd));
 }
@@ -924,16 +906,16 @@ TEST_F(doorbell, the_owner_sees_what_it_has_exported)
 	EXPECT_EQ(3, info.exports_total);
 	EXPECT_EQ(limit_get("max_exports_per_user"), info.max_exports_user);
 	EXPECT_EQ(limit_get("max_exports"), info.max_exports_total);
-	EXPECT_EQ(3, fdinfo_lines(self->fd, "uxive-export:"));
+	EXPECT_EQ(3, lines_with(fdinfo_path(self->fd), "uxive-export:"));
 	EXPECT_EQ(3, debug_lines("exports", "", NULL, 0));
 	for (int i = 0; i < 3; i++) {
 		snprintf(text, sizeof(text), "uxive-export:\tid:%u %s\n", id[i], ranges[i]);
-		EXPECT_EQ(1, fdinfo_lines(self->fd, text)) TH_LOG("%s", text);
+		EXPECT_EQ(1, lines_with(fdinfo_path(self->fd), text)) TH_LOG("%s", text);
 		snprintf(text, sizeof(text), "%ld %u %s\n", ux_context(self->fd), id[i], rows[i]);
 		EXPECT_EQ(1, debug_lines("exports", text, NULL, 0)) TH_LOG("%s", text);
 	}
 	ASSERT_EQ(0, ux_revoke(self->fd, id[1]));
-	EXPECT_EQ(2, fdinfo_lines(self->fd, "uxive-export:"));
+	EXPECT_EQ(2, lines_with(fdinfo_path(self->fd), "uxive-export:"));
 	EXPECT_EQ(2, debug_lines("exports", "", NULL, 0));
 	for (int i = 0; i < 3; i++)
 		close(fd[i]);
@@ -1778,7 +1760,7 @@ TEST_F(doorbell, all_that_there_may_be_are_ended_by_close)
 		progress();
 	}
 	EXPECT_EQ(-EDQUOT, ux_export(owner, 0, 1, NULL));
-	EXPECT_EQ(most, fdinfo_lines(owner, "uxive-export:"));
+	EXPECT_EQ(most, lines_with(fdinfo_path(owner), "uxive-export:"));
 	EXPECT_EQ(most, debug_lines("exports", "", NULL, 0));
 	bells = map_bells(fds[most - 1], 1);
 	ASSERT_EQ(0, touch(bells));

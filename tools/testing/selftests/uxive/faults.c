@@ -814,15 +814,9 @@ static bool select_faults_of_module(void)
 static const char *left_behind(void)
 {
 	const char * const paths[] = { "/sys/module/uxive", "/sys/class/misc/uxive", FAIL_UXIVE };
-	FILE *file = fopen("/sys/devices/system/cpu/hotplug/states", "r");
-	const char *left = file ? NULL : "unknown";
-	char line[256];
+	int states = lines_with(CPU_SYSFS "hotplug/states", "uxive");
+	const char *left = states < 0 ? "unknown" : states ? "a state of CPU hotplug" : NULL;
 
-	while (file && fgets(line, sizeof(line), file))
-		if (strstr(line, "uxive"))
-			left = "a state of CPU hotplug";
-	if (file)
-		fclose(file);
 	for (unsigned int i = 0; i < ARRAY_SIZE(paths); i++)
 		if (!access(paths[i], F_OK))
 			left = paths[i];

@@ -498,14 +498,6 @@ TEST_F(hard, a_stopped_owner_harms_nobody_and_goes_on_when_continued)
 /* A control group of the one process that is to be frozen. */
 #define CGROUP		"/sys/fs/cgroup/uxive"
 
-static bool cgroup_write(const char *file, int value)
-{
-	FILE *stream = fopen(file, "w");
-	bool printed = stream && fprintf(stream, "%d\n", value) > 0;
-
-	return stream && !fclose(stream) && printed;
-}
-
 static bool can_freeze(void)
 {
 	return !access("/sys/fs/cgroup/cgroup.procs", F_OK);
@@ -513,23 +505,17 @@ static bool can_freeze(void)
 
 static bool is_frozen(void)
 {
-	FILE *events = fopen(CGROUP "/cgroup.events", "r");
-	char line[64];
-	int is = 0;
-
-	while (events && fgets(line, sizeof(line), events))
-		if (sscanf(line, "frozen %d", &is) == 1)
-			break;
-	if (events)
-		fclose(events);
-	return is;
+	return lines_with(CGROUP "/cgroup.events", "frozen 1\n") == 1;
 }
 
 static bool freeze_process(pid_t pid)
 {
+	char number[16];
+
 	mkdir(CGROUP, 0700);
-	return cgroup_write(CGROUP "/cgroup.procs", pid) &&
-	       cgroup_write(CGROUP "/cgroup.freeze", 1) && becomes(is_frozen(), true);
+	snprintf(number, sizeof(number), "%d", pid);
+	return !file_write(CGROUP "/cgroup.procs", number) &&
+	       !file_write(CGROUP "/cgroup.freeze", "1") && becomes(is_frozen(), true);
 }
 
 /* How an owner waits when it is frozen: for an eventfd, or for the queue that it drains. */
@@ -631,7 +617,7 @@ TEST_F(hard, what_rings_for_a_frozen_owner_is_there_when_it_thaws)
 		EXPECT_TRUE(fresh_context_rings());
 		/* It takes no part in any of this. */
 		EXPECT_TRUE(is_frozen());
-		ASSERT_TRUE(cgroup_write(CGROUP "/cgroup.freeze", 0));
+		ASSERT_EQ(0, file_write(CGROUP "/cgroup.freeze", "0"));
 		EXPECT_EQ(0, child_status(owner.pid)) TH_LOG("wait %d", wait);
 		owner_end(&owner);
 		EXPECT_TRUE(becomes(rmdir(CGROUP), 0));

@@ -13,35 +13,12 @@
 #include <stdatomic.h>
 #include <uxive_drain.h>
 
-#define CPU		"/sys/devices/system/cpu/"
 #define RINGS		200
 #define ROUNDS		5
 
-/* The first line of a file, or "". */
-static const char *line_of(const char *path)
-{
-	static char line[1024];
-	FILE *file = fopen(path, "r");
-
-	if (!file || !fgets(line, sizeof(line), file))
-		line[0] = 0;
-	if (file)
-		fclose(file);
-	line[strcspn(line, "\n")] = 0;
-	return line;
-}
-
 static bool booted_so(void)
 {
-	return strstr(line_of("/proc/cmdline"), "threadirqs maxcpus=1");
-}
-
-static bool cpu_online(const char *online)
-{
-	FILE *file = fopen(CPU "cpu1/online", "w");
-	bool printed = file && fputs(online, file) >= 0;
-
-	return file && !fclose(file) && printed;
+	return strstr(file_line("/proc/cmdline"), "threadirqs maxcpus=1");
 }
 
 /* Threads of the kernel that handle interrupts, whose names contain @text. */
@@ -52,11 +29,8 @@ static int irq_threads(const char *text)
 	int count = 0;
 
 	while (proc && (entry = readdir(proc))) {
-		char path[300];
-		const char *name;
+		const char *name = file_line(path_of("/proc/%s/comm", entry->d_name));
 
-		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		name = line_of(path);
 		count += !strncmp(name, "irq/", 4) && strstr(name, text);
 	}
 	if (proc)
@@ -163,7 +137,7 @@ FIXTURE_TEARDOWN(late)
 	close(self->drain.fd);
 	close(self->drain.eventfd);
 	bell_close(&self->bell);
-	cpu_online("0");
+	cpu_online(1, false);
 	EXPECT_EQ(0, all_irqs());
 }
 
@@ -183,20 +157,20 @@ TEST_F(late, a_cpu_that_comes_is_as_good_as_the_first)
 	struct bell there, home;
 	long amid, chip;
 
-	ASSERT_STREQ("0", line_of(CPU "online"));
-	ASSERT_STREQ("1", line_of(CPU "offline"));
+	ASSERT_STREQ("0", file_line(CPU_SYSFS "online"));
+	ASSERT_STREQ("1", file_line(CPU_SYSFS "offline"));
 	ASSERT_EQ(0, pthread_create(&ringer.thread, NULL, ringer_run, &ringer));
 	for (int n = 0; n < ROUNDS; n++) {
 		amid = atomic_load(&ringer.acked);
-		ASSERT_TRUE(cpu_online("1")) TH_LOG("round %d", n);
-		ASSERT_STREQ("0-1", line_of(CPU "online"));
+		ASSERT_EQ(0, cpu_online(1, true)) TH_LOG("round %d", n);
+		ASSERT_STREQ("0-1", file_line(CPU_SYSFS "online"));
 		EXPECT_TRUE(becomes(atomic_load(&ringer.acked) > amid, true));
 
 		pin_to_cpu(1);
 		ASSERT_EQ(1, sched_getcpu());
 		EXPECT_EQ(0, drain_lost(&self->drain)) TH_LOG("round %d", n);
 		/* What is asked for there is of that chip, unless another is wanted. */
-		chip = atol(line_of(CPU "cpu1/topology/physical_package_id"));
+		chip = chip_of_cpu(1);
 		ASSERT_TRUE(bell_open(&there, -1));
 		ASSERT_TRUE(bell_open(&home, 0));
 		EXPECT_NE(chip_of(&home), chip_of(&there)) TH_LOG("round %d", n);
@@ -206,7 +180,7 @@ TEST_F(late, a_cpu_that_comes_is_as_good_as_the_first)
 		EXPECT_EQ(0, bell_lost(&there)) TH_LOG("round %d", n);
 
 		/* It goes with contexts that were made on it, and the chip is still one. */
-		ASSERT_TRUE(cpu_online("0")) TH_LOG("round %d", n);
+		ASSERT_EQ(0, cpu_online(1, false)) TH_LOG("round %d", n);
 		EXPECT_EQ(0, bell_lost(&there)) TH_LOG("round %d", n);
 		bell_close(&home);
 		ASSERT_TRUE(bell_open(&home, chip)) TH_LOG("round %d, chip %ld", n, chip);

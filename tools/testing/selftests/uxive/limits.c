@@ -409,7 +409,7 @@ TEST_F(limits, take_numbers_within_their_range_and_nothing_else)
 
 	for (size_t i = 0; i < LIMITS; i++) {
 		const char *name = limit_names[i];
-		int fd = limit_open(name, O_WRONLY);
+		int fd = open(limit_path(name), O_WRONLY | O_CLOEXEC);
 
 		EXPECT_ERRNO(write, EFAULT, write(fd, (void *)(1UL << 62), 2) < 0 ? -errno : 0);
 		close(fd);
@@ -836,33 +836,6 @@ TEST_F(limits, open_at_the_limit_of_files_is_enfile)
 #define CGROUP		"/sys/fs/cgroup"
 #define CGROUP_BYTES	(24L << 20)
 
-/* Whether the kernel has memory cgroups, be they switched off. */
-static bool kernel_has_memcg(void)
-{
-	char line[256];
-	FILE *file = fopen("/proc/kallsyms", "r");
-	bool found = false;
-
-	while (file && !found && fgets(line, sizeof(line), file))
-		found = strstr(line, " mem_cgroup_from_task\n");
-	if (file)
-		fclose(file);
-	return found;
-}
-
-static bool cgroup_write(const char *name, const char *text)
-{
-	char path[128];
-	bool done;
-	int fd;
-
-	snprintf(path, sizeof(path), CGROUP "/%s", name);
-	fd = open(path, O_WRONLY);
-	done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return done;
-}
-
 /*
  * Opens contexts that have a queue, in the cgroup, until that is refused. Returns
  * the errno. Not to be chosen by the OOM killer, who comes before a refusal where
@@ -874,8 +847,8 @@ static int fill_cgroup(int *count)
 	int ret = 0, fd;
 
 	snprintf(pid, sizeof(pid), "%d", getpid());
-	fd = open("/proc/self/oom_score_adj", O_WRONLY);
-	if (write(fd, "-1000", 5) != 5 || !cgroup_write("uxive/cgroup.procs", pid))
+	if (file_write("/proc/self/oom_score_adj", "-1000") ||
+	    file_write(CGROUP "/uxive/cgroup.procs", pid))
 		return 0;
 	while (!ret) {
 		fd = ux_open();
@@ -893,13 +866,14 @@ TEST_F(limits, memory_is_charged_to_the_cgroup_of_the_caller)
 	int *count, fd;
 	pid_t child;
 
-	if (!kernel_has_memcg())
+	/* Be they switched off. */
+	if (lines_with("/proc/kallsyms", " mem_cgroup_from_task\n") < 1)
 		SKIP(return, "the kernel has no memory cgroups");
 	mount("none", CGROUP, "cgroup2", 0, NULL);
-	ASSERT_TRUE(cgroup_write("cgroup.subtree_control", "+memory"));
+	ASSERT_EQ(0, file_write(CGROUP "/cgroup.subtree_control", "+memory"));
 	ASSERT_EQ(0, mkdir(CGROUP "/uxive", 0700));
 	snprintf(number, sizeof(number), "%ld", CGROUP_BYTES);
-	ASSERT_TRUE(cgroup_write("uxive/memory.max", number));
+	ASSERT_EQ(0, file_write(CGROUP "/uxive/memory.max", number));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
 	/* What ends it is to be memory. */
 	for (size_t i = 0; i < LIMITS; i++)
@@ -925,7 +899,7 @@ TEST_F(limits, memory_is_charged_to_the_cgroup_of_the_caller)
 	child = fork();
 	if (!child) {
 		snprintf(pid, sizeof(pid), "%d", getpid());
-		while (cgroup_write("uxive/cgroup.procs", pid)) {
+		while (!file_write(CGROUP "/uxive/cgroup.procs", pid)) {
 			fd = ux_open();
 			if (fd < 0 || ux_fill(fd, 1))
 				_exit(ENOMEM);

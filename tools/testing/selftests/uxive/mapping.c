@@ -514,16 +514,9 @@ TEST_F(mapping, a_child_does_not_have_what_is_advised_so)
 /* What this process has locked in memory, in KiB; -1 if the kernel does not say. */
 static long locked(void)
 {
-	FILE *file = fopen("/proc/self/status", "r");
-	char line[256];
-	long size = -1;
+	const char *size = line_after("/proc/self/status", "VmLck:");
 
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "VmLck: %ld", &size) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return size;
+	return size ? atol(size) : -1;
 }
 
 TEST_F(mapping, a_locked_page_goes_when_it_is_freed)
@@ -653,27 +646,20 @@ TEST_F(mapping, without_a_limit_nothing_is_locked)
 
 #define MAX_MAP_COUNT	"/proc/sys/vm/max_map_count"
 
-static bool set_max_map_count(long count)
-{
-	FILE *file = fopen(MAX_MAP_COUNT, "w");
-
-	return file && fprintf(file, "%ld\n", count) > 0 && !fclose(file);
-}
-
 /* More than a process can have unless root lets it: by the context and by an export, in turn. */
 TEST_F(mapping, all_of_65000_mappings_lose_a_freed_page)
 {
 	const long count = fewer_with_lockdep(65000, 5000);
 	int bell = ux_export(self->fd, 0, 1, NULL);
 	void **pages = calloc(count, sizeof(*pages));
-	FILE *file = fopen(MAX_MAP_COUNT, "r");
-	long max = 0, there = 0, muted = 0;
+	long max = file_number(MAX_MAP_COUNT), there = 0, muted = 0;
+	char text[32];
 
 	ASSERT_LE(0, bell);
-	ASSERT_TRUE(pages && file);
-	ASSERT_EQ(1, fscanf(file, "%ld", &max));
-	fclose(file);
-	ASSERT_TRUE(set_max_map_count(count + 1000));
+	ASSERT_NE(NULL, pages);
+	ASSERT_LT(0, max);
+	snprintf(text, sizeof(text), "%ld\n", count + 1000);
+	ASSERT_EQ(0, file_write(MAX_MAP_COUNT, text));
 	for (long i = 0; i < count; i++) {
 		pages[i] = i % 2 ? ux_map(bell, 0, STRIDE) : ux_map(self->fd, IRQ_BASE, STRIDE);
 		ASSERT_NE(MAP_FAILED, pages[i]) TH_LOG("mapping %ld", i);
@@ -698,7 +684,8 @@ TEST_F(mapping, all_of_65000_mappings_lose_a_freed_page)
 		munmap(pages[i], STRIDE);
 		progress();
 	}
-	EXPECT_TRUE(set_max_map_count(max));
+	snprintf(text, sizeof(text), "%ld\n", max);
+	EXPECT_EQ(0, file_write(MAX_MAP_COUNT, text));
 	free(pages);
 	close(bell);
 }

@@ -171,20 +171,6 @@ TEST_F(module, what_is_quarantined_is_waited_for)
 	log_line(NO_MORE_QUARANTINES);
 }
 
-/* How many lines of /proc/interrupts are of a context. */
-static int interrupts_of_contexts(void)
-{
-	FILE *file = fopen("/proc/interrupts", "r");
-	char line[512];
-	int count = 0;
-
-	while (file && fgets(line, sizeof(line), file))
-		count += !!strstr(line, " uxive-");
-	if (file)
-		fclose(file);
-	return file ? count : -1;
-}
-
 TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 {
 	unsigned long first, left;
@@ -198,7 +184,7 @@ TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 	ASSERT_TRUE(reload());
 	irqs = linux_irqs();
 	first = rung_and_closed(0);
-	ASSERT_EQ(0, interrupts_of_contexts());
+	ASSERT_EQ(0, lines_with("/proc/interrupts", " uxive-"));
 	ASSERT_TRUE(log_line(QUARANTINES));
 	ASSERT_TRUE(prepare_faults());
 	ASSERT_TRUE(select_faults(DRIVER));
@@ -218,7 +204,7 @@ TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 	log_line(NO_MORE_QUARANTINES);
 	/* The Linux interrupt is there, and calls nothing of a module that is not. */
 	EXPECT_EQ(irqs + 1, linux_irqs());
-	EXPECT_EQ(0, interrupts_of_contexts());
+	EXPECT_EQ(0, lines_with("/proc/interrupts", " uxive-"));
 
 	/* It does no harm to who comes next, who does not get what was left. */
 	ASSERT_EQ(0, load());
@@ -235,7 +221,7 @@ TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 		close(fd);
 		progress();
 	}
-	EXPECT_EQ(0, interrupts_of_contexts());
+	EXPECT_EQ(0, lines_with("/proc/interrupts", " uxive-"));
 	EXPECT_NE(left, rung_and_closed(0));
 	close(efd);
 }

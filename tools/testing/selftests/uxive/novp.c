@@ -29,15 +29,7 @@ FIXTURE_TEARDOWN(novp)
 /* How many VPs hoarder.ko has got; -1 if it is not loaded. */
 static long hoarded(void)
 {
-	FILE *file = fopen("/sys/module/hoarder/parameters/vps", "r");
-	long vps;
-
-	if (!file)
-		return -1;
-	if (fscanf(file, "%ld", &vps) != 1)
-		vps = -1;
-	fclose(file);
-	return vps;
+	return file_number("/sys/module/hoarder/parameters/vps");
 }
 
 /* How often a context has told that there is none; -1 if it told anything else. */

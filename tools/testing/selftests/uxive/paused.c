@@ -20,14 +20,9 @@
 /* Asks for the pause. False if there is no token. */
 static bool ask_for_pause(void)
 {
-	FILE *file = fopen("/token", "r");
-	char token[64] = "";
-	bool is = file && fgets(token, sizeof(token), file);
+	const char *token = file_line("/token");
 
-	if (file)
-		fclose(file);
-	token[strcspn(token, "\n")] = 0;
-	if (!is)
+	if (!*token)
 		return false;
 	printf("%s pause %d\n", token, PAUSE_S);
 	fflush(stdout);

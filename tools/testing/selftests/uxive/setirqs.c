@@ -96,31 +96,11 @@ static int first_mute(const struct bells *bells)
 	return -1;
 }
 
-/* Whether fdinfo has a line of the slot, and what is at its end. */
-static bool fdinfo_says(int fd, int slot, const char *end)
-{
-	char path[64], line[256], start[64];
-	bool says = false;
-	FILE *file;
-
-	snprintf(start, sizeof(start), "uxive-irq:\toffset:%llx ",
-		 (unsigned long long)slot_offset(slot));
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file)) {
-		size_t length = strlen(line);
-
-		if (!strncmp(line, start, strlen(start)) && length > strlen(end))
-			says = !strcmp(line + length - strlen(end), end);
-	}
-	if (file)
-		fclose(file);
-	return says;
-}
-
 static bool is_masked(int fd, int slot)
 {
-	return fdinfo_says(fd, slot, " masked\n");
+	const char *rest = fdinfo_of_irq(fd, slot_offset(slot));
+
+	return rest && strstr(rest, " masked\n");
 }
 
 FIXTURE(set) {

@@ -9,7 +9,6 @@
 #include "uxive_selftest.h"
 
 #include <endian.h>
-#include <limits.h>
 
 #include <afu_model.h>
 
@@ -23,27 +22,10 @@ struct afu_function {
 	char address[16];
 };
 
-/* 0 or a negative errno. */
-static inline int file_write(const char *path, const char *text)
+/* A file of a function, or of the bridge that it is behind; without a name its directory. */
+static inline const char *function_path(const struct afu_function *function, const char *name)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
-
-	close(fd);
-	return ret;
-}
-
-/* Reads the first line of a file. Returns "" if that cannot be done. */
-static inline const char *file_line(const char *path)
-{
-	static __thread char line[256];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = read(fd, line, sizeof(line) - 1);
-
-	close(fd);
-	line[length < 0 ? 0 : length] = '\0';
-	line[strcspn(line, "\n")] = '\0';
-	return line;
+	return path_of(PCI_DEVICES "%s/%s", function->address, name);
 }
 
 /* Finds functions of the vendor and device @id, "0x1af4 0x1110". Returns how many there are. */
@@ -54,12 +36,12 @@ static inline int pci_functions(const char *id, struct afu_function *functions, 
 	int count = 0;
 
 	while (directory && (entry = readdir(directory)) && count < most) {
-		char path[PATH_MAX], found[64];
+		char found[64];
 
-		snprintf(path, sizeof(path), PCI_DEVICES "%s/vendor", entry->d_name);
-		snprintf(found, sizeof(found), "%.15s", file_line(path));
-		snprintf(path, sizeof(path), PCI_DEVICES "%s/device", entry->d_name);
-		snprintf(found + strlen(found), 20, " %.15s", file_line(path));
+		snprintf(found, sizeof(found), "%.15s",
+			 file_line(path_of(PCI_DEVICES "%s/vendor", entry->d_name)));
+		snprintf(found + strlen(found), 20, " %.15s",
+			 file_line(path_of(PCI_DEVICES "%s/device", entry->d_name)));
 		if (!strcmp(found, id))
 			snprintf(functions[count++].address, sizeof(functions->address), "%.15s",
 				 entry->d_name);
@@ -86,11 +68,10 @@ static inline int afu_functions(struct afu_function *functions)
 /* The only driver that may be bound, or "" for none but whose table has the function. */
 static inline int afu_override(const struct afu_function *function, const char *driver)
 {
-	char path[PATH_MAX], line[64];
+	char line[64];
 
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", function->address);
 	snprintf(line, sizeof(line), "%s\n", driver);
-	return file_write(path, line);
+	return file_write(function_path(function, "driver_override"), line);
 }
 
 /* 0 or a negative errno: that of the driver if it refuses. */
@@ -257,22 +238,18 @@ static inline __u64 afu_do(void *mmio, const struct afu_command *command)
 /* Lets the BARs of a function without a driver be read and written. */
 static inline bool afu_enable(const struct afu_function *function, const char *on)
 {
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/enable", function->address);
-	return !file_write(path, on);
+	return !file_write(function_path(function, "enable"), on);
 }
 
 /* A BAR, all of it; MAP_FAILED if that is refused. */
 static inline void *afu_map_bar(const struct afu_function *function, int bar, size_t *length)
 {
-	char path[PATH_MAX];
+	int fd = open(path_of(PCI_DEVICES "%s/resource%d", function->address, bar),
+		      O_RDWR | O_CLOEXEC);
 	struct stat stat;
 	void *map;
-	int fd;
 
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/resource%d", function->address, bar);
-	fd = open(path, O_RDWR | O_CLOEXEC);
+	*length = 0;
 	if (fd < 0 || fstat(fd, &stat))
 		return MAP_FAILED;
 	*length = stat.st_size;
@@ -284,10 +261,7 @@ static inline void *afu_map_bar(const struct afu_function *function, int bar, si
 /* Whether it has a driver. */
 static inline bool afu_is_bound(const struct afu_function *function)
 {
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver", function->address);
-	return !access(path, F_OK);
+	return !access(function_path(function, "driver"), F_OK);
 }
 
 /* Errors of a host bridge. */
@@ -297,24 +271,17 @@ static inline bool afu_is_bound(const struct afu_function *function)
 #define ERRORS		"uxive selftest: an error of a host bridge is injected"
 #define NO_MORE_ERRORS	"uxive selftest: no more error of a host bridge is injected"
 
-/* The function's directory in sysfs, or one beside it of the bridge that it is behind. */
-static inline void function_path(const struct afu_function *function, const char *name, char *path)
-{
-	snprintf(path, PATH_MAX, PCI_DEVICES "%s/%s", function->address, name);
-}
-
 /*
  * Has the kernel take it that the host bridge found an error of the function's PE. It
  * recovers on its own, or gives it up if it had more than @most such errors.
  */
 static inline bool afu_pe_failed(const struct afu_function *function, const char *most)
 {
-	char path[PATH_MAX], line[64];
 	unsigned int domain, pe;
+	char line[64];
 
-	function_path(function, "eeh_pe_config_addr", path);
 	if (sscanf(function->address, "%x:", &domain) != 1 ||
-	    sscanf(file_line(path), "0x%x", &pe) != 1)
+	    sscanf(file_line(function_path(function, "eeh_pe_config_addr")), "0x%x", &pe) != 1)
 		return false;
 	snprintf(line, sizeof(line), "%x:%x", domain, pe);
 	return log_line(ERRORS) && !file_write(EEH_DEBUG "eeh_max_freezes", most) &&
@@ -330,16 +297,12 @@ struct afu_held {
 
 static inline struct afu_held afu_held(void)
 {
-	struct afu_held held = { .irqs = linux_irqs() };
-	FILE *file = fopen("/proc/iomem", "r");
+	struct afu_held held = {
+		.irqs = linux_irqs(), .regions = lines_with("/proc/iomem", " : uxive\n"),
+	};
 	DIR *class = opendir("/sys/class/ocxl");
 	struct dirent *entry;
-	char line[256];
 
-	while (file && fgets(line, sizeof(line), file))
-		held.regions += !!strstr(line, " : uxive\n");
-	if (file)
-		fclose(file);
 	while (class && (entry = readdir(class)))
 		held.nodes += entry->d_name[0] != '.';
 	if (class)

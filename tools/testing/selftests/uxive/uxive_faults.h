@@ -12,15 +12,7 @@
 
 static inline bool write_file(const char *dir, const char *name, const char *value)
 {
-	char path[400];
-	bool done;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY);
-	done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
-	close(fd);
-	return done;
+	return !file_write(path_of("%s/%s", dir, name), value);
 }
 
 /* The address range of the kernel's functions from one name to the next but. */
@@ -87,7 +79,7 @@ static inline bool select_faults(int what)
  */
 static inline bool prepare_faults(void)
 {
-	char start[32], end[32], path[300];
+	char start[32], end[32];
 	struct dirent *entry;
 	bool done = true, kmalloc = false;
 	DIR *caches;
@@ -105,8 +97,8 @@ static inline bool prepare_faults(void)
 	while (caches && (entry = readdir(caches))) {
 		if (strncmp(entry->d_name, "kmalloc-", 8))
 			continue;
-		snprintf(path, sizeof(path), "/sys/kernel/slab/%s", entry->d_name);
-		kmalloc = write_file(path, "failslab", "1") || kmalloc;
+		kmalloc |= !file_write(path_of("/sys/kernel/slab/%s/failslab", entry->d_name),
+				       "1");
 	}
 	if (caches)
 		closedir(caches);
@@ -134,13 +126,11 @@ static inline bool fail_all(int times)
  */
 static inline int debug_lines(const char *table, const char *start, char *line, int size)
 {
-	char path[100], buffer[256];
+	FILE *file = fopen(path_of(DEBUG_UXIVE "/%s", table), "r");
+	char buffer[256];
 	bool heading = true;
 	int count = 0;
-	FILE *file;
 
-	snprintf(path, sizeof(path), DEBUG_UXIVE "/%s", table);
-	file = fopen(path, "r");
 	if (!file)
 		return -1;
 	while (fgets(buffer, sizeof(buffer), file)) {

@@ -39,6 +39,7 @@
 #include <misc/ocxl.h>
 #include <misc/uxive.h>
 #include "kselftest.h"
+#include "uxive_files.h"
 
 /* For how many seconds a test may make no progress. */
 #define STALL_S		240
@@ -392,36 +393,21 @@ static inline int try_map(int fd, __u64 offset, size_t length, int prot, int fla
 
 #define UXIVE_SYSFS	"/sys/class/misc/uxive/"
 
-static inline int limit_open(const char *name, int flags)
+static inline const char *limit_path(const char *name)
 {
-	char path[96];
-
-	snprintf(path, sizeof(path), UXIVE_SYSFS "%s", name);
-	return open(path, flags | O_CLOEXEC);
+	return path_of(UXIVE_SYSFS "%s", name);
 }
 
 /* -1 if there is no such file, or something else in it. */
 static inline long limit_get(const char *name)
 {
-	int fd = limit_open(name, O_RDONLY), end = 0;
-	char text[32] = {};
-	long number = -1;
-
-	if (read(fd, text, sizeof(text) - 1) < 1 || sscanf(text, "%ld\n%n", &number, &end) != 1 ||
-	    text[end] || !strchr(text, '\n'))
-		number = -1;
-	close(fd);
-	return number;
+	return file_number(limit_path(name));
 }
 
 /* 0 or a negative errno. */
 static inline int limit_write(const char *name, const char *text)
 {
-	int fd = limit_open(name, O_WRONLY);
-	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
-
-	close(fd);
-	return ret;
+	return file_write(limit_path(name), text);
 }
 
 static inline int limit_set(const char *name, long limit)
@@ -440,19 +426,22 @@ struct ux_irq {
 	bool masked;
 };
 
+static inline const char *fdinfo_path(int fd)
+{
+	return path_of("/proc/self/fdinfo/%d", fd);
+}
+
 /*
  * Returns the number of interrupts, -1 if fdinfo does not have the promised
  * form, and fills the first @max of @irqs.
  */
 static inline int ux_irqs(int fd, struct ux_irq *irqs, int max)
 {
-	char path[64], line[256], tail;
+	char line[256], tail;
 	unsigned long long offset, lisn;
 	int count = -1, listed = 0, end;
-	FILE *file;
+	FILE *file = fopen(fdinfo_path(fd), "r");
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
 	if (!file)
 		return -1;
 
@@ -491,23 +480,22 @@ static inline int ux_count(int fd)
 /* What fdinfo of a file has behind @key; NULL if it has none. */
 static inline const char *fdinfo_of(int fd, const char *key)
 {
-	static __thread char line[256];
-	const char *found = NULL;
-	size_t len = strlen(key);
-	char path[64];
-	FILE *file;
+	char start[64];
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	while (file && !found && fgets(line, sizeof(line), file))
-		if (!strncmp(line, key, len) && line[len] == ':')
-			found = line + len + 1;
-	if (file)
-		fclose(file);
-	return found;
+	snprintf(start, sizeof(start), "%s:", key);
+	return line_after(fdinfo_path(fd), start);
 }
 
-/* The same as a number; -1 if there is none. */
+/* The same of an interrupt. */
+static inline const char *fdinfo_of_irq(int fd, __u64 offset)
+{
+	char start[64];
+
+	snprintf(start, sizeof(start), "uxive-irq:\toffset:%llx ", (unsigned long long)offset);
+	return line_after(fdinfo_path(fd), start);
+}
+
+/* What is behind @key as a number; -1 if there is none. */
 static inline long fdinfo_number(int fd, const char *key)
 {
 	const char *found = fdinfo_of(fd, key);
@@ -604,19 +592,12 @@ static inline void event_add(int efd, __u64 count)
  */
 static inline int events_in_use(void)
 {
-	char path[64], line[256];
 	int efd[16], id, top = -1;
-	FILE *file;
 
 	for (size_t i = 0; i < ARRAY_SIZE(efd); i++) {
 		efd[i] = event_new();
-		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", efd[i]);
-		file = fopen(path, "r");
-		while (file && fgets(line, sizeof(line), file))
-			if (sscanf(line, "eventfd-id: %d", &id) == 1 && id > top)
-				top = id;
-		if (file)
-			fclose(file);
+		id = fdinfo_number(efd[i], "eventfd-id");
+		top = id > top ? id : top;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(efd); i++)
 		close(efd[i]);
@@ -814,19 +795,6 @@ static inline void *before_a_hole(size_t room)
 	return pages + length - room;
 }
 
-/* The entries of a directory. */
-static inline int entries_of(const char *path)
-{
-	DIR *dir = opendir(path);
-	int count = 0;
-
-	while (dir && readdir(dir))
-		count++;
-	if (dir)
-		closedir(dir);
-	return count;
-}
-
 /* Descriptors that this process has open. */
 static inline int fds_open(void)
 {
@@ -852,17 +820,10 @@ static inline int child_status(pid_t pid)
 /* As ps shows it of a process or thread; S where it waits until something comes. */
 static inline char process_state(pid_t pid)
 {
-	char path[64], state = '?';
-	FILE *stat;
+	char state;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	stat = fopen(path, "r");
-	if (stat) {
-		if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
-			state = '?';
-		fclose(stat);
-	}
-	return state;
+	return sscanf(file_line(path_of("/proc/%d/stat", pid)), "%*d (%*[^)]) %c", &state) == 1 ?
+	       state : '?';
 }
 
 /* It waits, interruptibly, as in read() and poll(). */
@@ -874,11 +835,7 @@ static inline bool is_waiting(pid_t tid)
 /* Writes a line to the kernel's log. */
 static inline bool log_line(const char *line)
 {
-	int fd = open("/dev/kmsg", O_WRONLY);
-	bool done = write(fd, line, strlen(line)) == (ssize_t)strlen(line);
-
-	close(fd);
-	return done;
+	return !file_write("/dev/kmsg", line);
 }
 
 /* Modules: 0 or a negative errno. */
@@ -900,6 +857,22 @@ static inline int module_load(const char *path)
 static inline int module_unload(const char *name)
 {
 	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
+}
+
+/* CPUs. */
+
+#define CPU_SYSFS	"/sys/devices/system/cpu/"
+
+/* Takes a CPU up or down. 0 or a negative errno. */
+static inline int cpu_online(int cpu, bool online)
+{
+	return file_write(path_of(CPU_SYSFS "cpu%d/online", cpu), online ? "1" : "0");
+}
+
+/* -1 if there is no such CPU, or it is down. */
+static inline long chip_of_cpu(int cpu)
+{
+	return file_number(path_of(CPU_SYSFS "cpu%d/topology/physical_package_id", cpu));
 }
 
 static inline void pin_to_cpu(unsigned int cpu)
