@@ -188,11 +188,7 @@ FIXTURE_SETUP(abi)
 	ASSERT_EQ(0, munmap(self->unmapped, page));
 
 	/* A structure that begins in a good page and ends in none. */
-	self->half = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->half);
-	ASSERT_EQ(0, munmap(self->half + page, page));
-	self->half += page - 4;
+	self->half = before_a_hole(4);
 
 	/* No process has this address. */
 	self->beyond = (void *)(1UL << 62);
@@ -828,16 +824,6 @@ struct growing {
 	bool only_read;		/* Nothing is returned in it. */
 };
 
-static void *pages_before_a_hole(void)
-{
-	void *pages = mmap(NULL, 2 * ROOM, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (pages == MAP_FAILED || munmap(pages + ROOM, ROOM))
-		abort();
-	return pages + ROOM;
-}
-
 /* The structure, as if it were @size bytes, with @room for it. */
 static void *place(const struct growing *call, __u32 size, size_t room)
 {
@@ -1002,7 +988,7 @@ static int try_good_sizes(const struct growing *call)
 	__auto_type good_ = structure;					\
 	const struct growing call_ = {					\
 		.cmd = name, .good = good_, .known = sizeof(*good_),	\
-		.first = sizeof(*good_), .end = pages_before_a_hole(),	\
+		.first = sizeof(*good_), .end = before_a_hole(ROOM) + ROOM,	\
 		__VA_ARGS__						\
 	};								\
 									\

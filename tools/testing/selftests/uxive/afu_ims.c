@@ -6,9 +6,7 @@
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
+#include "uxive_fixture.h"
 
 #define SLOTS_1		63
 #define CONTEXTS_2	23
@@ -24,45 +22,18 @@
 #define ESB_LOAD_EOI	0x000
 #define ESB_GET		0x800
 
-/* An open and attached context. */
-struct context {
-	int fd;
-	__u32 pasid;
-	void *mmio;
-	size_t length;
-};
-
-static bool context_open(struct context *context, const struct afu_function *function)
+/* One whose events are read without waiting. */
+static bool context_open(struct afu_context *context, const struct afu_function *function)
 {
-	struct ocxl_ioctl_metadata metadata;
-
-	context->fd = afu_open(function);
-	if (context->fd < 0 || afu_metadata(context->fd, &metadata) || afu_attach(context->fd) ||
-	    fcntl(context->fd, F_SETFL, O_NONBLOCK))
-		return false;
-	context->pasid = metadata.pasid;
-	context->length = metadata.pp_mmio_size;
-	context->mmio = afu_map(context->fd);
-	return context->mmio != MAP_FAILED;
-}
-
-static void context_close(struct context *context)
-{
-	munmap(context->mmio, context->length);
-	close(context->fd);
+	return afu_context_open(context, function) && !fcntl(context->fd, F_SETFL, O_NONBLOCK);
 }
 
 /* Has the AFU raise a slot for work of a queue. Returns the status of the command. */
-static __u64 raise_for(const struct context *context, __u32 slot, __u32 queue)
+static __u64 raise_for(const struct afu_context *context, __u32 slot, __u32 queue)
 {
 	struct afu_command command = { .opcode = AFU_RAISE, .value = slot, .queue = queue };
 
 	return afu_do(context->mmio, &command);
-}
-
-static bool raise_slot(const struct context *context, __u32 slot)
-{
-	return raise_for(context, slot, 0) == AFU_DONE;
 }
 
 /* A message for work of @queue. */
@@ -136,7 +107,7 @@ static bool store_is_clear(const struct store *store, __u32 pasid, __u32 slot)
 FIXTURE(ims) {
 	struct afu_function function[AFU_MOST];
 	struct afu_held held;
-	struct context context;
+	struct afu_context context;
 	struct store store;
 	void *global;
 	int functions, events;
@@ -167,7 +138,7 @@ FIXTURE_TEARDOWN(ims)
 	int left = 0;
 
 	afu_misbehave(self->global, AFU_STOP_STORM, 0, 0);
-	context_close(&self->context);
+	afu_context_close(&self->context);
 	EXPECT_TRUE(becomes(all_irqs(), 0));
 	/* Nothing can be sent any more. */
 	for (__u32 slot = 0; slot < SLOTS_1; slot++)
@@ -175,11 +146,7 @@ FIXTURE_TEARDOWN(ims)
 	EXPECT_EQ(0, left);
 	store_close(&self->store);
 	munmap(self->global, 64 << 10);
-	if (!access(DEBUG_UXIVE, F_OK)) {
-		EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
-		EXPECT_EQ(0, debug_lines("slots", "", NULL, 0));
-		EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
-	}
+	EXPECT_TABLES_EMPTY();
 	EXPECT_TRUE(becomes(events_in_use(), self->events));
 	for (int i = 0; i < self->functions; i++)
 		EXPECT_EQ(0, afu_unbind(&self->function[i]));
@@ -272,7 +239,7 @@ TEST_F(ims, a_call_is_checked_whole)
 		EXPECT_EQ(slot_offset(0), arg->offset);
 		EXPECT_EQ(0, arg->slot);
 		EXPECT_EQ(1, irqs_of(fd));
-		EXPECT_TRUE(raise_slot(&self->context, arg->slot));
+		EXPECT_TRUE(afu_raise(self->context.mmio, arg->slot));
 		EXPECT_EQ(1, event_wait(efd));
 		EXPECT_EQ(0, ux_free(fd, arg->offset));
 		EXPECT_NOTHING_LEFT();
@@ -315,7 +282,7 @@ TEST_F(ims, a_context_has_its_slots_and_no_more)
 		EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, ENOSPC, afu_ims_alloc(fd, -1, &offset, &slot));
 		EXPECT_EQ(SLOTS_1, irqs_of(fd));
 		for (int i = 0; i < SLOTS_1; i++) {
-			ASSERT_TRUE(raise_slot(&self->context, i));
+			ASSERT_TRUE(afu_raise(self->context.mmio, i));
 			EXPECT_EQ(1, event_wait(efds[i])) TH_LOG("slot %d", i);
 		}
 		for (int i = 0; i < SLOTS_1; i++)
@@ -325,7 +292,7 @@ TEST_F(ims, a_context_has_its_slots_and_no_more)
 		EXPECT_EQ(0, ux_free(fd, offsets[17]));
 		EXPECT_EQ(0, afu_ims_alloc(fd, efds[17], &offset, &slot));
 		EXPECT_EQ(17, slot);
-		EXPECT_TRUE(raise_slot(&self->context, 17));
+		EXPECT_TRUE(afu_raise(self->context.mmio, 17));
 		EXPECT_EQ(1, event_wait(efds[17]));
 		EXPECT_EQ(0, ux_alloc(fd, &offset));
 		EXPECT_EQ(slot_offset(SLOTS_1), offset);
@@ -404,7 +371,7 @@ TEST_F(ims, a_host_bridge_has_its_messages_and_no_more)
 TEST_F(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu)
 {
 	struct afu_command fill = { .opcode = AFU_FILL, .length = 64, .value = 1 };
-	struct context *context = &self->context;
+	struct afu_context *context = &self->context;
 	struct uxive_info info;
 	int efds[8];
 	char *window;
@@ -428,7 +395,7 @@ TEST_F(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu)
 		for (int i = 0; i < 8; i++) {
 			ring(window + i * STRIDE);
 			ASSERT_EQ(1, event_wait(efds[i]));
-			ASSERT_TRUE(raise_slot(context, i));
+			ASSERT_TRUE(afu_raise(context->mmio, i));
 			ASSERT_EQ(1, event_wait(efds[i]));
 			/* By its handle, as libocxl's programs do. */
 			fill.handle = (__u64)(window + i * STRIDE);
@@ -452,7 +419,7 @@ TEST_F(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu)
 
 TEST_F(ims, all_kinds_live_side_by_side)
 {
-	struct context *context = &self->context;
+	struct afu_context *context = &self->context;
 	int efds[40], fd = context->fd;
 	char *window;
 
@@ -481,16 +448,16 @@ TEST_F(ims, all_kinds_live_side_by_side)
 			/* What is a message only has no page. */
 			EXPECT_EQ(SIGBUS, touch(window + i * STRIDE));
 		}
-		EXPECT_TRUE(raise_slot(context, i));
+		EXPECT_TRUE(afu_raise(context->mmio, i));
 		EXPECT_EQ(1, event_wait(efds[i]));
 	}
 	/* Another eventfd, and none. */
 	EXPECT_EQ(0, ux_bind(fd, slot_offset(0), efds[1]));
-	EXPECT_TRUE(raise_slot(context, 0));
+	EXPECT_TRUE(afu_raise(context->mmio, 0));
 	EXPECT_EQ(1, event_wait(efds[1]));
 	EXPECT_EQ(0, ux_bind(fd, slot_offset(0), -1));
-	EXPECT_TRUE(raise_slot(context, 0));
-	EXPECT_TRUE(raise_slot(context, 1));
+	EXPECT_TRUE(afu_raise(context->mmio, 0));
+	EXPECT_TRUE(afu_raise(context->mmio, 1));
 	EXPECT_EQ(1, event_wait(efds[1]));
 	EXPECT_EQ(0, event_read(efds[0]));
 
@@ -508,7 +475,7 @@ TEST_F(ims, all_kinds_live_side_by_side)
 TEST_F(ims, the_cookie_names_context_and_queue)
 {
 	const __u32 queues[] = { 1, 7, 0x80000000, ~0U };
-	struct context *context = &self->context, other;
+	struct afu_context *context = &self->context, other;
 	struct uxive_event event;
 	int efd = event_new();
 	__u64 offset, its;
@@ -553,13 +520,13 @@ TEST_F(ims, the_cookie_names_context_and_queue)
 	__sync_synchronize();
 	EXPECT_EQ(AFU_DONE, raise_for(context, slot, 0));
 	EXPECT_EQ(1, event_wait(efd));
-	context_close(&other);
+	afu_context_close(&other);
 	close(efd);
 }
 
 TEST_F(ims, a_freed_one_is_out_of_the_store)
 {
-	struct context *context = &self->context;
+	struct afu_context *context = &self->context;
 	__u64 entry = context->pasid * SLOTS_1, offset;
 	int efd = event_new(), other = event_new();
 	struct uxive_event event;
@@ -575,11 +542,11 @@ TEST_F(ims, a_freed_one_is_out_of_the_store)
 
 		EXPECT_FALSE(store_is_clear(&self->store, context->pasid, 0));
 		EXPECT_EQ(0, mmio_read32(at, 12) & 1);
-		EXPECT_TRUE(raise_slot(context, 0));
+		EXPECT_TRUE(afu_raise(context->mmio, 0));
 		EXPECT_EQ(1, event_wait(efd));
 		/* With one under way, or at rest. */
 		if (round % 2)
-			EXPECT_TRUE(raise_slot(context, 0));
+			EXPECT_TRUE(afu_raise(context->mmio, 0));
 		EXPECT_EQ(0, ux_free(context->fd, slot_offset(0)));
 		event_read(efd);
 		EXPECT_TRUE(store_is_clear(&self->store, context->pasid, 0));
@@ -588,14 +555,14 @@ TEST_F(ims, a_freed_one_is_out_of_the_store)
 		EXPECT_EQ(AFU_BAD_COOKIE, event.afu_error.code);
 		/* Nor does an AFU get through that does not care. */
 		ASSERT_TRUE(afu_misbehave(self->global, AFU_SPURIOUS, entry, 0));
-		EXPECT_TRUE(raise_slot(context, 1));
+		EXPECT_TRUE(afu_raise(context->mmio, 1));
 		EXPECT_EQ(1, event_wait(other));
 		EXPECT_EQ(0, event_read(efd));
 
 		/* What it has kept pending since is sent to whoever is next there, as one event. */
 		ASSERT_EQ(0, afu_ims_alloc(context->fd, efd, &offset, &slot));
 		ASSERT_EQ(0, slot);
-		EXPECT_TRUE(raise_slot(context, 1));
+		EXPECT_TRUE(afu_raise(context->mmio, 1));
 		EXPECT_EQ(1, event_wait(other));
 		late += event_read(efd);
 		EXPECT_GE(round + 1, late);
@@ -612,7 +579,7 @@ TEST_F(ims, what_is_pending_at_set_up_is_not_lost)
 	int efd = event_new();
 
 	for (int round = 0; round < 20; round++) {
-		struct context context;
+		struct afu_context context;
 		__u64 offset;
 		__u32 slot;
 
@@ -628,12 +595,12 @@ TEST_F(ims, what_is_pending_at_set_up_is_not_lost)
 		}
 		/* It works from then on, and can be freed and closed. */
 		for (int i = 0; i < 3; i++) {
-			EXPECT_TRUE(raise_slot(&context, i));
+			EXPECT_TRUE(afu_raise(context.mmio, i));
 			EXPECT_EQ(1, event_wait(efd)) TH_LOG("round %d, slot %d", round, i);
 		}
 		if (round % 2)
 			EXPECT_EQ(0, ux_free(context.fd, slot_offset(0)));
-		context_close(&context);
+		afu_context_close(&context);
 	}
 	TH_LOG("60 raised before they were allocated, none lost");
 	close(efd);
@@ -642,7 +609,7 @@ TEST_F(ims, what_is_pending_at_set_up_is_not_lost)
 TEST_F(ims, no_ring_is_lost)
 {
 	struct afu_command raise = { .opcode = AFU_RAISE };
-	struct context *context = &self->context;
+	struct afu_context *context = &self->context;
 	long single = 0, together = 0;
 	int efds[AT_ONCE];
 	__u64 offset, last = 0;
@@ -654,7 +621,7 @@ TEST_F(ims, no_ring_is_lost)
 		ASSERT_EQ((__u32)i, slot);
 	}
 	for (int n = 0; n < RINGS; n++) {
-		ASSERT_TRUE(raise_slot(context, 0));
+		ASSERT_TRUE(afu_raise(context->mmio, 0));
 		ASSERT_EQ(1, event_wait(efds[0])) TH_LOG("ring %d", n);
 		single++;
 		progress();
@@ -678,38 +645,10 @@ TEST_F(ims, no_ring_is_lost)
 	TH_LOG("%ld rings one by one, %ld by %d at once, none lost", single, together, AT_ONCE);
 }
 
-/* Takes each CPU but the first down and up, in turn, until told to stop. */
-struct hotplug {
-	pthread_t thread;
-	atomic_bool stop;
-	atomic_long turns;
-	/* What has ended it before that. */
-	atomic_int error;
-};
-
-static void *hotplug_run(void *arg)
-{
-	struct hotplug *hotplug = arg;
-	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	char path[64];
-	int ret = 0;
-
-	for (int n = 0; !ret && !atomic_load(&hotplug->stop); n++) {
-		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online",
-			 1 + n % (cpus - 1));
-		ret = file_write(path, "0");
-		if (!ret)
-			ret = file_write(path, "1");
-		atomic_fetch_add(&hotplug->turns, !ret);
-	}
-	atomic_store(&hotplug->error, ret);
-	return NULL;
-}
-
 TEST_F(ims, no_ring_is_lost_to_a_cpu_that_goes)
 {
 	struct hotplug hotplug = {};
-	struct context *context = &self->context;
+	struct afu_context *context = &self->context;
 	long rings = 0, turns = 0, now;
 	int efds[AT_ONCE];
 	__u64 offset;
@@ -722,7 +661,7 @@ TEST_F(ims, no_ring_is_lost_to_a_cpu_that_goes)
 	}
 	ASSERT_EQ(0, pthread_create(&hotplug.thread, NULL, hotplug_run, &hotplug));
 	while ((now = atomic_load(&hotplug.turns)) < 20 && !atomic_load(&hotplug.error)) {
-		bool lost = !raise_slot(context, rings % AT_ONCE) ||
+		bool lost = !afu_raise(context->mmio, rings % AT_ONCE) ||
 			    event_wait(efds[rings % AT_ONCE]) != 1;
 
 		/* The rings would go on without the CPUs. */
@@ -774,7 +713,7 @@ TEST_F(ims, a_program_drains_messages_by_itself)
 	struct afu_command raise = { .opcode = AFU_RAISE };
 	struct reader reader = { .generation = 1U << 31 };
 	void *management[2], *trigger, *page;
-	struct context context;
+	struct afu_context context;
 	long events = 0;
 	__u64 offset, its;
 	int efd = event_new();
@@ -813,10 +752,10 @@ TEST_F(ims, a_program_drains_messages_by_itself)
 	}
 	/* What comes before the last is ended is one more when that is done. */
 	for (int n = 0; n < 10; n++) {
-		ASSERT_TRUE(raise_slot(&context, 0));
+		ASSERT_TRUE(afu_raise(context.mmio, 0));
 		/* Or the machine may find both at once. */
 		ASSERT_TRUE(becomes(esb_load(management[0], ESB_GET), 2));
-		ASSERT_TRUE(raise_slot(&context, 0));
+		ASSERT_TRUE(afu_raise(context.mmio, 0));
 		ASSERT_TRUE(becomes(esb_load(management[0], ESB_GET), 3));
 		ASSERT_EQ(MESSAGES, reader_next(&reader));
 		esb_load(management[0], ESB_LOAD_EOI);
@@ -847,7 +786,7 @@ TEST_F(ims, a_program_drains_messages_by_itself)
 	munmap(management[0], STRIDE);
 	munmap(management[1], STRIDE);
 	munmap(reader.queue, 4 * drain.queue_entries);
-	context_close(&context);
+	afu_context_close(&context);
 	close(efd);
 }
 
@@ -864,7 +803,7 @@ static bool message_rate(const struct afu_function *function, const char *rate)
 
 TEST_F(ims, a_storm_is_held_back)
 {
-	struct context *context = &self->context, other;
+	struct afu_context *context = &self->context, other;
 	int efd = event_new(), its = event_new();
 	struct uxive_event event;
 	__u64 entry, offset;
@@ -894,7 +833,7 @@ TEST_F(ims, a_storm_is_held_back)
 		for (storm = 0; storm < STORM_LIMIT * STORM_PERIODS; rings++) {
 			long more;
 
-			ASSERT_TRUE(raise_slot(&other, 0));
+			ASSERT_TRUE(afu_raise(other.mmio, 0));
 			ASSERT_EQ(1, event_wait(its)) TH_LOG("ring %ld", rings);
 			more = event_read(efd);
 			if (more)
@@ -919,18 +858,18 @@ TEST_F(ims, a_storm_is_held_back)
 		ping = afu_ping(self->store.memory);
 		ASSERT_TRUE(becomes(afu_ping(self->store.memory) - ping >= 3, true));
 		for (int n = 0; n < 2; n++) {
-			ASSERT_TRUE(raise_slot(&other, 0));
+			ASSERT_TRUE(afu_raise(other.mmio, 0));
 			ASSERT_EQ(1, event_wait(its));
 		}
 		event_read(efd);
 		for (int n = 0; n < 50; n++) {
-			ASSERT_TRUE(raise_slot(context, 0));
+			ASSERT_TRUE(afu_raise(context->mmio, 0));
 			ASSERT_EQ(1, event_wait(efd)) TH_LOG("ring %d", n);
 		}
 		while (next_event(other.fd).header.type != NO_EVENT)
 			;
 	}
-	context_close(&other);
+	afu_context_close(&other);
 	close(efd);
 	close(its);
 }
@@ -938,7 +877,7 @@ TEST_F(ims, a_storm_is_held_back)
 TEST_F(ims, it_is_freed_in_the_middle_of_a_storm)
 {
 	static const char * const rates[] = { "1000", "100000", "4294967295" };
-	struct context *context = &self->context, other;
+	struct afu_context *context = &self->context, other;
 	int efd = event_new(), its = event_new();
 	__u64 entry, offset;
 	__u32 slot;
@@ -959,7 +898,7 @@ TEST_F(ims, it_is_freed_in_the_middle_of_a_storm)
 			ASSERT_EQ(0, ux_free(context->fd, offset));
 			events += event_read(efd);
 			/* Not one more: the other's come after it. */
-			ASSERT_TRUE(raise_slot(&other, 0));
+			ASSERT_TRUE(afu_raise(other.mmio, 0));
 			ASSERT_EQ(1, event_wait(its));
 			EXPECT_EQ(0, event_read(efd)) TH_LOG("round %d", round);
 			progress();
@@ -968,7 +907,7 @@ TEST_F(ims, it_is_freed_in_the_middle_of_a_storm)
 		TH_LOG("at most %s a second: freed 50 times, %ld events", rates[i], events);
 	}
 	ASSERT_TRUE(message_rate(self->function, "100000"));
-	context_close(&other);
+	afu_context_close(&other);
 	close(efd);
 	close(its);
 }
@@ -980,32 +919,32 @@ TEST_F(ims, the_next_in_a_place_is_not_rung_by_the_last)
 	long late = 0, now;
 
 	for (int round = 0; round < 30; round++) {
-		struct context one, other;
+		struct afu_context one, other;
 		__u64 offset;
 		__u32 slot;
 
 		ASSERT_TRUE(context_open(&one, self->function));
 		ASSERT_EQ(0, afu_ims_alloc(one.fd, efd, &offset, &slot));
 		for (int i = 0; i < 5; i++)
-			EXPECT_TRUE(raise_slot(&one, slot));
+			EXPECT_TRUE(afu_raise(one.mmio, slot));
 		/* Late, when the detach is confirmed. */
 		if (round % 2)
 			ASSERT_TRUE(afu_misbehave(self->global, AFU_LATE, one.pasid, slot));
-		context_close(&one);
+		afu_context_close(&one);
 		event_read(efd);
 
 		ASSERT_TRUE(context_open(&other, self->function));
 		EXPECT_EQ(one.pasid, other.pasid);
 		ASSERT_EQ(0, afu_ims_alloc(other.fd, its, &offset, &slot));
 		ASSERT_EQ(0, afu_ims_alloc(other.fd, efd, &offset, &slot));
-		EXPECT_TRUE(raise_slot(&other, slot));
+		EXPECT_TRUE(afu_raise(other.mmio, slot));
 		EXPECT_EQ(1, event_wait(efd));
 		/* Of this round, or of the one before. */
 		now = event_read(its);
 		EXPECT_GE(1, now) TH_LOG("round %d", round);
 		late += now;
 		EXPECT_GE((round + 1) / 2, late) TH_LOG("round %d", round);
-		context_close(&other);
+		afu_context_close(&other);
 	}
 	TH_LOG("15 raised after their context was detached, of which %ld came to the next", late);
 	close(efd);
@@ -1045,7 +984,7 @@ TEST_F(ims, a_failed_step_leaves_nothing)
 
 		hit = true;
 		for (step = 1; hit && step < MAX_STEPS; step++) {
-			struct context context;
+			struct afu_context context;
 			int first = way & 1;
 
 			progress();
@@ -1071,9 +1010,9 @@ TEST_F(ims, a_failed_step_leaves_nothing)
 			if (way & 2)
 				EXPECT_EQ(0, ux_bind(context.fd, offset, efd));
 			EXPECT_EQ(slot_offset(first), offset);
-			EXPECT_TRUE(raise_slot(&context, first));
+			EXPECT_TRUE(afu_raise(context.mmio, first));
 			EXPECT_EQ(1, event_wait(efd)) TH_LOG("way %d, step %d", way, step);
-			context_close(&context);
+			afu_context_close(&context);
 			EXPECT_TRUE(becomes(all_irqs(), 0));
 		}
 		TH_LOG("%s, %s: %d steps, of which %d are fatal", way & 2 ? "both" : "message",
@@ -1121,14 +1060,6 @@ TEST_F(ims, limits_hold_for_messages)
 	EXPECT_EQ(0, afu_ims_alloc(fd, -1, &offset, NULL));
 }
 
-/* Returns 0 if INFO fails. */
-static __u32 info_max_irqs(int fd)
-{
-	struct uxive_info info = { .size = sizeof(info) };
-
-	return ux_ioctl(fd, UXIVE_IOC_INFO, &info) ? 0 : info.max_irqs;
-}
-
 TEST_F(ims, what_the_context_says_that_it_can_have_it_can)
 {
 	long max_context = limit_get("max_irqs_per_context");
@@ -1136,13 +1067,13 @@ TEST_F(ims, what_the_context_says_that_it_can_have_it_can)
 	__u64 offset;
 
 	/* Its queue takes two events for each slot, and has as many entries as others. */
-	EXPECT_EQ(SLOTS / 2, info_max_irqs(fd));
+	EXPECT_EQ(SLOTS / 2, info_of(fd).max_irqs);
 	ASSERT_EQ(0, ux_fill(fd, SLOTS / 2));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fd, &offset));
 	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, ENOSPC, afu_ims_alloc(fd, -1, &offset, NULL));
 
 	ASSERT_EQ(0, limit_set("max_irqs_per_context", SLOTS / 2 - 1));
-	EXPECT_EQ(SLOTS / 2 - 1, info_max_irqs(fd));
+	EXPECT_EQ(SLOTS / 2 - 1, info_of(fd).max_irqs);
 	ASSERT_EQ(0, limit_set("max_irqs_per_context", max_context));
 }
 
@@ -1155,7 +1086,7 @@ TEST_F(ims, messages_are_shown)
 
 	ASSERT_EQ(0, afu_ims_alloc(fd, efd, &one, NULL));
 	ASSERT_EQ(0, ux_alloc(fd, &other));
-	ASSERT_TRUE(raise_slot(&self->context, 0));
+	ASSERT_TRUE(afu_raise(self->context.mmio, 0));
 	ASSERT_EQ(1, event_wait(efd));
 
 	snprintf(line, sizeof(line), "\t%s pasid:%u attached\n", AFU_NAME, self->context.pasid);

@@ -963,7 +963,7 @@ out:
 	close(efd);
 }
 
-static void *race_run(void *data)
+static void *opener_run(void *data)
 {
 	struct race *race = data;
 
@@ -1061,7 +1061,7 @@ TEST_F(afu, nothing_reaches_it_while_it_is_reset)
 	pthread_t threads[WAYS][STORERS], racers[RACERS];
 
 	for (int i = 0; i < RACERS; i++)
-		ASSERT_EQ(0, pthread_create(&racers[i], NULL, race_run, &race));
+		ASSERT_EQ(0, pthread_create(&racers[i], NULL, opener_run, &race));
 	for (int i = 0; i < WAYS * STORERS; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i / STORERS][i % STORERS], NULL,
 					    ways[i / STORERS], &storers));
@@ -1187,7 +1187,7 @@ TEST_F(afu, all_may_be_in_use_while_it_comes_and_goes)
 	long opened = 0;
 
 	for (int i = 0; i < RACERS; i++)
-		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_run, &race));
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, opener_run, &race));
 	for (int round = 0; round < rounds; round++) {
 		/* At another moment of what the threads do each time. */
 		EXPECT_TRUE(becomes(race.opened > opened, true));

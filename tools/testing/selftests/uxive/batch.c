@@ -8,10 +8,7 @@
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-#include <uxive_drain.h>
+#include "uxive_fixture.h"
 
 #define CPUS		64
 #define NODES		64
@@ -20,17 +17,10 @@
 /* Those of the first AFU that have a message. */
 #define MESSAGES	63
 
-static const char * const limit_names[] = {
-	"max_irqs_per_context", "max_irqs_per_user", "max_irqs",
-	"max_queues_per_user", "max_queues",
-};
-
-#define LIMITS		ARRAY_SIZE(limit_names)
-
 FIXTURE(batch) {
 	int fd, efd;
-	int events, irqs;
-	long limits[LIMITS];
+	struct use before;
+	struct limits limits;
 };
 
 FIXTURE_SETUP(batch)
@@ -38,10 +28,8 @@ FIXTURE_SETUP(batch)
 	catch_touches();
 	/* Contexts of tests before may still be on their way out. */
 	ASSERT_TRUE(becomes(all_irqs(), 0));
-	for (size_t i = 0; i < LIMITS; i++)
-		self->limits[i] = limit_get(limit_names[i]);
-	self->events = events_in_use();
-	self->irqs = linux_irqs();
+	ASSERT_TRUE(limits_save(&self->limits));
+	self->before = use_now();
 	self->fd = ux_open();
 	ASSERT_LE(0, self->fd);
 	self->efd = event_new();
@@ -52,51 +40,9 @@ FIXTURE_TEARDOWN(batch)
 {
 	close(self->fd);
 	close(self->efd);
-	for (size_t i = 0; i < LIMITS; i++)
-		EXPECT_EQ(0, limit_set(limit_names[i], self->limits[i]));
-	EXPECT_TRUE(becomes(all_irqs(), 0));
-	EXPECT_TRUE(becomes(events_in_use(), self->events));
-	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
-	if (!access(DEBUG_UXIVE, F_OK)) {
-		EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
-		EXPECT_EQ(0, debug_lines("slots", "", NULL, 0));
-		EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
-	}
-}
-
-/* How many new eventfds there are from here on. */
-static __s32 *events_new(int count)
-{
-	__s32 *efds = malloc(count * sizeof(*efds));
-
-	for (int i = 0; i < count; i++)
-		efds[i] = event_new();
-	return efds;
-}
-
-static void events_close(__s32 *efds, int count)
-{
-	for (int i = 0; i < count; i++)
-		if (efds[i] >= 0)
-			close(efds[i]);
-	free(efds);
-}
-
-/* The first slot of [@start, @start + @count) that does not ring its own eventfd once, or -1. */
-static int first_mute(int fd, __u32 start, const __s32 *efds, int count)
-{
-	void *pages = ux_map(fd, slot_offset(start), count * STRIDE);
-	int mute = pages == MAP_FAILED ? (int)start : -1;
-
-	for (int i = 0; i < count && mute < 0; i++)
-		if (touch(pages + i * STRIDE) || event_wait(efds[i]) != 1)
-			mute = start + i;
-	for (int i = 0; i < count && mute < 0; i++)
-		if (event_read(efds[i]))
-			mute = start + i;
-	if (pages != MAP_FAILED)
-		munmap(pages, count * STRIDE);
-	return mute;
+	EXPECT_TRUE(limits_restore(&self->limits));
+	EXPECT_ALL_RETURNED(self->before);
+	EXPECT_TABLES_EMPTY();
 }
 
 /* A count of 1 is a call like OCXL_IOCTL_IRQ_ALLOC, the last is all that a context can have. */
@@ -471,16 +417,17 @@ TEST_F(batch, that_is_malformed_changes_nothing)
 
 TEST_F(batch, is_bound_as_it_comes)
 {
-	__s32 *efds = events_new(100);
+	__s32 efds[100];
 	__u32 start;
 
+	events_new(efds, 100);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, 100, efds, &start));
 	EXPECT_EQ(-1, first_mute(self->fd, start, efds, 100));
 	/* What the program does with its descriptors then is not the driver's concern. */
-	EXPECT_EQ(self->events + 100, events_in_use() - 1);
+	EXPECT_EQ(self->before.events + 100, events_in_use() - 1);
 	ASSERT_EQ(0, ux_free_many(self->fd, start, 100));
 	events_close(efds, 100);
-	EXPECT_EQ(self->events, events_in_use() - 1);
+	EXPECT_EQ(self->before.events, events_in_use() - 1);
 }
 
 TEST_F(batch, has_no_eventfd_where_there_is_minus_one)
@@ -555,10 +502,12 @@ TEST_F(batch, whose_eventfds_lie_in_no_memory_allocates_nothing)
 
 TEST_F(batch, with_one_bad_eventfd_allocates_and_holds_nothing)
 {
-	__s32 *efds = events_new(65);
-	int held = events_in_use(), pipes[2], closed;
+	__s32 efds[65];
+	int held, pipes[2], closed;
 	__u32 start;
 
+	events_new(efds, 65);
+	held = events_in_use();
 	ASSERT_EQ(0, pipe(pipes));
 	closed = dup(efds[0]);
 	close(closed);
@@ -721,10 +670,11 @@ TEST_F(batch, is_freed_whole_or_not_at_all)
 		{ 21, 64 }, { SLOTS - 1, 1 }, { SLOTS, 1 }, { SLOTS - 1, 2 }, { ~0U, 1 },
 		{ ~0U, 2 }, { 1, ~0U }, { 0, ~0U }, { 1U << 31, 1U << 31 }, { 65536, 1 },
 	};
-	__s32 *efds = events_new(64);
+	__s32 efds[64];
 	__u32 start;
 	void *pages;
 
+	events_new(efds, 64);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, 64, efds, &start));
 	ASSERT_EQ(-1, first_mute(self->fd, 0, efds, 64));
 	ASSERT_EQ(0, ux_free(self->fd, slot_offset(20)));
@@ -764,7 +714,7 @@ TEST_F(batch, is_freed_whole_or_not_at_all)
 	/* The eventfds of those that were freed are let go of. */
 	munmap(pages, 64 * STRIDE);
 	events_close(efds, 64);
-	EXPECT_EQ(self->events + 10, events_in_use() - 1);
+	EXPECT_EQ(self->before.events + 10, events_in_use() - 1);
 }
 
 TEST_F(batch, that_is_freed_is_sigbus_in_every_process)
@@ -862,26 +812,18 @@ TEST_F(batch, can_be_shared_with_single_calls)
 TEST_F(batch, of_an_afu_comes_with_messages_as_far_as_there_are)
 {
 	struct afu_function functions[AFU_MOST];
-	struct afu_command raise = { .opcode = AFU_RAISE };
-	struct ocxl_ioctl_metadata metadata;
-	void *mmio, *pages;
-	__s32 *efds;
+	struct afu_context context;
+	void *pages;
+	__s32 efds[100];
 	__u32 start;
 	int fd;
 
 	if (afu_functions(functions) < 1)
 		SKIP(return, "no AFU");
-	if (afu_is_bound(&functions[0]))
-		ASSERT_EQ(0, afu_unbind(&functions[0]));
-	ASSERT_EQ(0, afu_bind(&functions[0]));
-	fd = afu_open(&functions[0]);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, afu_attach(fd));
-	ASSERT_EQ(0, afu_metadata(fd, &metadata));
-	mmio = afu_map(fd);
-	ASSERT_NE(MAP_FAILED, mmio);
-
-	efds = events_new(100);
+	ASSERT_EQ(0, afu_bind_anew(&functions[0]));
+	ASSERT_TRUE(afu_context_open(&context, &functions[0]));
+	fd = context.fd;
+	events_new(efds, 100);
 	ASSERT_EQ(0, ux_alloc_many(fd, 100, efds, &start));
 	EXPECT_EQ(0U, start);
 	EXPECT_EQ(100, irqs_of(fd));
@@ -892,10 +834,9 @@ TEST_F(batch, of_an_afu_comes_with_messages_as_far_as_there_are)
 	for (__u32 slot = 0; slot < 100; slot++) {
 		ring(pages + slot * STRIDE);
 		ASSERT_EQ(1, event_wait(efds[slot])) TH_LOG("slot %u", slot);
-		raise.value = slot;
 		if (slot >= MESSAGES)
 			continue;
-		ASSERT_EQ(AFU_DONE, afu_do(mmio, &raise)) TH_LOG("slot %u", slot);
+		ASSERT_TRUE(afu_raise(context.mmio, slot)) TH_LOG("slot %u", slot);
 		ASSERT_EQ(1, event_wait(efds[slot])) TH_LOG("slot %u", slot);
 	}
 	for (__u32 slot = 0; slot < 100; slot++)
@@ -904,11 +845,9 @@ TEST_F(batch, of_an_afu_comes_with_messages_as_far_as_there_are)
 	EXPECT_EQ(20 + 10, total_irqs(fd));
 	EXPECT_EQ(SIGBUS, touch(pages + 10 * STRIDE));
 	/* None of those messages can be sent any more, others can. */
-	raise.value = 9;
-	EXPECT_EQ(AFU_DONE, afu_do(mmio, &raise));
+	EXPECT_TRUE(afu_raise(context.mmio, 9));
 	EXPECT_EQ(1, event_wait(efds[9]));
-	raise.value = 10;
-	EXPECT_NE(AFU_DONE, afu_do(mmio, &raise));
+	EXPECT_FALSE(afu_raise(context.mmio, 10));
 	EXPECT_EQ(0, event_read(efds[10]));
 
 	/* A limit comes in the middle of a slot that has both. */
@@ -919,8 +858,7 @@ TEST_F(batch, of_an_afu_comes_with_messages_as_far_as_there_are)
 	EXPECT_EQ(34, total_irqs(fd));
 	EXPECT_EQ(-ENOSPC, ux_alloc_at(fd, 100, SLOTS / 2 + 1));
 	munmap(pages, 100 * STRIDE);
-	munmap(mmio, metadata.pp_mmio_size);
-	close(fd);
+	afu_context_close(&context);
 	events_close(efds, 100);
 	EXPECT_TRUE(becomes(all_irqs(), 0));
 	EXPECT_EQ(0, afu_unbind(&functions[0]));
@@ -1002,14 +940,10 @@ TEST_F(batch, shares_no_slot_with_calls_that_race_it)
 	EXPECT_EQ(0, total_irqs(self->fd));
 }
 
-/* Frees something each round, a while after it is told. */
+/* What is freed in one call. */
 struct freer {
-	pthread_t thread;
-	int fd, rounds;
+	int fd;
 	__u32 start, count;
-	atomic_int go, ready, done;
-	/* How long a while is, in turns. */
-	atomic_long wait;
 	int ret;
 };
 
@@ -1018,20 +952,11 @@ static int free_these(int fd, __u32 start, __u32 count)
 	return count == 1 ? ux_free(fd, slot_offset(start)) : ux_free_many(fd, start, count);
 }
 
-static void *freer_run(void *arg)
+static void free_all_of(void *arg)
 {
 	struct freer *freer = arg;
 
-	pin_to_cpu(1);
-	for (int n = 1; n <= freer->rounds; n++) {
-		while (atomic_load(&freer->go) < n)
-			sched_yield();
-		atomic_store(&freer->ready, n);
-		take_turns(atomic_load(&freer->wait));
-		freer->ret = free_these(freer->fd, freer->start, freer->count);
-		atomic_store(&freer->done, n);
-	}
-	return NULL;
+	freer->ret = free_these(freer->fd, freer->start, freer->count);
 }
 
 /*
@@ -1055,11 +980,12 @@ TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 		/* This thread leads. */
 		struct aim aim = {};
 		struct freer freer = {
-			.fd = self->fd, .rounds = rounds,
-			.start = cases[i].other_start, .count = cases[i].other_count,
+			.fd = self->fd, .start = cases[i].other_start,
+			.count = cases[i].other_count,
 		};
+		struct rival rival = { .act = free_all_of, .arg = &freer, .rounds = rounds };
 
-		ASSERT_EQ(0, pthread_create(&freer.thread, NULL, freer_run, &freer));
+		ASSERT_EQ(0, rival_start(&rival));
 		for (int n = 1; n <= rounds; n++) {
 			__u32 start, rest;
 			long left, freed;
@@ -1068,15 +994,9 @@ TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 			progress();
 			ASSERT_EQ(0, ux_alloc_many(self->fd, 64, NULL, &start));
 			ASSERT_EQ(0U, start);
-			atomic_store(&freer.wait, aim.lead);
-			atomic_store(&freer.go, n);
-			/* The other runs. */
-			while (atomic_load(&freer.ready) < n)
-				;
-			take_turns(-aim.lead);
+			rival_go(&rival, n, &aim);
 			ret = free_these(self->fd, cases[i].start, cases[i].count);
-			while (atomic_load(&freer.done) < n)
-				sched_yield();
+			rival_wait(&rival, n);
 			left = irqs_of(self->fd);
 			first += !ret;
 			second += !freer.ret;
@@ -1094,7 +1014,7 @@ TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 					left--;
 			ASSERT_EQ(0, ux_count(self->fd));
 		}
-		pthread_join(freer.thread, NULL);
+		pthread_join(rival.thread, NULL);
 		TH_LOG("case %zu: %d won by the one, %d by the other", i, first, second);
 		EXPECT_EQ(rounds, first + second);
 		EXPECT_LT(0, first);
@@ -1159,11 +1079,12 @@ TEST_F(batch, leaves_no_page_to_who_touches_it_all_the_time)
 /* Allocates, maps, rings and frees batches for ever. */
 static void churn(int sock)
 {
-	__s32 *efds = events_new(64);
+	__s32 efds[64];
 	int fd = ux_open();
 	__u32 start = 0;
 	void *pages = ux_map(fd, IRQ_BASE, WINDOW);
 
+	events_new(efds, 64);
 	if (pages == MAP_FAILED || ux_alloc_many(fd, 1000, NULL, &start))
 		_exit(1);
 	for (bool told = false;; told = true) {

@@ -4,11 +4,9 @@
  * time, and does not disturb it by looking.
  */
 #include "uxive_faults.h"
-#include <pthread.h>
-#include <stdatomic.h>
+#include "uxive_fixture.h"
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
-#include <uxive_drain.h>
 
 #define ENTRIES		16384
 #define COLUMNS		12
@@ -301,7 +299,7 @@ struct owner {
 	int release;	/* closed, it ends */
 };
 
-static void owner_run(const char *name, int irqs, int ready, int release)
+static void owner_process(const char *name, int irqs, int ready, int release)
 {
 	char byte;
 	long id;
@@ -332,7 +330,7 @@ static bool owner_start(struct owner *owner, const char *name, int irqs)
 	owner->pid = fork();
 	if (!owner->pid) {
 		close(release[1]);
-		owner_run(name, irqs, ready[1], release[0]);
+		owner_process(name, irqs, ready[1], release[0]);
 	}
 	close(ready[1]);
 	close(release[0]);
@@ -415,9 +413,7 @@ TEST_F(debugfs, contexts_come_in_the_order_of_their_numbers)
 
 /* A context that the kernel drains, whose interrupts are bound to one eventfd. */
 FIXTURE(kernel) {
-	int fd, efd;
-	long id;
-	void *pages;
+	struct bells bells;
 };
 
 #define IRQS	64
@@ -425,25 +421,16 @@ FIXTURE(kernel) {
 FIXTURE_SETUP(kernel)
 {
 	catch_touches();
-	self->fd = ux_open();
-	self->efd = event_new();
-	self->id = ux_context(self->fd);
-	ASSERT_LT(0, self->id);
-	ASSERT_EQ(0, ux_fill(self->fd, IRQS));
-	for (int i = 0; i < IRQS; i++)
-		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(i), self->efd));
-	self->pages = ux_map(self->fd, IRQ_BASE, IRQS * STRIDE);
-	ASSERT_NE(MAP_FAILED, self->pages);
+	ASSERT_TRUE(bells_open(&self->bells, IRQS));
+	ASSERT_LT(0, self->bells.id);
 }
 
 FIXTURE_TEARDOWN(kernel)
 {
-	munmap(self->pages, IRQS * STRIDE);
-	close(self->fd);
-	close(self->efd);
+	bells_close(&self->bells);
 	for (size_t i = 0; i < 4; i++)
-		EXPECT_EQ(0, lines_of(tables[i].name, self->id));
-	EXPECT_EQ(-1, interrupts_of(self->id));
+		EXPECT_EQ(0, lines_of(tables[i].name, self->bells.id));
+	EXPECT_EQ(-1, interrupts_of(self->bells.id));
 }
 
 /* Rings each of @count, and waits until all of them have counted. */
@@ -464,12 +451,12 @@ TEST_F(kernel, slots_are_those_that_the_program_has)
 	struct uxive_info info;
 	struct row row;
 
-	ASSERT_EQ(0, ux_free(self->fd, slot_offset(7)));
-	ASSERT_EQ(IRQS - 1, ux_irqs(self->fd, irqs, IRQS));
-	ASSERT_EQ(0, ux_info(self->fd, &info));
-	EXPECT_EQ(IRQS - 1, lines_of("slots", self->id));
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(7)));
+	ASSERT_EQ(IRQS - 1, ux_irqs(self->bells.fd, irqs, IRQS));
+	ASSERT_EQ(0, ux_info(self->bells.fd, &info));
+	EXPECT_EQ(IRQS - 1, lines_of("slots", self->bells.id));
 	EXPECT_EQ((int)info.irqs_total, debug_lines("slots", "", NULL, 0));
-	ASSERT_TRUE(row_of("contexts", self->id, -1, &row));
+	ASSERT_TRUE(row_of("contexts", self->bells.id, -1, &row));
 	EXPECT_EQ(getpid(), number(&row, 1));
 	EXPECT_EQ(0, number(&row, 2));
 	EXPECT_EQ((long)info.irqs, number(&row, 5));
@@ -477,7 +464,7 @@ TEST_F(kernel, slots_are_those_that_the_program_has)
 	for (int i = 0; i < IRQS - 1; i++) {
 		int slot = i < 7 ? i : i + 1;
 
-		ASSERT_TRUE(row_of("slots", self->id, slot, &row));
+		ASSERT_TRUE(row_of("slots", self->bells.id, slot, &row));
 		EXPECT_EQ(irqs[i].offset, (__u64)number(&row, 2));
 		EXPECT_EQ(irqs[i].lisn, (__u64)number(&row, 3));
 		EXPECT_EQ(slot, number(&row, 5));
@@ -493,30 +480,31 @@ TEST_F(kernel, rings_are_counted)
 	struct row row;
 
 	for (int n = 1; n <= 100; n++) {
-		ring(self->pages + STRIDE);
-		ASSERT_EQ(1, event_wait(self->efd));
-		ASSERT_TRUE(row_of("slots", self->id, 1, &row));
+		ring(self->bells.window + STRIDE);
+		ASSERT_EQ(1, event_wait(self->bells.efd));
+		ASSERT_TRUE(row_of("slots", self->bells.id, 1, &row));
 		ASSERT_EQ(n, number(&row, 8));
 		ASSERT_STREQ("00", row.at[6]);
 	}
 	/* Also those that go nowhere. */
-	ASSERT_EQ(0, ux_bind(self->fd, slot_offset(1), -1));
+	ASSERT_EQ(0, ux_bind(self->bells.fd, slot_offset(1), -1));
 	for (int n = 101; n <= 110; n++) {
-		ring(self->pages + STRIDE);
-		ASSERT_TRUE(becomes((row_of("slots", self->id, 1, &row), number(&row, 8)), n));
+		ring(self->bells.window + STRIDE);
+		ASSERT_TRUE(becomes((row_of("slots", self->bells.id, 1, &row), number(&row, 8)),
+				    n));
 		EXPECT_COLUMN(&row, 7, "none");
 	}
-	ASSERT_EQ(0, ux_bind(self->fd, slot_offset(1), self->efd));
-	ASSERT_TRUE(row_of("slots", self->id, 1, &row));
+	ASSERT_EQ(0, ux_bind(self->bells.fd, slot_offset(1), self->bells.efd));
+	ASSERT_TRUE(row_of("slots", self->bells.id, 1, &row));
 	EXPECT_COLUMN(&row, 7, "bound");
 	EXPECT_EQ(110, number(&row, 8));
 	/* No other did, and one that comes in its place begins anew. */
-	ASSERT_TRUE(row_of("slots", self->id, 2, &row));
+	ASSERT_TRUE(row_of("slots", self->bells.id, 2, &row));
 	EXPECT_EQ(0, number(&row, 8));
-	ASSERT_EQ(0, ux_free(self->fd, slot_offset(1)));
-	EXPECT_EQ(IRQS - 1, lines_of("slots", self->id));
-	ASSERT_EQ(0, ux_fill(self->fd, 1));
-	ASSERT_TRUE(row_of("slots", self->id, 1, &row));
+	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(1)));
+	EXPECT_EQ(IRQS - 1, lines_of("slots", self->bells.id));
+	ASSERT_EQ(0, ux_fill(self->bells.fd, 1));
+	ASSERT_TRUE(row_of("slots", self->bells.id, 1, &row));
 	EXPECT_EQ(0, number(&row, 8));
 	EXPECT_COLUMN(&row, 7, "none");
 }
@@ -525,13 +513,13 @@ TEST_F(kernel, escalations_have_a_line_in_proc_interrupts)
 {
 	struct row row;
 
-	EXPECT_EQ(0, interrupts_of(self->id));
+	EXPECT_EQ(0, interrupts_of(self->bells.id));
 	for (int n = 1; n <= 20; n++) {
-		ring(self->pages + n * STRIDE);
-		ASSERT_EQ(1, event_wait(self->efd));
+		ring(self->bells.window + n * STRIDE);
+		ASSERT_EQ(1, event_wait(self->bells.efd));
 		/* With the lock that the handler has until it is done. */
-		ASSERT_TRUE(row_of("queues", self->id, -1, &row));
-		ASSERT_EQ(n, interrupts_of(self->id));
+		ASSERT_TRUE(row_of("queues", self->bells.id, -1, &row));
+		ASSERT_EQ(n, interrupts_of(self->bells.id));
 	}
 }
 
@@ -540,7 +528,7 @@ TEST_F(kernel, the_place_in_the_queue_wraps)
 	struct row row;
 	long n = 0;
 
-	ASSERT_TRUE(row_of("queues", self->id, -1, &row));
+	ASSERT_TRUE(row_of("queues", self->bells.id, -1, &row));
 	EXPECT_LT(0, number(&row, 1));
 	EXPECT_COLUMN(&row, 2, "kernel");
 	EXPECT_COLUMN(&row, 3, "yes");
@@ -551,27 +539,27 @@ TEST_F(kernel, the_place_in_the_queue_wraps)
 
 	/* One at a time the queue is empty before each. */
 	for (; n < 10; n++) {
-		ring(self->pages);
-		ASSERT_EQ(1, event_wait(self->efd));
-		ASSERT_TRUE(row_of("queues", self->id, -1, &row));
+		ring(self->bells.window);
+		ASSERT_EQ(1, event_wait(self->bells.efd));
+		ASSERT_TRUE(row_of("queues", self->bells.id, -1, &row));
 		EXPECT_EQ(n + 1, number(&row, 4));
 		EXPECT_EQ(1, number(&row, 6));
 		EXPECT_COLUMN(&row, 3, "yes");
 	}
 	for (; n < 2 * ENTRIES + 100; n += IRQS) {
-		ASSERT_TRUE(ring_all(self->pages, self->efd, IRQS));
+		ASSERT_TRUE(ring_all(self->bells.window, self->bells.efd, IRQS));
 		progress();
 		if (n % 1024 > IRQS && (n + IRQS) % ENTRIES > 2 * IRQS)
 			continue;
-		ASSERT_TRUE(row_of("queues", self->id, -1, &row));
+		ASSERT_TRUE(row_of("queues", self->bells.id, -1, &row));
 		ASSERT_EQ((n + IRQS) % ENTRIES, number(&row, 4));
 		ASSERT_EQ((n + IRQS) / ENTRIES % 2 ? 0 : 1, number(&row, 5));
 	}
-	ASSERT_TRUE(row_of("queues", self->id, -1, &row));
+	ASSERT_TRUE(row_of("queues", self->bells.id, -1, &row));
 	EXPECT_LE(1, number(&row, 6));
 	EXPECT_GE(n, number(&row, 6));
-	EXPECT_EQ(ux_deferred(self->fd), number(&row, 7));
-	ASSERT_TRUE(row_of("slots", self->id, IRQS - 1, &row));
+	EXPECT_EQ(ux_deferred(self->bells.fd), number(&row, 7));
+	ASSERT_TRUE(row_of("slots", self->bells.id, IRQS - 1, &row));
 	EXPECT_EQ((n - 10) / IRQS, number(&row, 8));
 	TH_LOG("%ld rings", n);
 }
@@ -638,28 +626,13 @@ TEST_F(debugfs, interrupts_come_from_the_reserve_of_their_chip)
 	EXPECT_EQ(chips, table_check(&tables[4], 4096));
 }
 
-/* A context that the program drains. */
-static bool drain_open(struct uxive_drain *drain, unsigned long irqs)
-{
-	int fd = ux_open();
-
-	return fd >= 0 && !uxive_drain_open(drain, fd, event_new(), irqs) && !ux_fill(fd, irqs);
-}
-
-static void drain_close(struct uxive_drain *drain)
-{
-	uxive_drain_close(drain);
-	close(drain->fd);
-	close(drain->eventfd);
-}
-
 TEST_F(debugfs, a_user_drained_queue_is_shown_as_the_program_has_it)
 {
 	struct uxive_drain drain;
 	struct row row;
 	long id;
 
-	ASSERT_TRUE(drain_open(&drain, 4));
+	ASSERT_TRUE(drain_open(&drain, ux_open(), 4));
 	id = ux_context(drain.fd);
 	ASSERT_TRUE(row_of("contexts", id, -1, &row));
 	EXPECT_COLUMN(&row, 4, "user");
@@ -705,48 +678,19 @@ TEST_F(debugfs, a_user_drained_queue_is_shown_as_the_program_has_it)
 		EXPECT_EQ(0, lines_of(tables[i].name, id));
 }
 
-/* Somebody who rings, each time that the last ring was acknowledged, until told to stop. */
-struct ringer {
-	struct uxive_drain *drain;	/* NULL: the kernel's */
-	void *page;
-	int efd;
-	atomic_bool stop;
-	long rings;
-	bool lost;
-};
-
-static void *ringer_run(void *arg)
-{
-	struct ringer *ringer = arg;
-
-	while (!atomic_load(&ringer->stop) && !ringer->lost) {
-		ring(ringer->page);
-		if (ringer->drain) {
-			int irq = uxive_drain_wait(ringer->drain, WATCHDOG_MS);
-
-			ringer->lost = irq;
-			uxive_drain_eoi(ringer->drain, 0);
-		} else {
-			ringer->lost = event_wait(ringer->efd) != 1;
-		}
-		ringer->rings++;
-	}
-	return NULL;
-}
-
 TEST_F(kernel, looking_does_not_disturb)
 {
-	struct ringer ringers[2] = { { .page = self->pages, .efd = self->efd } };
-	const int looks = fewer_with_lockdep(1000, 200);
 	struct uxive_drain drain;
-	pthread_t threads[2];
+	struct ringer ringers[2] = {
+		{ .bells = &self->bells, .timeout = WATCHDOG_MS },
+		{ .drain = &drain, .timeout = WATCHDOG_MS },
+	};
+	const int looks = fewer_with_lockdep(1000, 200);
 	struct row row;
 
-	ASSERT_TRUE(drain_open(&drain, 1));
-	ringers[1].drain = &drain;
-	ringers[1].page = uxive_drain_trigger(&drain, 0);
+	ASSERT_TRUE(drain_open(&drain, ux_open(), 1));
 	for (int i = 0; i < 2; i++)
-		ASSERT_EQ(0, pthread_create(&threads[i], NULL, ringer_run, &ringers[i]));
+		ASSERT_EQ(0, ringer_start(&ringers[i]));
 	for (int n = 0; n < looks; n++) {
 		EXPECT_EQ(IRQS + 1, table_check(&tables[1], 4096));
 		EXPECT_EQ(2, table_check(&tables[2], 4096));
@@ -755,13 +699,12 @@ TEST_F(kernel, looking_does_not_disturb)
 		sched_yield();
 	}
 	for (int i = 0; i < 2; i++) {
-		atomic_store(&ringers[i].stop, true);
-		pthread_join(threads[i], NULL);
+		ringer_stop(&ringers[i]);
 		EXPECT_FALSE(ringers[i].lost);
 		EXPECT_LT(0, ringers[i].rings);
 	}
 	EXPECT_EQ(-1, uxive_drain_try_next(&drain));
-	ASSERT_TRUE(row_of("slots", self->id, 0, &row));
+	ASSERT_TRUE(row_of("slots", self->bells.id, 0, &row));
 	EXPECT_EQ(ringers[0].rings, number(&row, 8));
 	TH_LOG("%d looks, %ld and %ld rings meanwhile", looks, ringers[0].rings, ringers[1].rings);
 	drain_close(&drain);

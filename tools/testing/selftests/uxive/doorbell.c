@@ -12,9 +12,8 @@
  */
 #include "uxive_faults.h"
 #include "uxive_afu.h"
+#include "uxive_fixture.h"
 #include <linux/mman.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 
@@ -34,10 +33,7 @@ FIXTURE_SETUP(doorbell)
 	self->fd = ux_open();
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, ux_fill(self->fd, BELLS));
-	for (int i = 0; i < BELLS; i++) {
-		self->efd[i] = event_new();
-		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(i), self->efd[i]));
-	}
+	ASSERT_EQ(0, bind_each(self->fd, self->efd, BELLS));
 }
 
 FIXTURE_TEARDOWN(doorbell)
@@ -261,7 +257,7 @@ struct waiter {
 	int sig;
 };
 
-static void *waiter_run(void *data)
+static void *wait_for_its_end(void *data)
 {
 	struct pollfd pfd = { .events = ALL_EVENTS };
 	struct waiter *waiter = data;
@@ -291,7 +287,7 @@ static bool waiters_start(struct waiter *waiters, int fd, void *bell)
 
 	for (enum wait way = 0; way < WAITS; way++) {
 		waiters[way] = (struct waiter){ .wait = way, .fd = fd, .bell = bell };
-		if (pthread_create(&waiters[way].thread, NULL, waiter_run, &waiters[way]))
+		if (pthread_create(&waiters[way].thread, NULL, wait_for_its_end, &waiters[way]))
 			abort();
 	}
 	for (enum wait way = 0; way < WAITS; way++)
@@ -946,7 +942,7 @@ FIXTURE_VARIANT_ADD(owner, drains_and_is_closed) { .end = CLOSED, .user_drain = 
 FIXTURE_VARIANT_ADD(owner, drains_and_is_killed) { .end = KILLED, .user_drain = true };
 
 /* Exports four interrupts and hands the file over. Ends as it is told. */
-static void owner_run(int sock, bool user_drain)
+static void exporter_run(int sock, bool user_drain)
 {
 	int fd = ux_open(), bells;
 	char how;
@@ -990,7 +986,7 @@ FIXTURE_SETUP(owner)
 		close(socks[0]);
 		/* Of the program that it may become, too. */
 		dup2(socks[1], STDIN_FILENO);
-		owner_run(STDIN_FILENO, variant->user_drain);
+		exporter_run(STDIN_FILENO, variant->user_drain);
 	}
 	close(socks[1]);
 	self->sock = socks[0];
@@ -1200,22 +1196,22 @@ TEST_F(doorbell, neither_a_lock_nor_advice_keeps_it)
 
 /* Limits. */
 
-static const char * const limit_names[] = { "max_exports_per_user", "max_exports" };
+static const char * const export_limits[] = { "max_exports_per_user", "max_exports" };
 
 TEST_F(doorbell, exports_end_at_their_limits)
 {
-	long saved[] = { limit_get(limit_names[0]), limit_get(limit_names[1]) };
+	long saved[] = { limit_get(export_limits[0]), limit_get(export_limits[1]) };
 	int fd[8], other, theirs;
 	__u32 id;
 
 	EXPECT_EQ(4096, saved[1]);
 	EXPECT_EQ(saved[1] / 2, saved[0]);
 	for (int i = 0; i < 2; i++) {
-		EXPECT_ERRNO(write, ERANGE, limit_set(limit_names[i], 65537));
-		EXPECT_ERRNO(write, EINVAL, limit_write(limit_names[i], "some"));
-		EXPECT_EQ(0, limit_set(limit_names[i], 65536));
+		EXPECT_ERRNO(write, ERANGE, limit_set(export_limits[i], 65537));
+		EXPECT_ERRNO(write, EINVAL, limit_write(export_limits[i], "some"));
+		EXPECT_EQ(0, limit_set(export_limits[i], 65536));
 	}
-	ASSERT_EQ(0, limit_set(limit_names[0], 3));
+	ASSERT_EQ(0, limit_set(export_limits[0], 3));
 	for (int i = 0; i < 3; i++) {
 		fd[i] = ux_export(self->fd, 0, 1, &id);
 		ASSERT_LE(0, fd[i]);
@@ -1245,9 +1241,9 @@ TEST_F(doorbell, exports_end_at_their_limits)
 	/* The owner is charged, whoever calls. */
 	fd[4] = ux_export(theirs, 0, 1, NULL);
 	EXPECT_LE(0, fd[4]);
-	ASSERT_EQ(0, limit_set(limit_names[1], total_exports(self->fd)));
+	ASSERT_EQ(0, limit_set(export_limits[1], total_exports(self->fd)));
 	EXPECT_ERRNO(UXIVE_IOC_EXPORT, ENFILE, ux_export(theirs, 0, 1, NULL));
-	ASSERT_EQ(0, limit_set(limit_names[1], total_exports(self->fd) + 1));
+	ASSERT_EQ(0, limit_set(export_limits[1], total_exports(self->fd) + 1));
 	fd[5] = ux_export(theirs, 0, 1, NULL);
 	EXPECT_LE(0, fd[5]);
 	close(theirs);
@@ -1255,7 +1251,7 @@ TEST_F(doorbell, exports_end_at_their_limits)
 	for (int i = 0; i < 6; i++)
 		close(fd[i]);
 	for (int i = 0; i < 2; i++)
-		ASSERT_EQ(0, limit_set(limit_names[i], saved[i]));
+		ASSERT_EQ(0, limit_set(export_limits[i], saved[i]));
 }
 
 TEST_F(doorbell, without_a_descriptor_left_it_is_emfile)
@@ -1276,7 +1272,7 @@ TEST_F(doorbell, without_a_descriptor_left_it_is_emfile)
 /* Races. Each shows by its counts that what it is about has happened. */
 
 /* A thread that stores all the time, to a page that comes and goes. */
-struct storm {
+struct touches {
 	pthread_t thread;
 	void *page;
 	/* What the main thread does: nothing, is about to withdraw the page, has done so. */
@@ -1287,9 +1283,9 @@ struct storm {
 
 enum { QUIET, AMID, AFTER };
 
-static void *storm_run(void *data)
+static void *touch_on(void *data)
 {
-	struct storm *storm = data;
+	struct touches *storm = data;
 
 	while (!storm->stop) {
 		int before = storm->stage, sig = touch(storm->page);
@@ -1308,7 +1304,7 @@ static void *storm_run(void *data)
 }
 
 /* Lets it go round @count times, or until something is wrong. */
-static bool storm_goes_round(struct storm *storm, int count)
+static bool storm_goes_round(struct touches *storm, int count)
 {
 	long start = storm->rounds;
 
@@ -1318,7 +1314,7 @@ static bool storm_goes_round(struct storm *storm, int count)
 #define STORMS		2
 
 struct storms {
-	struct storm storm[STORMS];
+	struct touches storm[STORMS];
 };
 
 static bool storms_start(struct storms *storms, void *page)
@@ -1327,7 +1323,7 @@ static bool storms_start(struct storms *storms, void *page)
 
 	for (int i = 0; i < STORMS; i++) {
 		storms->storm[i].page = page;
-		started = started && !pthread_create(&storms->storm[i].thread, NULL, storm_run,
+		started = started && !pthread_create(&storms->storm[i].thread, NULL, touch_on,
 						     &storms->storm[i]);
 	}
 	return started;
@@ -1349,12 +1345,12 @@ static bool storms_go_round(struct storms *storms, int count)
 }
 
 /* Ends them. What they have counted together is in the first one afterwards. */
-static struct storm *storms_end(struct storms *storms)
+static struct touches *storms_end(struct storms *storms)
 {
-	struct storm *all = &storms->storm[0];
+	struct touches *all = &storms->storm[0];
 
 	for (int i = 0; i < STORMS; i++) {
-		struct storm *storm = &storms->storm[i];
+		struct touches *storm = &storms->storm[i];
 
 		storm->stop = true;
 		pthread_join(storm->thread, NULL);
@@ -1420,7 +1416,7 @@ TEST_F(doorbell, a_stranger_is_never_rung)
 	int rounds = least_rounds();
 	void *page = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct storms storms = {};
-	struct storm *all;
+	struct touches *all;
 
 	ASSERT_NE(MAP_FAILED, page);
 	/* Its queue is there: the next one is quick. */
@@ -1473,7 +1469,7 @@ TEST_F(doorbell, no_store_succeeds_after_revoke_returned)
 	void *page = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int rounds = least_rounds(), amid_rounds = 0;
 	struct storms storms = {};
-	struct storm *all;
+	struct touches *all;
 
 	ASSERT_NE(MAP_FAILED, page);
 	ASSERT_TRUE(storms_start(&storms, page));

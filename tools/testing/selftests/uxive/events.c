@@ -9,10 +9,9 @@
  * allocation that fails leaves its context without a queue, so it can fail as
  * often as one likes. For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
-#include "uxive_selftest.h"
+#include "uxive_faults.h"
+#include "uxive_fixture.h"
 #include <linux/io_uring.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -58,19 +57,6 @@ static bool reads_one(int fd)
 
 /* Provoking. */
 
-static bool write_file(const char *name, const char *value)
-{
-	char path[100];
-	bool done;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/%s", name);
-	fd = open(path, O_WRONLY);
-	done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
-	close(fd);
-	return done;
-}
-
 /* The @nth step of the driver from here on fails for this thread; 0: none. */
 static void fail_nth(int nth)
 {
@@ -112,23 +98,18 @@ static bool provoke_many(int fd, int count)
 }
 
 /* The driver's steps are those that fail, and no others. */
-static bool prepare_faults(void)
+static bool find_vp_step(void)
 {
-	static const char * const others[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
-	char name[40];
+	static const char * const others[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY };
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(others); i++) {
-		/* A stack of no depth lies within no range. */
-		snprintf(name, sizeof(name), "%s/require-start", others[i]);
-		if (!write_file(name, "1"))
+	/* A stack of no depth lies within no range. */
+	for (unsigned int i = 0; i < ARRAY_SIZE(others); i++)
+		if (!write_file(others[i], "require-start", "1") ||
+		    !write_file(others[i], "stacktrace-depth", "0"))
 			return false;
-		snprintf(name, sizeof(name), "%s/stacktrace-depth", others[i]);
-		if (!write_file(name, "0"))
-			return false;
-	}
 	/* As it is when the driver is loaded: other suites leave it so that it fails nowhere. */
-	if (!write_file("fail_uxive/require-start", "0") ||
-	    !write_file("fail_uxive/require-end", "18446744073709551615"))
+	if (!write_file(FAIL_UXIVE, "require-start", "0") ||
+	    !write_file(FAIL_UXIVE, "require-end", "18446744073709551615"))
 		return false;
 	for (vp_step = 1; vp_step < 20; vp_step++) {
 		int fd = ux_open();
@@ -168,7 +149,7 @@ FIXTURE_SETUP(events)
 
 FIXTURE_TEARDOWN(events)
 {
-	EXPECT_TRUE(write_file("fail_uxive/probability", "0"));
+	EXPECT_TRUE(write_file(FAIL_UXIVE, "probability", "0"));
 	close(self->fd);
 }
 
@@ -353,8 +334,8 @@ TEST_F(events, what_firmware_has_no_more_of_is_told)
 
 	/* One that has a number of steps to go does not fail where all others do. */
 	fail_nth(shielded);
-	ASSERT_TRUE(write_file("fail_uxive/times", "-1"));
-	ASSERT_TRUE(write_file("fail_uxive/probability", "100"));
+	ASSERT_TRUE(write_file(FAIL_UXIVE, "times", "-1"));
+	ASSERT_TRUE(write_file(FAIL_UXIVE, "probability", "100"));
 	for (int n = 0; n < 4096; n++) {
 		progress();
 		fail_nth(shielded);
@@ -369,7 +350,7 @@ TEST_F(events, what_firmware_has_no_more_of_is_told)
 	}
 	EXPECT_EQ(-ENOSPC, ret);
 	EXPECT_EQ(-ENOSPC, ux_alloc_on(self->fd, 0, &offset));
-	ASSERT_TRUE(write_file("fail_uxive/probability", "0"));
+	ASSERT_TRUE(write_file(FAIL_UXIVE, "probability", "0"));
 	EXPECT_EQ(0, ux_alloc(self->fd, &offset));
 
 	EXPECT_EQ(4 * EVENT, ux_read(self->fd, events, sizeof(events)));
@@ -995,7 +976,7 @@ TEST_F(events, who_is_killed_takes_no_wake_up_along)
 
 int main(int argc, char **argv)
 {
-	if (!can_inject_faults() || !prepare_faults())
+	if (!can_inject_faults() || !find_vp_step())
 		vp_step = 0;
 	return test_harness_run(argc, argv);
 }

@@ -10,6 +10,7 @@
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
+#include "uxive_fixture.h"
 #include <sys/inotify.h>
 
 #define KUNIT		"/sys/module/kunit/parameters"
@@ -29,7 +30,7 @@ struct steps {
 
 FIXTURE(faults) {
 	int fd;
-	int irqs, events;
+	struct use before;
 	long vp;
 	struct steps steps;
 };
@@ -41,8 +42,9 @@ FIXTURE_SETUP(faults)
 		SKIP(return, NO_FAULTS);
 	ASSERT_TRUE(prepared) TH_LOG("faults cannot be selected by their stack");
 	ASSERT_TRUE(select_faults(MEMORY | USER_COPY | DRIVER));
-	self->irqs = linux_irqs();
-	self->events = events_in_use();
+	/* Contexts of tests before may still be on their way out. */
+	ASSERT_TRUE(becomes(all_irqs(), 0));
+	self->before = use_now();
 	self->vp = lowest_vp();
 	ASSERT_LT(0, self->vp);
 	self->steps.nth = open("/proc/thread-self/fail-nth", O_RDWR);
@@ -59,11 +61,9 @@ FIXTURE_TEARDOWN(faults)
 	/* If the test has not come to it. */
 	write_file(FAILSLAB, "probability", "0");
 	write_file(FAILSLAB, "task-filter", "N");
-	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
-	EXPECT_TRUE(becomes(events_in_use(), self->events));
 	/* Nothing is left, neither here nor with firmware. */
-	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
-	EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
+	EXPECT_ALL_RETURNED(self->before);
+	EXPECT_TABLES_EMPTY();
 	EXPECT_EQ(0, all_irqs());
 	EXPECT_EQ(self->vp, lowest_vp());
 }
@@ -149,12 +149,12 @@ TEST_F(faults, alloc_leaves_nothing_behind)
 		ASSERT_EQ(ret ? 0 : 1, ux_count(fd));
 		/* No queue is left either. */
 		if (ret)
-			EXPECT_EQ(self->irqs, linux_irqs());
+			EXPECT_EQ(self->before.linux_irqs, linux_irqs());
 		if (ret)
 			ASSERT_EQ(0, ux_alloc(fd, &offset));
 		EXPECT_EQ(IRQ_BASE, offset);
 		close(fd);
-		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+		EXPECT_TRUE(becomes(linux_irqs(), self->before.linux_irqs));
 	}
 	EXPECT_FAULTS(OCXL_IOCTL_IRQ_ALLOC, ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
 }
@@ -198,7 +198,7 @@ TEST_F(faults, alloc_on_a_chip_leaves_nothing_behind)
 			ASSERT_EQ(0, ux_alloc_on(fd, 0, &offset));
 		EXPECT_EQ(IRQ_BASE, offset);
 		close(fd);
-		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+		EXPECT_TRUE(becomes(linux_irqs(), self->before.linux_irqs));
 	}
 	EXPECT_FAULTS(UXIVE_IOC_IRQ_ALLOC, ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
 }
@@ -224,7 +224,7 @@ TEST_F(faults, user_drain_leaves_nothing_behind)
 			ASSERT_EQ(0, ux_ioctl(fd, UXIVE_IOC_USER_DRAIN, &arg));
 		EXPECT_EQ(0, ux_fill(fd, 1));
 		close(fd);
-		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+		EXPECT_TRUE(becomes(linux_irqs(), self->before.linux_irqs));
 	}
 	EXPECT_FAULTS(UXIVE_IOC_USER_DRAIN, ENOMEM, EFAULT, ENOSPC, EIO);
 	close(efd);
@@ -292,42 +292,13 @@ struct batch {
 	__s32 efds[BATCH];
 };
 
-static void batch_events(struct batch *batch)
-{
-	for (int i = 0; i < BATCH; i++)
-		batch->efds[i] = event_new();
-}
-
-static void batch_events_close(struct batch *batch)
-{
-	for (int i = 0; i < BATCH; i++)
-		close(batch->efds[i]);
-}
-
-/* The first slot from @start on that does not ring its eventfd once, or -1. */
-static int batch_mute(int fd, __u32 start, const __s32 *efds)
-{
-	void *pages = ux_map(fd, slot_offset(start), BATCH * STRIDE);
-	int mute = pages == MAP_FAILED ? (int)start : -1;
-
-	for (int i = 0; i < BATCH && mute < 0; i++)
-		if (touch(pages + i * STRIDE) || event_wait(efds[i]) != 1)
-			mute = start + i;
-	for (int i = 0; i < BATCH && mute < 0; i++)
-		if (event_read(efds[i]))
-			mute = start + i;
-	if (pages != MAP_FAILED)
-		munmap(pages, BATCH * STRIDE);
-	return mute;
-}
-
 TEST_F(faults, a_batch_leaves_nothing_behind)
 {
 	struct batch batch;
 	int held;
 
 	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
-	batch_events(&batch);
+	events_new(batch.efds, BATCH);
 	held = events_in_use();
 	for (;;) {
 		/* The first interrupts of a context, which set up the queue. */
@@ -346,17 +317,17 @@ TEST_F(faults, a_batch_leaves_nothing_behind)
 		EXPECT_EQ(held, events_in_use());
 		/* No queue is left either. */
 		if (ret)
-			EXPECT_EQ(self->irqs, linux_irqs());
+			EXPECT_EQ(self->before.linux_irqs, linux_irqs());
 		if (ret)
 			ASSERT_EQ(0, ux_alloc_many(fd, BATCH, batch.efds, &start));
 		EXPECT_EQ(0U, start);
-		ASSERT_EQ(-1, batch_mute(fd, start, batch.efds))
+		ASSERT_EQ(-1, first_mute(fd, start, batch.efds, BATCH))
 			TH_LOG("step %d", self->steps.step);
 		close(fd);
-		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+		EXPECT_TRUE(becomes(linux_irqs(), self->before.linux_irqs));
 	}
 	EXPECT_FAULTS(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
-	batch_events_close(&batch);
+	events_close(batch.efds, BATCH);
 }
 
 TEST_F(faults, further_batches_leave_nothing_behind)
@@ -366,8 +337,8 @@ TEST_F(faults, further_batches_leave_nothing_behind)
 	int held;
 
 	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
-	batch_events(&first);
-	batch_events(&batch);
+	events_new(first.efds, BATCH);
+	events_new(batch.efds, BATCH);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, first.efds, &start));
 	/* At the end, and from the chip and where it is asked for: there the table grows. */
 	for (int at = 0; at < 2; at++) {
@@ -389,15 +360,15 @@ TEST_F(faults, further_batches_leave_nothing_behind)
 							      batch.efds, &start));
 			}
 			EXPECT_EQ(at ? 1000U + 64 * self->steps.step : BATCH, start);
-			ASSERT_EQ(-1, batch_mute(self->fd, start, batch.efds));
-			ASSERT_EQ(-1, batch_mute(self->fd, 0, first.efds));
+			ASSERT_EQ(-1, first_mute(self->fd, start, batch.efds, BATCH));
+			ASSERT_EQ(-1, first_mute(self->fd, 0, first.efds, BATCH));
 			ASSERT_EQ(0, ux_free_many(self->fd, start, BATCH));
 		}
 		EXPECT_FAULTS(UXIVE_IOC_IRQ_ALLOC_MANY, EFAULT, ENXIO);
 		self->steps = (struct steps){ .nth = self->steps.nth };
 	}
-	batch_events_close(&first);
-	batch_events_close(&batch);
+	events_close(first.efds, BATCH);
+	events_close(batch.efds, BATCH);
 }
 
 TEST_F(faults, a_batch_is_freed_whole_or_not_at_all)
@@ -407,7 +378,7 @@ TEST_F(faults, a_batch_is_freed_whole_or_not_at_all)
 
 	/* Hardware that does not come to rest is another matter: quarantine.c. */
 	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY));
-	batch_events(&batch);
+	events_new(batch.efds, BATCH);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, batch.efds, &start));
 	while (next_fault(&self->steps)) {
 		int ret = ux_free_many(self->fd, 0, BATCH);
@@ -417,10 +388,10 @@ TEST_F(faults, a_batch_is_freed_whole_or_not_at_all)
 		ASSERT_EQ(ret ? BATCH : 0, total_irqs(self->fd));
 		if (!ret)
 			ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, batch.efds, &start));
-		ASSERT_EQ(-1, batch_mute(self->fd, 0, batch.efds));
+		ASSERT_EQ(-1, first_mute(self->fd, 0, batch.efds, BATCH));
 	}
 	EXPECT_FAULTS(UXIVE_IOC_IRQ_FREE_MANY, EFAULT);
-	batch_events_close(&batch);
+	events_close(batch.efds, BATCH);
 }
 
 #define BIND	(UXIVE_SET_DATA_EVENTFD | UXIVE_SET_TRIGGER)
@@ -433,23 +404,23 @@ TEST_F(faults, set_irqs_leaves_bound_what_was)
 	__u32 start;
 	int held;
 
-	batch_events(&old);
-	batch_events(&new);
+	events_new(old.efds, BATCH);
+	events_new(new.efds, BATCH);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, old.efds, &start));
 	held = events_in_use();
 	while (next_fault(&self->steps)) {
 		int ret = ux_set_irqs(self->fd, BIND, 0, BATCH, new.efds);
 
 		end_fault(&self->steps, ret);
-		ASSERT_EQ(-1, batch_mute(self->fd, 0, ret ? old.efds : new.efds));
+		ASSERT_EQ(-1, first_mute(self->fd, 0, ret ? old.efds : new.efds, BATCH));
 		for (int i = 0; i < BATCH; i++)
 			EXPECT_EQ(0, event_read(ret ? new.efds[i] : old.efds[i]));
 		ASSERT_EQ(0, ux_set_irqs(self->fd, BIND, 0, BATCH, old.efds));
 		EXPECT_EQ(held, events_in_use());
 	}
 	EXPECT_FAULTS(UXIVE_IOC_SET_IRQS, EFAULT);
-	batch_events_close(&old);
-	batch_events_close(&new);
+	events_close(old.efds, BATCH);
+	events_close(new.efds, BATCH);
 }
 
 TEST_F(faults, set_irqs_masks_all_or_none)
@@ -461,7 +432,7 @@ TEST_F(faults, set_irqs_masks_all_or_none)
 	__u32 start;
 	void *pages;
 
-	batch_events(&batch);
+	events_new(batch.efds, BATCH);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, batch.efds, &start));
 	pages = ux_map(self->fd, IRQ_BASE, BATCH * STRIDE);
 	ASSERT_NE(MAP_FAILED, pages);
@@ -488,13 +459,13 @@ TEST_F(faults, set_irqs_masks_all_or_none)
 					EXPECT_EQ(1, event_wait(batch.efds[i]));
 			}
 			ASSERT_EQ(0, ux_set_irqs(self->fd, UNMASK, 0, BATCH, NULL));
-			ASSERT_EQ(-1, batch_mute(self->fd, 0, batch.efds));
+			ASSERT_EQ(-1, first_mute(self->fd, 0, batch.efds, BATCH));
 			ASSERT_EQ(0, ux_set_irqs(self->fd, before, 0, BATCH, NULL));
 		}
 		EXPECT_FAULTS(UXIVE_IOC_SET_IRQS, EFAULT);
 	}
 	munmap(pages, BATCH * STRIDE);
-	batch_events_close(&batch);
+	events_close(batch.efds, BATCH);
 }
 
 /*
@@ -522,8 +493,8 @@ TEST_F(faults, calls_for_many_without_memory_change_nothing)
 
 	ASSERT_LE(0, make_it_fail);
 	ASSERT_TRUE(select_faults(KMALLOC));
-	batch_events(&old);
-	batch_events(&new);
+	events_new(old.efds, BATCH);
+	events_new(new.efds, BATCH);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, old.efds, &start));
 	ASSERT_TRUE(starve(make_it_fail, true));
 	alloc = ux_alloc_many(self->fd, BATCH, new.efds, &start);
@@ -535,7 +506,7 @@ TEST_F(faults, calls_for_many_without_memory_change_nothing)
 	ASSERT_TRUE(starve(make_it_fail, false));
 	EXPECT_EQ(BATCH, ux_count(self->fd));
 	EXPECT_EQ(BATCH, total_irqs(self->fd));
-	EXPECT_EQ(-1, batch_mute(self->fd, 0, old.efds));
+	EXPECT_EQ(-1, first_mute(self->fd, 0, old.efds, BATCH));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, alloc);
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, plain);
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_FREE_MANY, ENOMEM, free);
@@ -550,8 +521,8 @@ TEST_F(faults, calls_for_many_without_memory_change_nothing)
 	EXPECT_EQ(0, free);
 	EXPECT_EQ(0, ux_count(self->fd));
 	EXPECT_EQ(0, total_irqs(self->fd));
-	batch_events_close(&old);
-	batch_events_close(&new);
+	events_close(old.efds, BATCH);
+	events_close(new.efds, BATCH);
 	close(make_it_fail);
 }
 
@@ -583,7 +554,7 @@ TEST_F(faults, a_batch_in_a_range_leaves_nothing_behind)
 	int held;
 
 	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY | DRIVER));
-	batch_events(&batch);
+	events_new(batch.efds, BATCH);
 	held = events_in_use();
 	for (;;) {
 		int fd = ux_range(self->fd, 65536), ret;
@@ -600,17 +571,17 @@ TEST_F(faults, a_batch_in_a_range_leaves_nothing_behind)
 		ASSERT_EQ(ret ? 0 : BATCH, total_irqs(fd));
 		EXPECT_EQ(held, events_in_use());
 		if (ret) {
-			EXPECT_EQ(self->irqs, linux_irqs());
+			EXPECT_EQ(self->before.linux_irqs, linux_irqs());
 			start = 65536 - BATCH;
 			ASSERT_EQ(0, ux_alloc_many_of(fd, UXIVE_ALLOC_AT, 0, BATCH, batch.efds,
 						      &start));
 		}
-		ASSERT_EQ(-1, batch_mute(fd, start, batch.efds));
+		ASSERT_EQ(-1, first_mute(fd, start, batch.efds, BATCH));
 		close(fd);
-		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+		EXPECT_TRUE(becomes(linux_irqs(), self->before.linux_irqs));
 	}
 	EXPECT_FAULTS(UXIVE_IOC_IRQ_ALLOC_MANY, ENOMEM, EFAULT, ENOSPC, EIO, ENXIO);
-	batch_events_close(&batch);
+	events_close(batch.efds, BATCH);
 }
 
 TEST_F(faults, read_loses_no_event)

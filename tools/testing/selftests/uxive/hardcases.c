@@ -11,19 +11,17 @@
  * mapping is, before they touch it; calls that copy get empty slots.
  */
 #include "uxive_afu.h"
+#include "uxive_fixture.h"
 #include <grp.h>
 #include <linux/elf.h>
 #include <linux/futex.h>
 #include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
-#include <uxive_drain.h>
 
 #define IRQS	4
 
@@ -36,41 +34,6 @@
 	__ret == -1 ? -errno : __ret;					\
 })
 
-/* A context whose interrupts all have one eventfd, in one mapping. */
-struct bells {
-	int fd, efd;
-	unsigned long irqs;
-	void *window;
-};
-
-static bool bells_open(struct bells *bells, unsigned long irqs)
-{
-	*bells = (struct bells){ .fd = ux_open(), .efd = event_new(), .irqs = irqs };
-	if (bells->fd < 0 || bells->efd < 0 || ux_fill(bells->fd, irqs))
-		return false;
-	for (unsigned long i = 0; i < irqs; i++)
-		if (ux_bind(bells->fd, slot_offset(i), bells->efd))
-			return false;
-	bells->window = ux_map(bells->fd, IRQ_BASE, irqs * STRIDE);
-	return bells->window != MAP_FAILED;
-}
-
-static void bells_close(struct bells *bells)
-{
-	munmap(bells->window, bells->irqs * STRIDE);
-	close(bells->fd);
-	close(bells->efd);
-}
-
-/* The first interrupt whose ring does not count as one event, or -1. */
-static int bells_mute(const struct bells *bells)
-{
-	for (unsigned long i = 0; i < bells->irqs; i++)
-		if (touch(bells->window + i * STRIDE) || event_wait(bells->efd) != 1)
-			return i;
-	return -1;
-}
-
 static bool fresh_context_rings(void)
 {
 	struct bells bells;
@@ -81,8 +44,7 @@ static bool fresh_context_rings(void)
 }
 
 FIXTURE(hard) {
-	int events, linux_irqs;
-	long irqs;
+	struct use before;
 	struct bells bells;
 };
 
@@ -90,10 +52,8 @@ FIXTURE_SETUP(hard)
 {
 	catch_touches();
 	ASSERT_TRUE(fresh_context_rings());
-	self->events = events_in_use();
-	self->linux_irqs = linux_irqs();
-	self->irqs = all_irqs();
-	ASSERT_LE(0, self->irqs);
+	self->before = use_now();
+	ASSERT_LE(0, self->before.irqs);
 	ASSERT_TRUE(bells_open(&self->bells, IRQS));
 }
 
@@ -101,12 +61,7 @@ FIXTURE_SETUP(hard)
 FIXTURE_TEARDOWN(hard)
 {
 	bells_close(&self->bells);
-	EXPECT_TRUE(becomes(all_irqs(), self->irqs))
-		TH_LOG("an interrupt is still held");
-	EXPECT_TRUE(becomes(linux_irqs(), self->linux_irqs))
-		TH_LOG("a Linux interrupt is still held");
-	EXPECT_TRUE(becomes(events_in_use(), self->events))
-		TH_LOG("an eventfd is still held");
+	EXPECT_ALL_RETURNED(self->before);
 	EXPECT_TRUE(fresh_context_rings());
 }
 
@@ -205,7 +160,7 @@ TEST_F(hard, an_inherited_mapping_rings_on_when_the_owner_is_killed)
 	ASSERT_EQ(0, kill(owner, SIGKILL));
 	ASSERT_EQ(-SIGKILL, child_status(owner));
 	for (int n = 0; n < 10; n++) {
-		EXPECT_EQ(self->irqs + IRQS + 1, total_irqs(self->bells.fd));
+		EXPECT_EQ(self->before.irqs + IRQS + 1, total_irqs(self->bells.fd));
 		ASSERT_TRUE(tell(down[1]));
 		ASSERT_EQ(1, event_wait(efd)) TH_LOG("ring %d", n);
 	}
@@ -266,7 +221,7 @@ TEST_F(hard, a_context_is_whole_when_it_arrives_after_its_sender_closed_it)
 	ASSERT_TRUE(fd_send(socks[0], bells.fd));
 	munmap(bells.window, IRQS * STRIDE);
 	close(bells.fd);
-	EXPECT_EQ(self->irqs + 2 * IRQS, total_irqs(self->bells.fd));
+	EXPECT_EQ(self->before.irqs + 2 * IRQS, total_irqs(self->bells.fd));
 
 	bells.fd = fd_receive(socks[1]);
 	EXPECT_EQ(IRQS, ux_count(bells.fd));
@@ -290,7 +245,7 @@ TEST_F(hard, a_context_that_never_arrives_goes)
 		EXPECT_EQ(-1, bells_mute(&bells));
 		ASSERT_TRUE(fd_send(socks[0], bells.fd));
 		bells_close(&bells);
-		EXPECT_EQ(self->irqs + 2 * IRQS, total_irqs(self->bells.fd));
+		EXPECT_EQ(self->before.irqs + 2 * IRQS, total_irqs(self->bells.fd));
 		if (way == 1) {
 			/* A socket that is in its own queue: the kernel's collector finds it. */
 			ASSERT_TRUE(fd_send(socks[0], socks[1]));
@@ -301,12 +256,12 @@ TEST_F(hard, a_context_that_never_arrives_goes)
 			ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
 			EXPECT_EQ(-1, fd_receive(socks[1]));
 			ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
-			EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+			EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->before.irqs + IRQS));
 		}
 		/* The last one to be closed, not being in flight, calls the collector. */
 		close(socks[1]);
 		close(socks[0]);
-		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS))
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->before.irqs + IRQS))
 			TH_LOG("way %d", way);
 	}
 	EXPECT_ALL_RING();
@@ -319,7 +274,7 @@ TEST_F(hard, a_context_that_never_arrives_goes)
 TEST_F(hard, what_is_in_flight_in_a_cycle_goes)
 {
 	enum { CONTEXT, RANGE, OWN_EXPORT, ITS_EXPORT, FILES };
-	long irqs = self->irqs + IRQS;
+	long irqs = self->before.irqs + IRQS;
 
 	for (int sockets = 1; sockets <= 2; sockets++) {
 		struct pollfd pfd = { .events = POLLIN };
@@ -407,7 +362,7 @@ TEST_F(hard, a_context_that_was_taken_from_its_owner_outlives_it)
 	EXPECT_EQ(-ESRCH, said(syscall(SYS_pidfd_getfd, pidfd, theirs, 0)));
 
 	/* It is whole: bound to eventfds that nobody has any more, and all can be done with it. */
-	EXPECT_EQ(self->irqs + 2 * IRQS, total_irqs(self->bells.fd));
+	EXPECT_EQ(self->before.irqs + 2 * IRQS, total_irqs(self->bells.fd));
 	EXPECT_EQ(IRQS, ux_count(bells.fd));
 	bells.window = ux_map(bells.fd, IRQ_BASE, IRQS * STRIDE);
 	ASSERT_NE(MAP_FAILED, bells.window);
@@ -430,7 +385,7 @@ TEST_F(hard, a_context_that_was_taken_from_its_owner_outlives_it)
 	close(up[0]);
 	close(up[1]);
 	bells_close(&bells);
-	EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+	EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->before.irqs + IRQS));
 	EXPECT_ALL_RING();
 }
 
@@ -524,8 +479,7 @@ enum wait { IN_READ, IN_POLL, IN_DRAIN, IN_POLL_OF_CONTEXT, WAITS };
 /* An owner, and what it has passed on. */
 struct owner {
 	pid_t pid;
-	int fd, efd;
-	void *window;
+	struct bells bells;
 };
 
 /* Exit statuses: 0 if every interrupt rang twice, and no more. */
@@ -550,7 +504,7 @@ static int await_queue(enum wait wait, int sock)
 	struct uxive_drain user = {};
 	int seen[IRQS] = {};
 
-	if (uxive_drain_open(&user, ux_open(), event_new(), IRQS) || ux_fill(user.fd, IRQS) ||
+	if (!drain_open(&user, ux_open(), IRQS) ||
 	    !fd_send(sock, user.fd) || !fd_send(sock, user.eventfd))
 		return 1;
 	pfd.fd = user.fd;
@@ -581,28 +535,22 @@ static bool owner_freeze(struct owner *owner, enum wait wait)
 		_exit((counts ? await_count : await_queue)(wait, socks[1]));
 	}
 	close(socks[1]);
-	owner->fd = fd_receive(socks[0]);
-	owner->efd = fd_receive(socks[0]);
+	owner->bells = (struct bells){ .irqs = IRQS };
+	owner->bells.fd = fd_receive(socks[0]);
+	owner->bells.efd = fd_receive(socks[0]);
 	close(socks[0]);
-	owner->window = ux_map(owner->fd, IRQ_BASE, IRQS * STRIDE);
-	if (owner->window == MAP_FAILED || !becomes(process_state(owner->pid), 'S') ||
+	owner->bells.window = ux_map(owner->bells.fd, IRQ_BASE, IRQS * STRIDE);
+	if (owner->bells.window == MAP_FAILED || !becomes(process_state(owner->pid), 'S') ||
 	    !freeze_process(owner->pid))
 		return false;
 	for (int n = 0; n < 2 * IRQS; n++) {
-		if (touch(owner->window + n % IRQS * STRIDE))
+		if (touch(owner->bells.window + n % IRQS * STRIDE))
 			return false;
 		/* Another one that comes before it is counted would be one with it. */
-		if (counts && !becomes(event_count(owner->efd), n + 1))
+		if (counts && !becomes(event_count(owner->bells.efd), n + 1))
 			return false;
 	}
 	return true;
-}
-
-static void owner_end(struct owner *owner)
-{
-	munmap(owner->window, IRQS * STRIDE);
-	close(owner->fd);
-	close(owner->efd);
 }
 
 TEST_F(hard, what_rings_for_a_frozen_owner_is_there_when_it_thaws)
@@ -619,7 +567,7 @@ TEST_F(hard, what_rings_for_a_frozen_owner_is_there_when_it_thaws)
 		EXPECT_TRUE(is_frozen());
 		ASSERT_EQ(0, file_write(CGROUP "/cgroup.freeze", "0"));
 		EXPECT_EQ(0, child_status(owner.pid)) TH_LOG("wait %d", wait);
-		owner_end(&owner);
+		bells_close(&owner.bells);
 		EXPECT_TRUE(becomes(rmdir(CGROUP), 0));
 	}
 	EXPECT_ALL_RING();
@@ -633,11 +581,11 @@ TEST_F(hard, killed_while_frozen_it_leaves_none)
 		struct owner owner;
 
 		ASSERT_TRUE(owner_freeze(&owner, wait)) TH_LOG("wait %d", wait);
-		owner_end(&owner);
-		EXPECT_EQ(self->irqs + 2 * IRQS, total_irqs(self->bells.fd));
+		bells_close(&owner.bells);
+		EXPECT_EQ(self->before.irqs + 2 * IRQS, total_irqs(self->bells.fd));
 		ASSERT_EQ(0, kill(owner.pid, SIGKILL));
 		EXPECT_EQ(-SIGKILL, child_status(owner.pid));
-		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->before.irqs + IRQS));
 		EXPECT_TRUE(becomes(rmdir(CGROUP), 0));
 	}
 	EXPECT_ALL_RING();
@@ -1674,25 +1622,19 @@ TEST_F(hard, mmap_beyond_the_address_space_is_enomem)
 
 #define MANY	1000
 
-static void *ring_to_the_end(void *arg)
-{
-	struct bells *bells = arg;
-
-	for (unsigned long n = 0;; n++)
-		ring(bells->window + n % MANY * STRIDE);
-	return NULL;
-}
-
 /* The kernel drains, and one thread for each of two CPUs rings. */
 static void ring_until_killed(int sock)
 {
+	struct storm storms[2] = { { .cpu = 0, .irqs = MANY }, { .cpu = 1, .irqs = MANY } };
 	struct bells bells;
-	pthread_t thread;
 
-	if (!bells_open(&bells, MANY) || !fd_send(sock, bells.efd) ||
-	    pthread_create(&thread, NULL, ring_to_the_end, &bells))
+	if (!bells_open(&bells, MANY) || !fd_send(sock, bells.efd))
 		_exit(1);
-	ring_to_the_end(&bells);
+	storms[0].pages = bells.window;
+	storms[1].pages = bells.window;
+	if (storm_start(&storms[1]))
+		_exit(1);
+	storm_run(&storms[0]);
 }
 
 TEST_F(hard, killed_while_it_rings_a_thousand_it_leaves_none)
@@ -1714,10 +1656,10 @@ TEST_F(hard, killed_while_it_rings_a_thousand_it_leaves_none)
 			seen += count;
 			progress();
 		}
-		EXPECT_EQ(self->irqs + IRQS + MANY, total_irqs(self->bells.fd));
+		EXPECT_EQ(self->before.irqs + IRQS + MANY, total_irqs(self->bells.fd));
 		ASSERT_EQ(0, kill(pid, SIGKILL));
 		ASSERT_EQ(-SIGKILL, child_status(pid));
-		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->before.irqs + IRQS));
 		/* Nothing signals the eventfd of a context that is gone. */
 		event_read(efd);
 		EXPECT_ALL_RING();
@@ -1737,7 +1679,7 @@ static long leave_pending(void)
 	struct uxive_drain user;
 	long pending = 0;
 
-	if (uxive_drain_open(&user, ux_open(), event_new(), MANY) || ux_fill(user.fd, MANY))
+	if (!drain_open(&user, ux_open(), MANY))
 		return 0;
 	for (int i = 0; i < MANY; i++) {
 		__u64 *pq = uxive_drain_trigger(&user, i) + STRIDE + 0x800;
@@ -1761,7 +1703,7 @@ TEST_F(hard, killed_with_a_thousand_pending_it_leaves_none)
 			_exit(1);
 		}
 		ASSERT_EQ(-SIGKILL, child_status(pid));
-		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->irqs + IRQS));
+		EXPECT_TRUE(becomes(total_irqs(self->bells.fd), self->before.irqs + IRQS));
 		EXPECT_ALL_RING();
 		progress();
 	}

@@ -32,7 +32,7 @@ enum kernel { FIRST, AFTER_KEXEC, AFTER_CRASH };
 /* Programs that ring without end and outlive the test. @done: events that came. */
 
 /* One that cannot go on ends, and does nothing more. */
-static void must(bool good)
+static void or_exit(bool good)
 {
 	if (!good)
 		_exit(1);
@@ -44,12 +44,12 @@ static void ring_eventfds(unsigned long *done)
 	int fd = ux_open(), efds[IRQS];
 	void *pages;
 
-	must(!ux_fill(fd, IRQS));
+	or_exit(!ux_fill(fd, IRQS));
 	pages = ux_map(fd, IRQ_BASE, IRQS * STRIDE);
-	must(pages != MAP_FAILED);
+	or_exit(pages != MAP_FAILED);
 	for (int i = 0; i < IRQS; i++) {
 		efds[i] = event_new();
-		must(!ux_bind(fd, slot_offset(i), efds[i]));
+		or_exit(!ux_bind(fd, slot_offset(i), efds[i]));
 	}
 	for (;;) {
 		for (int i = 0; i < IRQS; i++)
@@ -65,10 +65,10 @@ static void ring_armed(unsigned long *done)
 	int fd = ux_open(), efd = event_new();
 	struct uxive_drain drain;
 
-	must(!uxive_drain_open(&drain, fd, efd, IRQS) && !ux_fill(fd, IRQS));
-	must(uxive_drain_arm_and_look(&drain) == -1);
+	or_exit(!uxive_drain_open(&drain, fd, efd, IRQS) && !ux_fill(fd, IRQS));
+	or_exit(uxive_drain_arm_and_look(&drain) == -1);
 	uxive_drain_ring(&drain, 0);
-	must(event_wait(efd) == 1);
+	or_exit(event_wait(efd) == 1);
 	for (;; ++*done)
 		for (int i = 0; i < IRQS; i++)
 			uxive_drain_ring(&drain, i);
@@ -80,10 +80,10 @@ static void ring_drained(unsigned long *done)
 	int fd = ux_open(), efd = event_new();
 	struct uxive_drain drain;
 
-	must(!uxive_drain_open(&drain, fd, efd, 1) && !ux_fill(fd, 1));
+	or_exit(!uxive_drain_open(&drain, fd, efd, 1) && !ux_fill(fd, 1));
 	for (;; ++*done) {
 		uxive_drain_ring(&drain, 0);
-		must(uxive_drain_wait(&drain, -1) == 0);
+		or_exit(uxive_drain_wait(&drain, -1) == 0);
 		uxive_drain_eoi(&drain, 0);
 	}
 }
@@ -97,14 +97,14 @@ static void storm(const struct afu_function *function, unsigned long *done)
 	void *global;
 	__u32 slot;
 
-	must(!afu_bind(function));
+	or_exit(!afu_bind(function));
 	fd = afu_open(function);
-	must(fd >= 0 && !afu_attach(fd) && !afu_metadata(fd, &metadata));
-	must(!afu_ims_alloc(fd, efd, &offset, &slot));
+	or_exit(fd >= 0 && !afu_attach(fd) && !afu_metadata(fd, &metadata));
+	or_exit(!afu_ims_alloc(fd, efd, &offset, &slot));
 	global = afu_map_global(function);
-	must(global != MAP_FAILED);
+	or_exit(global != MAP_FAILED);
 	/* Entries of the store are those of context 0 first. */
-	must(metadata.pasid == 0 && afu_misbehave(global, AFU_STORM, slot, 0));
+	or_exit(metadata.pasid == 0 && afu_misbehave(global, AFU_STORM, slot, 0));
 	for (;;)
 		*done += event_wait(efd);
 }
@@ -227,7 +227,7 @@ static bool passes(const char *path, const char *arguments)
 }
 
 /* Has another kernel ready, with the files of this one. @words: of its command line. */
-static bool load(unsigned long flags, const char *words)
+static bool image_load(unsigned long flags, const char *words)
 {
 	char line[1024], *end;
 	int image, initramfs;
@@ -254,7 +254,7 @@ static void leave(enum kernel kernel)
 
 	snprintf(words, sizeof(words), "%s RESUME=%s KERNEL=%d",
 		 kernel == FIRST ? RESERVED : "", job ?: "", kernel + 1);
-	result(job && load(kernel == FIRST ? 0 : KEXEC_FILE_ON_CRASH, words) &&
+	result(job && image_load(kernel == FIRST ? 0 : KEXEC_FILE_ON_CRASH, words) &&
 	       passes(program_invocation_name, "-r global.all_ring_on"), "left", kernel);
 	if (kernel == FIRST) {
 		syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,

@@ -126,7 +126,7 @@ static bool nothing_came(ocxl_afu_h afu)
 }
 
 /* A byte of data that is not that of other places or seeds. */
-static __u64 pattern(__u64 seed, size_t word)
+static __u64 word_of(__u64 seed, size_t word)
 {
 	return (seed << 32 | word) * 0x9e3779b97f4a7c15ULL;
 }
@@ -141,7 +141,7 @@ static void fill(ocxl_mmio_h mmio, off_t offset, size_t length, __u64 seed)
 	off_t base = data_at(mmio, offset);
 
 	for (size_t at = 0; at < length; at += sizeof(__u64))
-		put(mmio, base + at, pattern(seed, at / sizeof(__u64)));
+		put(mmio, base + at, word_of(seed, at / sizeof(__u64)));
 }
 
 /* How many bytes of that are there, from the first on. */
@@ -150,7 +150,7 @@ static size_t filled(ocxl_mmio_h mmio, off_t offset, size_t length, __u64 seed)
 	off_t base = data_at(mmio, offset);
 
 	for (size_t at = 0; at < length; at += sizeof(__u64)) {
-		__u64 word = get(mmio, base + at), wanted = pattern(seed, at / sizeof(__u64));
+		__u64 word = get(mmio, base + at), wanted = word_of(seed, at / sizeof(__u64));
 
 		for (size_t byte = 0; byte < sizeof(word); byte++)
 			if (((const __u8 *)&word)[byte] != ((const __u8 *)&wanted)[byte])

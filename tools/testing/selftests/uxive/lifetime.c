@@ -8,17 +8,10 @@
  * events_in_use), /sys/kernel/irq, and the LISNs that a new context gets. That
  * the limits are whole again is shown by the suite `limits`, which runs last.
  */
-#include "uxive_selftest.h"
-#include <pthread.h>
+#include "uxive_fixture.h"
 #include <sys/timerfd.h>
 
 #define IRQS	16
-
-/* What is in use, by all signs that a program can see. */
-struct use {
-	int events;
-	int irqs;
-};
 
 FIXTURE(lifetime) {
 	struct use before;
@@ -29,23 +22,12 @@ FIXTURE_SETUP(lifetime)
 	catch_touches();
 	/* Contexts of tests before may still be on their way out. */
 	ASSERT_TRUE(becomes(all_irqs(), 0));
-	self->before.events = events_in_use();
-	self->before.irqs = linux_irqs();
+	self->before = use_now();
 }
 
 FIXTURE_TEARDOWN(lifetime)
 {
 }
-
-/* All is as it was before the test. */
-#define EXPECT_ALL_RETURNED() do {					\
-	EXPECT_TRUE(becomes(all_irqs(), 0))				\
-		TH_LOG("an interrupt is still in use");			\
-	EXPECT_TRUE(becomes(events_in_use(), self->before.events))	\
-		TH_LOG("an eventfd is still held");			\
-	EXPECT_TRUE(becomes(linux_irqs(), self->before.irqs))		\
-		TH_LOG("a Linux interrupt is still held");		\
-} while (0)
 
 /* A context with everything in it, and nothing that would clean it up. */
 static int make_use(int irqs)
@@ -80,7 +62,7 @@ TEST_F(lifetime, close_returns_all)
 	}
 	close(efd);
 	close(fd);
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 /* Defect 2 of ocxl: the eventfd that another one replaces is never released. */
@@ -115,7 +97,7 @@ TEST_F(lifetime, set_fd_releases_the_eventfd_it_replaces)
 	}
 	EXPECT_EQ(held, events_in_use() - self->before.events);
 	close(fd);
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 TEST_F(lifetime, a_mapping_holds_the_context)
@@ -139,7 +121,7 @@ TEST_F(lifetime, a_mapping_holds_the_context)
 	close(efd);
 	EXPECT_NE(self->before.events, events_in_use());
 	ASSERT_EQ(0, munmap(page, STRIDE));
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 TEST_F(lifetime, a_duplicate_holds_the_context)
@@ -164,7 +146,7 @@ TEST_F(lifetime, exit_returns_all_fifty_times)
 		ASSERT_EQ(0, child_status(pid)) TH_LOG("cycle %d", n);
 		progress();
 	}
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 TEST_F(lifetime, kill_returns_all)
@@ -192,7 +174,7 @@ TEST_F(lifetime, kill_returns_all)
 		close(pipes[0]);
 		close(pipes[1]);
 	}
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 /* What exec leads to: says that it is there, and stays until told to go. */
@@ -223,7 +205,7 @@ TEST_F(lifetime, exec_returns_all)
 	close(up[1]);
 	ASSERT_EQ(1, read(up[0], &byte, 1));
 	/* The process lives on, and has nothing any more. */
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 	close(down[1]);
 	EXPECT_EQ(0, child_status(pid));
 }
@@ -408,7 +390,7 @@ TEST_F(lifetime, no_touch_succeeds_after_free_returned)
 	EXPECT_LT(0, rang);
 	EXPECT_LT(0, bus);
 	EXPECT_LT(0, race.caught);
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 /* The same defect in IRQ_FREE: a page that is withdrawn while it can still be found. */
@@ -437,7 +419,7 @@ TEST_F(lifetime, no_touch_during_free_outlives_it)
 	EXPECT_LT(0, rang);
 	EXPECT_LT(0, bus);
 	EXPECT_LT(0, race.caught);
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 TEST_F(lifetime, of_two_frees_exactly_one_wins)
@@ -463,7 +445,7 @@ TEST_F(lifetime, of_two_frees_exactly_one_wins)
 	EXPECT_LT(0, first);
 	EXPECT_LT(0, second);
 	EXPECT_LT(0, race.caught);
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 static int race_bind(struct race *race)
@@ -497,7 +479,7 @@ TEST_F(lifetime, a_free_during_set_fd_leaks_no_eventfd)
 	EXPECT_LT(0, bound);
 	EXPECT_LT(0, refused);
 	EXPECT_LT(0, race.caught);
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 static int race_replace(struct race *race)
@@ -556,7 +538,7 @@ TEST_F(lifetime, a_ring_during_set_fd_counts_for_either_eventfd)
 	EXPECT_LT(0, old);
 	EXPECT_LT(0, new);
 	EXPECT_LT(0, race.caught);
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 /* Four threads that do anything, on one context. */
@@ -657,7 +639,7 @@ TEST_F(lifetime, racing_threads_leave_nothing)
 	EXPECT_EQ(0, info.irqs_total);
 	close(fd);
 	close(efd);
-	EXPECT_ALL_RETURNED();
+	EXPECT_ALL_RETURNED(self->before);
 }
 
 int main(int argc, char **argv)

@@ -7,49 +7,17 @@
  *
  * Run last: that all can be had shows too that no suite before has left any.
  */
-#include "uxive_selftest.h"
+#include "uxive_fixture.h"
 #include <linux/capability.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 
-static const char * const limit_names[] = {
-	"max_irqs_per_context", "max_irqs_per_user", "max_irqs",
-	"max_queues_per_user", "max_queues",
-	"max_exports_per_user", "max_exports",
-};
-
-#define LIMITS		ARRAY_SIZE(limit_names)
 #define MAX_QUEUES	65536
 #define MAX_EXPORTS	65536
 
 /* Two who are not root. */
 #define ALICE		1001
 #define BOB		1002
-
-/* The limits as they are before a test. */
-struct limits {
-	long saved[LIMITS];
-};
-
-/* All may open the node for now. */
-static bool limits_save(struct limits *limits)
-{
-	for (size_t i = 0; i < LIMITS; i++) {
-		limits->saved[i] = limit_get(limit_names[i]);
-		if (limits->saved[i] < 0)
-			return false;
-	}
-	return !chmod(UXIVE_DEV, 0666);
-}
-
-static bool limits_restore(const struct limits *limits)
-{
-	bool done = !seteuid(0) && !chmod(UXIVE_DEV, 0600);
-
-	for (size_t i = 0; i < LIMITS; i++)
-		done = !limit_set(limit_names[i], limits->saved[i]) && done;
-	return done;
-}
 
 static int alloc(int fd)
 {
@@ -75,6 +43,8 @@ FIXTURE(limits) {
 FIXTURE_SETUP(limits)
 {
 	ASSERT_TRUE(limits_save(&self->limits));
+	/* All may open the node for now. */
+	ASSERT_EQ(0, chmod(UXIVE_DEV, 0666));
 	for (size_t i = 0; i < ARRAY_SIZE(self->fd); i++) {
 		self->fd[i] = ux_open();
 		ASSERT_LE(0, self->fd[i]);
@@ -85,6 +55,8 @@ FIXTURE_TEARDOWN(limits)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(self->fd); i++)
 		close(self->fd[i]);
+	EXPECT_EQ(0, seteuid(0));
+	EXPECT_EQ(0, chmod(UXIVE_DEV, 0600));
 	EXPECT_TRUE(limits_restore(&self->limits));
 	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
 	EXPECT_TRUE(becomes(limit_get("queues"), 0));
@@ -601,7 +573,7 @@ static void racer_wait(const struct race *race, int start)
 		usleep(1000);
 }
 
-static void racer_run(const struct race *race, int number)
+static void racer_process(const struct race *race, int number)
 {
 	struct racer racer = { .race = race };
 	uid_t uid = ALICE + number % race->users;
@@ -662,7 +634,7 @@ static const char *race_run(struct race *race)
 	for (int i = 0; i < RACERS; i++) {
 		pids[i] = fork();
 		if (!pids[i])
-			racer_run(race, i);
+			racer_process(race, i);
 	}
 	for (int start = 0; !wrong && start < 4; start++) {
 		race_go(race, start);

@@ -7,11 +7,6 @@
  */
 #include "uxive_faults.h"
 
-static int load(void)
-{
-	return module_load(UXIVE_MODULE);
-}
-
 static int unload(void)
 {
 	return module_unload("uxive");
@@ -36,7 +31,7 @@ FIXTURE_SETUP(module)
 FIXTURE_TEARDOWN(module)
 {
 	if (!is_loaded())
-		load();
+		module_load(UXIVE_MODULE);
 }
 
 TEST_F(module, an_open_file_keeps_it)
@@ -50,7 +45,7 @@ TEST_F(module, an_open_file_keeps_it)
 	EXPECT_EQ(0, ux_fill(fd, 1));
 	close(fd);
 	EXPECT_TRUE(becomes(unload(), 0));
-	EXPECT_EQ(0, load());
+	EXPECT_EQ(0, module_load(UXIVE_MODULE));
 }
 
 TEST_F(module, a_mapping_keeps_it)
@@ -69,7 +64,7 @@ TEST_F(module, a_mapping_keeps_it)
 	EXPECT_EQ(1, event_wait(efd));
 	munmap(page, STRIDE);
 	EXPECT_TRUE(becomes(unload(), 0));
-	EXPECT_EQ(0, load());
+	EXPECT_EQ(0, module_load(UXIVE_MODULE));
 }
 
 TEST_F(module, it_comes_and_goes_ten_times)
@@ -107,11 +102,11 @@ TEST_F(module, it_comes_and_goes_ten_times)
 		EXPECT_EQ(-1, access("/sys/class/misc/uxive", F_OK));
 		EXPECT_EQ(-ENOENT, unload());
 		EXPECT_EQ(irqs, linux_irqs());
-		ASSERT_EQ(0, load());
+		ASSERT_EQ(0, module_load(UXIVE_MODULE));
 		ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
 		progress();
 	}
-	EXPECT_EQ(-EEXIST, load());
+	EXPECT_EQ(-EEXIST, module_load(UXIVE_MODULE));
 }
 
 /* A context with an interrupt that has rung, as it is closed; its LISN. */
@@ -140,7 +135,8 @@ static unsigned long rung_and_closed(int step)
 
 static bool reload(void)
 {
-	return becomes(unload(), 0) && !load() && becomes(access(UXIVE_DEV, F_OK), 0);
+	return becomes(unload(), 0) && !module_load(UXIVE_MODULE) &&
+	       becomes(access(UXIVE_DEV, F_OK), 0);
 }
 
 TEST_F(module, what_is_quarantined_is_waited_for)
@@ -207,7 +203,7 @@ TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 	EXPECT_EQ(0, lines_with("/proc/interrupts", " uxive-"));
 
 	/* It does no harm to who comes next, who does not get what was left. */
-	ASSERT_EQ(0, load());
+	ASSERT_EQ(0, module_load(UXIVE_MODULE));
 	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
 	for (int n = 0; n < 20; n++) {
 		fd = ux_open();

@@ -9,9 +9,7 @@
  * that the test is skipped.
  */
 #include "uxive_afu.h"
-#include <pthread.h>
-#include <stdatomic.h>
-#include <uxive_drain.h>
+#include "uxive_fixture.h"
 
 /* Longer than an AFU may be silent. */
 #define PAUSE_S		9
@@ -43,53 +41,6 @@ static long see_pause(long last)
 	return longest;
 }
 
-/* Rings without pause, one after the other, by a context that the kernel or that itself drains. */
-struct ringer {
-	pthread_t thread;
-	bool drains;
-	atomic_bool stop;
-	atomic_long rings, lost;
-};
-
-static void *ringer_run(void *arg)
-{
-	struct ringer *ringer = arg;
-	struct uxive_drain drain = {};
-	int fd = ux_open(), efd = event_new();
-	void *page;
-
-	if (ringer->drains) {
-		if (uxive_drain_open(&drain, fd, efd, 1) || ux_fill(fd, 1))
-			abort();
-		page = uxive_drain_trigger(&drain, 0);
-	} else {
-		page = ux_fill(fd, 1) || ux_bind(fd, IRQ_BASE, efd) ? MAP_FAILED :
-			ux_map(fd, IRQ_BASE, STRIDE);
-		if (page == MAP_FAILED)
-			abort();
-	}
-	while (!atomic_load(&ringer->stop)) {
-		struct pollfd pfd = { .fd = efd, .events = POLLIN };
-
-		ring(page);
-		/* Without a clock, which leaps. */
-		if (ringer->drains) {
-			ringer->lost += uxive_drain_wait(&drain, -1) != 0;
-			uxive_drain_eoi(&drain, 0);
-		} else {
-			ringer->lost += poll(&pfd, 1, -1) != 1 || event_read(efd) != 1;
-		}
-		atomic_fetch_add(&ringer->rings, 1);
-	}
-	if (ringer->drains)
-		uxive_drain_close(&drain);
-	else
-		munmap(page, STRIDE);
-	close(fd);
-	close(efd);
-	return NULL;
-}
-
 /* Whether it goes on ringing. */
 static bool rings_on(struct ringer *ringer)
 {
@@ -100,8 +51,12 @@ static bool rings_on(struct ringer *ringer)
 
 TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 {
-	struct ringer ringers[] = { { .drains = false }, { .drains = true } };
-	struct afu_command raise = { .opcode = AFU_RAISE, .value = SLOT };
+	struct bells bells;
+	struct uxive_drain drain;
+	/* Without a clock, which leaps. */
+	struct ringer ringers[] = {
+		{ .bells = &bells, .timeout = -1 }, { .drain = &drain, .timeout = -1 },
+	};
 	struct afu_function function[AFU_MOST];
 	struct ocxl_ioctl_metadata metadata;
 	int fd, efd = event_new(), later;
@@ -128,10 +83,12 @@ TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 	memory = afu_map_bar(function, 2, &length);
 	ASSERT_NE(MAP_FAILED, mmio);
 	ASSERT_NE(MAP_FAILED, memory);
-	ASSERT_EQ(AFU_DONE, afu_do(mmio, &raise));
+	ASSERT_TRUE(afu_raise(mmio, SLOT));
 	ASSERT_EQ(1, event_wait(efd));
+	ASSERT_TRUE(bells_open(&bells, 1));
+	ASSERT_TRUE(drain_open(&drain, ux_open(), 1));
 	for (size_t i = 0; i < ARRAY_SIZE(ringers); i++) {
-		ASSERT_EQ(0, pthread_create(&ringers[i].thread, NULL, ringer_run, &ringers[i]));
+		ASSERT_EQ(0, ringer_start(&ringers[i]));
 		ASSERT_TRUE(rings_on(&ringers[i]));
 	}
 
@@ -148,7 +105,7 @@ TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 	}
 	EXPECT_EQ(0, polled(fd, POLLIN));
 	EXPECT_EQ(0, afu_metadata(fd, &metadata));
-	EXPECT_EQ(AFU_DONE, afu_do(mmio, &raise));
+	EXPECT_TRUE(afu_raise(mmio, SLOT));
 	EXPECT_EQ(1, event_wait(efd));
 	later = afu_open(function);
 	EXPECT_LE(0, later);
@@ -156,11 +113,12 @@ TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 	close(later);
 	for (size_t i = 0; i < ARRAY_SIZE(ringers); i++) {
 		EXPECT_TRUE(rings_on(&ringers[i])) TH_LOG("ringer %zu", i);
-		atomic_store(&ringers[i].stop, true);
-		pthread_join(ringers[i].thread, NULL);
-		EXPECT_EQ(0, ringers[i].lost) TH_LOG("ringer %zu", i);
+		ringer_stop(&ringers[i]);
+		EXPECT_FALSE(ringers[i].lost) TH_LOG("ringer %zu", i);
 		TH_LOG("%ld rings", ringers[i].rings);
 	}
+	bells_close(&bells);
+	drain_close(&drain);
 	munmap(memory, length);
 	munmap(mmio, metadata.pp_mmio_size);
 	close(fd);

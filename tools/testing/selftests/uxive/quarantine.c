@@ -8,6 +8,7 @@
  * kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
 #include "uxive_faults.h"
+#include "uxive_fixture.h"
 
 #define IRQS	2
 
@@ -15,8 +16,7 @@ static bool prepared;
 
 FIXTURE(quarantine) {
 	int nth;	/* /proc/thread-self/fail-nth */
-	int irqs, events;
-	long all_irqs;
+	struct use before;
 	long vp;
 };
 
@@ -30,9 +30,7 @@ FIXTURE_SETUP(quarantine)
 	ASSERT_TRUE(select_faults(DRIVER));
 	ASSERT_TRUE(fail_all(0));
 	ASSERT_EQ(0, debug_lines("quarantine", "", NULL, 0));
-	self->irqs = linux_irqs();
-	self->events = events_in_use();
-	self->all_irqs = all_irqs();
+	self->before = use_now();
 	self->vp = lowest_vp();
 	ASSERT_LT(0, self->vp);
 	self->nth = open("/proc/thread-self/fail-nth", O_RDWR);
@@ -46,40 +44,11 @@ FIXTURE_TEARDOWN(quarantine)
 	/* All comes back by itself. */
 	EXPECT_TRUE(becomes(debug_lines("quarantine", "", NULL, 0), 0));
 	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
-	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
-	EXPECT_TRUE(becomes(events_in_use(), self->events));
-	EXPECT_EQ(self->all_irqs, all_irqs());
+	EXPECT_ALL_RETURNED(self->before);
+	EXPECT_EQ(self->before.irqs, all_irqs());
 	EXPECT_EQ(self->vp, lowest_vp());
 	select_faults(0);
 	log_line(NO_MORE_QUARANTINES);
-}
-
-/* A context with bound and mapped interrupts. */
-struct bells {
-	int fd, efd;
-	long id;
-	void *window;
-};
-
-static bool bells_open(struct bells *bells)
-{
-	bells->fd = ux_open();
-	bells->efd = event_new();
-	bells->id = ux_context(bells->fd);
-	if (bells->efd < 0 || bells->id < 0 || ux_fill(bells->fd, IRQS))
-		return false;
-	for (int i = 0; i < IRQS; i++)
-		if (ux_bind(bells->fd, slot_offset(i), bells->efd))
-			return false;
-	bells->window = ux_map(bells->fd, IRQ_BASE, IRQS * STRIDE);
-	return bells->window != MAP_FAILED;
-}
-
-static void bells_close(struct bells *bells)
-{
-	munmap(bells->window, IRQS * STRIDE);
-	close(bells->efd);
-	close(bells->fd);
 }
 
 TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
@@ -95,7 +64,7 @@ TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 		int kept_lines, contexts;
 		__u64 offset;
 
-		ASSERT_TRUE(bells_open(&bells));
+		ASSERT_TRUE(bells_open(&bells, IRQS));
 		ASSERT_EQ(0, fcntl(bells.fd, F_SETFL, O_NONBLOCK));
 		ring(bells.window);
 		ASSERT_EQ(1, event_wait(bells.efd));
@@ -165,7 +134,7 @@ TEST_F(quarantine, of_many_only_the_one_that_does_not_come_to_rest_is_kept)
 		__u64 offset;
 
 		progress();
-		ASSERT_TRUE(bells_open(&bells));
+		ASSERT_TRUE(bells_open(&bells, IRQS));
 		ASSERT_EQ(0, fcntl(bells.fd, F_SETFL, O_NONBLOCK));
 		for (int i = 0; i < IRQS; i++)
 			ring(bells.window + i * STRIDE);
@@ -236,7 +205,7 @@ TEST_F(quarantine, a_context_is_closed_although_it_does_not_come_to_rest)
 		bool hit;
 
 		progress();
-		ASSERT_TRUE(bells_open(&bells));
+		ASSERT_TRUE(bells_open(&bells, IRQS));
 		ring(bells.window);
 		munmap(bells.window, IRQS * STRIDE);
 		close(bells.efd);
@@ -263,11 +232,11 @@ TEST_F(quarantine, a_context_is_closed_although_it_does_not_come_to_rest)
 		ASSERT_EQ(1, debug_lines("quarantine", start, line, sizeof(line)));
 		queues += !!strstr(line, "its escalation does not come to rest");
 		/* Its Linux interrupt and its VP are not another's. */
-		EXPECT_EQ(self->irqs + 1, linux_irqs());
+		EXPECT_EQ(self->before.linux_irqs + 1, linux_irqs());
 		EXPECT_EQ(1, debug_lines("queues", start, NULL, 0));
 		ASSERT_TRUE(fail_all(0));
 		ASSERT_TRUE(becomes(debug_lines("contexts", start, NULL, 0), 0));
-		EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
+		EXPECT_TRUE(becomes(linux_irqs(), self->before.linux_irqs));
 	}
 	TH_LOG("%d steps, of which %d concern the queue and %d the VP", step - 1, queues, refused);
 	EXPECT_EQ(2 * IRQS + queues + refused, step - 1);
@@ -358,7 +327,7 @@ TEST_F(quarantine, the_owner_may_be_killed)
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
-		if (bells_open(&bells))
+		if (bells_open(&bells, IRQS))
 			write(ready[1], "", 1);
 		pause();
 		_exit(1);
@@ -389,7 +358,7 @@ TEST_F(quarantine, many_are_kept_and_few_lines_logged)
 	/* As long as it lasts, also when it is tried again. */
 	sleep(3);
 	EXPECT_EQ(MANY, debug_lines("quarantine", start, NULL, 0));
-	EXPECT_EQ(self->all_irqs + MANY, total_irqs(other));
+	EXPECT_EQ(self->before.irqs + MANY, total_irqs(other));
 	close(other);
 	ASSERT_TRUE(fail_all(0));
 	lines = logged("many quarantines", "is quarantined");
@@ -419,7 +388,7 @@ TEST(what_firmware_does_not_disable_is_not_given_back)
 		int irqs = linux_irqs();
 		struct bells bells;
 
-		ASSERT_TRUE(bells_open(&bells));
+		ASSERT_TRUE(bells_open(&bells, IRQS));
 		munmap(bells.window, IRQS * STRIDE);
 		close(bells.efd);
 		arm(nth, step);

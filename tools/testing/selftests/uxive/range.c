@@ -8,9 +8,9 @@
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
+#include "uxive_fixture.h"
 
 #include <grp.h>
-#include <uxive_drain.h>
 
 /* The most slots of a range. */
 #define MOST		65536U
@@ -23,17 +23,11 @@
 #define TRIGGER		(UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER)
 #define BIND		(UXIVE_SET_DATA_EVENTFD | UXIVE_SET_TRIGGER)
 
-static const char * const limit_names[] = {
-	"max_irqs_per_context", "max_irqs_per_user", "max_irqs",
-	"max_queues_per_user", "max_queues",
-};
-
-#define LIMITS		ARRAY_SIZE(limit_names)
-
 FIXTURE(range) {
 	int fd, efd;
-	int events, irqs, fds;
-	long limits[LIMITS];
+	int fds;
+	struct use before;
+	struct limits limits;
 };
 
 /* All may open the node for now. */
@@ -42,11 +36,9 @@ FIXTURE_SETUP(range)
 	catch_touches();
 	/* Contexts of tests before may still be on their way out. */
 	ASSERT_TRUE(becomes(all_irqs(), 0));
-	for (size_t i = 0; i < LIMITS; i++)
-		self->limits[i] = limit_get(limit_names[i]);
+	ASSERT_TRUE(limits_save(&self->limits));
 	ASSERT_EQ(0, chmod(UXIVE_DEV, 0666));
-	self->events = events_in_use();
-	self->irqs = linux_irqs();
+	self->before = use_now();
 	self->fds = fds_open();
 	self->fd = ux_open();
 	ASSERT_LE(0, self->fd);
@@ -59,19 +51,11 @@ FIXTURE_TEARDOWN(range)
 	close(self->fd);
 	close(self->efd);
 	EXPECT_EQ(0, chmod(UXIVE_DEV, 0600));
-	for (size_t i = 0; i < LIMITS; i++)
-		EXPECT_EQ(0, limit_set(limit_names[i], self->limits[i]));
+	EXPECT_TRUE(limits_restore(&self->limits));
 	EXPECT_EQ(self->fds, fds_open());
-	EXPECT_TRUE(becomes(all_irqs(), 0));
 	EXPECT_TRUE(becomes(limit_get("queues"), 0));
-	EXPECT_TRUE(becomes(events_in_use(), self->events));
-	EXPECT_TRUE(becomes(linux_irqs(), self->irqs));
-	if (!access(DEBUG_UXIVE, F_OK)) {
-		EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
-		EXPECT_EQ(0, debug_lines("slots", "", NULL, 0));
-		EXPECT_EQ(0, debug_lines("queues", "", NULL, 0));
-		EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
-	}
+	EXPECT_ALL_RETURNED(self->before);
+	EXPECT_TABLES_EMPTY();
 }
 
 /* A range that @uid makes with the context @fd; or a negative errno. */

@@ -4,8 +4,7 @@
  * that is bound to it, from any process and any CPU, and of no other; none is
  * lost, none is doubled, whatever state the eventfds are in.
  */
-#include "uxive_selftest.h"
-#include <pthread.h>
+#include "uxive_fixture.h"
 #include <sys/epoll.h>
 
 #define IRQS	64
@@ -23,10 +22,7 @@ FIXTURE_SETUP(ring)
 	self->fd = ux_open();
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, ux_fill(self->fd, IRQS));
-	for (int i = 0; i < IRQS; i++) {
-		self->efd[i] = event_new();
-		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(i), self->efd[i]));
-	}
+	ASSERT_EQ(0, bind_each(self->fd, self->efd, IRQS));
 	self->window = ux_map(self->fd, IRQ_BASE, IRQS * STRIDE);
 	ASSERT_NE(MAP_FAILED, self->window);
 }
@@ -308,10 +304,7 @@ TEST_F(ring, contexts_do_not_cross)
 	ASSERT_EQ(0, ux_fill(other, IRQS));
 	window = ux_map(other, IRQ_BASE, IRQS * STRIDE);
 	ASSERT_NE(MAP_FAILED, window);
-	for (int i = 0; i < IRQS; i++) {
-		efd[i] = event_new();
-		ASSERT_EQ(0, ux_bind(other, slot_offset(i), efd[i]));
-	}
+	ASSERT_EQ(0, bind_each(other, efd, IRQS));
 	/* Twice each: the second shows where the first has gone. */
 	for (int i = 0; i < 2 * IRQS; i++) {
 		ring(PAGE(i / 2));

@@ -11,10 +11,7 @@
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-#include <uxive_drain.h>
+#include "uxive_fixture.h"
 
 #define IRQS	8
 #define FENCE	(IRQS - 1)
@@ -27,73 +24,57 @@
 #define BIND	(UXIVE_SET_DATA_EVENTFD | UXIVE_SET_TRIGGER)
 
 /* Interrupts in the slots from 0 on, each with an eventfd of its own. */
-struct bells {
+struct own_bells {
 	int fd;
 	__s32 efd[IRQS];
 	void *pages;
 };
 
-static bool bells_open(struct bells *bells, int fd)
+static bool own_bells_open(struct own_bells *bells, int fd)
 {
 	__u32 start;
 
 	bells->fd = fd;
-	for (int i = 0; i < IRQS; i++)
-		bells->efd[i] = event_new();
+	events_new(bells->efd, IRQS);
 	if (ux_alloc_many(fd, IRQS, bells->efd, &start) || start)
 		return false;
 	bells->pages = ux_map(fd, IRQ_BASE, IRQS * STRIDE);
 	return bells->pages != MAP_FAILED;
 }
 
-static void bells_close(struct bells *bells)
+static void own_bells_close(struct own_bells *bells)
 {
 	munmap(bells->pages, IRQS * STRIDE);
 	close(bells->fd);
-	for (int i = 0; i < IRQS; i++)
-		close(bells->efd[i]);
+	events_close(bells->efd, IRQS);
 }
 
-static void ring_slot(const struct bells *bells, int slot)
+static void ring_slot(const struct own_bells *bells, int slot)
 {
 	ring(bells->pages + slot * STRIDE);
 }
 
 /* What was rung before has been handled when this returns; false if the fence is mute. */
-static bool fence(const struct bells *bells)
+static bool fence(const struct own_bells *bells)
 {
 	ring_slot(bells, FENCE);
 	return event_wait(bells->efd[FENCE]) == 1;
 }
 
 /* What has come of the rings of a slot until now, the last of them included. */
-static long came(const struct bells *bells, int slot)
+static long came(const struct own_bells *bells, int slot)
 {
 	return fence(bells) ? event_read(bells->efd[slot]) : -1;
 }
 
-static int mask(const struct bells *bells, int slot)
+static int mask(const struct own_bells *bells, int slot)
 {
 	return ux_set_irqs(bells->fd, MASK, slot, 1, NULL);
 }
 
-static int unmask(const struct bells *bells, int slot)
+static int unmask(const struct own_bells *bells, int slot)
 {
 	return ux_set_irqs(bells->fd, UNMASK, slot, 1, NULL);
-}
-
-/* The first slot that does not ring its own eventfd once, or -1. */
-static int first_mute(const struct bells *bells)
-{
-	for (int slot = 0; slot < IRQS; slot++) {
-		ring_slot(bells, slot);
-		if (event_wait(bells->efd[slot]) != 1)
-			return slot;
-	}
-	for (int slot = 0; slot < IRQS; slot++)
-		if (event_read(bells->efd[slot]))
-			return slot;
-	return -1;
 }
 
 static bool is_masked(int fd, int slot)
@@ -104,8 +85,8 @@ static bool is_masked(int fd, int slot)
 }
 
 FIXTURE(set) {
-	struct bells bells;
-	int events;
+	struct own_bells bells;
+	struct use before;
 };
 
 FIXTURE_SETUP(set)
@@ -114,24 +95,20 @@ FIXTURE_SETUP(set)
 	pin_to_cpu(0);
 	/* Contexts of tests before may still be on their way out. */
 	ASSERT_TRUE(becomes(all_irqs(), 0));
-	self->events = events_in_use();
-	ASSERT_TRUE(bells_open(&self->bells, ux_open()));
+	self->before = use_now();
+	ASSERT_TRUE(own_bells_open(&self->bells, ux_open()));
 }
 
 FIXTURE_TEARDOWN(set)
 {
-	bells_close(&self->bells);
-	EXPECT_TRUE(becomes(all_irqs(), 0));
-	EXPECT_TRUE(becomes(events_in_use(), self->events));
-	if (!access(DEBUG_UXIVE, F_OK)) {
-		EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
-		EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));
-	}
+	own_bells_close(&self->bells);
+	EXPECT_ALL_RETURNED(self->before);
+	EXPECT_TABLES_EMPTY();
 }
 
 /* All are unmasked, bound to their own, and nothing is left to come. */
 #define EXPECT_ALL_RING() do {							\
-	EXPECT_EQ(-1, first_mute(&self->bells));				\
+	EXPECT_EQ(-1, first_mute(self->bells.fd, 0, self->bells.efd, IRQS));	\
 	for (int __slot = 0; __slot < IRQS; __slot++)				\
 		EXPECT_FALSE(is_masked(self->bells.fd, __slot));		\
 } while (0)
@@ -253,14 +230,14 @@ TEST_F(set, of_data_in_no_memory_changes_nothing)
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EFAULT, ux_set_irqs(fd, BIND, 0, 1, (void *)(1UL << 62)));
 	EXPECT_EQ(0, event_read(other));
 	close(other);
-	EXPECT_EQ(self->events + IRQS, events_in_use());
+	EXPECT_EQ(self->before.events + IRQS, events_in_use());
 }
 
 /* Raising. */
 
 TEST_F(set, raises_all_of_a_block)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	ASSERT_EQ(0, ux_set_irqs(bells->fd, TRIGGER, 2, 3, NULL));
 	for (int slot = 0; slot < FENCE; slot++) {
@@ -278,7 +255,7 @@ TEST_F(set, raises_all_of_a_block)
 TEST_F(set, raises_those_that_are_selected)
 {
 	const __u8 bools[] = { 1, 0, 2, 0, 0xff, 0 };
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	ASSERT_EQ(0, ux_set_irqs(bells->fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_TRIGGER, 1, 6, bools));
 	for (int slot = 0; slot < FENCE; slot++) {
@@ -292,7 +269,7 @@ TEST_F(set, raises_those_that_are_selected)
 
 TEST_F(set, binds_a_block_and_lets_the_old_ones_go)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 	__s32 old[3], new[3] = { event_new(), -1, event_new() };
 
 	memcpy(old, bells->efd + 2, sizeof(old));
@@ -305,17 +282,17 @@ TEST_F(set, binds_a_block_and_lets_the_old_ones_go)
 		bells->efd[2 + i] = event_new();
 	}
 	/* Three have taken the places of those that were closed. */
-	EXPECT_EQ(self->events + IRQS + 2, events_in_use());
+	EXPECT_EQ(self->before.events + IRQS + 2, events_in_use());
 	ASSERT_EQ(0, ux_set_irqs(bells->fd, BIND, 0, IRQS, bells->efd));
 	close(new[0]);
 	close(new[2]);
 	EXPECT_ALL_RING();
-	EXPECT_EQ(self->events + IRQS, events_in_use());
+	EXPECT_EQ(self->before.events + IRQS, events_in_use());
 }
 
 TEST_F(set, with_one_bad_eventfd_leaves_bound_what_was)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 	int other = event_new(), closed = dup(other), pipes[2], held;
 
 	ASSERT_EQ(0, pipe(pipes));
@@ -362,7 +339,7 @@ TEST_F(set, with_one_bad_eventfd_leaves_bound_what_was)
 TEST_F(set, a_ring_while_masked_comes_once_when_unmasked)
 {
 	const int rings[] = { 1, 2, 3, 1000 };
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rings); i++) {
 		ASSERT_EQ(0, mask(bells, 0));
@@ -384,7 +361,7 @@ TEST_F(set, a_ring_while_masked_comes_once_when_unmasked)
 
 TEST_F(set, masking_without_a_ring_brings_nothing)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	for (int n = 0; n < 100; n++) {
 		ASSERT_EQ(0, mask(bells, 0));
@@ -399,7 +376,7 @@ TEST_F(set, masking_without_a_ring_brings_nothing)
 
 TEST_F(set, masking_does_not_nest)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	ASSERT_EQ(0, mask(bells, 0));
 	ring_slot(bells, 0);
@@ -419,7 +396,7 @@ TEST_F(set, masking_does_not_nest)
 TEST_F(set, masks_those_that_are_selected)
 {
 	const __u8 odd[] = { 0, 1, 0, 1, 0, 1, 0 }, some[] = { 1, 1, 0, 1 };
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	ASSERT_EQ(0, ux_set_irqs(bells->fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_MASK, 0, FENCE, odd));
 	for (int slot = 0; slot < FENCE; slot++) {
@@ -441,7 +418,7 @@ TEST_F(set, masks_those_that_are_selected)
 
 TEST_F(set, one_that_is_raised_while_masked_comes_when_unmasked)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	ASSERT_EQ(0, mask(bells, 0));
 	for (int n = 0; n < 3; n++) {
@@ -456,7 +433,7 @@ TEST_F(set, one_that_is_raised_while_masked_comes_when_unmasked)
 
 TEST_F(set, one_that_is_bound_anew_while_masked_signals_the_new_eventfd)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 	int old = bells->efd[0];
 
 	/* By this call, and by the one of ocxl. */
@@ -491,7 +468,7 @@ TEST_F(set, one_that_is_bound_anew_while_masked_signals_the_new_eventfd)
 
 TEST_F(set, one_that_is_freed_while_masked_leaves_nothing_to_the_next)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	for (int n = 0; n < 4; n++) {
 		ASSERT_EQ(0, ux_set_irqs(bells->fd, MASK, 0, 3, NULL));
@@ -558,7 +535,7 @@ TEST_F(set, all_of_a_full_context_are_masked_in_one_call)
 
 TEST_F(set, says_what_is_masked)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 	char start[64], line[256];
 
 	for (int masked = 0; masked < 3; masked++) {
@@ -584,7 +561,7 @@ TEST_F(set, says_what_is_masked)
 
 TEST_F(set, a_count_of_zero_frees_all)
 {
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 	int fd = ux_open();
 
 	/* Where there are none, too. */
@@ -617,9 +594,9 @@ TEST_F(set, of_a_process_that_is_killed_leaves_nothing)
 
 		ASSERT_LE(0, pid);
 		if (!pid) {
-			struct bells bells;
+			struct own_bells bells;
 
-			if (!bells_open(&bells, ux_open()) ||
+			if (!own_bells_open(&bells, ux_open()) ||
 			    ux_set_irqs(bells.fd, MASK, 0, IRQS, NULL))
 				_exit(1);
 			for (int slot = 0; slot < IRQS; slot++)
@@ -677,36 +654,21 @@ TEST_F(set, a_program_that_drains_masks_by_itself)
 
 /* Accelerators. */
 
-static bool raise_slot(void *mmio, __u32 slot)
-{
-	struct afu_command command = { .opcode = AFU_RAISE, .value = slot };
-
-	return afu_do(mmio, &command) == AFU_DONE;
-}
-
 TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
 {
-	struct ocxl_ioctl_metadata metadata;
 	struct afu_function functions[AFU_MOST];
-	struct bells bells;
+	struct afu_context context;
+	struct own_bells bells;
 	__u64 offset;
 	__u32 slot;
-	void *mmio;
 	long both;
 	int efd;
 
 	if (afu_functions(functions) < 1)
 		SKIP(return, "no AFU");
-	if (afu_is_bound(&functions[0]))
-		ASSERT_EQ(0, afu_unbind(&functions[0]));
-	ASSERT_EQ(0, afu_bind(&functions[0]));
-	bells.fd = afu_open(&functions[0]);
-	ASSERT_LE(0, bells.fd);
-	ASSERT_EQ(0, afu_attach(bells.fd));
-	ASSERT_EQ(0, afu_metadata(bells.fd, &metadata));
-	mmio = afu_map(bells.fd);
-	ASSERT_NE(MAP_FAILED, mmio);
-	ASSERT_TRUE(bells_open(&bells, bells.fd));
+	ASSERT_EQ(0, afu_bind_anew(&functions[0]));
+	ASSERT_TRUE(afu_context_open(&context, &functions[0]));
+	ASSERT_TRUE(own_bells_open(&bells, context.fd));
 	/* The last one is a message only. */
 	efd = event_new();
 	ASSERT_EQ(0, afu_ims_alloc(bells.fd, efd, &offset, &slot));
@@ -720,14 +682,14 @@ TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
 		EXPECT_FALSE(is_masked(bells.fd, 3));
 		EXPECT_TRUE(is_masked(bells.fd, IRQS));
 		for (int i = 0; i < 1 + 2 * n; i++) {
-			ASSERT_TRUE(raise_slot(mmio, 0));
+			ASSERT_TRUE(afu_raise(context.mmio, 0));
 			ring_slot(&bells, 1);
-			ASSERT_TRUE(raise_slot(mmio, 2));
+			ASSERT_TRUE(afu_raise(context.mmio, 2));
 			ring_slot(&bells, 2);
-			ASSERT_TRUE(raise_slot(mmio, slot));
+			ASSERT_TRUE(afu_raise(context.mmio, slot));
 		}
 		/* One that is not masked comes after them. */
-		ASSERT_TRUE(raise_slot(mmio, 3));
+		ASSERT_TRUE(afu_raise(context.mmio, 3));
 		EXPECT_EQ(1, event_wait(bells.efd[3]));
 		for (int i = 0; i < 3; i++) {
 			EXPECT_EQ(0, came(&bells, i))
@@ -750,12 +712,12 @@ TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
 		}
 		EXPECT_EQ(0, event_read(efd));
 		for (__u32 i = 0; i < IRQS; i++) {
-			ASSERT_TRUE(raise_slot(mmio, i));
+			ASSERT_TRUE(afu_raise(context.mmio, i));
 			EXPECT_EQ(1, event_wait(bells.efd[i])) TH_LOG("slot %u", i);
 		}
-		ASSERT_TRUE(raise_slot(mmio, slot));
+		ASSERT_TRUE(afu_raise(context.mmio, slot));
 		EXPECT_EQ(1, event_wait(efd));
-		EXPECT_EQ(-1, first_mute(&bells));
+		EXPECT_EQ(-1, first_mute(bells.fd, 0, bells.efd, IRQS));
 	}
 
 	/* Raised by the program: the message too. */
@@ -767,15 +729,15 @@ TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
 	EXPECT_EQ(1, event_wait(efd));
 	/* Freed while masked, with a message to come. */
 	ASSERT_EQ(0, ux_set_irqs(bells.fd, MASK, 0, IRQS + 1, NULL));
-	ASSERT_TRUE(raise_slot(mmio, 0));
-	ASSERT_TRUE(raise_slot(mmio, slot));
+	ASSERT_TRUE(afu_raise(context.mmio, 0));
+	ASSERT_TRUE(afu_raise(context.mmio, slot));
 	ASSERT_EQ(0, ux_free(bells.fd, offset));
 	ASSERT_EQ(0, ux_free(bells.fd, IRQ_BASE));
 	ASSERT_EQ(0, ux_set_irqs(bells.fd, UNMASK, 1, FENCE, NULL));
 	EXPECT_EQ(0, came(&bells, 0));
 	EXPECT_EQ(0, event_read(efd));
-	munmap(mmio, metadata.pp_mmio_size);
-	bells_close(&bells);
+	munmap(context.mmio, context.length);
+	own_bells_close(&bells);
 	close(efd);
 	EXPECT_TRUE(becomes(all_irqs(), IRQS));
 	EXPECT_EQ(0, afu_unbind(&functions[0]));
@@ -791,9 +753,9 @@ TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
  * Goes on until enough rings came while they were masked: on a host that is busy with
  * others the two seldom meet.
  */
-struct ringer {
+struct observer {
 	pthread_t thread;
-	const struct bells *bells;
+	const struct own_bells *bells;
 	int slots;
 	long rings;
 	/* Odd from when they are masked until before they are unmasked. */
@@ -803,32 +765,32 @@ struct ringer {
 	long masked, early, lost, doubled;
 };
 
-static void *ringer_run(void *arg)
+static void *observer_run(void *arg)
 {
-	struct ringer *ringer = arg;
+	struct observer *observer = arg;
 
 	pin_to_cpu(1);
-	for (long n = 0; !ringer->lost; n++) {
-		int slot = n % ringer->slots;
-		long turn = atomic_load(&ringer->turn), count;
+	for (long n = 0; !observer->lost; n++) {
+		int slot = n % observer->slots;
+		long turn = atomic_load(&observer->turn), count;
 		bool masked;
 
-		ring_slot(ringer->bells, slot);
-		masked = turn % 2 && atomic_load(&ringer->turn) == turn;
-		ringer->masked += masked;
-		atomic_store(&ringer->rang, n + 1);
-		count = event_wait(ringer->bells->efd[slot]);
+		ring_slot(observer->bells, slot);
+		masked = turn % 2 && atomic_load(&observer->turn) == turn;
+		observer->masked += masked;
+		atomic_store(&observer->rang, n + 1);
+		count = event_wait(observer->bells->efd[slot]);
 		/* It may not come as long as they are. */
-		ringer->early += masked && atomic_load(&ringer->turn) == turn;
-		ringer->lost += count < 1;
-		ringer->doubled += count > 1;
-		if (n + 1 >= ringer->rings && ringer->masked > ringer->rings / 100)
+		observer->early += masked && atomic_load(&observer->turn) == turn;
+		observer->lost += count < 1;
+		observer->doubled += count > 1;
+		if (n + 1 >= observer->rings && observer->masked > observer->rings / 100)
 			break;
-		if (n + 1 >= MOST_TIMES * ringer->rings)
+		if (n + 1 >= MOST_TIMES * observer->rings)
 			break;
 		progress();
 	}
-	atomic_store(&ringer->done, true);
+	atomic_store(&observer->done, true);
 	return NULL;
 }
 
@@ -839,87 +801,61 @@ TEST_F(set, no_ring_is_lost_to_who_masks_all_the_time)
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "needs two CPUs");
 	for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
-		struct ringer ringer = {
+		struct observer observer = {
 			.bells = &self->bells, .slots = slots[i],
 			.rings = rings_to_send() / 2 / ARRAY_SIZE(slots),
 		};
 		unsigned int seed = 1;
 		long masks = 0;
 
-		ASSERT_EQ(0, pthread_create(&ringer.thread, NULL, ringer_run, &ringer));
-		while (!atomic_load(&ringer.done)) {
-			long rang = atomic_load(&ringer.rang);
+		ASSERT_EQ(0, pthread_create(&observer.thread, NULL, observer_run, &observer));
+		while (!atomic_load(&observer.done)) {
+			long rang = atomic_load(&observer.rang);
 
 			ASSERT_EQ(0, ux_set_irqs(self->bells.fd, MASK, 0, slots[i], NULL));
-			atomic_fetch_add(&ringer.turn, 1);
+			atomic_fetch_add(&observer.turn, 1);
 			/* Until there was one, or for a while as it may have been before. */
 			for (int spin = rand_r(&seed) % 2000; spin; spin--)
-				if (atomic_load(&ringer.rang) != rang)
+				if (atomic_load(&observer.rang) != rang)
 					break;
-			atomic_fetch_add(&ringer.turn, 1);
+			atomic_fetch_add(&observer.turn, 1);
 			ASSERT_EQ(0, ux_set_irqs(self->bells.fd, UNMASK, 0, slots[i], NULL));
 			masks++;
 		}
-		pthread_join(ringer.thread, NULL);
+		pthread_join(observer.thread, NULL);
 		TH_LOG("%ld rings to %d slots, %ld of them while masked, %ld times masked",
-		       atomic_load(&ringer.rang), slots[i], ringer.masked, masks);
-		EXPECT_EQ(0, ringer.lost) TH_LOG("after %ld", atomic_load(&ringer.rang));
-		EXPECT_EQ(0, ringer.doubled);
-		EXPECT_EQ(0, ringer.early);
-		EXPECT_LT(ringer.rings / 100, ringer.masked);
-		EXPECT_GT(atomic_load(&ringer.rang), ringer.masked);
+		       atomic_load(&observer.rang), slots[i], observer.masked, masks);
+		EXPECT_EQ(0, observer.lost) TH_LOG("after %ld", atomic_load(&observer.rang));
+		EXPECT_EQ(0, observer.doubled);
+		EXPECT_EQ(0, observer.early);
+		EXPECT_LT(observer.rings / 100, observer.masked);
+		EXPECT_GT(atomic_load(&observer.rang), observer.masked);
 	}
 	EXPECT_ALL_RING();
 }
 
-/* Rings once each time it is told, a while after. */
-struct single {
-	pthread_t thread;
-	const struct bells *bells;
-	int rounds;
-	atomic_int go, ready, done;
-	atomic_long wait;
-};
-
-static void *single_run(void *arg)
+static void ring_first(void *arg)
 {
-	struct single *single = arg;
-
-	pin_to_cpu(1);
-	for (int n = 1; n <= single->rounds; n++) {
-		while (atomic_load(&single->go) < n)
-			sched_yield();
-		atomic_store(&single->ready, n);
-		take_turns(atomic_load(&single->wait));
-		ring_slot(single->bells, 0);
-		atomic_store(&single->done, n);
-	}
-	return NULL;
+	ring_slot(arg, 0);
 }
 
 TEST_F(set, an_event_on_its_way_comes_before_the_mask_or_after_it)
 {
-	struct single single = { .bells = &self->bells, .rounds = 400 };
+	struct rival rival = { .act = ring_first, .arg = &self->bells, .rounds = 400 };
 	int before = 0, after = 0;
 	/* The mask leads. */
 	struct aim aim = {};
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "needs two CPUs");
-	ASSERT_EQ(0, pthread_create(&single.thread, NULL, single_run, &single));
-	for (int n = 1; n <= single.rounds; n++) {
+	ASSERT_EQ(0, rival_start(&rival));
+	for (int n = 1; n <= rival.rounds; n++) {
 		long first, then;
 
-		atomic_store(&single.wait, aim.lead);
-		atomic_store(&single.go, n);
-		/* The other runs. */
-		while (atomic_load(&single.ready) < n)
-			;
-		take_turns(-aim.lead);
+		rival_go(&rival, n, &aim);
 		ASSERT_EQ(0, mask(&self->bells, 0));
 		first = event_read(self->bells.efd[0]);
-		while (atomic_load(&single.done) < n)
-			sched_yield();
+		rival_wait(&rival, n);
 		/* When the call has returned nothing comes. */
 		then = came(&self->bells, 0);
 		ASSERT_EQ(0, then) TH_LOG("round %d", n);
@@ -931,9 +867,9 @@ TEST_F(set, an_event_on_its_way_comes_before_the_mask_or_after_it)
 		aim_after(&aim, !first);
 		progress();
 	}
-	pthread_join(single.thread, NULL);
+	pthread_join(rival.thread, NULL);
 	TH_LOG("%d came before the mask, %d after it", before, after);
-	EXPECT_EQ(single.rounds, before + after);
+	EXPECT_EQ(rival.rounds, before + after);
 	EXPECT_LT(0, before);
 	EXPECT_LT(0, after);
 	EXPECT_ALL_RING();
@@ -969,7 +905,7 @@ static void *masker_run(void *arg)
 TEST_F(set, of_what_is_freed_meanwhile_touches_nothing_of_the_next)
 {
 	struct masker masker = { .fd = self->bells.fd };
-	struct bells *bells = &self->bells;
+	struct own_bells *bells = &self->bells;
 
 	ASSERT_EQ(0, pthread_create(&masker.thread, NULL, masker_run, &masker));
 	for (int n = 0; n < 1000; n++) {

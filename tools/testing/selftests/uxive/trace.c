@@ -7,8 +7,7 @@
  * trace-cmd and perf look on at a_ring_is_seen_all_its_way.
  */
 #include "uxive_faults.h"
-#include <pthread.h>
-#include <stdatomic.h>
+#include "uxive_fixture.h"
 
 #define INSTANCE	"/sys/kernel/tracing/instances/uxive_selftest"
 #define LINES		64
@@ -277,7 +276,7 @@ TEST_F(trace, a_quarantine_is_seen_to_begin_and_to_end)
 	char lisns[ARRAY_SIZE(reasons)][32];
 
 	/* The testbed takes a quarantine that was not announced for a complaint. */
-	ASSERT_TRUE(write_file("/dev", "kmsg", "uxive selftest: quarantines are injected"));
+	ASSERT_TRUE(log_line(QUARANTINES));
 	for (int i = 0; i < 3; i++) {
 		struct ux_irq irq = {};
 
@@ -292,7 +291,7 @@ TEST_F(trace, a_quarantine_is_seen_to_begin_and_to_end)
 				    i + 1));
 		ASSERT_TRUE(becomes(debug_lines("quarantine", "", NULL, 0), 0));
 	}
-	write_file("/dev", "kmsg", "uxive selftest: no more quarantines are injected");
+	log_line(NO_MORE_QUARANTINES);
 
 	LOOK();
 	for (int i = 0; i < 3; i++) {
@@ -310,27 +309,6 @@ TEST_F(trace, a_quarantine_is_seen_to_begin_and_to_end)
 
 /* More than one run handles. */
 #define STORM	128
-
-struct ringer {
-	pthread_t thread;
-	int cpu;
-	void *pages;
-	atomic_bool stop;
-};
-
-static void *ringer_run(void *argument)
-{
-	struct ringer *ringer = argument;
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(ringer->cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-	while (!atomic_load(&ringer->stop))
-		for (int i = 0; i < STORM; i++)
-			ring(ringer->pages + i * STRIDE);
-	return NULL;
-}
 
 /* What runs of the handler have told: their entries, and how often there were more. */
 static long drained(long context, long *more)
@@ -358,7 +336,7 @@ static long drained(long context, long *more)
 TEST_F(trace, runs_of_the_handler_add_up)
 {
 	/* One of them is not where the escalation comes to. */
-	struct ringer ringers[2] = { { .cpu = 0 }, { .cpu = 1 } };
+	struct storm storms[2] = { { .cpu = 0, .irqs = STORM }, { .cpu = 1, .irqs = STORM } };
 	long events = 0, entries, more;
 	void *pages;
 
@@ -370,14 +348,12 @@ TEST_F(trace, runs_of_the_handler_add_up)
 	pages = ux_map(self->fd, IRQ_BASE, STORM * STRIDE);
 	ASSERT_NE(MAP_FAILED, pages);
 	for (int i = 0; i < 2; i++) {
-		ringers[i].pages = pages;
-		ASSERT_EQ(0, pthread_create(&ringers[i].thread, NULL, ringer_run, &ringers[i]));
+		storms[i].pages = pages;
+		ASSERT_EQ(0, storm_start(&storms[i]));
 	}
 	EXPECT_TRUE(becomes(ux_deferred(self->fd) > 0, true));
-	for (int i = 0; i < 2; i++) {
-		atomic_store(&ringers[i].stop, true);
-		pthread_join(ringers[i].thread, NULL);
-	}
+	for (int i = 0; i < 2; i++)
+		storm_stop(&storms[i]);
 
 	EXPECT_TRUE(becomes((events += event_read(self->efd),
 			     drained(self->id, &more) == events &&

@@ -145,6 +145,36 @@ static inline void *afu_map(int fd)
 	return mmap(NULL, metadata.pp_mmio_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 }
 
+/* A program's context: attached, with its MMIO. */
+struct afu_context {
+	int fd;
+	__u32 pasid;
+	size_t length;
+	void *mmio;
+};
+
+static inline bool afu_context_open(struct afu_context *context,
+				    const struct afu_function *function)
+{
+	struct ocxl_ioctl_metadata metadata;
+
+	*context = (struct afu_context){ .fd = afu_open(function), .mmio = MAP_FAILED };
+	if (context->fd < 0 || afu_attach(context->fd) || afu_metadata(context->fd, &metadata))
+		return false;
+	context->pasid = metadata.pasid;
+	context->length = metadata.pp_mmio_size;
+	context->mmio = afu_map(context->fd);
+	return context->mmio != MAP_FAILED;
+}
+
+static inline void afu_context_close(struct afu_context *context)
+{
+	if (context->mmio != MAP_FAILED)
+		munmap(context->mmio, context->length);
+	if (context->fd >= 0)
+		close(context->fd);
+}
+
 /* The MMIO for all contexts; MAP_FAILED if that is refused. */
 static inline void *afu_map_global(const struct afu_function *function)
 {
@@ -233,6 +263,14 @@ static inline __u64 afu_do(void *mmio, const struct afu_command *command)
 	return afu_wait(mmio, afu_submit(mmio, command));
 }
 
+/* Has the AFU raise a slot. Returns whether it did. */
+static inline bool afu_raise(void *mmio, __u32 slot)
+{
+	struct afu_command command = { .opcode = AFU_RAISE, .value = slot };
+
+	return afu_do(mmio, &command) == AFU_DONE;
+}
+
 /* What root sees of a function, with a driver or without. */
 
 /* Lets the BARs of a function without a driver be read and written. */
@@ -262,6 +300,14 @@ static inline void *afu_map_bar(const struct afu_function *function, int bar, si
 static inline bool afu_is_bound(const struct afu_function *function)
 {
 	return !access(function_path(function, "driver"), F_OK);
+}
+
+/* Binds it, whether a test that was killed has left it bound or not. */
+static inline int afu_bind_anew(const struct afu_function *function)
+{
+	if (afu_is_bound(function))
+		afu_unbind(function);
+	return afu_bind(function);
 }
 
 /* Errors of a host bridge. */

@@ -145,6 +145,17 @@ static inline int debug_lines(const char *table, const char *start, char *line, 
 	return count;
 }
 
+/* The tables have no line, where there are any. Queues are given back a little later. */
+#define EXPECT_TABLES_EMPTY() do {					\
+	if (access(DEBUG_UXIVE, F_OK))					\
+		break;							\
+	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));	\
+	EXPECT_TRUE(becomes(limit_get("queues"), 0));			\
+	EXPECT_EQ(0, debug_lines("slots", "", NULL, 0));		\
+	EXPECT_EQ(0, debug_lines("queues", "", NULL, 0));		\
+	EXPECT_EQ(0, debug_lines("quarantine", "", NULL, 0));		\
+} while (0)
+
 /* The VP of a context that is set up now: the lowest that firmware has left. */
 static inline long lowest_vp(void)
 {

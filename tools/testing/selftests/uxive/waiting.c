@@ -9,12 +9,10 @@
  * it is asked to; without an AFU those tests are skipped.
  */
 #include "uxive_afu.h"
+#include "uxive_fixture.h"
 
 #include <liburing.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/epoll.h>
-#include <uxive_drain.h>
 
 #define EVENT	sizeof(struct uxive_event)
 /* Of an AFU, one after the other. The driver looks for each every 100 ms. */
@@ -182,41 +180,6 @@ static bool watch_again(struct watch *watch)
 	return watch->way != URING_ONCE || watch_submit(watch);
 }
 
-/* One interrupt, bound to an eventfd. */
-struct bell {
-	int fd, efd;
-	void *page;
-};
-
-static bool bell_open(struct bell *bell)
-{
-	*bell = (struct bell){ .fd = ux_open(), .efd = event_new() };
-	if (ux_fill(bell->fd, 1) || ux_bind(bell->fd, slot_offset(0), bell->efd))
-		return false;
-	bell->page = ux_map(bell->fd, IRQ_BASE, STRIDE);
-	return bell->page != MAP_FAILED;
-}
-
-static void bell_close(struct bell *bell)
-{
-	munmap(bell->page, STRIDE);
-	close(bell->fd);
-	close(bell->efd);
-}
-
-/* A context that drains its queue by itself, with interrupts in the slots from 0 on. */
-static bool drain_open(struct uxive_drain *drain, int fd, unsigned int irqs)
-{
-	return fd >= 0 && !uxive_drain_open(drain, fd, event_new(), irqs) && !ux_fill(fd, irqs);
-}
-
-static void drain_close(struct uxive_drain *drain)
-{
-	uxive_drain_close(drain);
-	close(drain->fd);
-	close(drain->eventfd);
-}
-
 /* Takes the one event that there is, of slot 0, and arms. */
 static bool drain_one(struct uxive_drain *drain)
 {
@@ -229,8 +192,7 @@ static bool drain_one(struct uxive_drain *drain)
 /* A context of the first AFU, which can be made to tell of errors. */
 struct teller {
 	struct afu_function function;
-	int fd;
-	void *mmio;
+	struct afu_context context;
 };
 
 static bool there_is_an_afu(void)
@@ -244,36 +206,27 @@ static bool teller_open(struct teller *teller)
 {
 	struct afu_function functions[AFU_MOST];
 
-	*teller = (struct teller){ .fd = -1, .mmio = MAP_FAILED };
+	*teller = (struct teller){ .context = { .fd = -1, .mmio = MAP_FAILED } };
 	if (afu_functions(functions) < 1)
 		return false;
 	teller->function = functions[0];
 	if (!afu_is_bound(&teller->function) && afu_bind(&teller->function))
 		return false;
-	teller->fd = afu_open(&teller->function);
-	if (teller->fd < 0 || afu_attach(teller->fd))
-		return false;
-	teller->mmio = afu_map(teller->fd);
-	return teller->mmio != MAP_FAILED;
+	return afu_context_open(&teller->context, &teller->function);
 }
 
 static bool teller_close(struct teller *teller)
 {
-	struct ocxl_ioctl_metadata metadata;
-
-	if (teller->mmio != MAP_FAILED && !afu_metadata(teller->fd, &metadata))
-		munmap(teller->mmio, metadata.pp_mmio_size);
-	if (teller->fd >= 0)
-		close(teller->fd);
+	afu_context_close(&teller->context);
 	return !afu_is_bound(&teller->function) || !afu_unbind(&teller->function);
 }
 
 /* One event, which comes soon. */
-static bool tell(struct teller *teller, __u64 code)
+static bool teller_tell(struct teller *teller, __u64 code)
 {
 	struct afu_command error = { .opcode = AFU_ERROR, .value = code };
 
-	return afu_do(teller->mmio, &error) == AFU_FAILED;
+	return afu_do(teller->context.mmio, &error) == AFU_FAILED;
 }
 
 static bool is_error(const struct uxive_event *event, __u64 code)
@@ -330,20 +283,20 @@ FIXTURE_TEARDOWN(way)
 TEST_F(way, tells_of_each_ring_of_an_eventfd)
 {
 	long rings = fewer_with_lockdep(10000, 1000), n;
-	struct bell bell;
+	struct bells bell;
 
-	ASSERT_TRUE(bell_open(&bell));
+	ASSERT_TRUE(bells_open(&bell, 1));
 	ASSERT_TRUE(watch_open(&self->watch, variant->way, bell.efd, POLLIN));
 	for (n = 0; n < rings; n++) {
 		if (n % 16 == 0)
 			ASSERT_TRUE(watch_quiet(&self->watch));
 		/* One that comes meanwhile, and one that is there already. */
 		if (n % 2)
-			ring(bell.page);
+			ring(bell.window);
 		if (n)
 			ASSERT_TRUE(watch_again(&self->watch));
 		if (n % 2 == 0)
-			ring(bell.page);
+			ring(bell.window);
 		ASSERT_EQ(POLLIN, watch_told(&self->watch))
 			TH_LOG("ring %ld", n);
 		ASSERT_EQ(1, event_read(bell.efd));
@@ -352,16 +305,16 @@ TEST_F(way, tells_of_each_ring_of_an_eventfd)
 	EXPECT_TRUE(watch_quiet(&self->watch));
 	TH_LOG("%ld rings, each told once", n);
 	watch_close(&self->watch);
-	bell_close(&bell);
+	bells_close(&bell);
 }
 
 /* Of one that nobody has read: level always, others with the next, or when asked again. */
 TEST_F(way, tells_of_what_is_left_as_it_should)
 {
-	struct bell bell;
+	struct bells bell;
 
-	ASSERT_TRUE(bell_open(&bell));
-	ring(bell.page);
+	ASSERT_TRUE(bells_open(&bell, 1));
+	ring(bell.window);
 	ASSERT_TRUE(becomes(event_count(bell.efd), 1));
 	/* It was there first. */
 	ASSERT_TRUE(watch_open(&self->watch, variant->way, bell.efd, POLLIN));
@@ -369,7 +322,7 @@ TEST_F(way, tells_of_what_is_left_as_it_should)
 		ASSERT_EQ(POLLIN, watch_told(&self->watch));
 		ASSERT_TRUE(variant->way == LEVEL ? watch_told(&self->watch) == POLLIN :
 						    watch_quiet(&self->watch));
-		ring(bell.page);
+		ring(bell.window);
 		if (variant->way == EDGE || variant->way == URING_EVER)
 			continue;
 		/* The next makes no difference to what tells once. */
@@ -382,7 +335,7 @@ TEST_F(way, tells_of_what_is_left_as_it_should)
 	EXPECT_EQ(99, event_read(bell.efd));
 	EXPECT_TRUE(watch_quiet(&self->watch));
 	watch_close(&self->watch);
-	bell_close(&bell);
+	bells_close(&bell);
 }
 
 TEST_F(way, tells_of_each_escalation_of_a_queue)
@@ -437,12 +390,12 @@ TEST_F(way, tells_of_each_event_of_a_context)
 	if (!there_is_an_afu())
 		SKIP(return, "there is no AFU");
 	ASSERT_TRUE(teller_open(&teller));
-	ASSERT_TRUE(watch_open(&self->watch, variant->way, teller.fd, POLLIN | POLLPRI));
+	ASSERT_TRUE(watch_open(&self->watch, variant->way, teller.context.fd, POLLIN | POLLPRI));
 	for (n = 0; n < TOLD; n++) {
 		ASSERT_TRUE(watch_quiet(&self->watch));
-		ASSERT_TRUE(tell(&teller, n));
+		ASSERT_TRUE(teller_tell(&teller, n));
 		ASSERT_EQ(POLLIN, watch_told(&self->watch));
-		ASSERT_TRUE(takes(teller.fd, n));
+		ASSERT_TRUE(takes(teller.context.fd, n));
 		ASSERT_TRUE(watch_again(&self->watch));
 		progress();
 	}
@@ -462,13 +415,13 @@ TEST_F(way, tells_of_the_end)
 	if (!there_is_an_afu())
 		SKIP(return, "there is no AFU");
 	ASSERT_TRUE(teller_open(&teller));
-	ASSERT_TRUE(watch_open(&self->watch, variant->way, teller.fd, 0));
+	ASSERT_TRUE(watch_open(&self->watch, variant->way, teller.context.fd, 0));
 	EXPECT_TRUE(watch_quiet(&self->watch));
 	ASSERT_EQ(0, afu_unbind(&teller.function));
 	EXPECT_EQ(POLLHUP, watch_told(&self->watch));
-	EXPECT_EQ(EVENT, read_now(teller.fd, &event, EVENT));
+	EXPECT_EQ(EVENT, read_now(teller.context.fd, &event, EVENT));
 	EXPECT_EQ(UXIVE_EVENT_GONE, event.header.type);
-	EXPECT_EQ(-ENODEV, read_now(teller.fd, &event, EVENT));
+	EXPECT_EQ(-ENODEV, read_now(teller.context.fd, &event, EVENT));
 	/* There it stays. */
 	ASSERT_TRUE(watch_again(&self->watch));
 	at_once = variant->way != EDGE && variant->way != URING_EVER;
@@ -591,20 +544,20 @@ FIXTURE_TEARDOWN(reading)
 TEST_F(reading, takes_each_ring_of_an_eventfd)
 {
 	long rings = fewer_with_lockdep(10000, 1000), n;
-	struct bell bell;
+	struct bells bell;
 
-	ASSERT_TRUE(bell_open(&bell));
+	ASSERT_TRUE(bells_open(&bell, 1));
 	for (n = 0; n < rings; n++) {
 		__u64 count = 0;
 
 		/* One that comes meanwhile, and one that is there already. */
 		if (n % 2)
-			ring(bell.page);
+			ring(bell.window);
 		ASSERT_TRUE(reader_start(&self->reader, bell.efd, sizeof(count)));
 		if (n % 16 == 0)
 			ASSERT_TRUE(uring_quiet(&self->reader.uring));
 		if (n % 2 == 0)
-			ring(bell.page);
+			ring(bell.window);
 		ASSERT_EQ(sizeof(count), reader_end(&self->reader, &count, sizeof(count)))
 			TH_LOG("ring %ld", n);
 		ASSERT_EQ(1, count);
@@ -614,7 +567,7 @@ TEST_F(reading, takes_each_ring_of_an_eventfd)
 	EXPECT_TRUE(uring_quiet(&self->reader.uring));
 	EXPECT_EQ(0, event_read(bell.efd));
 	TH_LOG("%ld rings, each read once", n);
-	bell_close(&bell);
+	bells_close(&bell);
 }
 
 TEST_F(reading, takes_each_event_of_a_context)
@@ -627,13 +580,13 @@ TEST_F(reading, takes_each_event_of_a_context)
 		SKIP(return, "there is no AFU");
 	ASSERT_TRUE(teller_open(&teller));
 	/* Which is for read() and its kin, and not for io_uring. */
-	ASSERT_EQ(0, fcntl(teller.fd, F_SETFL, O_RDWR | O_NONBLOCK));
+	ASSERT_EQ(0, fcntl(teller.context.fd, F_SETFL, O_RDWR | O_NONBLOCK));
 	for (n = 0; n < TOLD; n++) {
 		if (n == TOLD / 2)
-			ASSERT_EQ(0, fcntl(teller.fd, F_SETFL, O_RDWR));
-		ASSERT_TRUE(reader_start(&self->reader, teller.fd, EVENT));
+			ASSERT_EQ(0, fcntl(teller.context.fd, F_SETFL, O_RDWR));
+		ASSERT_TRUE(reader_start(&self->reader, teller.context.fd, EVENT));
 		ASSERT_TRUE(uring_quiet(&self->reader.uring));
-		ASSERT_TRUE(tell(&teller, n));
+		ASSERT_TRUE(teller_tell(&teller, n));
 		ASSERT_EQ(EVENT, reader_end(&self->reader, &event, EVENT))
 			TH_LOG("event %d", n);
 		ASSERT_TRUE(is_error(&event, n));
@@ -641,7 +594,7 @@ TEST_F(reading, takes_each_event_of_a_context)
 		progress();
 	}
 	EXPECT_TRUE(uring_quiet(&self->reader.uring));
-	EXPECT_EQ(-EAGAIN, read_now(teller.fd, &event, EVENT));
+	EXPECT_EQ(-EAGAIN, read_now(teller.context.fd, &event, EVENT));
 	TH_LOG("%d events, each read once", n);
 	EXPECT_TRUE(teller_close(&teller));
 }
@@ -654,12 +607,12 @@ TEST_F(reading, ends_with_the_context)
 	if (!there_is_an_afu())
 		SKIP(return, "there is no AFU");
 	ASSERT_TRUE(teller_open(&teller));
-	ASSERT_TRUE(reader_start(&self->reader, teller.fd, EVENT));
+	ASSERT_TRUE(reader_start(&self->reader, teller.context.fd, EVENT));
 	ASSERT_TRUE(uring_quiet(&self->reader.uring));
 	ASSERT_EQ(0, afu_unbind(&teller.function));
 	EXPECT_EQ(EVENT, reader_end(&self->reader, &event, EVENT));
 	EXPECT_EQ(UXIVE_EVENT_GONE, event.header.type);
-	ASSERT_TRUE(reader_start(&self->reader, teller.fd, EVENT));
+	ASSERT_TRUE(reader_start(&self->reader, teller.context.fd, EVENT));
 	EXPECT_EQ(-ENODEV, reader_end(&self->reader, &event, EVENT));
 	EXPECT_FALSE(self->reader.pending);
 	EXPECT_TRUE(teller_close(&teller));
@@ -708,14 +661,14 @@ TEST_F(reading, waits_while_a_queue_is_not_armed)
 	if (!there_is_an_afu())
 		SKIP(return, "there is no AFU");
 	ASSERT_TRUE(teller_open(&teller));
-	ASSERT_EQ(0, uxive_drain_open(&drain, teller.fd, event_new(), 1));
-	ASSERT_EQ(0, ux_fill(teller.fd, 1));
+	ASSERT_EQ(0, uxive_drain_open(&drain, teller.context.fd, event_new(), 1));
+	ASSERT_EQ(0, ux_fill(teller.context.fd, 1));
 	ring(uxive_drain_trigger(&drain, 0));
 	ASSERT_EQ(1, event_wait(drain.eventfd));
 	for (int n = 0; n < 10; n++) {
-		ASSERT_TRUE(reader_start(&self->reader, teller.fd, EVENT));
+		ASSERT_TRUE(reader_start(&self->reader, teller.context.fd, EVENT));
 		ASSERT_TRUE(uring_quiet(&self->reader.uring));
-		ASSERT_TRUE(tell(&teller, n));
+		ASSERT_TRUE(teller_tell(&teller, n));
 		ASSERT_EQ(EVENT, reader_end(&self->reader, &event, EVENT));
 		ASSERT_TRUE(is_error(&event, n));
 	}
@@ -739,27 +692,27 @@ TEST(io_uring_reads_fail_as_others_do)
 	ASSERT_TRUE(uring_open(&uring));
 	ASSERT_TRUE(teller_open(&teller));
 	sqe = io_uring_get_sqe(&uring);
-	io_uring_prep_read(sqe, teller.fd, &event, EVENT - 1, -1);
+	io_uring_prep_read(sqe, teller.context.fd, &event, EVENT - 1, -1);
 	ASSERT_TRUE(uring_submit(&uring, sqe, 1));
 	EXPECT_EQ(-EINVAL, uring_result(&uring));
 
 	sqe = io_uring_get_sqe(&uring);
-	io_uring_prep_read(sqe, teller.fd, &event, EVENT, -1);
+	io_uring_prep_read(sqe, teller.context.fd, &event, EVENT, -1);
 	sqe->rw_flags = RWF_NOWAIT;
 	ASSERT_TRUE(uring_submit(&uring, sqe, 1));
 	EXPECT_EQ(-EAGAIN, uring_result(&uring));
 
 	/* An event that comes meanwhile, and cannot be copied, stays. */
 	sqe = io_uring_get_sqe(&uring);
-	io_uring_prep_read(sqe, teller.fd, NULL, EVENT, -1);
+	io_uring_prep_read(sqe, teller.context.fd, NULL, EVENT, -1);
 	ASSERT_TRUE(uring_submit(&uring, sqe, 1));
 	EXPECT_TRUE(uring_quiet(&uring));
-	ASSERT_TRUE(tell(&teller, 1));
+	ASSERT_TRUE(teller_tell(&teller, 1));
 	EXPECT_EQ(-EFAULT, uring_result(&uring));
-	EXPECT_TRUE(takes(teller.fd, 1));
+	EXPECT_TRUE(takes(teller.context.fd, 1));
 
 	sqe = io_uring_get_sqe(&uring);
-	io_uring_prep_write(sqe, teller.fd, &event, EVENT, -1);
+	io_uring_prep_write(sqe, teller.context.fd, &event, EVENT, -1);
 	ASSERT_TRUE(uring_submit(&uring, sqe, 1));
 	EXPECT_EQ(-EINVAL, uring_result(&uring));
 	EXPECT_TRUE(teller_close(&teller));
@@ -774,7 +727,7 @@ enum source { EVENTFD, QUEUE, LOG };
 
 struct crowd {
 	enum source source;
-	struct bell bell;
+	struct bells bell;
 	struct uxive_drain drain;
 	struct teller teller;
 	pthread_mutex_t lock;
@@ -865,7 +818,7 @@ FIXTURE_SETUP(exclusive)
 				 .lock = PTHREAD_MUTEX_INITIALIZER };
 	switch (variant->source) {
 	case EVENTFD:
-		ASSERT_TRUE(bell_open(&crowd->bell));
+		ASSERT_TRUE(bells_open(&crowd->bell, 1));
 		crowd->fd = crowd->bell.efd;
 		break;
 	case QUEUE:
@@ -874,7 +827,7 @@ FIXTURE_SETUP(exclusive)
 		break;
 	case LOG:
 		ASSERT_TRUE(teller_open(&crowd->teller));
-		crowd->fd = crowd->teller.fd;
+		crowd->fd = crowd->teller.context.fd;
 	}
 }
 
@@ -882,7 +835,7 @@ FIXTURE_TEARDOWN(exclusive)
 {
 	switch (variant->source) {
 	case EVENTFD:
-		bell_close(&self->crowd.bell);
+		bells_close(&self->crowd.bell);
 		break;
 	case QUEUE:
 		drain_close(&self->crowd.drain);
@@ -911,13 +864,13 @@ TEST_F(exclusive, waiters_take_each_event_once)
 		ASSERT_TRUE(becomes(crowd_waits(crowd), true));
 		switch (variant->source) {
 		case EVENTFD:
-			ring(crowd->bell.page);
+			ring(crowd->bell.window);
 			break;
 		case QUEUE:
 			ring(uxive_drain_trigger(&crowd->drain, 0));
 			break;
 		case LOG:
-			ASSERT_TRUE(tell(&crowd->teller, n));
+			ASSERT_TRUE(teller_tell(&crowd->teller, n));
 		}
 		ASSERT_TRUE(becomes(atomic_load(&crowd->taken), n + 1))
 			TH_LOG("round %ld", n);
@@ -1010,7 +963,7 @@ static void *drainer_run(void *arg)
 }
 
 /* Rings each of its slots, and again when all of these were handled. */
-static void *ringer_run(void *arg)
+static void *worker_rings(void *arg)
 {
 	struct worker *worker = arg;
 	struct shared *shared = worker->shared;
@@ -1033,7 +986,7 @@ static void *ringer_run(void *arg)
 	return NULL;
 }
 
-static void on_signal(int sig)
+static void ignore_signal(int sig)
 {
 	(void)sig;
 }
@@ -1063,7 +1016,7 @@ FIXTURE_VARIANT_ADD(threads, interrupted) {
 
 FIXTURE_SETUP(threads)
 {
-	struct sigaction act = { .sa_handler = on_signal };
+	struct sigaction act = { .sa_handler = ignore_signal };
 
 	ASSERT_EQ(0, sigaction(SIGUSR1, &act, NULL));
 	memset(&self->shared, 0, sizeof(self->shared));
@@ -1088,7 +1041,7 @@ TEST_F(threads, share_a_queue_and_lose_nothing)
 	}
 	for (int i = 0; i < RINGERS; i++) {
 		ringers[i] = (struct worker){ .shared = &self->shared, .number = i };
-		ASSERT_EQ(0, pthread_create(&ringers[i].thread, NULL, ringer_run, &ringers[i]));
+		ASSERT_EQ(0, pthread_create(&ringers[i].thread, NULL, worker_rings, &ringers[i]));
 	}
 	for (int i = 0; i < RINGERS; i++) {
 		while (pthread_tryjoin_np(ringers[i].thread, NULL)) {
