@@ -16,6 +16,7 @@ import arrows
 import claims
 import errnos
 import headers
+import helpers
 import interface
 import pages
 import prose
@@ -269,6 +270,8 @@ def lint(changed=False):
                              "tools/testing/selftests/uxive/*.[cr]*"), lambda _: by("the tree", claimed())),
         Check("arrows", tree("src/**/*.rs", "tools/testbed/arrows.py"),
               lambda _: by("the tree", "\n".join(arrows.complaints(REPO / "src")))),
+        Check("helpers", tree("tools/testing/selftests/uxive/*.[ch]", "tools/testbed/helpers.py"),
+              lambda _: by("the tree", "\n".join(helpers.check(TESTS)))),
         Check("interface", tree("include/uapi/misc/uxive.h", "tools/testbed/interface*", "tools/uxive/src/*.rs"),
               lambda _: by("the tree", "\n".join(interface.check(
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
