@@ -4,8 +4,9 @@
 The documentation lists errnos call by call: under a heading that names the call (an ioctl, or `name()`; two with " and "
 between them), as the terms of a definition list. A name with * at its end stands for all calls with such a heading in any of
 the documents, but for those that the errno's text begins with: "Not of ``THIS`` and ``THAT``." A test says which it takes:
-EXPECT_ERRNO(call, errno, …) for one, EXPECT_FAULTS(call, errno, errno, …) for all that come when each step of the call is
-made to fail, and EXPECT_GROWS(call, …) for those of an argument that is of no size that it may have, or nowhere.
+EXPECT_ERRNO(call, errno, …) for one, or for several with " and " between them that return it alike, EXPECT_FAULTS(call, errno,
+errno, …) for all that come when each step of the call is made to fail, and EXPECT_GROWS(call, …) for those of an argument that
+is of no size that it may have, or nowhere. It may have macros of its own for that, EXPECT_…(error, …).
 """
 
 import errno
@@ -16,8 +17,9 @@ UNDERLINE = re.compile(r"([=\-~^\"'*+#])\1+")
 CALLS = re.compile(r"([A-Z]+_[A-Z0-9_]+\*?|[a-z_]+\(\))(?: and (?:[A-Z]+_[A-Z0-9_]+\*?|[a-z_]+\(\)))*")
 EXCEPT = re.compile(r"\s+Not of (.*?)\. ")
 TERM = re.compile(r"``E[A-Z0-9]+``(?:, ``E[A-Z0-9]+``)*")
-EXPECTED = re.compile(r"\bEXPECT_(?:ERRNO\(\s*(\w+)\s*,\s*(\w+)\s*,|FAULTS\(\s*(\w+)\s*,([\w\s,]+)\))")
+EXPECTED = re.compile(r"\bEXPECT_(?:ERRNO\(\s*(\w+(?: and \w+)*)\s*,\s*(\w+)\s*,|FAULTS\(\s*(\w+)\s*,([\w\s,]+)\))")
 GROWS = re.compile(r"\bEXPECT_GROWS\(\s*(\w+)\s*,")
+MACRO = re.compile(r"^#define (EXPECT_\w+)\(error\b(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 COMMENT = {".c": re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL), ".rs": re.compile(r"//[^\n]*")}
 NAMES = {*errno.errorcode.values(), "EWOULDBLOCK", "ENOTSUPP"}
 
@@ -67,11 +69,20 @@ def code(text, suffix):
     return COMMENT[suffix].sub("", text)
 
 
+def written_out(text):
+    """What the EXPECT_…(error, …) of a C file stand for."""
+    bodies = {found[1]: found[0].split(")", 1)[1].replace("\\\n", "\n") for found in MACRO.finditer(text)}
+    used = re.findall(r"\b(EXPECT_\w+)\(\s*(E[A-Z0-9]+)\s*,", text)
+    return "\n".join(re.sub(r"\berror\b", name, bodies[macro]) for macro, name in used if macro in bodies)
+
+
 def tested(text):
     """{(call, errno)} that a C file expects; the macros' own definitions are none."""
     text = code(text, ".c")
+    text += written_out(text)
     grows = {(call, name) for call in GROWS.findall(text) if call != "name" for name in ("EINVAL", "E2BIG", "EFAULT")}
-    return grows | {(one or other, name) for one, single, other, several in EXPECTED.findall(text)
+    return grows | {(call, name) for one, single, other, several in EXPECTED.findall(text)
+                    for call in (one or other).split(" and ")
                     for name in re.findall(r"\w+", single + several) if name != "error"}
 
 

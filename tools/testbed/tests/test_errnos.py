@@ -85,6 +85,22 @@ class Tested(unittest.TestCase):
     def test_several_of_one_call(self):
         self.assertEqual(tested("\tEXPECT_FAULTS(mmap, ENOMEM,\n\t\t      EIO);"), {("mmap", "ENOMEM"), ("mmap", "EIO")})
 
+    def test_calls_that_return_it_alike(self):
+        self.assertEqual(tested("\tEXPECT_ERRNO(open and UXIVE_IOC_THIS, EIO, all());\n"),
+                         {("open", "EIO"), ("UXIVE_IOC_THIS", "EIO")})
+
+    MACROS = ("#define EXPECT_NONE(error, fd)\t\\\n\tEXPECT_ERRNO(open and UXIVE_IOC_THIS,\t\\\n\t\t     error, all(fd))\n\n"
+              "#define EXPECT_LESS(error, ...) do {\t\\\n\tEXPECT_ERRNO(mmap, error, 0);\t\\\n} while (0)\n\n")
+
+    def test_macros_of_a_test(self):
+        self.assertEqual(tested(self.MACROS + "\tEXPECT_NONE(EIO, 1);\n"), {("open", "EIO"), ("UXIVE_IOC_THIS", "EIO")})
+        self.assertEqual(tested(self.MACROS + "\tEXPECT_LESS(EIO,\n\t\t    1);\n\tEXPECT_LESS(EBUSY, 2);\n"),
+                         {("mmap", "EIO"), ("mmap", "EBUSY")})
+
+    def test_a_macro_that_is_not_used_expects_nothing(self):
+        self.assertEqual(tested(self.MACROS), set())
+        self.assertEqual(tested(self.MACROS + "\tEXPECT_ERRNO(open, EPERM, 0);\n"), {("open", "EPERM")})
+
     def test_comments_and_the_definition_do_not_count(self):
         text = "/* EXPECT_ERRNO(open, EIO, 0) */ // EXPECT_ERRNO(open, EIO, 0)\n#define EXPECT_ERRNO(call, error, ret) x\n"
         text += "#define EXPECT_FAULTS(call, ...) x\n"

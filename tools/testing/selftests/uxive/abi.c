@@ -1046,19 +1046,11 @@ TEST_F(abi, user_drain_refuses_what_cannot_be)
 		EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL,
 			     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
 	}
-	drain.format = UXIVE_DRAIN_XIVE;
-	drain.eventfd = closed;
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBADF,
-		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
-	drain.eventfd = -2;
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBADF,
-		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
-	drain.eventfd = other;
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL,
-		     ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBADF, ux_user_drain(self->fd, closed));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EBADF, ux_user_drain(self->fd, -2));
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EINVAL, ux_user_drain(self->fd, other));
 	/* Nothing of that has set up a queue. */
-	drain.eventfd = event_new();
-	EXPECT_EQ(0, ux_ioctl(self->fd, UXIVE_IOC_USER_DRAIN, &drain));
+	EXPECT_EQ(0, ux_user_drain(self->fd, event_new()));
 }
 
 TEST_F(abi, poll_tells_of_events_in_a_user_drained_queue)

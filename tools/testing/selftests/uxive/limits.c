@@ -35,6 +35,29 @@ static int alloc_on(int fd)
 	return ux_alloc_on(fd, 0, &offset) == ret ? ret : -1000;
 }
 
+/* By each call that allocates; returns what all do. */
+static int alloc_by_any(int fd)
+{
+	int ret = alloc(fd);
+
+	return alloc_on(fd) == ret ? ret : -1000;
+}
+
+/* Likewise by each that makes a queue. */
+static int queue_by_any(int fd)
+{
+	int ret = alloc_by_any(fd);
+
+	return ux_user_drain(fd, -1) == ret ? ret : -1000;
+}
+
+/* A context gets no more interrupts, or one that has no queue gets none. */
+#define EXPECT_NO_IRQ(error, fd)					\
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC and UXIVE_IOC_IRQ_ALLOC, error, alloc_by_any(fd))
+#define EXPECT_NO_QUEUE(error, fd)					\
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC and UXIVE_IOC_IRQ_ALLOC and UXIVE_IOC_USER_DRAIN, \
+		     error, queue_by_any(fd))
+
 FIXTURE(limits) {
 	struct limits limits;
 	int fd[6];
@@ -146,12 +169,10 @@ TEST_F(limits, a_context_ends_at_a_limit_that_root_has_set)
 	ASSERT_EQ(0, limit_set("max_irqs_per_context", 3));
 	EXPECT_EQ(3, info_of(self->fd[0]).max_irqs);
 	ASSERT_EQ(0, ux_fill(self->fd[0], 3));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, alloc(self->fd[0]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENOSPC, alloc_on(self->fd[0]));
+	EXPECT_NO_IRQ(ENOSPC, self->fd[0]);
 	/* That is no other's matter. */
 	ASSERT_EQ(0, ux_fill(self->fd[1], 3));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, alloc(self->fd[1]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENOSPC, alloc_on(self->fd[1]));
+	EXPECT_NO_IRQ(ENOSPC, self->fd[1]);
 	EXPECT_EQ(3, info_of(self->fd[0]).irqs);
 	EXPECT_EQ(6, info_of(self->fd[0]).irqs_total);
 }
@@ -166,8 +187,7 @@ TEST_F(limits, a_user_ends_at_its_limit_over_all_its_contexts)
 	ASSERT_EQ(0, ux_fill(alice[0], 3));
 	ASSERT_EQ(0, ux_fill(alice[1], 2));
 	for (int i = 0; i < 3; i++) {
-		EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[i]));
-		EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[i]));
+		EXPECT_NO_IRQ(EDQUOT, alice[i]);
 		EXPECT_EQ(5, info_of(alice[i]).irqs_user);
 		EXPECT_EQ(5, info_of(alice[i]).max_irqs_user);
 	}
@@ -175,28 +195,23 @@ TEST_F(limits, a_user_ends_at_its_limit_over_all_its_contexts)
 	EXPECT_EQ(2, info_of(alice[2]).queues_user);
 	EXPECT_EQ(0, info_of(alice[2]).irqs);
 	EXPECT_EQ(0, ux_user_drain(alice[2], -1));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
+	EXPECT_NO_IRQ(EDQUOT, alice[2]);
 
 	/* Others have their own, root too. */
 	EXPECT_EQ(0, info_of(bob).irqs_user);
 	ASSERT_EQ(0, ux_fill(bob, 5));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(bob));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(bob));
+	EXPECT_NO_IRQ(EDQUOT, bob);
 	ASSERT_EQ(0, ux_fill(self->fd[0], 5));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(self->fd[0]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(self->fd[0]));
+	EXPECT_NO_IRQ(EDQUOT, self->fd[0]);
 	EXPECT_EQ(15, limit_get("irqs"));
 
 	/* What one context gives back, another has again. */
 	ASSERT_EQ(0, ux_free(alice[0], slot_offset(1)));
 	ASSERT_EQ(0, ux_fill(alice[2], 1));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[0]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[0]));
+	EXPECT_NO_IRQ(EDQUOT, alice[0]);
 	close(alice[1]);
 	ASSERT_EQ(0, ux_fill(alice[0], 2));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[0]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[0]));
+	EXPECT_NO_IRQ(EDQUOT, alice[0]);
 	close(alice[0]);
 	close(alice[2]);
 	close(bob);
@@ -210,19 +225,15 @@ TEST_F(limits, all_users_end_at_the_limit_over_all)
 	EXPECT_EQ(7, info_of(bob).max_irqs_total);
 	ASSERT_EQ(0, ux_fill(alice, 4));
 	ASSERT_EQ(0, ux_fill(bob, 3));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(alice));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(alice));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(bob));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(bob));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(self->fd[0]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(self->fd[0]));
+	EXPECT_NO_IRQ(ENFILE, alice);
+	EXPECT_NO_IRQ(ENFILE, bob);
+	EXPECT_NO_IRQ(ENFILE, self->fd[0]);
 	EXPECT_EQ(7, info_of(bob).irqs_total);
 	EXPECT_EQ(4, info_of(alice).irqs_user);
 	EXPECT_EQ(0, info_of(self->fd[0]).queues_user);
 	close(alice);
 	ASSERT_EQ(0, ux_fill(self->fd[0], 4));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(bob));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(bob));
+	EXPECT_NO_IRQ(ENFILE, bob);
 	close(bob);
 }
 
@@ -239,12 +250,8 @@ TEST_F(limits, queues_of_a_user_end_at_its_limit)
 	ASSERT_EQ(0, ux_user_drain(alice[1], -1));
 	EXPECT_EQ(2, info_of(alice[2]).queues_user);
 	EXPECT_EQ(2, info_of(alice[2]).max_queues_user);
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, ux_user_drain(alice[2], -1));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[3]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[3]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, ux_user_drain(alice[3], -1));
+	EXPECT_NO_QUEUE(EDQUOT, alice[2]);
+	EXPECT_NO_QUEUE(EDQUOT, alice[3]);
 	EXPECT_EQ(2, info_of(alice[2]).irqs_user);
 	/* Those that have one go on. */
 	EXPECT_EQ(0, ux_fill(alice[0], 2));
@@ -255,14 +262,10 @@ TEST_F(limits, queues_of_a_user_end_at_its_limit)
 	/* It goes with the context, not with the last interrupt. */
 	for (int i = 0; i < 4; i++)
 		EXPECT_EQ(0, ux_free(alice[0], slot_offset(i)));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[2]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[2]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, ux_user_drain(alice[2], -1));
+	EXPECT_NO_QUEUE(EDQUOT, alice[2]);
 	close(alice[0]);
 	EXPECT_EQ(0, ux_user_drain(alice[2], -1));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, alloc(alice[3]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, EDQUOT, alloc_on(alice[3]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, EDQUOT, ux_user_drain(alice[3], -1));
+	EXPECT_NO_QUEUE(EDQUOT, alice[3]);
 	for (int i = 1; i < 4; i++)
 		close(alice[i]);
 	close(bob);
@@ -276,20 +279,14 @@ TEST_F(limits, queues_of_all_users_end_at_the_limit_over_all)
 	EXPECT_EQ(2, info_of(bob).max_queues_total);
 	ASSERT_EQ(0, ux_fill(alice[0], 1));
 	ASSERT_EQ(0, ux_user_drain(self->fd[0], -1));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(alice[1]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(alice[1]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, ux_user_drain(alice[1], -1));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(bob));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(bob));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, ux_user_drain(bob, -1));
+	EXPECT_NO_QUEUE(ENFILE, alice[1]);
+	EXPECT_NO_QUEUE(ENFILE, bob);
 	EXPECT_EQ(2, info_of(bob).queues_total);
 	EXPECT_EQ(0, info_of(bob).queues_user);
 	EXPECT_EQ(1, info_of(alice[1]).queues_user);
 	close(alice[0]);
 	EXPECT_EQ(0, ux_user_drain(bob, -1));
-	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENFILE, alloc(alice[1]));
-	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC, ENFILE, alloc_on(alice[1]));
-	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENFILE, ux_user_drain(alice[1], -1));
+	EXPECT_NO_QUEUE(ENFILE, alice[1]);
 	close(alice[1]);
 	close(bob);
 }

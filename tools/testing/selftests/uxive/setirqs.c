@@ -84,6 +84,9 @@ static bool is_masked(int fd, int slot)
 	return rest && strstr(rest, " masked\n");
 }
 
+#define EXPECT_SET_IRQS(error, ...)						\
+	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, error, ux_set_irqs(__VA_ARGS__))
+
 FIXTURE(set) {
 	struct own_bells bells;
 	struct use before;
@@ -145,8 +148,7 @@ TEST_F(set, takes_one_kind_of_data_and_one_action)
 	}
 	EXPECT_EQ(ARRAY_SIZE(good), accepted);
 	for (int bit = 6; bit < 32; bit++) {
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL,
-			     ux_set_irqs(fd, TRIGGER | 1U << bit, 0, 1, NULL))
+		EXPECT_SET_IRQS(EINVAL, fd, TRIGGER | 1U << bit, 0, 1, NULL)
 			TH_LOG("bit %d", bit);
 	}
 	EXPECT_ALL_RING();
@@ -171,34 +173,29 @@ TEST_F(set, takes_a_block_of_interrupts_and_nothing_beside)
 	for (size_t i = 0; i < ARRAY_SIZE(blocks); i++) {
 		__u32 start = blocks[i].start, count = blocks[i].count;
 
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL,
-			     ux_set_irqs(fd, TRIGGER, start, count, NULL))
+		EXPECT_SET_IRQS(EINVAL, fd, TRIGGER, start, count, NULL)
 			TH_LOG("%u at %u", count, start);
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, MASK, start, count, NULL))
+		EXPECT_SET_IRQS(EINVAL, fd, MASK, start, count, NULL)
 			TH_LOG("%u at %u", count, start);
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL,
-			     ux_set_irqs(fd, UNMASK, start, count, NULL))
+		EXPECT_SET_IRQS(EINVAL, fd, UNMASK, start, count, NULL)
 			TH_LOG("%u at %u", count, start);
 		if (count > IRQS + 1)
 			continue;
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL,
-			     ux_set_irqs(fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_MASK, start, count,
-					 bools))
+		EXPECT_SET_IRQS(EINVAL, fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_MASK, start, count,
+				bools)
 			TH_LOG("%u at %u", count, start);
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL,
-			     ux_set_irqs(fd, BIND, start, count < IRQS ? count : IRQS,
-					 self->bells.efd))
+		EXPECT_SET_IRQS(EINVAL, fd, BIND, start, count < IRQS ? count : IRQS,
+				self->bells.efd)
 			TH_LOG("%u at %u", count, start);
 	}
 	/* There is no data without data, and nothing to do with count 0. */
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, TRIGGER, 0, 1, bools));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, TRIGGER, 0, 0, bools));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, TRIGGER, 0, 0, NULL));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, MASK, 0, 0, NULL));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, UNMASK, 0, 0, NULL));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, BIND, 0, 0, self->bells.efd));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL,
-		     ux_set_irqs(fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_TRIGGER, 0, 0, bools));
+	EXPECT_SET_IRQS(EINVAL, fd, TRIGGER, 0, 1, bools);
+	EXPECT_SET_IRQS(EINVAL, fd, TRIGGER, 0, 0, bools);
+	EXPECT_SET_IRQS(EINVAL, fd, TRIGGER, 0, 0, NULL);
+	EXPECT_SET_IRQS(EINVAL, fd, MASK, 0, 0, NULL);
+	EXPECT_SET_IRQS(EINVAL, fd, UNMASK, 0, 0, NULL);
+	EXPECT_SET_IRQS(EINVAL, fd, BIND, 0, 0, self->bells.efd);
+	EXPECT_SET_IRQS(EINVAL, fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_TRIGGER, 0, 0, bools);
 	EXPECT_EQ(IRQS - 1, ux_count(fd));
 	ASSERT_EQ(0, ux_alloc_at(fd, 3, 1));
 	ASSERT_EQ(0, ux_bind(fd, slot_offset(3), self->bells.efd[3]));
@@ -217,17 +214,14 @@ TEST_F(set, of_data_in_no_memory_changes_nothing)
 			bools[i] = 1;
 			efds[i] = i % 2 ? other : -1;
 		}
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EFAULT,
-			     ux_set_irqs(fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_TRIGGER, 0, IRQS,
-					 bools));
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EFAULT,
-			     ux_set_irqs(fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_MASK, 0, IRQS,
-					 bools));
-		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EFAULT, ux_set_irqs(fd, BIND, 0, IRQS, efds));
+		EXPECT_SET_IRQS(EFAULT, fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_TRIGGER, 0, IRQS,
+				bools);
+		EXPECT_SET_IRQS(EFAULT, fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_MASK, 0, IRQS, bools);
+		EXPECT_SET_IRQS(EFAULT, fd, BIND, 0, IRQS, efds);
 		EXPECT_ALL_RING();
 	}
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EFAULT, ux_set_irqs(fd, BIND, 0, 1, NULL));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EFAULT, ux_set_irqs(fd, BIND, 0, 1, (void *)(1UL << 62)));
+	EXPECT_SET_IRQS(EFAULT, fd, BIND, 0, 1, NULL);
+	EXPECT_SET_IRQS(EFAULT, fd, BIND, 0, 1, (void *)(1UL << 62));
 	EXPECT_EQ(0, event_read(other));
 	close(other);
 	EXPECT_EQ(self->before.events + IRQS, events_in_use());
@@ -325,8 +319,8 @@ TEST_F(set, with_one_bad_eventfd_leaves_bound_what_was)
 		}
 	}
 	EXPECT_EQ(held, events_in_use());
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EBADF, ux_set_irqs(bells->fd, BIND, 0, 1, &closed));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(bells->fd, BIND, 0, 1, pipes));
+	EXPECT_SET_IRQS(EBADF, bells->fd, BIND, 0, 1, &closed);
+	EXPECT_SET_IRQS(EINVAL, bells->fd, BIND, 0, 1, pipes);
 	ASSERT_EQ(0, ux_bind(bells->fd, slot_offset(4), bells->efd[4]));
 	EXPECT_ALL_RING();
 	close(other);
@@ -621,15 +615,13 @@ TEST_F(set, a_program_that_drains_masks_by_itself)
 
 	ASSERT_EQ(0, uxive_drain_open(&user, fd, self->bells.efd[0], 3));
 	ASSERT_EQ(0, ux_fill(fd, 3));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, MASK, 0, 3, NULL));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, UNMASK, 0, 3, NULL));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL,
-		     ux_set_irqs(fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_MASK, 0, 3, bools));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL,
-		     ux_set_irqs(fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_UNMASK, 0, 3, bools));
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, BIND, 0, 3, efds));
+	EXPECT_SET_IRQS(EINVAL, fd, MASK, 0, 3, NULL);
+	EXPECT_SET_IRQS(EINVAL, fd, UNMASK, 0, 3, NULL);
+	EXPECT_SET_IRQS(EINVAL, fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_MASK, 0, 3, bools);
+	EXPECT_SET_IRQS(EINVAL, fd, UXIVE_SET_DATA_BOOL | UXIVE_SET_UNMASK, 0, 3, bools);
+	EXPECT_SET_IRQS(EINVAL, fd, BIND, 0, 3, efds);
 	efds[1] = self->bells.efd[1];
-	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, EINVAL, ux_set_irqs(fd, BIND, 0, 3, efds));
+	EXPECT_SET_IRQS(EINVAL, fd, BIND, 0, 3, efds);
 	EXPECT_EQ(-1, uxive_drain_try_next(&user));
 
 	/* It can be raised, and freed. */

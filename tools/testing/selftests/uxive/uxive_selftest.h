@@ -112,7 +112,8 @@ static int poll_for_end(struct pollfd *fds, nfds_t count, int timeout)
 
 /*
  * Expects that @call was refused with @error, which the documentation lists for
- * it: make lint asks for a test of each that is listed.
+ * it: make lint asks for a test of each that is listed. Of several, with " and " between
+ * them, if @ret is what all return alike.
  */
 #define EXPECT_ERRNO(call, error, ret)					\
 	__EXPECT(-(error), "-" #error, ret, #call ": " #ret, ==, 0)
