@@ -1128,8 +1128,7 @@ static int write_and_read(const struct afu_function *function, int number, int r
 
 TEST_F(afu, each_process_has_its_own_mmio)
 {
-	struct meeting *meeting = mmap(NULL, sizeof(*meeting), PROT_READ | PROT_WRITE,
-				       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct meeting *meeting = shared_memory(sizeof(*meeting));
 	pid_t children[PROCESSES];
 	size_t length;
 	__u64 before;

@@ -252,41 +252,33 @@ FIXTURE_TEARDOWN(engine)
  */
 TEST_F(engine, kernel_drain_loses_no_ring_at_any_distance)
 {
-	int fd = ux_open(), efd = event_new();
 	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	long n = 0, together = 0;
-	void *pages;
+	struct bells bells;
 
-	ASSERT_EQ(0, ux_fill(fd, 2));
-	for (int i = 0; i < 2; i++)
-		ASSERT_EQ(0, ux_bind(fd, slot_offset(i), efd));
-	pages = ux_map(fd, IRQ_BASE, 2 * STRIDE);
-	ASSERT_NE(MAP_FAILED, pages);
-
+	ASSERT_TRUE(bells_open(&bells, 2));
 	for (int cpu = 0; cpu < cpus; cpu++) {
 		pin_to_cpu(cpu);
 		for (long left = rings_to_send() / cpus; left > 0; left -= 2) {
 			long count;
 
-			ring(pages);
+			ring(bells.window);
 			for (long distance = n / 2 % 1000; distance; distance--)
 				asm volatile("" : : : "memory");
-			ring(pages + STRIDE);
-			count = event_wait(efd);
+			ring(bells.window + STRIDE);
+			count = event_wait(bells.efd);
 			together += count == 2;
 			if (count == 1)
-				count += event_wait(efd);
+				count += event_wait(bells.efd);
 			ASSERT_EQ(2, count)
 				TH_LOG("cpu %d, ring %ld", cpu, n);
 			n += 2;
 			progress();
 		}
 	}
-	EXPECT_EQ(0, event_read(efd));
+	EXPECT_EQ(0, event_read(bells.efd));
 	TH_LOG("%ld rings from %d CPUs in turn, %ld pairs came as one", n, cpus, together);
-	munmap(pages, 2 * STRIDE);
-	close(fd);
-	close(efd);
+	bells_close(&bells);
 }
 
 TEST_F(engine, waiting_takes_each_acknowledged_ring)
@@ -391,14 +383,10 @@ TEST_F(engine, a_full_context_is_drained_by_the_kernel)
 
 TEST_F(engine, an_overrun_queue_is_its_owners_loss_only)
 {
-	int fd = ux_open(), efd = event_new();
 	struct uxive_drain user;
-	void *page;
+	struct bells bells;
 
-	ASSERT_EQ(0, ux_fill(fd, 1));
-	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), efd));
-	page = ux_map(fd, IRQ_BASE, STRIDE);
-	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_TRUE(bells_open(&bells, 1));
 	ASSERT_TRUE(user_open(&user, 2));
 
 	/* Ends what it has not read, more often than there is room for. */
@@ -406,19 +394,15 @@ TEST_F(engine, an_overrun_queue_is_its_owners_loss_only)
 		ring(uxive_drain_trigger(&user, n % 2));
 		uxive_drain_eoi(&user, n % 2);
 		progress();
-		if (n % 1000 == 0) {
-			ring(page);
-			ASSERT_EQ(1, event_wait(efd));
-		}
+		if (n % 1000 == 0)
+			ASSERT_EQ(-1, bells_mute(&bells));
 	}
 	for (int n = 0; n < 1000; n++) {
-		ring(page);
-		ASSERT_EQ(1, event_wait(efd));
+		ASSERT_EQ(-1, bells_mute(&bells));
 		progress();
 	}
 	drain_close(&user);
-	munmap(page, STRIDE);
-	close(fd);
+	bells_close(&bells);
 }
 
 /* The most entries that one run of the handler takes: it looks twice, for 64 each time. */
@@ -502,7 +486,8 @@ static long times_fired(int irq)
 
 TEST_F(engine, a_storm_does_not_starve_another_context)
 {
-	int storm_fd, fd = ux_open(), storm_efd = event_new(), efd = event_new();
+	int storm_fd, storm_efd = event_new();
+	struct bells bells;
 	/* One of them is not where the escalation comes to. */
 	struct storm storm[2] = {
 		{ .cpu = 0, .irqs = BURST }, { .cpu = far_cpu(), .irqs = BURST },
@@ -510,17 +495,13 @@ TEST_F(engine, a_storm_does_not_starve_another_context)
 	void *pages;
 	const int rings = fewer_with_lockdep(1000, 100);
 	long first, last, events, runs, amid = 0;
-	void *page;
 	int irq;
 
 	/* Others may be on their way out. */
 	ASSERT_TRUE(becomes(escalations(NULL, 0), 0));
 	ASSERT_TRUE(burst_open(&storm_fd, storm_efd, &pages));
 	ASSERT_EQ(1, escalations(&irq, 1));
-	ASSERT_EQ(0, ux_fill(fd, 1));
-	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), efd));
-	page = ux_map(fd, IRQ_BASE, STRIDE);
-	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_TRUE(bells_open(&bells, 1));
 	first = ux_deferred(storm_fd);
 	last = first;
 	ASSERT_LE(0, first)
@@ -533,9 +514,7 @@ TEST_F(engine, a_storm_does_not_starve_another_context)
 	for (int n = 0; n < rings; n++) {
 		long before = last;
 
-		ring(page);
-		ASSERT_EQ(1, event_wait(efd))
-			TH_LOG("ring %d", n);
+		ASSERT_EQ(-1, bells_mute(&bells)) TH_LOG("ring %d", n);
 		last = ux_deferred(storm_fd);
 		amid += last != before;
 		progress();
@@ -555,14 +534,13 @@ TEST_F(engine, a_storm_does_not_starve_another_context)
 	EXPECT_LT(0, events);
 	/* No run held a CPU for longer than it may. */
 	EXPECT_LE(events, RUN * runs);
-	EXPECT_EQ(0, ux_deferred(fd));
+	EXPECT_EQ(0, ux_deferred(bells.fd));
 	TH_LOG("%d rings; %ld events of a storm in %ld runs, %ld deferred, amid %ld rings", rings,
 	       events, runs, last - first, amid);
 
 	munmap(pages, BURST * STRIDE);
-	munmap(page, STRIDE);
 	close(storm_fd);
-	close(fd);
+	bells_close(&bells);
 }
 
 #define CONTEXTS 16
@@ -752,26 +730,21 @@ TEST_F(engine, the_affinity_of_an_escalation_is_fixed)
 		{ "smp_affinity_list", "0" },
 		{ "smp_affinity_list", "1" },
 	};
-	int fd = ux_open(), efd = event_new(), irq;
-	void *page;
+	struct bells bells;
+	int irq;
 
-	ASSERT_EQ(0, ux_fill(fd, 1));
-	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), efd));
-	page = ux_map(fd, IRQ_BASE, STRIDE);
-	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_TRUE(bells_open(&bells, 1));
 	ASSERT_TRUE(becomes(escalations(&irq, 1), 1));
 	for (int n = 0; n < 1000; n++) {
 		int i = n % ARRAY_SIZE(writes);
 
-		ring(page);
+		ring(bells.window);
 		ASSERT_EQ(-EPERM, set_affinity(irq, writes[i].name, writes[i].value))
 			TH_LOG("%s to %s", writes[i].value, writes[i].name);
-		ASSERT_EQ(1, event_wait(efd))
+		ASSERT_EQ(1, event_wait(bells.efd))
 			TH_LOG("ring %d", n);
 	}
-	munmap(page, STRIDE);
-	close(fd);
-	close(efd);
+	bells_close(&bells);
 }
 
 TEST_F(engine, contexts_go_with_rings_in_flight)

@@ -932,11 +932,9 @@ TEST_F(events, what_is_put_back_wakes_others)
  */
 TEST_F(events, who_is_killed_takes_no_wake_up_along)
 {
-	struct uxive_event *heir = mmap(NULL, sizeof(*heir), PROT_READ | PROT_WRITE,
-					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct uxive_event *heir = shared_memory(sizeof(*heir));
 	int inherited = 0, taken = 0;
 
-	ASSERT_NE(MAP_FAILED, heir);
 	for (int n = 0; n < 200; n++) {
 		struct waiter next;
 		pid_t first;

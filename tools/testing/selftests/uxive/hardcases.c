@@ -746,8 +746,7 @@ TEST_F(hard, a_process_dumps_core_without_its_windows)
 	pid_t pid;
 
 	/* Every kind of window, and a page that does belong into a dump. */
-	plain = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, plain);
+	plain = shared_memory(STRIDE);
 	memcpy(plain, "dump me", sizeof("dump me"));
 	ASSERT_EQ(0, uxive_drain_open(&user, ux_open(), event_new(), 1));
 	ASSERT_EQ(0, ux_fill(user.fd, 1));
@@ -884,9 +883,8 @@ TEST_F(hard, no_user_of_pages_gets_hold_of_a_window)
 		{ "a write to a disk", by_direct_write },
 		{ "futex", by_futex },
 	};
-	void *plain = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *plain = shared_memory(STRIDE);
 
-	ASSERT_NE(MAP_FAILED, plain);
 	ASSERT_EQ(0, ux_free(self->bells.fd, slot_offset(1)));
 	ASSERT_EQ(0, touch(PAGE(0)));
 	ASSERT_EQ(1, event_wait(self->bells.efd));
@@ -910,10 +908,9 @@ TEST_F(hard, no_program_handles_the_faults_of_a_window)
 	struct uffdio_copy copy = { .len = STRIDE };
 	struct uxive_drain user = {};
 	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	void *plain = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *plain = shared_memory(STRIDE);
 
 	ASSERT_LE(0, uffd);
-	ASSERT_NE(MAP_FAILED, plain);
 	ASSERT_EQ(0, ioctl(uffd, UFFDIO_API, &api));
 	ASSERT_EQ(0, uxive_drain_open(&user, ux_open(), event_new(), 1));
 	for (__u64 mode = 1; mode <= UFFD_API_REGISTER_MODES; mode++) {

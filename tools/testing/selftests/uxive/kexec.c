@@ -116,11 +116,9 @@ TEST(all_ring_on)
 	};
 	struct afu_function functions[AFU_MOST];
 	int afus = afu_functions(functions), all = ARRAY_SIZE(rings) + afus;
-	unsigned long *done = mmap(NULL, sizeof(*done) * all, PROT_READ | PROT_WRITE,
-				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned long *done = shared_memory(sizeof(*done) * all);
 
 	ASSERT_LE(1, afus);
-	ASSERT_NE(MAP_FAILED, done);
 	for (int i = 0; i < all; i++) {
 		if (fork())
 			continue;

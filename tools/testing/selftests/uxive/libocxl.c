@@ -643,11 +643,9 @@ static int copy_beside_others(const struct afu_function *function, struct totals
 
 TEST_F(libocxl, as_many_processes_as_there_are_contexts_copy_at_once)
 {
-	struct totals *totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE,
-				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct totals *totals = shared_memory(sizeof(*totals));
 	pid_t children[PROCESSES];
 
-	ASSERT_NE(MAP_FAILED, totals);
 	for (int n = 0; n < PROCESSES; n++) {
 		children[n] = fork();
 		ASSERT_LE(0, children[n]);

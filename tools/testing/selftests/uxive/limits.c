@@ -624,9 +624,8 @@ static const char *race_run(struct race *race)
 	const char *use = race_use(race), *wrong = NULL;
 	pid_t pids[RACERS];
 
-	race->track = mmap(NULL, sizeof(*race->track), PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (race->track == MAP_FAILED || limit_set(race->limit, race->value))
+	race->track = shared_memory(sizeof(*race->track));
+	if (limit_set(race->limit, race->value))
 		return "setting up";
 	for (int i = 0; i < RACERS; i++) {
 		pids[i] = fork();
@@ -847,9 +846,7 @@ TEST_F(limits, memory_is_charged_to_the_cgroup_of_the_caller)
 	/* What ends it is to be memory. */
 	for (size_t i = 0; i < LIMITS; i++)
 		ASSERT_EQ(0, limit_set(limit_names[i], i ? MAX_QUEUES : SLOTS));
-	count = mmap(NULL, sizeof(*count), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, count);
+	count = shared_memory(sizeof(*count));
 
 	/* What the OOM killer reports is no complaint then. */
 	ASSERT_TRUE(log_line("uxive selftest: a cgroup runs out of memory"));

@@ -59,11 +59,12 @@ TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 	};
 	struct afu_function function[AFU_MOST];
 	struct ocxl_ioctl_metadata metadata;
-	int fd, efd = event_new(), later;
+	struct afu_context context, later;
+	int fd, efd = event_new();
 	size_t length;
 	__u64 offset;
 	__u32 asked;
-	void *mmio, *memory;
+	void *memory;
 	long asked_at, longest;
 
 	if (access("/token", R_OK))
@@ -72,18 +73,14 @@ TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 		SKIP(return, "the machine has no accelerator");
 	if (!afu_is_bound(function))
 		ASSERT_EQ(0, afu_bind(function));
-	fd = afu_open(function);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, afu_attach(fd));
+	ASSERT_TRUE(afu_context_open(&context, function));
+	fd = context.fd;
 	for (int i = 0; i <= SLOT; i++)
 		ASSERT_EQ(0, ux_alloc(fd, &offset));
 	ASSERT_EQ(0, ux_bind(fd, slot_offset(SLOT), efd));
-	ASSERT_EQ(0, afu_metadata(fd, &metadata));
-	mmio = afu_map(fd);
 	memory = afu_map_bar(function, 2, &length);
-	ASSERT_NE(MAP_FAILED, mmio);
 	ASSERT_NE(MAP_FAILED, memory);
-	ASSERT_TRUE(afu_raise(mmio, SLOT));
+	ASSERT_TRUE(afu_raise(context.mmio, SLOT));
 	ASSERT_EQ(1, event_wait(efd));
 	ASSERT_TRUE(bells_open(&bells, 1));
 	ASSERT_TRUE(drain_open(&drain, ux_open(), 1));
@@ -105,12 +102,10 @@ TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 	}
 	EXPECT_EQ(0, polled(fd, POLLIN));
 	EXPECT_EQ(0, afu_metadata(fd, &metadata));
-	EXPECT_TRUE(afu_raise(mmio, SLOT));
+	EXPECT_TRUE(afu_raise(context.mmio, SLOT));
 	EXPECT_EQ(1, event_wait(efd));
-	later = afu_open(function);
-	EXPECT_LE(0, later);
-	EXPECT_EQ(0, afu_attach(later));
-	close(later);
+	EXPECT_TRUE(afu_context_open(&later, function));
+	afu_context_close(&later);
 	for (size_t i = 0; i < ARRAY_SIZE(ringers); i++) {
 		EXPECT_TRUE(rings_on(&ringers[i])) TH_LOG("ringer %zu", i);
 		ringer_stop(&ringers[i]);
@@ -120,8 +115,7 @@ TEST(a_machine_that_is_paused_for_nine_seconds_goes_on)
 	bells_close(&bells);
 	drain_close(&drain);
 	munmap(memory, length);
-	munmap(mmio, metadata.pp_mmio_size);
-	close(fd);
+	afu_context_close(&context);
 	close(efd);
 	EXPECT_EQ(0, afu_unbind(function));
 }

@@ -186,9 +186,7 @@ TEST_F(range, is_neither_an_afu_nor_makes_another)
 	close(fd);
 	if (afu_functions(functions) < 1)
 		SKIP(return, "no AFU");
-	if (afu_is_bound(&functions[0]))
-		ASSERT_EQ(0, afu_unbind(&functions[0]));
-	ASSERT_EQ(0, afu_bind(&functions[0]));
+	ASSERT_EQ(0, afu_bind_anew(&functions[0]));
 	afu = afu_open(&functions[0]);
 	ASSERT_LE(0, afu);
 	EXPECT_ERRNO(UXIVE_IOC_RANGE, ENOTTY, ux_range(afu, 10));

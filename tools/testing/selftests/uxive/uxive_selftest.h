@@ -46,15 +46,22 @@
 /* How often it is told that a test still runs: the testbed takes silence for a hang. */
 #define TELL_S		60
 
-/* How far the test is, in memory that its processes share. */
+/* Memory, all 0, that the processes of a test share. */
+static inline void *shared_memory(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		abort();
+	return memory;
+}
+
+/* How far the test is. */
 static unsigned long *steps_done;
 
 static void __attribute__((constructor)) steps_init(void)
 {
-	steps_done = mmap(NULL, sizeof(*steps_done), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (steps_done == MAP_FAILED)
-		abort();
+	steps_done = shared_memory(sizeof(*steps_done));
 }
 
 /*
