@@ -97,7 +97,7 @@ class Machine:
         self.console_log = LOGS / f"{name}.console"
         self.output_log = LOGS / f"{name}.output"
         self.qemu_log = LOGS / f"{name}.qemu"
-        self.command = ["qemu-system-ppc64", "-M", machine or "powernv9", "-smp", str(cpus or 2), "-m", "1G",
+        self.command = ["qemu-system-ppc64", "-M", machine or "powernv9", "-smp", str(cpus or 2), "-m", "1536M",
                         "-display", "none", "-vga", "none", "-net", "none", "-no-reboot", "-kernel", kernel, "-initrd", image,
                         "-append", f"{COMMAND_LINE} {append}".strip(),
                         "-device", "virtio-serial-pci,bus=pcie.5",
