@@ -3,8 +3,8 @@
 //! Files without a name, with [`FileOperations`], that a program is given as descriptors.
 //!
 //! All or nothing: a [`NewFile`] has its descriptor reserved, and no thread can use it before it is
-//! installed, which does not fail. Whoever makes one tells the program in between. Dropped without
-//! that it is closed.
+//! installed. The driver tells the program the descriptor first, which may fail, and then installs
+//! it, which cannot. A file that is dropped before it is installed is closed.
 //!
 //! C headers: [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h),
 //! [`include/linux/file.h`](srctree/include/linux/file.h)
@@ -45,10 +45,10 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Makes one with the operations `T`, and reserves its descriptor. `name` is what
-    /// `/proc/<pid>/fd` shows; `access` is what the file is open for: no more than the one by which it
-    /// is asked for, as it cannot be opened anew. `open` makes what belongs to the file, whose address
-    /// space it is given.
+    /// Makes a file with the operations `T`, and reserves its descriptor. `/proc/<pid>/fd` shows
+    /// `name`. The file is open for `access`, at most that of the file whose ioctl makes it; it
+    /// cannot be opened again for more. `open` makes the file's data, and is given its address
+    /// space.
     ///
     /// # Errors
     ///

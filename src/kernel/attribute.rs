@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What sysfs shows of a device: numbers and lines of text.
+//! Attributes of a device in sysfs: numbers and lines of text.
 //!
 //! C headers: [`include/linux/device.h`](srctree/include/linux/device.h),
 //! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
@@ -52,7 +52,7 @@ pub(crate) struct Attribute<T: FileOperations, R = MiscRegistration<T>> {
     _registration: PhantomData<fn() -> R>,
 }
 
-/// What is shown.
+/// The function that makes the content of an attribute.
 enum Show<D> {
     Number(fn(&D) -> usize),
     Text(fn(&D, &mut fmt::Formatter<'_>) -> fmt::Result),
@@ -176,7 +176,7 @@ impl<T: FileOperations, R: Registration<T>> Attribute<T, R> {
     }
 }
 
-/// What an attribute writes of a device.
+/// A device, and the function that writes an attribute of it.
 struct Text<'a, D> {
     show: fn(&D, &mut fmt::Formatter<'_>) -> fmt::Result,
     device: &'a D,
@@ -244,7 +244,7 @@ impl AttributeGroups {
         }? Error)
     }
 
-    /// Returns what the driver core is told of the attributes. It is valid as long as `self`.
+    /// Returns the groups, for the driver core. They are valid as long as `self`.
     pub(super) fn as_raw(&self) -> *mut *const bindings::attribute_group {
         self.groups.as_ptr().cast_mut()
     }

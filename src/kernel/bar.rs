@@ -93,8 +93,8 @@ pub(crate) struct UserBar {
 
 /// # Invariants
 ///
-/// While `parts` is there, a driver is bound to `dev`, which is what the memory from `phys` on, `len`
-/// bytes, belongs to. Both are multiples of the page size.
+/// While `parts` is there, a driver is bound to `dev`, to which the `len` bytes of memory from
+/// `phys` on belong. Both are multiples of the page size.
 #[pin_data]
 struct SharedBar {
     dev: ARef<pci::Device>,
@@ -187,7 +187,7 @@ struct Memory {
 ///
 /// # Invariants
 ///
-/// The BAR is open, or the one who is closing it waits for the object to be dropped.
+/// The BAR is open, or is being closed by a thread that waits for the object to be dropped.
 struct OpenMemory(Memory);
 
 // SAFETY: The fields do not change, and are multiples of the page size. A BAR is memory of a device,
@@ -213,7 +213,8 @@ struct Part {
 }
 
 impl Part {
-    /// Removes the pages from all mappings, for good. Who comes second waits for the first.
+    /// Removes the pages from all mappings, and lets no fault insert them again. A second caller
+    /// waits for the first.
     fn withdraw(&self) {
         let mut pages = self.pages.lock();
 
@@ -283,8 +284,9 @@ impl MappedBar {
         }
     }
 
-    /// Removes the part from all mappings, for good: when this returns, no CPU reaches it through
-    /// one, and it keeps neither the file's address space nor the module for that. May sleep.
+    /// Removes the part from all mappings, and lets no fault insert it again. When this returns, no
+    /// CPU reaches it through a mapping, and it refers to neither the file's address space nor the
+    /// module. May sleep.
     pub(crate) fn withdraw(&self) {
         self.part.withdraw();
 
@@ -303,9 +305,10 @@ impl Drop for MappedBar {
     }
 }
 
-/// A file in sysfs that shows a part of a BAR to whoever maps it, for root alone. It is not read.
+/// A file in sysfs that shows a part of a BAR to programs of root that map it. It cannot be read.
 ///
-/// kernfs calls nothing of it once the file is removed, and removes its pages from all mappings then.
+/// Removing the file removes its pages from all mappings; kernfs calls none of its callbacks after
+/// that.
 ///
 /// # Invariants
 ///
@@ -371,7 +374,7 @@ impl BarFile {
         }))
     }
 
-    /// Returns what sysfs is told of the file. It is valid as long as `self`.
+    /// Returns the attribute, for sysfs. It is valid as long as `self`.
     pub(super) fn as_raw(&self) -> *const bindings::bin_attribute {
         self.raw.get()
     }
@@ -422,9 +425,9 @@ impl BarFile {
         }
 
         // SAFETY: A BAR is memory of a device, and belongs to the driver until the device is unbound. It
-        // was open when the file was made, so that this is the address that it has since.
-        // The file is removed before that, by the contract of `new`; kernfs waits for this callback
-        // then, and removes all pages from the address space of the file, which is that of its inode.
+        // was open when the file was made, and has had the same address since.
+        // The file is removed before the unbinding, by the contract of `new`. Removing it waits for
+        // this callback, and removes all pages from the file's address space, which is its inode's.
         let result = unsafe { fault.insert_page(this.memory.phys + offset, offset, true) };
         result.into_raw()
     }
@@ -435,7 +438,7 @@ struct VmOperations(bindings::vm_operations_struct);
 // SAFETY: Nothing in it changes.
 unsafe impl Sync for VmOperations {}
 
-/// In one place, as kernfs wants all mappings of an open file to have the same.
+/// A static, since kernfs demands that all mappings of an open file have the same operations.
 static VM_OPERATIONS: VmOperations = VmOperations(bindings::vm_operations_struct {
     fault: Some(BarFile::fault),
     ..pin_init::zeroed()

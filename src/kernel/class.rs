@@ -2,11 +2,11 @@
 
 //! A class of devices with character nodes, attributes, and memory of a PCI device to map.
 //!
-//! A [`ClassDevice`] is the node and what sysfs shows. It belongs to the driver, and goes at the
-//! latest when its parent is unbound. Behind it is a [`Node`], counted by its `struct device`, to
-//! which the `struct cdev` in it refers: whoever is about to open the node, or has it open, keeps
-//! that. A node is opened with its `present` locked; removing it clears that, which is why it waits
-//! for opens under way, and the ones that come later find it gone.
+//! A [`ClassDevice`] is the node in `/dev` and the directory in sysfs. It belongs to the driver,
+//! and is removed at the latest when its parent is unbound. Behind it is a [`Node`], counted by its
+//! `struct device`. The `struct cdev` in the node refers to that device, so an open file, and an
+//! open under way, keep the node. An open holds the lock of `present`. Removing the node takes that
+//! lock and clears `present`: it waits for opens under way, and later opens fail.
 //!
 //! C headers: [`include/linux/cdev.h`](srctree/include/linux/cdev.h),
 //! [`include/linux/device/class.h`](srctree/include/linux/device/class.h)
@@ -95,7 +95,8 @@ unsafe impl Sync for RegisteredClass {}
 
 impl RegisteredClass {
     fn new(name: &'static CStr) -> Result<Self> {
-        // Who registers it between this and the next is seen too, but with a warning.
+        // If another module registers the class after this check, `class_create()` fails too, but
+        // warns.
         //
         // SAFETY: The name is NUL-terminated.
         if unsafe { extra::uxive_class_exists(name.as_char_ptr()) } {
@@ -210,7 +211,7 @@ pub(crate) struct ClassDeviceOptions<'a, T: FileOperations> {
     pub(crate) name: &'a CStr,
     /// Its attributes.
     pub(crate) attributes: &'static [Attribute<T, ClassDevice<T>>],
-    /// The name of the file beside the attributes that shows memory of the parent to who maps it.
+    /// The name of the file beside the attributes by which programs map memory of the parent.
     pub(crate) area: &'static CStr,
     /// The BAR, of the parent, which has that memory.
     pub(crate) bar: &'a UserBar,
@@ -218,7 +219,7 @@ pub(crate) struct ClassDeviceOptions<'a, T: FileOperations> {
     pub(crate) part: Range<u64>,
 }
 
-/// What is behind a [`ClassDevice`].
+/// The object behind a [`ClassDevice`].
 ///
 /// # Invariants
 ///
@@ -234,8 +235,8 @@ struct Node<T: FileOperations> {
     groups: AttributeGroups,
     #[pin]
     area: BarFile,
-    /// Whether the node is registered. Held while that changes, and while the node is opened: no
-    /// lock of who opens comes before it.
+    /// Whether the node is registered. Held while that changes, and while the node is opened. An
+    /// open takes it before any other lock.
     #[pin]
     present: Mutex<bool>,
     /// Whether the file of `area` is there, while the node is registered. Held while that changes.
@@ -283,7 +284,7 @@ impl<T: FileOperations> Node<T> {
                         (*slot).owner = this_module::<T::OwnerModule>().as_ptr();
                     }
                 }),
-                // Last, for the object is not freed by who makes it any more.
+                // Last: from here on only `release` frees the object.
                 dev <- Opaque::ffi_init(|slot: *mut bindings::device| {
                     let mut dev: bindings::device = pin_init::zeroed();
                     // SAFETY: `slot` is valid for writes, and stays where it is. The other fields
@@ -397,8 +398,8 @@ impl<T: FileOperations> Registered<T> {
         let mut present = node.present.lock();
 
         may_fail(ENOMEM)?;
-        // Who opens the node as soon as it appears waits for the lock, to see whether all went
-        // well.
+        // An open that comes as soon as the node appears waits for the lock, and then sees whether
+        // the node could be registered.
         //
         // SAFETY: Both are initialized and not added yet, and `dev` has all it is added with.
         to_result(unsafe { bindings::cdev_device_add(node.cdev.get(), node.dev.get()) })?;
@@ -497,7 +498,7 @@ impl<T: FileOperations> ClassDevice<T> {
         }
     }
 
-    /// Has that file be there again, after [`Self::remove_area`]. Does nothing if it is.
+    /// Adds that file again, after [`Self::remove_area`]. Does nothing if it is there.
     ///
     /// # Errors
     ///

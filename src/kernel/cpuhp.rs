@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Being told when a CPU has gone offline.
+//! Callbacks for CPUs that have gone offline.
 //!
 //! C header: [`include/linux/cpuhotplug.h`](srctree/include/linux/cpuhotplug.h)
 
@@ -115,7 +115,7 @@ impl<T: OnCpuDead> CpuDeadList<T> {
 
 impl<T: OnCpuDead> Drop for CpuDeadList<T> {
     fn drop(&mut self) {
-        // SAFETY: The state is set up by the type invariants. The list is empty, as whoever is in
+        // SAFETY: The state is set up by the type invariants. The list is empty, as each object in
         // it refers to it.
         unsafe { bindings::__cpuhp_remove_state(self.state, false) };
     }

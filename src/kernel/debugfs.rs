@@ -93,8 +93,8 @@ impl<S: Send + Sync + 'static> DebugDir<S> {
 
 impl<S> Drop for DebugDir<S> {
     fn drop(&mut self) {
-        // SAFETY: Ours by the type invariants; the function ignores errors. It waits for whoever is
-        // reading a file, and nobody can read afterwards.
+        // SAFETY: Ours by the type invariants; the function ignores errors. It waits for reads that
+        // are under way, and nobody can read afterwards.
         unsafe { extra::uxive_debugfs_remove(self.dentry) };
     }
 }
@@ -121,7 +121,7 @@ impl<R: Records> Operations<R> {
         show: Some(Self::show),
     };
 
-    /// What stands for the heading; no record is there, as each has a size.
+    /// Stands for the heading. No record has this address, as each record has a size.
     const HEADING: *mut ffi::c_void = {
         assert!(size_of::<R::Record>() > 0);
         core::ptr::without_provenance_mut(1)

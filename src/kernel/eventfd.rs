@@ -44,7 +44,7 @@ impl EventFd {
         })
     }
 
-    /// Adds one to the counter and wakes who waits for it.
+    /// Adds one to the counter and wakes its waiters.
     ///
     /// Never blocks and may be called from any context, hard interrupts included. A counter at its
     /// maximum stays there.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls that can be made to fail, so that tests see what is done about it.
+//! Calls that can be made to fail, so that tests see how the driver copes.
 //!
-//! With `CONFIG_FAULT_INJECTION` only. Memory that cannot be had and user memory that cannot be
-//! copied are the kernel's to inject; this is for what else can fail. See
+//! With `CONFIG_FAULT_INJECTION` only. The kernel itself injects failed allocations and failed
+//! copies from and to user memory; this is for other failures. See
 //! `Documentation/fault-injection/fault-injection.rst`.
 //!
 //! C header: [`include/linux/fault-inject.h`](srctree/include/linux/fault-inject.h)
@@ -14,8 +14,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// Fails with `error` if a fault is to be injected here: to be called where the call of the kernel
-/// or of firmware that comes next may return that.
+/// Fails with `error` if a fault is injected here. Callers put it before a call of the kernel or of
+/// firmware that may return that error.
 #[inline]
 pub(crate) fn may_fail<E>(error: E) -> Result<(), E> {
     // SAFETY: The function has no requirements.

@@ -3,11 +3,10 @@
 //! File operations of files that have a mapping of their own: opens of a character device, and files
 //! that have no name.
 //!
-//! Goes beyond `kernel::miscdevice`, which has neither `poll` nor page faults, does not tell a reader
-//! that must not wait, and leaves all opens of a node on one address space. The files are streams:
-//! they have no position. How an open finds its device is the business of whoever
-//! registers the node, see [`super::misc`] and [`super::class`]. Files without a name are made in
-//! [`super::anon`].
+//! Goes beyond `kernel::miscdevice`, which has neither `poll` nor page faults, does not say whether
+//! a read may wait, and leaves all opens of a node on one address space. The files are streams:
+//! they have no position. The module that registers a node finds the device of an open: see
+//! [`super::misc`] and [`super::class`]. Files without a name are made in [`super::anon`].
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -56,13 +55,13 @@ use kernel::{
     types::ForeignOwnable, //
 };
 
-/// What an open file can do.
+/// The operations of an open file.
 #[vtable]
 pub(crate) trait FileOperations: Sized + 'static {
     /// The device behind the node, if there is one.
     type Device: Send + Sync;
 
-    /// What belongs to one open file.
+    /// The driver's data of one open file.
     type Data: ForeignOwnable + Send + Sync;
 
     /// Called by `open` of the node. `mapping` is the address space that `mmap` of this file will use.
@@ -82,7 +81,7 @@ pub(crate) trait FileOperations: Sized + 'static {
 
     /// Called by `read` and its kin. Returns how many bytes were copied to `to`.
     ///
-    /// Waits only if it `may_wait`: else it returns `EAGAIN` instead.
+    /// Waits only if it `may_wait`; otherwise it returns `EAGAIN`.
     fn read(
         _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
         _to: &mut IovIterDest<'_>,
@@ -121,12 +120,12 @@ pub(crate) trait FileOperations: Sized + 'static {
     }
 }
 
-/// What a file is open for: reading, writing, both or neither.
+/// The access for which a file is open: reading, writing, both or neither.
 #[derive(Clone, Copy)]
 pub(crate) struct AccessMode(u32);
 
 impl AccessMode {
-    /// Returns that of `file`, which is the same from `open` to the end.
+    /// Returns the access of `file`, which does not change after `open`.
     fn of(file: &File) -> Self {
         Self(file.flags() & O_ACCMODE)
     }
@@ -144,7 +143,7 @@ impl AccessMode {
     }
 }
 
-/// What a file is ready for. Several are put together by `|`.
+/// Events that a file is ready for. `|` combines them.
 pub(crate) struct PollEvents(bindings::__poll_t);
 
 impl PollEvents {
@@ -154,10 +153,10 @@ impl PollEvents {
     /// `EPOLLIN` and `EPOLLRDNORM`: there is something to read.
     pub(crate) const READABLE: Self = Self(bindings::POLLIN | bindings::POLLRDNORM);
 
-    /// `EPOLLPRI`: there is something that is not read from the file.
+    /// `EPOLLPRI`: there is something to do other than to read the file.
     pub(crate) const PRIORITY: Self = Self(bindings::POLLPRI);
 
-    /// `EPOLLHUP`: what the file stands for is gone.
+    /// `EPOLLHUP`: the object behind the file is gone.
     pub(crate) const HANG_UP: Self = Self(bindings::POLLHUP);
 }
 
@@ -283,7 +282,8 @@ pub(super) struct OpenFile<T: FileOperations> {
 }
 
 impl<T: FileOperations> OpenFile<T> {
-    /// Makes that of a file whose data `open` makes, for the address space that it is given.
+    /// Makes the private data of a file. `open` makes the driver's part, and is given the address
+    /// space.
     pub(super) fn new(
         open: impl FnOnce(Arc<FileMapping>) -> Result<T::Data>,
     ) -> Result<KBox<Self>> {
@@ -385,7 +385,7 @@ impl<T: FileOperations> FileTable<T> {
         // SAFETY: `finish` stored the box there. This is the last callback of the file.
         let open_file = unsafe { KBox::<OpenFile<T>>::from_foreign((*file).private_data) };
 
-        // Not left pointing to what goes with `open_file`.
+        // The file must not point to an address space that is freed with `open_file`.
         //
         // SAFETY: The file and its inode are valid, and nobody else uses the file.
         unsafe { (*file).f_mapping = (*(*file).f_inode).i_mapping };

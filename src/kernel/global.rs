@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What callbacks without an argument of the module's own need to find.
+//! Values of the module for callbacks that are given none.
 //!
-//! The driver core calls a driver with the device only. What the module has made before it registered
-//! the driver is set here, and taken out when that is over: a static is never dropped.
+//! The driver core calls a driver with the device only. The module sets the value before it
+//! registers the driver, and takes it out after it has unregistered it, since a static is never
+//! dropped.
 
 /// Declares a static, in a module `$name` of its own, which has a value as long as a guard lives.
 ///

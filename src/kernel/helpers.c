@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the kernel offers only as an inline function or a macro, which Rust
- * cannot call.
+ * Wrappers of inline functions and macros of the kernel, which Rust cannot call.
  */
 #include <linux/debugfs.h>
 #include <linux/device.h>
@@ -146,7 +145,7 @@ void uxive_debugfs_remove(struct dentry *dentry)
 	debugfs_remove(dentry);
 }
 
-/* The initializer is a macro, and what it initializes is empty if not configured. */
+/* The initializer is a macro, and the structure is empty if not configured. */
 static DECLARE_FAULT_ATTR(uxive_fault_attr);
 
 bool uxive_should_fail(void)
@@ -154,7 +153,7 @@ bool uxive_should_fail(void)
 	return should_fail(&uxive_fault_attr, 1);
 }
 
-/* Quiet unless asked to talk: nobody can ask for silence before the module is loaded. */
+/* Quiet by default: nobody can silence it before the module is loaded. */
 struct dentry *uxive_create_fault_attr(const char *name)
 {
 #ifdef CONFIG_FAULT_INJECTION
@@ -169,10 +168,10 @@ int uxive_cpu_to_node(int cpu)
 }
 
 /*
- * Returns whether there is a device class of that name, for class_register()
- * prints a backtrace then. The driver core does not tell, and its set of classes
- * is not exported; but each has a directory in /sys/class, and that is reached
- * from /sys/kernel, which is always there: so is its parent, the root.
+ * Returns whether there is a device class of that name. If there is one,
+ * class_register() fails with a backtrace. The driver core's set of classes is
+ * not exported, but each class has a directory in /sys/class. That is reached
+ * from /sys/kernel, which is always there, by way of its parent, the root.
  */
 bool uxive_class_exists(const char *name)
 {

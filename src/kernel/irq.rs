@@ -60,8 +60,8 @@ impl IrqMapping {
     ///
     /// # Safety
     ///
-    /// The caller must own `hwirq`, keep it until the object is dropped, or for good if its handler
-    /// is [leaked](IrqHandler::leak), and have no other mapping of it.
+    /// The caller must own `hwirq` and have no other mapping of it. It must keep `hwirq` until the
+    /// object is dropped, and forever if the handler is [leaked](IrqHandler::leak).
     pub(crate) unsafe fn new(hwirq: u32) -> Result<Self> {
         may_fail(ENOMEM)?;
         // SAFETY: A null domain is the default one, a null affinity is none. The caller owns
@@ -81,7 +81,7 @@ impl IrqMapping {
         Ok(Self { virq })
     }
 
-    /// Returns what the interrupt controller keeps for the interrupt, valid as long as `self`.
+    /// Returns the interrupt controller's data of the interrupt, valid as long as `self`.
     pub(crate) fn chip_data(&self) -> *mut ffi::c_void {
         // SAFETY: The interrupt exists, so it has an `irq_data`.
         unsafe { (*bindings::irq_get_irq_data(self.virq)).chip_data }
@@ -95,18 +95,18 @@ impl Drop for IrqMapping {
     }
 }
 
-/// What is left to do when a handler returns.
+/// Whether a handler has left work to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remaining {
     /// Nothing.
     Nothing,
-    /// Some work, for which [`BoundedHandler::run`] is to be called again, in process context.
+    /// Some work: [`BoundedHandler::run`] must be called again, in process context.
     Some,
 }
 
 /// A handler of an interrupt whose work comes in bounded pieces.
 ///
-/// Refers to nothing that may go before it: an [`IrqHandler`] can be forgotten.
+/// It refers to nothing that may be freed before it: an [`IrqHandler`] can be forgotten.
 pub(crate) trait BoundedHandler: Send + Sync + 'static {
     /// Does one piece of the work.
     ///
@@ -114,8 +114,8 @@ pub(crate) trait BoundedHandler: Send + Sync + 'static {
     /// [`Remaining::Some`]. Both may happen at the same time.
     fn run(&self) -> Remaining;
 
-    /// A CPU has gone offline, and the interrupt may have been lost with it. If it was, does as
-    /// [`Self::run`]; else [`Remaining::Nothing`] is to be done.
+    /// Called when a CPU has gone offline, and the interrupt may have been lost with it. If it was,
+    /// does as [`Self::run`]; otherwise returns [`Remaining::Nothing`].
     ///
     /// Called in process context, with the CPU hotplug lock held, and maybe while `run` is.
     fn cpu_dead(&self) -> Remaining;
@@ -140,7 +140,7 @@ impl<H: BoundedHandler> Bounded<H> {
         unsafe { bindings::synchronize_hardirq(self.virq) };
     }
 
-    /// Has what is left of the work done later.
+    /// Queues the work item, which does the rest of the work.
     #[inline]
     fn leave(worker: &Worker<Self>, remaining: Remaining) {
         if remaining == Remaining::Some {
@@ -189,10 +189,10 @@ unsafe impl<H: BoundedHandler> Send for IrqHandler<H> {}
 unsafe impl<H: BoundedHandler> Sync for IrqHandler<H> {}
 
 impl<H: BoundedHandler> IrqHandler<H> {
-    /// Has `handler` called when `mapping` fires; `name` appears in `/proc/interrupts`.
+    /// Makes `mapping` call `handler` when it fires; `name` appears in `/proc/interrupts`.
     ///
-    /// The interrupt stays where it is: changing the affinity of one that is on its way may drop
-    /// it with some interrupt controllers, and the work item makes up only for CPUs that go offline.
+    /// The affinity of the interrupt is never changed: with some interrupt controllers that may
+    /// drop one that is on its way, and the work item makes up only for CPUs that go offline.
     pub(crate) fn request<'a>(
         mapping: IrqMapping,
         name: CString,
@@ -244,7 +244,6 @@ impl<H: BoundedHandler> IrqHandler<H> {
         )
     }
 
-    /// Returns the handler.
     pub(crate) fn handler(&self) -> &H {
         &self.worker.handler
     }
@@ -257,12 +256,12 @@ impl<H: BoundedHandler> IrqHandler<H> {
         self.worker.synchronize();
     }
 
-    /// Disables the interrupt, and has its number stay when the object is dropped, without a handler:
-    /// for one of which the hardware does not say that it is over. One that comes then is masked by
-    /// the irq core. Nothing of the module is left, which may be unloaded.
+    /// Disables the interrupt, and leaks its number when the object is dropped, without a handler:
+    /// for an interrupt that hardware may still raise. If it does, the irq core masks it. Nothing
+    /// refers to the module then, which may be unloaded.
     ///
-    /// Returns what the interrupt controller keeps for the interrupt, valid as long as `self`: freeing
-    /// the handler waits until that says that none is on its way.
+    /// Returns the interrupt controller's data of the interrupt, valid as long as `self`. Freeing
+    /// the handler waits until that data says that no interrupt is on its way.
     pub(crate) fn leak(&self) -> *mut ffi::c_void {
         let virq = self.worker.virq;
 

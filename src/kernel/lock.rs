@@ -22,9 +22,8 @@ use kernel::{
 
 /// A spinlock that keeps interrupts disabled while it is held, as `spin_lock_irqsave()` does.
 ///
-/// There is no guard to hold: restoring what the outer of two such locks has saved while the inner one
-/// is held would enable interrupts under that. What is called with a lock held gives back what it
-/// takes before it returns, so that locks nest.
+/// It takes a closure and gives no guard. With guards, a caller could drop the outer of two such
+/// locks first, which would enable interrupts while the inner one is held. Closures nest.
 ///
 /// Not with `CONFIG_PREEMPT_RT`, where a spinlock sleeps: the driver does not build there.
 #[pin_data]
@@ -57,8 +56,8 @@ impl<T> SpinLockIrqSave<T> {
 
 /// The backend of [`SpinLockIrqSave`].
 ///
-/// Calls what the macros of C come to with `CONFIG_SMP`, which the driver depends on, since calling
-/// them in C would add as much as the lock itself takes.
+/// Calls the functions that C's macros expand to with `CONFIG_SMP`, which the driver depends on. A
+/// helper in C would double the cost of the lock.
 struct IrqSave;
 
 impl IrqSave {

@@ -13,9 +13,9 @@
 //! # Locks
 //!
 //! [`FileMapping::inserting`] is held by a fault, under the mmap or VMA lock, while the callback of the
-//! driver inserts pages, which takes the driver's own locks. Who closes the mapping takes nothing under
-//! it, and does not take it under [`FileMapping::views`]: a driver may withdraw a view with a lock held
-//! that faults wait for.
+//! driver inserts pages, which takes the driver's own locks. Closing the mapping takes nothing
+//! under it, and does not take it under [`FileMapping::views`]: a driver may withdraw a view with a
+//! lock held that faults wait for.
 //!
 //! [`FileMapping::views`] guards which views there are. `i_mmap_rwsem` of the files of views is taken
 //! under it, and no mmap or VMA lock: a fault does not take it. Memory is not allocated under it.
@@ -79,9 +79,9 @@ pub(crate) struct FileMapping {
     /// No fault that begins to insert pages after this was set does so.
     closed: Atomic<bool>,
     pollers: Arc<PollCondVarBox>,
-    /// Whether there has been a view, so that who withdraws pages need not look.
+    /// Whether there has been a view. If there was none, withdrawing pages need not look for views.
     viewed: Atomic<bool>,
-    /// By the address of each.
+    /// The views, by their addresses.
     #[pin]
     views: Mutex<RBTree<usize, Arc<Shown>>>,
 }
@@ -131,12 +131,11 @@ impl FileMapping {
         unsafe { (*self.anon.as_ptr()).f_mapping }
     }
 
-    /// Returns who polls the file.
     pub(crate) fn pollers(&self) -> &Arc<PollCondVarBox> {
         &self.pollers
     }
 
-    /// Has no fault insert a page in it, or in a file with a view of it, any more. May sleep.
+    /// Stops faults from inserting pages in it, and in files with a view of it. May sleep.
     pub(crate) fn begin_close(&self) {
         self.with_views(|mapping| {
             let _inserting = mapping.inserting.lock();
@@ -146,7 +145,7 @@ impl FileMapping {
     }
 
     /// Closes it, and those of the files with a view of it: when this returns, no page is mapped in
-    /// any process, and none ever will be. Then wakes who polls these files. May sleep.
+    /// any process, and none ever will be. Then wakes the pollers of these files. May sleep.
     pub(crate) fn close(&self) {
         self.begin_close();
         self.with_views(|mapping| {
@@ -173,7 +172,7 @@ impl FileMapping {
         self.closed.load(Relaxed)
     }
 
-    /// Keeps it from being closed, until what is returned is dropped, unless it is.
+    /// Keeps it from being closed while the guard is held. Returns `None` if it is closed.
     pub(super) fn keep_open(&self) -> Option<MutexGuard<'_, ()>> {
         let inserting = self.inserting.lock();
 
@@ -227,7 +226,7 @@ impl FileMapping {
         unsafe { self.viewed.as_ptr().read_volatile() }
     }
 
-    /// Drops it, out of the way of those who withdraw pages.
+    /// Drops it. Not inline, as withdrawing pages seldom comes here.
     #[cold]
     #[inline(never)]
     fn drop_last(last: Pin<UniqueArc<Self>>) {
@@ -249,11 +248,11 @@ impl FileMapping {
     }
 }
 
-/// What of a file is shown in another.
+/// A part of a file, the host, that is shown in another file.
 struct Shown {
-    /// The other's.
+    /// The address space of the other file.
     mapping: Arc<FileMapping>,
-    /// What of the file is shown, from offset 0 on there.
+    /// The part of the host, which the other file has from offset 0 on.
     range: Range<u64>,
     /// The size of a piece.
     stride: u64,
@@ -287,8 +286,8 @@ impl Shown {
 
 /// Pages of a file in the user mappings of another.
 ///
-/// A view is one of pages, not of places: what comes to the place of pages that were withdrawn is not
-/// shown. Dropping it removes all of them from every mapping of the other file. May sleep.
+/// A view shows pages, not places: pages that take the place of withdrawn ones are not shown.
+/// Dropping it removes all pages from every mapping of the other file. May sleep.
 ///
 /// # Invariants
 ///
@@ -338,14 +337,14 @@ impl View {
         host.viewed.store(true, Relaxed);
         // INVARIANT: Entered above.
         let view = Self { host, shown };
-        // Not before: who closes it after this finds the view.
+        // Checked after the view was entered: a close that comes later finds the view.
         match view.host.is_closed() {
             true => Err(ENODEV),
             false => Ok(view),
         }
     }
 
-    /// Returns whether what it shows is closed.
+    /// Returns whether the host is closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.host.is_closed()
     }
@@ -407,8 +406,9 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        // A fault that inserts a page borrows the object, so none is under way. It stays in the list
-        // until that is done, for who withdraws a page meanwhile may not go on before.
+        // A fault that inserts a page borrows the object, so none is under way. The view stays in
+        // the list until its pages are zapped, since withdrawing a page must not finish before
+        // that.
         self.shown.mapping.zap_own();
 
         let node = (self.host.views.lock()).remove_node(&Self::key(&self.shown));
@@ -475,18 +475,18 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
         }
     }
 
-    /// Removes the pages from every mapping of the file, in every process, for good.
+    /// Removes the pages from every mapping of the file, in every process.
     ///
-    /// When this returns, no CPU reaches them through such a mapping, and faults insert them no
-    /// more; nor does it keep the mapping, or the module for that. May sleep.
+    /// When this returns, no CPU reaches them through such a mapping, faults insert them no more,
+    /// and the object does not refer to the mapping, nor by it to the module. May sleep.
     #[inline(always)]
     pub(crate) fn withdraw(&mut self) {
         let Some(mapping) = self.mapping.take() else {
             return;
         };
 
-        // A fault that inserts a page borrows this object, so none is under way; and who made a view
-        // show it has borrowed it before.
+        // A fault that inserts a page borrows this object, as does a call that makes a view show
+        // it. So neither is under way.
         if mapping.is_viewed() {
             mapping.withdraw_from_views(&self.ranges);
         }
@@ -495,14 +495,14 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
                 mapping.zap(core::mem::take(range));
             }
         }
-        // As dropping it would, but a reference that is not the last is dropped in place.
+        // Like `drop()`, but inline unless the reference is the last.
         if let Some(last) = Arc::into_unique_or_drop(mapping) {
             FileMapping::drop_last(last);
         }
     }
 
-    /// As [`Self::withdraw`], of many: at one go those that lie side by side in one mapping, as pages of
-    /// 64 KiB do there.
+    /// As [`Self::withdraw`], of many. Neighbours in one mapping, as pages of 64 KiB are, are
+    /// zapped together.
     pub(crate) fn withdraw_many<'a>(all: impl Iterator<Item = &'a mut Self>)
     where
         P: 'a,
@@ -634,8 +634,8 @@ impl Fault<'_> {
     /// page that was touched, or one around it that is likely to be touched next.
     ///
     /// May sleep to allocate page tables. The caller's reference to `pages` keeps them from being
-    /// withdrawn meanwhile; what that reference is borrowed from, a lock guard as a rule, is what
-    /// freeing and faulting have to share.
+    /// withdrawn meanwhile. As a rule it is borrowed from the guard of a lock that freeing takes
+    /// too.
     pub(crate) fn insert<P: UserPages, const N: usize>(
         &self,
         pages: &MappedPages<P, N>,
@@ -652,8 +652,9 @@ impl Fault<'_> {
         unsafe { self.insert_page(phys, offset, P::DEVICE) }
     }
 
-    /// Places the page at the physical address `phys`, which is a device's or not, at `offset`, a
-    /// multiple of the page size, if the mapping covers that. May sleep to allocate page tables.
+    /// Places the page at the physical address `phys` at `offset`, a multiple of the page size, if
+    /// the mapping covers that. `device` says whether it is memory of a device. May sleep to
+    /// allocate page tables.
     ///
     /// # Safety
     ///
@@ -681,7 +682,7 @@ impl Fault<'_> {
     }
 }
 
-/// What became of a page fault.
+/// The result of a page fault.
 #[derive(Clone, Copy)]
 pub(crate) struct FaultResult(bindings::vm_fault_t);
 

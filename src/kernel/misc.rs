@@ -99,12 +99,11 @@ impl<T: FileOperations> MiscRegistration<T> {
         })
     }
 
-    /// Returns the device.
     pub(crate) fn device(&self) -> &T::Device {
         &self.device
     }
 
-    /// Returns what the registration around `misc` hands out.
+    /// Returns the device of the registration around `misc`.
     ///
     /// # Safety
     ///

@@ -7,11 +7,11 @@
 //! to wherever the function has a place for it. There is no domain of the function's own in between:
 //! it would be for a chip that masks and unmasks at that place, and nobody would call that.
 //!
-//! For Linux only keeps books of it. The interrupt has a number, which cannot be requested, and so is
-//! never activated nor started. The irq core, CPU hotplug, suspend and kexec leave interrupts alone
-//! that are not started, and those that nobody has requested have no directory in `/proc/irq` by which
-//! they could be given another CPU. What it is for and where it goes is between the owner and the
-//! interrupt controller: see [`MsiIrq::source`].
+//! Linux only keeps a record of the interrupt. It has a number that cannot be requested, and so is
+//! never activated nor started. The irq core, CPU hotplug, suspend and kexec skip interrupts that
+//! are not started. An interrupt that nobody has requested has no directory in `/proc/irq`, so
+//! nothing moves it to another CPU. Its owner routes it with the interrupt controller: see
+//! [`MsiIrq::source`].
 //!
 //! C headers: [`include/linux/irqdomain.h`](srctree/include/linux/irqdomain.h),
 //! [`include/linux/msi.h`](srctree/include/linux/msi.h)
@@ -117,7 +117,7 @@ impl MessageDomain {
     }
 }
 
-/// What tells the domain which device a message is for.
+/// The descriptor by which the domain knows the device of a message.
 ///
 /// # Invariants
 ///
@@ -194,12 +194,12 @@ impl MsiIrq {
         self.address
     }
 
-    /// Returns what it has to write there, 4 bytes.
+    /// Returns the data that it has to write there, 4 bytes.
     pub(crate) fn data(&self) -> u32 {
         self.data
     }
 
-    /// Returns what the interrupt controller keeps for the interrupt, valid as long as `self`.
+    /// Returns the interrupt controller's data of the interrupt, valid as long as `self`.
     pub(crate) fn source(&self) -> NonNull<bindings::irq_data> {
         // SAFETY: The interrupt is there, so it has an `irq_data`, and a hierarchy of them does not
         // change as long as it is.

@@ -55,7 +55,7 @@ impl ContiguousPages {
         })
     }
 
-    /// Returns the address at which the kernel has the memory.
+    /// Returns the address of the memory in the kernel's linear mapping.
     pub(crate) fn as_ptr(&self) -> *mut ffi::c_void {
         self.address.as_ptr().cast()
     }

@@ -2,10 +2,10 @@
 
 //! PCI drivers that are told of resets, errors and the end of the machine's run.
 //!
-//! `kernel::pci` has a driver probed and unbound, and no more. [`Driver`] and [`Adapter`] are as
-//! those of it, and add the rest of `struct pci_driver` that a driver needs whose function is reset
-//! under it. All callbacks are called with the device lock held: none runs while another one does,
-//! and none but for a function that is bound.
+//! `kernel::pci` calls a driver to probe and to unbind a function only. [`Driver`] and [`Adapter`]
+//! are like those of `kernel::pci`, and add the callbacks of `struct pci_driver` for resets, errors
+//! and shutdown. The PCI core holds the device lock in each callback: for one function no two run
+//! at a time, and none runs unless the function is bound.
 //!
 //! `kernel::pci` also enables a function and makes it a bus master, and undoes neither:
 //! [`EnabledFunction`] does. [`DmaOwnership`] is for drivers of functions that do no DMA.
@@ -41,19 +41,19 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What became of the way to a function: `pci_channel_state_t`.
+/// The state of the channel to a function: `pci_channel_state_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChannelState {
     /// It is open.
     Normal,
     /// Reads give all ones, writes and DMA go nowhere. It may be opened again.
     Frozen,
-    /// As that, for good. The function is about to be removed.
+    /// As frozen, and it will not be opened again. The function is about to be removed.
     PermanentFailure,
 }
 
 impl ChannelState {
-    /// Takes what the PCI core knows no better than us for a failure.
+    /// Takes a state that is unknown here for a permanent failure.
     fn from_raw(state: bindings::pci_channel_state_t) -> Self {
         match state {
             bindings::pci_channel_io_normal => Self::Normal,
@@ -63,7 +63,7 @@ impl ChannelState {
     }
 }
 
-/// What a driver says to an error: `pci_ers_result_t`.
+/// The answer of a driver to an error: `pci_ers_result_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum ErrorResult {
@@ -78,10 +78,10 @@ pub(crate) enum ErrorResult {
 /// A driver of PCI functions, see [`kernel::pci::Driver`].
 #[vtable]
 pub(crate) trait Driver {
-    /// What is known of each device id.
+    /// The driver's data of each device id.
     type IdInfo: 'static;
 
-    /// What the driver keeps for a function that it is bound to.
+    /// The driver's data of a function that it is bound to.
     type Data<'bound>: Send + 'bound;
 
     /// The name of the driver.
@@ -101,14 +101,13 @@ pub(crate) trait Driver {
         id_info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
 
-    /// Called before the driver is unbound from a function, to do what cannot wait until what it
-    /// keeps is dropped.
+    /// Called before the driver is unbound from a function, and before its data is dropped.
     fn unbind<'bound>(dev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
         let _ = (dev, this);
     }
 
-    /// Called when the machine is about to go down, or to be started anew, by `kexec` too: the
-    /// function is to be left quiet. It stays bound. Processes and all other CPUs still run.
+    /// Called when the machine is about to halt, reboot or `kexec`. The driver must leave the
+    /// function quiet. It stays bound. Processes and all other CPUs still run.
     fn shutdown<'bound>(_dev: &'bound pci::Device<Core<'_>>, _this: Pin<&Self::Data<'bound>>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -216,7 +215,7 @@ impl<T: Driver + 'static> Registration<T> {
     /// Probes all functions that the driver could have and that have none: for a driver that has refused
     /// them until now. Functions that it refuses again stay without. May sleep.
     pub(crate) fn attach(&self) {
-        // SAFETY: The name is NUL-terminated, and the bus is there for good.
+        // SAFETY: The name is NUL-terminated, and the bus is static.
         let driver = unsafe {
             bindings::driver_find(T::NAME.as_char_ptr(), &raw const bindings::pci_bus_type)
         };
@@ -229,7 +228,7 @@ impl<T: Driver + 'static> Registration<T> {
     }
 }
 
-/// A function that is bound to a driver `T`, and what that keeps for it.
+/// A function that is bound to a driver `T`, and the driver's data of it.
 type BoundFunction<'a, T> = (
     &'a pci::Device<CoreInternal<'a>>,
     Pin<&'a <T as Driver>::Data<'a>>,
@@ -399,8 +398,8 @@ pub(crate) fn save_state(function: &pci::Device<Core<'_>>) {
     let _ = unsafe { bindings::pci_save_state(as_raw(function)) };
 }
 
-/// Has what is in the configuration space of `function`, and in its MSI-X table, be as it was when
-/// it was [saved](save_state) last.
+/// Restores the configuration space of `function`, and its MSI-X table, as they were
+/// [saved](save_state) last.
 pub(crate) fn restore_state(function: &pci::Device<Core<'_>>) {
     // SAFETY: As above.
     unsafe { bindings::pci_restore_state(as_raw(function)) };
@@ -434,8 +433,8 @@ impl Drop for EnabledFunction<'_> {
     }
 }
 
-/// The DMA of a function's IOMMU group, which is blocked: what a function of the group reads or
-/// writes by DMA goes nowhere, but for messages of interrupts.
+/// The DMA of a function's IOMMU group, which is blocked: reads and writes by DMA of a function of
+/// the group go nowhere, but for messages of interrupts.
 ///
 /// As long as there is one, no function of the group has a driver that uses the kernel's DMA API,
 /// and no program has the DMA of one.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a task is called.
+//! Names of tasks.
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work items that go with what they work on.
+//! Work items that are cancelled when their object is dropped.
 //!
 //! `kernel::workqueue` takes a reference to an object for as long as its work item is queued, and
-//! has nothing to cancel it by; so it serves neither an object that must not outlive its owner nor
-//! one that a module has to be rid of before it is unloaded.
+//! cannot cancel it. So it serves neither an object that must not outlive its owner nor one that
+//! must be gone before its module is unloaded.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -23,9 +23,10 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What a work item does.
+/// The function of a work item, and the object that it works on.
 ///
-/// Refers to nothing that may go before it: a [`Worker`] can be forgotten with its work item queued.
+/// The object refers to nothing that may be freed before it: a [`Worker`] can be forgotten with its
+/// work item queued.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
     /// Called from a workqueue once after each time that the item was queued, or once for several.
     /// Never called twice at a time. May sleep.
@@ -56,8 +57,8 @@ unsafe impl<T: Work> Send for Worker<T> {}
 unsafe impl<T: Work> Sync for Worker<T> {}
 
 impl<T: Work> Worker<T> {
-    /// Puts `object` together with a work item that is not queued, of the lock class `class`: one for
-    /// each kind, as the work item of one may be what drops another.
+    /// Puts `object` together with a work item that is not queued, of the lock class `class`. Each
+    /// kind of object has a class of its own, since the work item of one may drop another.
     pub(crate) fn new<'a, E>(
         class: Pin<&'static LockClassKey>,
         object: impl PinInit<T, E> + 'a,
@@ -92,12 +93,12 @@ impl<T: Work> Worker<T> {
         }? E)
     }
 
-    /// Has the work item run, on any CPU. May be called in any context.
+    /// Queues the work item, on any CPU. May be called in any context.
     pub(crate) fn queue(&self) {
         self.queue_after(0);
     }
 
-    /// Has the work item run after `delay`, unless it is queued already. May be called in any
+    /// Queues the work item after `delay`, unless it is queued already. May be called in any
     /// context.
     pub(crate) fn queue_after(&self, delay: Jiffies) {
         // SAFETY: The work item is initialized by the type invariants, and cancelled before it

@@ -21,7 +21,7 @@ impl QueueSize {
     /// 2 MiB.
     pub(crate) const LARGE: Self = Self { entries: 1 << 19 };
 
-    /// Returns the size that a queue of so many sources, at most [`MAX_SOURCES`], is to have.
+    /// Returns the size of a queue for so many sources, at most [`MAX_SOURCES`].
     pub(crate) const fn of(sources: usize) -> Self {
         if sources <= Self::SMALL.entries {
             Self::SMALL

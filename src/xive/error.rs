@@ -8,7 +8,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// What does not come to rest, and so cannot be given back.
+/// The part that failed to quiesce, and so cannot be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QuiesceError {
     /// The ESB of a source does not read PQ=01 after that was set.
@@ -17,7 +17,7 @@ pub(crate) enum QuiesceError {
     Events = extra::uxive_quiesce_UXIVE_QUIESCE_EVENTS as isize,
     /// An escalation is on its way and does not arrive, or cannot be masked.
     Escalation = extra::uxive_quiesce_UXIVE_QUIESCE_ESCALATION as isize,
-    /// An AFU does not confirm that it has let go of a context.
+    /// An AFU does not confirm that a context is detached.
     Afu = extra::uxive_quiesce_UXIVE_QUIESCE_AFU as isize,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for QuiesceError {
     }
 }
 
-/// What firmware has a number of to give out.
+/// The resources of which firmware has a limited number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// Sources of the chip that was asked for, or of any.

@@ -30,7 +30,7 @@ pub(super) const ESB_PAGE: usize = 0x10000;
 /// How many ESBs the kernel maps at a time, as a power of two: 1 GiB of them.
 const ESB_WINDOW_SHIFT: u32 = 13;
 
-/// How often a source or an escalation that is to be off is switched off before that has failed.
+/// How many tries there are to switch a source or an escalation off.
 pub(super) const OFF_TRIES: usize = 8;
 
 /// Asks firmware about `lisn`, and maps its ESB into `data`, for `xive_cleanup_irq_data` to undo.
@@ -46,8 +46,9 @@ pub(super) fn populate(lisn: u32, data: &mut extra::xive_irq_data) -> Result {
         .map_err(|error| if error == EINVAL { EIO } else { error })
 }
 
-/// Returns whether an ESB has two pages of 64 KiB, the trigger page first. A source that has one page
-/// for both, as those of some devices, is not for programs: who may ring it could switch it off, too.
+/// Returns whether an ESB has two pages of 64 KiB, the trigger page first. Sources of some devices
+/// have one page for both. Such a source is not for programs: one that may ring it could switch it
+/// off, too.
 pub(super) fn has_two_pages(data: &extra::xive_irq_data) -> bool {
     data.esb_shift == ESB_SHIFT
         && data.trig_page != 0
@@ -146,7 +147,7 @@ impl EsbWindow {
 
 impl Drop for EsbWindow {
     fn drop(&mut self) {
-        // SAFETY: Mapped by the type invariants. Whoever has an `Esb` of it keeps the `Platform`.
+        // SAFETY: Mapped by the type invariants. The owner of an `Esb` of it keeps the `Platform`.
         unsafe { bindings::iounmap(self.virt.as_ptr().cast()) };
     }
 }
@@ -155,10 +156,10 @@ impl Drop for EsbWindow {
 ///
 /// # Invariants
 ///
-/// `management` is where the management page is mapped, and the trigger page lies `trigger_before`
-/// pages before it: 1, or 0 if it is the same. Both are mapped as long as the `Platform` lives, or the
-/// message if the source is that of one, which the owner of the object keeps. `phys` is the address of
-/// the trigger page.
+/// `management` is where the management page is mapped. The trigger page lies `trigger_before`
+/// pages before it: 1, or 0 if it is the same page. Both are mapped as long as the `Platform`
+/// lives, or the message if it is the source of one; the owner of the object keeps that alive.
+/// `phys` is the address of the trigger page.
 #[derive(Clone, Copy)]
 pub(super) struct Esb {
     pub(super) phys: u64,
@@ -171,7 +172,7 @@ pub(super) struct Esb {
 // SAFETY: The mapping is not bound to a thread.
 unsafe impl Send for Esb {}
 
-// SAFETY: What a shared reference allows are single loads and stores of a device.
+// SAFETY: A shared reference allows only single loads and stores of a device.
 unsafe impl Sync for Esb {}
 
 impl Esb {
@@ -216,12 +217,12 @@ impl Esb {
         unsafe { extra::uxive_out_be64(trigger.cast(), 0) };
     }
 
-    /// Sets P, as if an event had been sent: those that come until the interrupt is ended wait in Q.
-    /// Returns whether that is all that waits, and no event was sent before.
+    /// Sets P, as if an event had been sent: events that come until the interrupt is ended wait in
+    /// Q. Returns `false` if an event was sent before.
     pub(super) fn park(&self) -> bool {
         let sent = |pq: u64| pq & u64::from(extra::XIVE_ESB_VAL_P) != 0;
 
-        // What Q has is not to be lost, which the load sets to 0.
+        // Reads first, since the second load sets Q to 0: an event in Q would be lost.
         !sent(self.pq()) && !sent(self.load(extra::XIVE_ESB_SET_PQ_10))
     }
 }

@@ -4,14 +4,14 @@
 //!
 //! A message is a source of the function's host bridge (PHB), with an ESB: the function raises it by
 //! writing the message, where a program raises others by a store to their trigger page. The irq core
-//! allocates it for us, maps its ESB and frees both, and knows no more of it, see
-//! [`msi`](crate::kernel_ext::msi). So the source can be routed as ours are. To tell the irq core that it
-//! goes to a VP, as KVM does by `irq_set_vcpu_affinity()`, would serve interrupts that it had started: to
-//! keep it from ending or moving them.
+//! allocates the source for us, maps its ESB and frees both, and does nothing else with it, see
+//! [`msi`](crate::kernel_ext::msi). So we can route it as we route our own. KVM tells the irq core
+//! by `irq_set_vcpu_affinity()` that an interrupt goes to a VP, so that the irq core does not end
+//! or move it. We need not: the irq core has not started ours.
 //!
-//! The irq core switches a source off when it makes it, and leaves it as it is when it frees it, route
-//! included. It is off then, and what is allocated next switched off and routed anew, but the VP may
-//! be gone: so the route is taken out first.
+//! The irq core switches a source off when it makes it. When it frees it, it changes nothing, not
+//! even the route. The source is off then, and its next owner switches it off again and routes it
+//! anew; but the VP may be gone by then. So the route is taken out first.
 //!
 //! The lock of a pool is as that of [`Platform`]: see `file.rs`. The irq core's are taken under it.
 
@@ -108,7 +108,8 @@ impl Pages {
     }
 }
 
-/// The source that is behind a message: off when it is made, and to be off when it is dropped.
+/// The source that is behind a message. It is off when it is made, and must be off when it is
+/// dropped.
 ///
 /// # Invariants
 ///
@@ -119,7 +120,7 @@ pub(crate) struct MessageSource {
     pub(super) lisn: u32,
     pub(super) esb: Esb,
     leaked: SetOnce<()>,
-    /// Where it goes back to, if it is in somebody's hands.
+    /// The pool that it was taken from. `None` while it is a spare there.
     pool: Option<Arc<MessagePool>>,
 }
 
@@ -175,7 +176,7 @@ impl MessageSource {
         }
     }
 
-    /// Has the message stay allocated for good when this is dropped.
+    /// Leaks the message when this is dropped.
     pub(super) fn leak(&self) {
         self.leaked.populate(());
     }
@@ -189,7 +190,7 @@ impl Drop for MessageSource {
         // SAFETY: The LISN is ours until the message is dropped, after this.
         let routed = unsafe { extra::xive_native_configure_irq(self.lisn, 0, NOT_ROUTED, 0) };
         if may_fail(EIO).and(to_result(routed)).is_err() {
-            // Nobody is to get it, for the VP may be gone.
+            // Not freed, since its route may lead to a VP that is gone.
             if may_log() {
                 let lisn = self.lisn;
                 pr_warn!(
@@ -203,7 +204,7 @@ impl Drop for MessageSource {
     }
 }
 
-/// What a function has of messages that nobody uses.
+/// The spare messages of a function: allocated, and used by no context.
 struct Spares {
     /// `None` if the function is no longer ours.
     domain: Option<MessageDomain>,
@@ -280,8 +281,8 @@ impl Work for Reserve {
 
 /// Where the messages of a PCI function are taken from and put back to.
 ///
-/// To be [closed](Self::close) before its driver is unbound. What is in somebody's hands then stays
-/// so, and keeps the pool.
+/// It must be [closed](Self::close) before its driver is unbound. Messages that contexts have then
+/// stay with them, and keep the pool.
 #[pin_data]
 pub(crate) struct MessagePool {
     /// Its work is to fill up the spare messages.
@@ -383,7 +384,7 @@ mod tests {
 
     #[test]
     fn other_layouts_are_refused() {
-        // No trigger page, so that what came meanwhile could not be sent again.
+        // No trigger page: an event that came meanwhile could not be sent again.
         assert_eq!(pages(16, 0, 0x6_0001_0000), Err(EIO));
         assert_eq!(pages(17, 0, 0x6_0003_0000), Err(EIO));
         // Pages of another size, apart, in another order, not aligned, none.

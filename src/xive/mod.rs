@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the driver asks of the machine: XIVE's interrupt sources and event queues, through OPAL.
+//! XIVE's interrupt sources and event queues, as the driver gets them through OPAL.
 //!
 //! The one place that names OPAL, XIVE and powernv.
 //!
@@ -85,7 +85,7 @@ pub(crate) use vp::{
     QueueMemory, //
 };
 
-/// What OPAL calls the interrupt controller in the device tree. The kernel's own driver matches it
+/// OPAL's name for the interrupt controller in the device tree. The kernel's own driver matches it
 /// too, in `arch/powerpc/sysdev/xive/native.c`.
 const OPAL_XIVE_COMPATIBLE: &CStr = c"ibm,opal-xive-pe";
 
@@ -189,12 +189,12 @@ impl Platform {
         }
     }
 
-    /// Returns how many sources are in somebody's hands.
+    /// Returns how many sources contexts have, spares left out.
     pub(crate) fn sources_in_use(&self) -> usize {
         self.sources.pool.lock().tally.in_use()
     }
 
-    /// Tells what is kept of the `index`-th chip, if there are as many.
+    /// Returns the spares of the `index`-th chip, if there are so many chips.
     pub(crate) fn reserve(&self, index: usize) -> Option<ReserveView> {
         let pool = self.sources.pool.lock();
         let chip = pool.chips.get(index)?;
@@ -205,7 +205,7 @@ impl Platform {
         })
     }
 
-    /// Returns how many sources can be in somebody's hands.
+    /// Returns how many sources contexts may have.
     pub(crate) fn max_sources(&self) -> Limits {
         self.sources.pool.lock().tally.limits()
     }
@@ -229,8 +229,8 @@ impl Platform {
         // SAFETY: The mask is valid for ever. It may change meanwhile, which does not matter.
         let online = unsafe { Cpumask::from_raw(&raw const bindings::__cpu_online_mask) };
 
-        // Each CPU has a queue of a page, which an interrupt needs an entry of, and is full with one
-        // entry left.
+        // Each CPU has a queue of a page. An interrupt needs an entry of it, and one entry stays
+        // free.
         (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(online.weight() as usize)
     }
 

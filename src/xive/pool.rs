@@ -85,7 +85,7 @@ pub(crate) enum Location {
     Node(i32),
 }
 
-/// A source that is allocated and in nobody's hands: off and quiet.
+/// A source that is allocated, and used by no context: off and quiet.
 ///
 /// # Invariants
 ///
@@ -133,7 +133,7 @@ pub(super) struct Pool {
     pub(super) windows: KVec<EsbWindow>,
     /// How many there are, spares included. At most [`MAX_SOURCES`].
     pub(super) held: usize,
-    /// How many are in somebody's hands, and may be.
+    /// Counts the sources that contexts have, against the limits.
     pub(super) tally: Tally,
 }
 
@@ -290,7 +290,7 @@ impl PinnedDrop for Sources {
     }
 }
 
-/// Somebody whose sources are counted together: a user.
+/// A user, whose sources are counted together.
 pub(crate) struct Holder {
     /// How many it has.
     in_use: LockedBy<usize, Pool>,

@@ -35,8 +35,8 @@ use kernel::{
     }, //
 };
 
-/// An interrupt source. Off when it is made, and to be switched off before it is dropped, or
-/// [leaked](Self::leak) if that cannot be done.
+/// An interrupt source. It is off when it is made, and must be switched off before it is dropped,
+/// or [leaked](Self::leak) if that fails.
 ///
 /// # Invariants
 ///
@@ -46,8 +46,8 @@ pub(crate) struct Source {
     pub(super) lisn: u32,
     leaked: SetOnce<()>,
     pub(super) esb: Esb,
-    // Keeps the ESB mapped, if there is one. Not an `Arc`, so that dropping it need not be considered
-    // where most sources are dropped, which have none.
+    // Keeps the ESB mapped, if there is one. Most sources have none: it is not an `Arc`, so that
+    // dropping those costs nothing.
     pub(super) message: Option<NonNull<MessageSource>>,
     // Keeps the ESBs mapped, by way of the platform.
     pub(super) holder: Arc<Holder>,
@@ -56,8 +56,8 @@ pub(crate) struct Source {
 // SAFETY: A source may be used and dropped on any thread.
 unsafe impl Send for Source {}
 
-// SAFETY: What a shared reference allows are single loads and stores of a device and calls of OPAL,
-// which may happen at the same time.
+// SAFETY: A shared reference allows only single loads and stores of a device, and calls of OPAL.
+// They may happen at the same time.
 unsafe impl Sync for Source {}
 
 impl Source {
@@ -83,7 +83,7 @@ impl Source {
     }
 
     /// Allocates for `holder` the source of a message of the function that `pool` belongs to. A message
-    /// that comes while the source is off is lost: the function is to hold it back as long.
+    /// that comes while the source is off is lost: the function must hold it back until then.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl Source {
         Some(unsafe { ArcBorrow::from_raw(message.as_ptr()) })
     }
 
-    /// Returns what the function has to write to raise the source, if it is that of a message.
+    /// Returns the message that raises the source, if it is the source of one.
     pub(crate) fn message(&self) -> Option<MsiMsg> {
         let source = self.message_source()?;
 
@@ -129,12 +129,10 @@ impl Source {
         self.esb.trigger_before != 0
     }
 
-    /// Returns the LISN.
     pub(crate) fn lisn(&self) -> u32 {
         self.lisn
     }
 
-    /// Returns the chip.
     pub(crate) fn chip(&self) -> ChipId {
         self.esb.chip
     }
@@ -189,7 +187,7 @@ impl Source {
         self.holder.discharge();
     }
 
-    /// Has the LISN not be given back when the source is dropped, nor used again.
+    /// Leaks the LISN when the source is dropped: it is neither given back nor used again.
     pub(crate) fn leak(&self) {
         self.leaked.populate(());
     }
@@ -215,9 +213,9 @@ impl Drop for Source {
 // SAFETY: The address is that of the ESB, one or two pages of device memory which serve nothing but
 // our LISN until that is given back, when the source is dropped.
 //
-// Of two the first is the trigger page, for any program. The second, the management page, is for one
-// that drains the queue that the source is routed to: it can overrun that queue, and no other. A page
-// that is both, as a message can have it, is for that one only.
+// With two pages the first is the trigger page, for any program. The second, the management page,
+// is for the program that drains the queue to which the source is routed: it can overrun that
+// queue, and no other. A message can have one page that is both: it is for that program only.
 unsafe impl UserPages for Source {
     const DEVICE: bool = true;
 
@@ -230,10 +228,10 @@ unsafe impl UserPages for Source {
     }
 }
 
-/// What a PCI function writes to raise an interrupt.
+/// The message that a PCI function writes to raise an interrupt.
 pub(crate) struct MsiMsg {
-    /// Where to, on its bus.
+    /// The address on its bus.
     pub(crate) address: u64,
-    /// What, in 4 bytes.
+    /// The data, 4 bytes.
     pub(crate) data: u32,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is known of the sources that are routed to an event queue.
+//! The table of the sources that are routed to an event queue.
 
 use super::{
     esb::Esb,
@@ -13,7 +13,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What is entered for a slot, and its source that is routed to an event queue if it has one.
+/// The entry of a slot: its data, and the ESB of its source if one is routed to the queue.
 pub(crate) struct EisnEntry<T, K = ()> {
     esb: Option<Esb>,
     pub(crate) with: T,
@@ -30,17 +30,18 @@ impl<T, K> EisnEntry<T, K> {
         }
     }
 
-    /// Has events of the source wait until [`Self::end_interrupt`], of which one is sent then. Returns
-    /// `false` if one was sent before, which will come.
+    /// Makes events of the source wait until [`Self::end_interrupt`], which sends one for all.
+    /// Returns `false` if an event was sent before: it will come.
     pub(crate) fn park(&self) -> bool {
         self.esb.as_ref().is_some_and(Esb::park)
     }
 }
 
-/// The slots whose sources are routed to an event queue, each with a `T`, and slots without such.
+/// The slots whose sources are routed to an event queue, each with a `T`, and slots without a
+/// source.
 ///
-/// Has the ESBs only, and keeps them mapped: a slot is to be removed before its sources are dropped,
-/// for what is done here to one that is no longer ours would be done to another's.
+/// It has the ESBs only, and keeps them mapped. A slot must be removed before its sources are
+/// dropped: their LISNs may have another owner after that.
 pub(crate) struct EisnTable<T, K = ()> {
     entries: KVVec<Option<EisnEntry<T, K>>>,
     // Keeps the ESBs mapped but for those of messages.

@@ -157,7 +157,7 @@ impl VpQueue {
         Ok(queue)
     }
 
-    /// Has hardware write to the memory no more.
+    /// Stops hardware from writing to the memory.
     ///
     /// # Errors
     ///
@@ -248,7 +248,6 @@ impl EventQueue {
         })
     }
 
-    /// Returns the size of the queue.
     #[inline]
     pub(crate) fn size(&self) -> QueueSize {
         self.queue.size
@@ -292,8 +291,8 @@ impl EventQueue {
         self.escalation.load(extra::XIVE_ESB_SET_PQ_00);
     }
 
-    /// Keeps events from escalating until the escalation is unmasked. Returns whether there is none yet
-    /// that the handler is to be called for.
+    /// Keeps events from escalating until the escalation is unmasked. Returns `false` if one has
+    /// escalated before: the handler will be called for it.
     pub(crate) fn hold_escalation(&self) -> bool {
         // P set is what an escalation leaves behind.
         self.escalation.load(extra::XIVE_ESB_SET_PQ_10) & u64::from(extra::XIVE_ESB_VAL_P) == 0
@@ -319,13 +318,12 @@ impl EventQueue {
         self.escalation.load(extra::XIVE_ESB_GET) & u64::from(extra::XIVE_ESB_VAL_P) != 0
     }
 
-    /// Returns the number of the VP.
     pub(crate) fn vp(&self) -> u32 {
         self.queue.vp.0
     }
 
-    /// Has the VP and the memory not be given back when the queue is dropped: for one to which
-    /// hardware may still write.
+    /// Leaks the VP and the memory when the queue is dropped: for a queue to which hardware may
+    /// still write.
     pub(crate) fn leak(&self) {
         self.queue.leaked.populate(());
     }
@@ -355,7 +353,7 @@ pub(crate) struct EscalationHandler<H: BoundedHandler> {
 }
 
 impl<H: BoundedHandler> EscalationHandler<H> {
-    /// Has the handler that `handler` makes called when `queue` escalates; `name` appears in
+    /// Makes `queue` call the handler that `handler` makes when it escalates; `name` appears in
     /// `/proc/interrupts`.
     ///
     /// # Errors
@@ -394,7 +392,6 @@ impl<H: BoundedHandler> EscalationHandler<H> {
         Ok(Self { irq, queue })
     }
 
-    /// Returns the handler.
     pub(crate) fn handler(&self) -> &H {
         self.irq.handler()
     }
@@ -404,16 +401,16 @@ impl<H: BoundedHandler> EscalationHandler<H> {
         self.irq.synchronize();
     }
 
-    /// Has the interrupt stay, without a handler, when this is dropped, and the queue be leaked: for one
-    /// whose escalation does not come to rest.
+    /// Leaks the interrupt, without a handler, and the queue when this is dropped: for a queue
+    /// whose escalation does not go quiet.
     pub(crate) fn leak(&self) {
         self.queue.leak();
         let data = self.irq.leak().cast::<extra::xive_irq_data>();
 
-        // Or freeing the handler would wait for an interrupt that may never come.
+        // Without this, freeing the handler would wait for an interrupt that may never come.
         //
-        // SAFETY: What XIVE keeps for the interrupt, which is there as long as `self`. It is disabled:
-        // when one comes nevertheless XIVE writes the same.
+        // SAFETY: The data is XIVE's, and is there as long as `self`. The interrupt is disabled: if
+        // one comes nevertheless, XIVE writes the same values.
         unsafe {
             (&raw mut (*data).saved_p).write(false);
             (&raw mut (*data).stale_p).write(true);
