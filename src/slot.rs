@@ -398,7 +398,7 @@ impl DyingSlot {
         if may_log() {
             let (lisn, context) = (self.lisn(), self.queue.context());
             pr_warn!(
-                "context {context}: interrupt {lisn:#x} does not come to rest, and is not given back\n"
+                "context {context}: interrupt {lisn:#x} does not go quiet, and is not given back\n"
             );
         }
         if let Some(source) = &self.source {

@@ -600,7 +600,7 @@ impl Drop for Queue {
             if may_log() {
                 let context = self.context();
                 pr_warn!(
-                    "context {context}: its event queue does not come to rest, and is not given back\n"
+                    "context {context}: its event queue does not go quiet, and is not given back\n"
                 );
             }
             self.escalation.leak();

@@ -26,7 +26,7 @@ impl fmt::Display for QuiesceError {
         f.write_str(match self {
             Self::Source => "its ESB cannot be switched off",
             Self::Events => "its events keep coming",
-            Self::Escalation => "its escalation does not come to rest",
+            Self::Escalation => "its escalation does not go quiet",
             Self::Afu => "its AFU does not confirm that it was detached",
         })
     }

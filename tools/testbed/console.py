@@ -25,7 +25,7 @@ COMPLAINTS = re.compile("|".join([
 ]))
 # What tests bring about on purpose, and the lines by which they say when. The rest of a report is searched as ever.
 ANNOUNCED = [
-    (re.compile(r"is quarantined|does not come to rest"),
+    (re.compile(r"is quarantined|does not go quiet"),
      "uxive selftest: quarantines are injected", "uxive selftest: no more quarantines are injected"),
     (re.compile(r"\bCall Trace\b"),  # of the OOM killer
      "uxive selftest: a cgroup runs out of memory", "uxive selftest: no more cgroup runs out of memory"),

@@ -39,9 +39,9 @@ COMPLAINTS = """
 [   60.114159] irq 45: nobody cared (try booting with the "irqpoll" option)
 [   60.114159] rust_kernel: panicked at src/layout.rs:12:5:
 [   60.114159] uxive: context 7 (pid 57, ring): interrupt 0x14 is quarantined: its ESB cannot be switched off
-[   60.114159] uxive: context 7 (pid 57, ring): its event queue is quarantined: its escalation does not come to rest
-[   60.114159] uxive: interrupt 0x14 does not come to rest, and is not given back
-[   60.114159] uxive: an event queue does not come to rest, and is not given back
+[   60.114159] uxive: context 7 (pid 57, ring): its event queue is quarantined: its escalation does not go quiet
+[   60.114159] uxive: interrupt 0x14 does not go quiet, and is not given back
+[   60.114159] uxive: an event queue does not go quiet, and is not given back
 [   60.114159] Disabling lock debugging due to kernel taint
 """.strip().splitlines()
 
@@ -72,7 +72,7 @@ class Complaints(unittest.TestCase):
     def test_quarantines_are_excused_where_they_are_announced(self):
         begin, end = (f"[    3.1] uxive selftest: {what}quarantines are injected" for what in ("", "no more "))
         quarantine = "[    3.2] uxive: context 7 (pid 57, ring): interrupt 0x14 is quarantined: its events keep coming"
-        queue = "[    3.3] uxive: an event queue does not come to rest, and is not given back"
+        queue = "[    3.3] uxive: an event queue does not go quiet, and is not given back"
         for lines, expected in [
             ([begin, quarantine, queue, end], 0),
             ([begin, end, begin, quarantine, end], 0),

@@ -195,8 +195,8 @@ TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 
 	/* Unloading is not refused: it ends, and says what it has left. */
 	ASSERT_TRUE(becomes(unload(), 0));
-	EXPECT_EQ(1, logged(QUARANTINES, "queue does not come to rest, and is not given back"));
-	EXPECT_EQ(2, logged(QUARANTINES, "does not come to rest, and is not given back"));
+	EXPECT_EQ(1, logged(QUARANTINES, "queue does not go quiet, and is not given back"));
+	EXPECT_EQ(2, logged(QUARANTINES, "does not go quiet, and is not given back"));
 	log_line(NO_MORE_QUARANTINES);
 	/* The Linux interrupt is there, and calls nothing of a module that is not. */
 	EXPECT_EQ(irqs + 1, linux_irqs());

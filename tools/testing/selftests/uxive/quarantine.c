@@ -230,7 +230,7 @@ TEST_F(quarantine, a_context_is_closed_although_it_does_not_come_to_rest)
 		}
 		EXPECT_TRUE(strstr(line, " closing kernel 0 ")) TH_LOG("%s", line);
 		ASSERT_EQ(1, debug_lines("quarantine", start, line, sizeof(line)));
-		queues += !!strstr(line, "its escalation does not come to rest");
+		queues += !!strstr(line, "its escalation does not go quiet");
 		/* Its Linux interrupt and its VP are not another's. */
 		EXPECT_EQ(self->before.linux_irqs + 1, linux_irqs());
 		EXPECT_EQ(1, debug_lines("queues", start, NULL, 0));
