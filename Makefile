@@ -10,15 +10,16 @@ uxive-$(CONFIG_TRACEPOINTS) += src/trace.o
 # <trace/define_trace.h> includes trace.h once more.
 CFLAGS_src/trace.o := -I$(src)/src
 
-# The bindings of what the kernel crate's own do not cover. The path is handed
-# over by a variable since a relative include! breaks with MO=.
+# Bindings that the kernel crate's own lack. A variable hands the path over,
+# since a relative include! breaks with MO=.
 uxive-bindings := $(obj)/src/kernel/bindings_generated.rs
 
-# What is known from there. Opaque, or what they are made of would come here.
+# Types that the kernel crate has. They are opaque here: their fields would bring
+# more types.
 uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|msi_desc|tracepoint|vm_area_struct)'
 
-# What gcc is told, and clang, by which bindgen reads, does not know. As
-# bindgen_skip_c_flags in the kernel's rust/Makefile, as far as powerpc has it.
+# Flags of gcc that clang, by which bindgen reads, does not know. They are those of
+# bindgen_skip_c_flags in the kernel's rust/Makefile that powerpc can have.
 uxive-gcc-flags := -mrecord-mcount -mtraceback=no -mno-pointers-to-nested-functions \
 	-mno-string -mmultiple -mno-strict-align -mstrict-align \
 	-mstack-protector-guard% -mno-readonly-in-sdata -ffixed-r2 \
@@ -54,9 +55,9 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 $(uxive-bindings): $(src)/src/kernel/bindings_helper.h FORCE
 	$(call if_changed_dep,uxive_bindgen)
 
-# Numbers and structures of the user interface, for which clang evaluates macros
-# that are called like functions. (It does not if it is told to -include a file.)
-# <misc/ocxl.h> is that for programs, the kernel's own is another.
+# Numbers and structures of the user interface. clang evaluates macros with
+# arguments for them, which it does not with -include. <misc/ocxl.h> is the header
+# for programs, not the kernel's own of that name.
 uxive-uapi := $(obj)/src/uapi_generated.rs
 
 quiet_cmd_uxive_uapi = BINDGEN $@

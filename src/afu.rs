@@ -2,19 +2,18 @@
 
 //! Accelerators (AFUs): PCI functions whose contexts programs open.
 //!
-//! An [`Afu`] is a function that a driver is bound to, from one reset of it to the next, and what
-//! may be left of one: it stays as long as a context of it is open. A context has a place in it, an
-//! [`AfuContext`], and is known here as its [`Client`].
+//! An [`Afu`] is a function that the driver is bound to, from one reset of it to the next. It stays
+//! in memory as long as a context of it is open, also after the function is gone. A context has a
+//! place in it, an [`AfuContext`], and is known here as its [`Client`].
 //!
-//! What an AFU has to be is in `Documentation/driver-api/uxive-afu.rst`. Its descriptor is checked
-//! once (`descriptor`); its registers and its store of messages are behind [`Hardware`]. While it
-//! has contexts the driver asks it ten times a second whether it is there, and takes the errors it
-//! reports. There is no interrupt for that: nothing that a broken AFU does can load the machine by
-//! it.
+//! `Documentation/driver-api/uxive-afu.rst` specifies AFUs. The descriptor is checked once
+//! (`descriptor`); the registers and the store of messages are behind [`Hardware`]. While an AFU
+//! has contexts the driver asks it ten times a second whether it is there, and takes the errors
+//! that it reports. There is no interrupt for that, by which a broken AFU could load the machine.
 //!
 //! # Locks
 //!
-//! [`State::places`] guards who has which place, from [`Afu::reserve`] to the drop of an
+//! [`State::places`] guards which context has which place, from [`Afu::reserve`] to the drop of an
 //! [`AfuContext`], and which queue it has. Under it are taken, one at a time: `inserting` of a client's
 //! mapping and of each view of it; the `views` of the mapping, for a look-up; the `i_mmap_rwsem` of
 //! these; its event log; and the drain of its queue. The mutex of the store in [`Hardware`] is innermost,
@@ -92,7 +91,7 @@ const ANSWER_TRIES: usize = 1000;
 /// How often the message of a slot may come in a second, if root sets nothing else.
 const MESSAGE_RATE: u32 = 100_000;
 
-/// What an AFU needs of a context of it.
+/// The parts of a context that its AFU needs.
 struct Client {
     /// Where it is told of the AFU.
     events: Arc<EventLog>,
@@ -102,12 +101,12 @@ struct Client {
     queue: Option<Arc<Queue>>,
 }
 
-/// How a place stands with the AFU.
+/// The state of a place, as the driver has asked the AFU for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Attachment {
-    /// It was not asked to attach it, or has detached it.
+    /// The AFU was not asked to attach it, or has detached it.
     Detached,
-    /// It was asked to.
+    /// It was asked to attach it.
     Attached,
     /// It was asked to detach it, and will confirm that by this state.
     Detaching(u32),
@@ -154,17 +153,17 @@ impl Places {
     }
 }
 
-/// What the poll of an AFU finds.
+/// The finding of a poll of an AFU.
 enum Finding {
-    /// It is there. Whether there are contexts, so that it is to be looked after.
+    /// It is there. If it is `in_use` it has contexts, and must be polled again.
     There { in_use: bool },
     /// It does not answer any more.
     Silent,
-    /// All contexts are ended, and nobody is to touch it.
+    /// All contexts are ended, and nothing may touch it.
     Over,
 }
 
-/// What the poll of an AFU works on.
+/// The object of the work item that polls an AFU.
 #[pin_data]
 struct State {
     function: ARef<pci::Device>,
@@ -183,7 +182,7 @@ impl State {
     fn end(&self, reason: Gone) -> bool {
         let places = self.places.lock();
 
-        // Under the lock, so that who comes second does not return before all is over.
+        // Under the lock, so that a second caller does not return before all is over.
         if !self.gone.populate(reason) {
             return false;
         }
@@ -209,7 +208,7 @@ impl State {
     fn lose(&self, how: &str) {
         if self.end(Gone::Silent) {
             dev_warn!(self.function, "it {how}: its contexts are ended\n");
-            // It may come back, to nobody.
+            // If it comes back it must send no message: all contexts are ended.
             self.hardware.close_store();
         }
     }
@@ -252,13 +251,13 @@ impl State {
                     });
                 });
             }
-            // What one that is not there seems to say is nothing.
+            // Only of an AFU that has answered: one that is not there may read as anything.
             if answered
                 && place.attachment != Attachment::Detached
                 && self.hardware.errors(index)? != place.errors
             {
                 let error = self.hardware.error(index)?;
-                // Else with those that are to come, when the program has read some.
+                // If there is no room it is told with later errors, when the program has read some.
                 if events.offer(event(&error, place.errors)) {
                     place.errors = error.count;
                 }
@@ -451,7 +450,7 @@ impl Afu {
     }
 }
 
-/// What a program is told of its AFU.
+/// The metadata of an AFU, for a program.
 pub(crate) struct Metadata {
     pub(crate) version_major: u8,
     pub(crate) version_minor: u8,
@@ -464,7 +463,7 @@ pub(crate) struct Metadata {
 
 /// The place of a context in an AFU.
 ///
-/// When dropped it is given back, unless the AFU has not confirmed that it has let go of it.
+/// When dropped it is given back, unless the AFU has not confirmed that the context is detached.
 pub(crate) struct AfuContext {
     afu: Arc<Afu>,
     index: u32,
@@ -481,7 +480,7 @@ impl AfuContext {
         {
             let places = &mut *self.afu.state.places.lock();
 
-            // Whoever ends all contexts after this finds it.
+            // The end of all contexts, if it comes after this, finds the client.
             if self.afu.is_gone() {
                 return Err(ENODEV);
             }
@@ -495,7 +494,7 @@ impl AfuContext {
         Ok(())
     }
 
-    /// Has the messages of the context, which go to `queue`, held back when they come too often.
+    /// Sets the queue of the context's messages, which holds them back when they come too often.
     pub(crate) fn set_queue(&self, queue: Arc<Queue>) {
         if let Ok(Place {
             client: Some(client),
@@ -559,7 +558,7 @@ impl AfuContext {
                 return Err(EIO);
             }
             may_fail(EIO)?;
-            // The poll sees to one that is not there.
+            // If the AFU is not there, the poll will find that out.
             place.errors = self
                 .afu
                 .state
@@ -570,7 +569,7 @@ impl AfuContext {
             self.request(place, true)?
         };
 
-        // If it confirms later, it is attached, and to be detached.
+        // If it confirms later, the context is attached, and must be detached.
         match self.is_confirmed(state, ANSWER_TRIES)? {
             true => Ok(()),
             false if self.afu.is_gone() => Err(ENODEV),
@@ -613,19 +612,20 @@ impl AfuContext {
         Ok(false)
     }
 
-    /// Has the AFU let go of the context, for which it is given `tries` milliseconds. May sleep.
+    /// Detaches the context from the AFU, and waits `tries` milliseconds until it confirms. May
+    /// sleep.
     ///
     /// # Errors
     ///
-    /// [`QuiesceError::Afu`] if it has not confirmed that: this is to be called again later.
+    /// [`QuiesceError::Afu`] if it has not confirmed: this must be called again later.
     pub(crate) fn detach(&self, tries: usize) -> Result<(), QuiesceError> {
-        // One that is gone is not waited for. It does not get this place again either.
+        // An AFU that is gone is not waited for: it gives this place to no other context.
         if self.afu.is_gone() {
             return Ok(());
         }
         match self.try_detach(tries) {
             Ok(false) if !self.afu.is_gone() => Err(QuiesceError::Afu),
-            // Unbound meanwhile, else.
+            // Confirmed, or unbound meanwhile.
             _ => Ok(()),
         }
     }
@@ -718,7 +718,7 @@ impl ImsEntry {
         self.afu.state.hardware.messages()
     }
 
-    /// Has the AFU send `message` for work of the context's queue `queue_id`, 0 for any.
+    /// Lets the AFU send `message` for work of the context's queue `queue_id`, 0 for any.
     ///
     /// # Errors
     ///
@@ -732,7 +732,7 @@ impl ImsEntry {
             .open_entry(self.context, self.slot, message, queue_id)
     }
 
-    /// Has the AFU not send it any more. When this returns the last one has been sent.
+    /// Stops the AFU from sending it. When this returns the last one has been sent.
     pub(crate) fn close(&self) {
         if !self.open.xchg(false, Relaxed) {
             return;

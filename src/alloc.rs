@@ -2,9 +2,10 @@
 
 //! Making interrupts, and freeing them.
 //!
-//! Making goes one way, for one, for many, and for that of a message only: indices are reserved; the
-//! interrupts are made, which nobody else knows yet; the caller tells the program of them; and commits
-//! them if it could. What is dropped before that is given back.
+//! There is one way to make interrupts, for one, for many, and for one of a message only: indices
+//! are reserved; the interrupts are made, which nobody else knows yet; the caller tells the program
+//! of them; and commits them if that succeeded. Interrupts that are dropped before that are given
+//! back.
 
 use crate::{
     afu::ImsEntry,
@@ -39,7 +40,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What a call makes interrupts with.
+/// The queue with which a call makes interrupts.
 enum QueueForSlots<'a> {
     /// The queue that the context has.
     Present(&'a Arc<Queue>),
@@ -101,7 +102,7 @@ impl Drop for FirstUse<'_> {
         if first.users > 0 {
             return;
         }
-        // If it has to wait for hardware it can as well be used.
+        // If hardware is not quiet, the context keeps the queue for later interrupts.
         if !context.slots().is_quiet() || self.queue.quiesce(0).is_err() {
             context.set_queue(self.queue.clone());
         }
@@ -131,7 +132,7 @@ impl NewIrq<'_> {
         self.offset
     }
 
-    /// Gives it to the program if that was `told` of it, or else back.
+    /// Gives it to the program if that was `told` of it; otherwise gives it back.
     ///
     /// # Errors
     ///
@@ -188,7 +189,7 @@ impl NewIrqs<'_> {
         self.made.first().map_or(0, DetachedSlot::index)
     }
 
-    /// Gives them to the program if that was `told` of them, or else back.
+    /// Gives them to the program if that was `told` of them; otherwise gives them back.
     ///
     /// # Errors
     ///
@@ -227,7 +228,7 @@ impl Drop for NewIrqs<'_> {
     }
 }
 
-/// What an interrupt is made of, once the queue has it.
+/// The parts of an interrupt, once the queue has it.
 struct Made<'a> {
     source: Option<Source>,
     message: Option<KBox<MessageSlot>>,
@@ -368,7 +369,6 @@ impl<'a> Made<'a> {
         });
     }
 
-    /// Gives it back.
     #[cold]
     #[inline(never)]
     fn undo(self, file: &ContextFile, queue: &Arc<Queue>) {
@@ -409,7 +409,7 @@ fn message(
 fn bind(queue: &Queue, index: usize, eventfd: Option<EventFd>) -> Result {
     match eventfd {
         None => Ok(()),
-        // Another thread of the program may have bound one meanwhile, which goes.
+        // This replaces one that another thread of the program may have bound meanwhile.
         eventfd => queue.bind(index, eventfd).map(drop),
     }
 }
@@ -493,7 +493,7 @@ impl ContextFile {
             .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
     }
 
-    /// As [`Self::allocate_many`], of which a failure has to be traced.
+    /// As [`Self::allocate_many`], which traces its failures.
     fn make_many(
         &self,
         location: Location,
@@ -525,7 +525,7 @@ impl ContextFile {
         Ok(irqs)
     }
 
-    /// Returns the queue for slots that are to be made. The first ones set it up.
+    /// Returns the queue for slots that will be made. The first ones set it up.
     ///
     /// # Errors
     ///
@@ -573,7 +573,7 @@ impl ContextFile {
         Ok(QueueForSlots::First(FirstUse { file: self, queue }))
     }
 
-    /// Gives back a slot, now or when hardware lets go of it.
+    /// Gives back a slot: now, or later when it has gone quiet.
     #[inline(always)]
     fn retire(&self, slot: DetachedSlot<'_>) {
         if self.context().retire(slot).is_err() {
@@ -591,7 +591,7 @@ impl ContextFile {
     /// Frees the interrupt at `offset`. May sleep.
     ///
     /// When this returns, no mapping reaches its trigger page and its eventfd is not signalled. If
-    /// hardware does not let go of it, it is quarantined, which the program need not care about.
+    /// it fails to quiesce, it is quarantined, which the program need not care about.
     ///
     /// # Errors
     ///

@@ -60,7 +60,7 @@ extensible! {
 pub(crate) const SET_DATA: u32 =
     uapi::UXIVE_SET_DATA_NONE | uapi::UXIVE_SET_DATA_BOOL | uapi::UXIVE_SET_DATA_EVENTFD;
 
-/// What `uxive_set_irqs` can do.
+/// The actions of `uxive_set_irqs`.
 pub(crate) const SET_ACTIONS: u32 =
     uapi::UXIVE_SET_MASK | uapi::UXIVE_SET_UNMASK | uapi::UXIVE_SET_TRIGGER;
 

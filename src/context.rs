@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a context owns, and its end.
+//! A context: the resources that it owns, and its end.
 //!
-//! Apart from the [file](crate::file), since it may have to stay when that is closed: what hardware does
-//! not let go of is quarantined, and given back when it does. Whoever has a [`Context`] can look at it
-//! and quiesce it; only its file can add to it.
+//! It is apart from the [file](crate::file), since it may outlive that: resources that fail to
+//! quiesce are quarantined, and given back when they have gone quiet. A reference to a [`Context`]
+//! is enough to look at it and to quiesce it; only its file can add to it.
 
 use crate::{
     afu::AfuContext,
@@ -45,9 +45,9 @@ use kernel::{
     task::Kuid, //
 };
 
-/// Who opened a context, as that was then.
+/// The process that opened a context, as it was then.
 pub(crate) struct Opener {
-    /// The process, as the initial namespace numbers it.
+    /// Its number in the initial namespace.
     pub(crate) pid: i32,
     pub(crate) uid: Kuid,
     pub(crate) name: TaskName,
@@ -64,7 +64,7 @@ impl Opener {
     }
 }
 
-/// What a context owns.
+/// A context, with all that it owns.
 ///
 /// # Locks
 ///
@@ -74,20 +74,20 @@ pub(crate) struct Context {
     kind: ContextKind,
     layout: Layout,
     opener: Opener,
-    /// What all that follows is charged to.
+    /// The account to which all that follows is charged.
     account: Arc<Account>,
     /// Where the events of the slots go. Comes with the first of them.
     queue: SetOnce<Arc<Queue>>,
     slots: Arc<ContextSlots>,
-    /// What there is to tell the program.
+    /// The events that the program has not read yet.
     events: Arc<EventLog>,
-    /// By which others ring it.
+    /// Its files by which other programs ring it.
     exports: Arc<Exports>,
     /// Its place in an AFU. Given back last.
     afu: Option<AfuContext>,
 }
 
-/// What kind of context it is.
+/// The kinds of contexts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContextKind {
     /// An open file of a device.
@@ -135,7 +135,6 @@ impl Context {
         self.id
     }
 
-    /// Returns what kind of context it is.
     pub(crate) fn kind(&self) -> ContextKind {
         self.kind
     }
@@ -145,17 +144,15 @@ impl Context {
         self.layout
     }
 
-    /// Returns who opened the context.
     pub(crate) fn opener(&self) -> &Opener {
         &self.opener
     }
 
-    /// Returns what the context is charged to.
+    /// Returns the account to which the context is charged.
     pub(crate) fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
-    /// Returns what there is to tell the program.
     pub(crate) fn events(&self) -> &Arc<EventLog> {
         &self.events
     }
@@ -165,7 +162,6 @@ impl Context {
         &self.exports
     }
 
-    /// Returns its slots.
     #[inline]
     pub(crate) fn slots(&self) -> &Arc<ContextSlots> {
         &self.slots
@@ -205,13 +201,13 @@ impl Context {
         }
     }
 
-    /// Gives back a slot, and its index; or quarantines them. May sleep.
+    /// Gives back a slot and its index, or quarantines both. May sleep.
     ///
     /// When this returns, no mapping reaches its pages, and its eventfd is not signalled.
     ///
     /// # Errors
     ///
-    /// [`QuiesceError`] if they are quarantined: [`Self::retry`] is to be called later.
+    /// [`QuiesceError`] if they are quarantined: [`Self::retry`] must be called later.
     #[inline(always)]
     pub(crate) fn retire(&self, mut taken: DetachedSlot<'_>) -> Result<(), QuiesceError> {
         let index = taken.index();
@@ -265,8 +261,8 @@ impl Context {
         self.events.report(Event::Quarantined { offset, reason });
     }
 
-    /// Tells how a slot stands, the first from `index` on that there is, or only that is quarantined,
-    /// its index, and what does not come to rest if it is.
+    /// Returns the state of the first slot from `index` on, or of the first that is `quarantined`;
+    /// with its index, and the part that fails to quiesce if it is quarantined.
     pub(crate) fn next_slot(
         &self,
         index: usize,
@@ -343,15 +339,16 @@ impl Context {
         }
     }
 
-    /// Takes all that there is from the program, whose context is closed, and brings it to rest, so
-    /// that it can be dropped. An AFU that is yet to let go of it, and an escalation that is on its
-    /// way, are each given `tries` milliseconds. May sleep.
+    /// Takes all resources from the program, whose context is closed, and quiesces them, so that
+    /// the context can be dropped. Waits `tries` milliseconds for the AFU to detach it, and as long
+    /// for an escalation that is on its way. May sleep.
     ///
     /// # Errors
     ///
-    /// [`QuiesceError`]: this is to be called again later.
+    /// [`QuiesceError`] if it fails to quiesce: this must be called again later.
     pub(crate) fn quiesce(&self, tries: usize) -> Result<(), QuiesceError> {
-        // Until it does it may ring what it was given: nothing of that may be another's.
+        // Until the AFU has detached the context it may ring all interrupts that it was given: none
+        // may be given to another context.
         if let Some(Err(reason)) = self.afu.as_ref().map(|afu| afu.detach(tries)) {
             self.withdraw_all();
             return Err(reason);
@@ -367,7 +364,8 @@ impl Context {
         }
     }
 
-    /// Says that the context is closed and quarantined, if no slot has said so already.
+    /// Logs that the context is closed and quarantined, unless a line of a slot has said so
+    /// already.
     pub(crate) fn log_quarantine(&self, reason: QuiesceError) {
         trace::context_quarantine(self.id, reason as u32);
         if matches!(reason, QuiesceError::Escalation | QuiesceError::Afu) {

@@ -111,7 +111,8 @@ const INDEX_BITS: u32 = 20;
 /// The index in the number of a record that stands for what comes after all slots.
 const LAST_INDEX: usize = (1 << INDEX_BITS) - 1;
 
-/// Returns the first slot from record number `from` on, or only that is quarantined, and its number.
+/// Returns the first slot from record number `from` on, or the first that is `quarantined`, and its
+/// number.
 fn next_slot(device: &Device, from: u64, quarantined: bool) -> Option<(u64, SlotRecord)> {
     let mut context = device.registry().next(from >> INDEX_BITS)?;
     let mut index = match context.id() == from >> INDEX_BITS {
@@ -266,7 +267,7 @@ impl Records for Exports {
     }
 }
 
-/// `quarantine`: what does not come to rest.
+/// `quarantine`: slots, queues and contexts that fail to quiesce.
 struct Quarantine;
 
 /// Something in quarantine.

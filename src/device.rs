@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What all contexts share: the machine, the limits, the queues, and which contexts there are.
+//! The parts that all contexts share: the machine, the limits, the queues, and the registry.
 
 use crate::{
     queue::QueueList,
@@ -13,10 +13,10 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What all contexts share.
+/// The parts that all contexts share.
 #[pin_data]
 pub(crate) struct Device {
-    // Gone before what the contexts were made with.
+    // Dropped first: contexts use the other parts.
     #[pin]
     registry: Registry,
     pub(crate) platform: Arc<Platform>,
@@ -44,7 +44,6 @@ impl Device {
         )
     }
 
-    /// Returns all contexts.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -76,7 +76,7 @@ use kernel::{
 /// The class of AFUs: that of ocxl, which libocxl knows.
 type AfuClass = Arc<Class<AfuOperations>>;
 
-/// What the functions share that are bound.
+/// The parts that all bound functions share.
 #[pin_data]
 pub(crate) struct Shared {
     device: Arc<Device>,
@@ -86,7 +86,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Makes that for contexts of `device`.
+    /// Makes them for contexts of `device`.
     ///
     /// # Errors
     ///
@@ -101,7 +101,6 @@ impl Shared {
         )
     }
 
-    /// Returns what their contexts share.
     pub(crate) fn device(&self) -> &Arc<Device> {
         &self.device
     }
@@ -123,11 +122,11 @@ impl Shared {
     }
 }
 
-/// What the node of an AFU opens, as long as the driver is bound to the function.
+/// The device behind the node of an AFU, as long as the driver is bound to the function.
 #[pin_data]
 pub(crate) struct AfuNode {
     parts: Arc<Parts>,
-    /// The AFU since the last reset, or the one that has ended with that.
+    /// The AFU since the last reset, or the AFU that the reset ended.
     #[pin]
     current: Mutex<Arc<Afu>>,
 }
@@ -170,7 +169,7 @@ impl AfuNode {
     }
 
     fn set_message_rate(&self, rate: u32) {
-        // With the lock held, or one that takes its place could be left with the old one.
+        // With the lock held: an AFU that takes its place meanwhile would keep the old rate.
         self.current.lock().set_message_rate(rate);
     }
 }
@@ -229,8 +228,8 @@ module_global! {
     pub(crate) shared: Arc<Shared>
 }
 
-/// The driver of functions that are AFUs. It has no table of them: who wants it to drive one says
-/// so, by `driver_override` or `new_id` in sysfs.
+/// The driver of functions that are AFUs. It has no table of them: the administrator binds one, by
+/// `driver_override` or `new_id` in sysfs.
 pub(crate) struct AfuDriver;
 
 kernel::pci_device_table!(
@@ -253,7 +252,7 @@ impl Drop for RunningAfu {
 pub(crate) struct BoundAfu<'bound> {
     device: ClassDevice<AfuOperations>,
     running: RunningAfu,
-    /// Whether the machine goes down, so that it is not to run again. Touched with the device lock
+    /// Whether the machine goes down: the AFU must not run again. Touched with the device lock
     /// held.
     is_down: Atomic<bool>,
     // Switches MSI-X off: after the store was cleared.
@@ -278,8 +277,8 @@ impl Driver for AfuDriver {
         BoundAfu::new(function)
     }
 
-    /// Where the host bridges are switched off, to touch an AFU behind one is an error of the
-    /// machine.
+    /// Host bridges may be switched off after this: an access to an AFU behind one would be an
+    /// error of the machine.
     fn shutdown<'bound>(function: &'bound pci::Device<Core<'_>>, this: Pin<&BoundAfu<'bound>>) {
         this.is_down.store(true, Relaxed);
         this.device.remove_area(function);
@@ -378,7 +377,7 @@ impl<'bound> BoundAfu<'bound> {
         })
     }
 
-    /// Has the function be an AFU again, after a reset. If it is none, that of before stays gone.
+    /// Makes an AFU of the function again, after a reset. If it is no AFU, the last one stays gone.
     fn run_again(&self, function: &pci::Device<Core<'_>>) {
         if self.is_down.load(Relaxed) {
             return;
@@ -398,7 +397,7 @@ impl<'bound> BoundAfu<'bound> {
         let shared = shared::get().ok_or(ENODEV)?;
         let node = &self.running.0;
 
-        // Of an error before the driver was bound it was not told: what there is has not ended.
+        // The driver is not told of an error that came before it was bound: the AFU has not ended.
         self.device.remove_area(function);
         node.afu().abandon(Gone::Reset);
         let afu = Afu::start(&shared.device.platform, function, node.parts.clone())?;
@@ -408,13 +407,13 @@ impl<'bound> BoundAfu<'bound> {
     }
 }
 
-/// Has the function do no DMA, nor any that the host bridge cannot tell from it: what it is to keep
-/// to is not only believed.
+/// Blocks DMA of the function, and of all that the host bridge cannot tell from it. An AFU declares
+/// that it does none; the driver does not rely on that.
 ///
 /// # Errors
 ///
-/// `EBUSY` if another driver or a program has its DMA, `ENODEV` if nothing can block it, which is
-/// said in a line of the log.
+/// `EBUSY` if another driver or a program has its DMA, `ENODEV` if nothing can block it, which the
+/// log says.
 fn claim_dma<'a>(function: &'a pci::Device<Core<'_>>) -> Result<DmaOwnership<'a>> {
     DmaOwnership::claim(function).inspect_err(|&error| match error {
         EBUSY => dev_err!(function, "another driver has the DMA of its IOMMU group\n"),

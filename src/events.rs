@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What befalls a context beside its interrupts, told to the program by `read` and `poll`.
+//! Events of a context other than its interrupts, told to the program by `read` and `poll`.
 //!
 //! # Locks
 //!
@@ -9,12 +9,13 @@
 //! it is done, or to put the event back. The room of an event that is out is not given to another,
 //! so it can always be put back.
 //!
-//! A reader finds the log empty and queues itself under the mutex; who adds an event, or puts one
-//! back, does so under the mutex and wakes all after that. So none waits while there is an event,
-//! whatever becomes of the others that were woken.
+//! A reader looks at the log and queues itself under the mutex. Adding an event, or putting one
+//! back, takes the mutex too, and wakes all readers after that. So no reader waits while there is
+//! an event, even if others that were woken do not read it.
 //!
-//! epoll and io_uring queue up once, by their first look at a file, and for all that it may ever be
-//! ready for. So [`EventLog::pollers`] is there from the beginning, for what has not come yet, too.
+//! epoll and io_uring queue up once, by their first look at a file, for all that it may ever be
+//! ready for. So [`EventLog::pollers`] is there from the beginning, before there is a queue that
+//! wakes them.
 
 use crate::{
     kernel_ext::file::PollEvents,
@@ -81,7 +82,7 @@ pub(crate) enum Gone {
     Reset = UXIVE_GONE_RESET as isize,
 }
 
-/// What is read for an event: a [`uxive_event`], with the body as words.
+/// The record that is read for an event: a [`uxive_event`], with the body as words.
 #[repr(C)]
 #[derive(IntoBytes, FromBytes)]
 struct Record {
@@ -145,7 +146,7 @@ struct Pending {
     out: usize,
     /// How many found no room, after all of `events`.
     dropped: u64,
-    /// What comes after all of these, and needs no room.
+    /// The event that comes after all of these, and needs no room.
     end: Option<Event>,
     /// No event will follow those that are there.
     ended: bool,
@@ -206,7 +207,7 @@ impl Pending {
 
     /// Takes the oldest event out, and tells whether it is the last.
     ///
-    /// To be followed by [`Self::done`] or [`Self::put_back`].
+    /// The caller must call [`Self::done`] or [`Self::put_back`] after it.
     fn take(&mut self) -> Option<(Event, bool)> {
         let event = match self.events.remove(0) {
             Ok(event) => event,
@@ -244,10 +245,10 @@ impl Pending {
 pub(crate) struct EventLog {
     #[pin]
     pending: Mutex<Pending>,
-    /// Who waits for an event in `read`.
+    /// The threads that wait for an event in `read`.
     #[pin]
     readers: CondVar,
-    /// Who waits for anything by `poll` and its kin.
+    /// Those that wait for anything by `poll` and its kin.
     pollers: Arc<PollCondVarBox>,
 }
 
@@ -268,7 +269,7 @@ impl EventLog {
         )
     }
 
-    /// Has all look again. Those with `EPOLLEXCLUSIVE`, too: one alone might wait for something else.
+    /// Wakes all, also those with `EPOLLEXCLUSIVE`: a single one might wait for something else.
     fn wake(&self) {
         self.readers.notify_all();
         self.pollers.notify_all();
@@ -299,7 +300,7 @@ impl EventLog {
     }
 
     /// Returns [`PollEvents::READABLE`] if there is an event, and [`PollEvents::HANG_UP`] after the
-    /// [end](Self::end). Has who polls `file` woken at either.
+    /// [end](Self::end). Wakes pollers of `file` at either.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         // Before looking, or an event in between would wake nobody.
         table.register_wait(file, &self.pollers);
@@ -346,7 +347,7 @@ impl EventLog {
             }
             pending.done();
             len += copied;
-            // What came since the last one is for the next call, which will tell again.
+            // Events that came since the last one are for the next call, which will find them.
             taken = if last || to.len() < size_of::<Record>() {
                 None
             } else {
@@ -370,7 +371,7 @@ impl EventLog {
             if !may_wait {
                 return Err(EAGAIN);
             }
-            // Even if there is an event by now: one who is killed leaves it to others.
+            // Even if there is an event by now: a reader that is killed leaves it to others.
             if self.readers.wait_interruptible(&mut pending) {
                 return Err(ERESTARTSYS);
             }

@@ -2,18 +2,19 @@
 
 //! Doorbells that travel: files by which others ring some interrupts of a context, and do nothing else.
 //!
-//! A program exports interrupts, and hands the file to whom it likes. The file is an [`ExportFile`], and
-//! knows the [`Export`], as the [table](Exports) of the context's exports does. As long as that is not
-//! ended it has an [`Owner`]: a [`View`] of the trigger pages, and the slots that they belong to. With
-//! the view, all pages go from all mappings of the file at once.
+//! A program exports interrupts, and hands the file to other programs. The file is an
+//! [`ExportFile`]. It refers to the [`Export`], as does the [table](Exports) of the context's
+//! exports. Until the export is ended it has an [`Owner`]: a [`View`] of the trigger pages, and the
+//! slots that they belong to. Dropping the view withdraws all pages from all mappings of the file
+//! at once.
 //!
-//! A slot that is freed goes from the view with its page. Who has its index next is not shown, nor
-//! who has its LISN.
+//! A slot that is freed leaves the view with its page. The next slot with its index is not shown,
+//! nor the next one with its LISN.
 //!
-//! An export ends when it is revoked, when its file is gone, or with its context. What is left then is
-//! a file that rings nothing; it keeps nothing of the context, nor what that is charged to. Whoever polls
-//! the file is told that it hangs up: at its end, and when the AFU is gone, though the export is there
-//! until the owner closes its context.
+//! An export ends when it is revoked, when its file is gone, or with its context. If the file is
+//! left, it rings nothing, and keeps neither the context nor its account. A program that polls the
+//! file gets a hang-up: when the export ends, and when the AFU is gone, although the export is
+//! there until the owner closes its context.
 //!
 //! # Locks
 //!
@@ -21,8 +22,8 @@
 //! as that may be the last reference to the slots. [`Exports::table`] guards which exports there are;
 //! nothing is taken under it, and nothing of it dropped.
 //!
-//! Whoever polls is first entered among the pollers of the file, then looks at the owner; and is woken
-//! when there is none any more, or the mapping that the view is of is closed, under neither lock.
+//! A poll first enters the pollers of the file, then looks at the owner. It is woken when there is
+//! no owner any more, or when the mapping that the view shows is closed; no lock is held for that.
 
 use crate::{
     argument::Argument,
@@ -75,7 +76,7 @@ use kernel::{
     uaccess::UserPtr, //
 };
 
-/// What an export shows: the trigger pages of some slots, from one on.
+/// The trigger pages that an export shows: those of consecutive slots.
 #[derive(Clone, Copy)]
 pub(crate) struct ExportRange {
     start: usize,
@@ -85,7 +86,7 @@ pub(crate) struct ExportRange {
 }
 
 impl ExportRange {
-    /// Makes that of `count` slots from `start` on.
+    /// Makes the part of `count` slots from `start` on.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl ExportRange {
     }
 }
 
-/// Whose interrupts an export rings.
+/// The owner of the interrupts that an export rings.
 struct Owner {
     view: View,
     slots: Arc<ContextSlots>,
@@ -142,20 +143,21 @@ impl Export {
                 _charge,
             } = owner.take().ok_or(ENOENT)?;
 
-            // With the lock held: who comes second does not return before no page is mapped.
+            // With the lock held: a second caller does not return before all pages are withdrawn.
             drop(view);
             (exports, slots, _charge)
         };
 
         self.pollers.notify_all();
-        // Only now, so that what is not found rings nothing.
+        // Only now: an export that is not in the table rings nothing.
         drop(exports.remove(self.id));
         trace::revoke(exports.context, self.id);
         Ok(())
     }
 
     /// Returns [`PollEvents::HANG_UP`] when it is ended: no page can be reached any more, and none will;
-    /// or when what it shows is closed, as the AFU is gone. Has who polls `file` woken then.
+    /// or when the mapping that it shows is closed, as the AFU is gone. Wakes pollers of `file`
+    /// then.
     fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         // Before looking, or an end in between would wake nobody.
         table.register_wait(file, &self.pollers);
@@ -188,8 +190,8 @@ impl Export {
         let Some(index) = window.index(fault.offset()) else {
             return FaultResult::SIGBUS;
         };
-        // Not all that came in one call: the owner waits for as long, and whoever has the file can
-        // have it wait.
+        // Not all that came in one call: the owner's revoke waits for this, and any program that
+        // has the file can fault.
         for neighbour in window.around(index, index..index + 1, fault.covered()) {
             if insert(neighbour).is_oom() {
                 break;
@@ -218,7 +220,7 @@ struct Table {
     last_id: u32,
 }
 
-/// How an export stands.
+/// The state of an export.
 pub(crate) struct ExportView {
     pub(crate) id: u32,
     /// The first slot.
@@ -265,7 +267,7 @@ impl Exports {
         Some(node.to_key_value().1)
     }
 
-    /// Tells how the first export from number `id` on stands.
+    /// Returns the state of the first export from number `id` on.
     pub(crate) fn next(&self, id: u32) -> Option<ExportView> {
         let table = self.table.lock();
         let cursor = table.by_id.cursor_lower_bound(&id)?;
@@ -294,7 +296,7 @@ impl Exports {
     }
 }
 
-/// What the file of an export has. With it the export ends.
+/// The data of the file of an export. Dropping it ends the export.
 pub(crate) struct ExportFile(Arc<Export>);
 
 impl ExportFile {
@@ -323,7 +325,7 @@ impl ExportFile {
         let pollers = mapping.pollers().clone();
         let view = View::new(host, mapping, first..first + window.len(), window.stride())?;
         {
-            // None of them goes before all are shown.
+            // No slot is freed before all are shown.
             let slots = slots.lock();
             for index in start..start + count {
                 slots.get(index).ok_or(EINVAL)?.show_trigger(&view)?;

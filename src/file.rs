@@ -4,23 +4,23 @@
 //!
 //! # Life
 //!
-//! A [`ContextFile`] is there while the file is open, which each mapping of it keeps. What it owns is its
-//! [`Context`]. With the last reference the file goes, and only the context can be left, which knows
-//! nothing but to give back: at once as a rule, or when hardware lets go of it.
+//! A [`ContextFile`] exists while the file is open; each mapping of it keeps the file open. It owns
+//! its [`Context`]. The file goes with the last reference. The context only gives its resources
+//! back then: at once as a rule, or later when they have gone quiet.
 //!
 //! # Locks
 //!
 //! From the outermost to the innermost:
 //!
 //! 1. [`ContextFile::setup`], a mutex: guards that the context gets one queue only. Held while that is
-//!    set up or given back, but not while user memory is copied: who has that may keep the copy
-//!    waiting, and with it all who have the file.
+//!    set up or given back, but not while user memory is copied: the program can make the copy
+//!    wait, and with it all others that have the file.
 //! 2. `mmap_lock` or the VMA lock of a process: held by the kernel when it calls the fault handler. Of
 //!    the driver's own nothing is held where they are taken, but for 1.
 //! 3. `inserting` of the [mapping](crate::kernel_ext::mapping) of the file, held by a fault: no page is
-//!    inserted after the mapping was closed. Who closes it takes nothing under it.
+//!    inserted after the mapping was closed. Closing it takes nothing under it.
 //! 4. The owner of an [export](mod@crate::export), a mutex: guards whose interrupts its file rings. Held
-//!    by a fault in that file, and by who revokes it until no page is mapped.
+//!    by a fault in that file, and by a revoke until no page is mapped.
 //! 5. That of the [slot table](crate::slots), a mutex. Look-up and insertion of a page by a fault happen
 //!    under it, and freeing takes it too, so that a page is never inserted after its slot has left the
 //!    table. It may be held while memory is allocated, but not while user memory is copied, which may
@@ -29,7 +29,7 @@
 //! 7. `i_mmap_rwsem` of the file's own mapping, or of an export's: taken by the kernel when a page
 //!    is withdrawn from user mappings. Of the above at most 1, 4 and 6 are held then.
 //! 8. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
-//!    in the queue and what becomes of the events of which slot. The lock of the eventfd nests in it.
+//!    in the queue, and where the events of each slot go. The lock of the eventfd nests in it.
 //!
 //! An [AFU](crate::afu) has locks of its own, listed there. Of the above 3, 6, 7 and 8 are taken under
 //! them, and at most 1 is held where they are taken: for the first interrupt of a context of an AFU it
@@ -126,9 +126,9 @@ pub(crate) struct ContextFile {
     device: Arc<Device>,
 }
 
-/// The queue of a context that is yet to be told of its first interrupt.
+/// The queue of a context whose program was not told of its first interrupt yet.
 ///
-/// Others can use it, too: who is first may wait for user memory as long as it likes.
+/// Other calls can use it, too: the first one may wait for user memory without an end.
 pub(crate) struct FirstQueue {
     pub(crate) queue: Arc<Queue>,
     /// How many calls make interrupts with it.
@@ -160,7 +160,7 @@ impl ContextFile {
                 queue_memory: SetOnce::new(),
                 mmio: SetOnce::new(),
                 setup <- new_mutex!(None, "uxive_setup"),
-                // Last of what can fail, as a context is to be closed.
+                // The last step that can fail, since a context that was opened must be closed.
                 context: device.registry().open(kind, account, place, &mapping)?,
                 mapping,
                 device,
@@ -184,7 +184,7 @@ impl ContextFile {
         self.context.afu().is_some()
     }
 
-    /// Has the AFU work for the program: its MMIO can be touched from now on.
+    /// Attaches the context to the AFU: its MMIO can be touched from now on.
     ///
     /// # Errors
     ///
@@ -269,7 +269,7 @@ impl ContextFile {
         let slots = self.context.slots().lock();
 
         slots.require(range.clone())?;
-        // Nor does this fail.
+        // This does not fail, either.
         for (_, index) in range.enumerate().filter(|&(place, _)| chosen(place)) {
             match masked {
                 true => queue.mask(index)?,
@@ -402,7 +402,8 @@ impl ContextFile {
 
     /// Returns the events that `file`, which is that of the context, is ready for.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
-        // First, as this has it woken by the queue, too: what comes after the look there wakes.
+        // First, as the queue wakes the same pollers: an event that comes after the look there
+        // wakes.
         let events = self.context.events().poll(file, table);
 
         match self.context.queue() {
@@ -497,23 +498,20 @@ impl ContextFile {
         self.context.layout()
     }
 
-    /// Returns what the context is.
     #[inline]
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
-    /// Returns what it shares with all others.
     pub(crate) fn device(&self) -> &Arc<Device> {
         &self.device
     }
 
-    /// Returns the mapping of the file.
     pub(crate) fn mapping(&self) -> &Arc<FileMapping> {
         &self.mapping
     }
 
-    /// Keeps the context from getting a queue, but by what is returned.
+    /// Locks the set-up of the queue. The context gets none but by the guard.
     pub(crate) fn setup(&self) -> MutexGuard<'_, Option<FirstQueue>> {
         self.setup.lock()
     }

@@ -364,8 +364,8 @@ impl Command {
     }
 }
 
-/// Uxive's own ioctls, but for that of ranges (`operations`). Those of ocxl are as it has them: for
-/// whoever has the file.
+/// Uxive's own ioctls, but for that of ranges (`operations`). Ocxl's ioctls are not here: as in
+/// ocxl, they need no access for writing.
 static COMMANDS: [Command; 11] = [
     Command {
         writes: false,

@@ -38,7 +38,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Returns that of a file with so many slots, at most [`MAX_RANGE`].
+    /// Returns the layout of a file with so many slots, at most [`MAX_RANGE`].
     pub(crate) const fn new(slots: usize) -> Self {
         Self { slots }
     }
@@ -68,7 +68,7 @@ impl Layout {
         Window::QUEUE.first(queue_pages(self.queue_size()))
     }
 
-    /// Returns what the page is that begins at `offset`, in a window or before the first one.
+    /// Returns the kind of the page that begins at `offset`, in a window or before the first one.
     #[inline]
     pub(crate) fn resolve(&self, offset: u64) -> Option<Place> {
         if let Some(index) = Window::TRIGGER.index(offset) {
@@ -101,20 +101,20 @@ impl Layout {
     }
 }
 
-/// What a page of a context file is.
+/// The kinds of pages of a context file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
-    /// One of the AFU's MMIO.
+    /// A page of the AFU's MMIO.
     Mmio,
     /// The trigger page of a slot.
     Trigger(usize),
-    /// One of the pair of a source of a slot.
+    /// A page of the pair of a source of a slot.
     Esb(SourceKind, usize),
-    /// One of the event queue.
+    /// A page of the event queue.
     Queue,
 }
 
-/// What can be mapped of a context file.
+/// The areas of a context file that can be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Area {
     Mmio,

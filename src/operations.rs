@@ -102,9 +102,9 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
     }
 }
 
-/// Makes a range for who has `file`: a file that is a context of its own. It is charged to the caller, and
-/// its first interrupt brings a queue that has room for as many as it can have. It is open for what
-/// `file` is, by its `access`.
+/// Makes a range: a file that is a context of its own, made from `file`. It is charged to the
+/// caller, and its first interrupt brings a queue that has room for as many as it can have. Its
+/// `access` is that of `file`.
 ///
 /// The ioctl is here, as what it makes has the operations that it is one of.
 ///

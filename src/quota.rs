@@ -2,11 +2,11 @@
 
 //! Whom a context is charged to, and how much each user and all together may have.
 //!
-//! A context is charged to the user who opened it, whoever uses it later: the effective user, as
-//! whom a program acts and was allowed to open the file, and whom the kernel's own limits per user
-//! (ucounts) go by. Users are told apart by their number in the kernel, which is the same in all
-//! user namespaces. Root is a user like others, and no capability exempts: who may change the limits
-//! needs no exemption.
+//! A context is charged to the user who opened it, also if others use it later. This is the
+//! effective user: it was allowed to open the file, and the kernel's own limits per user (ucounts)
+//! go by it. Users are told apart by their number in the kernel, which is the same in all user
+//! namespaces. Root is a user like others, and no capability exempts: a program that may change the
+//! limits needs no exemption.
 //!
 //! Event queues and exports are counted here, interrupts where they are taken from, by [`Platform`],
 //! and those of a context with its slots.
@@ -74,7 +74,7 @@ impl<T> Counted<T> {
     }
 }
 
-/// Who has how much.
+/// The users, and how much each has.
 struct Users {
     /// By the number of the user in the kernel.
     users: RBTree<u32, User>,
@@ -183,7 +183,8 @@ impl Quota {
     }
 }
 
-/// What a context is charged to: its user, who is known here as long as it has one.
+/// The account to which a context is charged: that of its user, who is known here as long as it
+/// exists.
 pub(crate) struct Account {
     quota: Arc<Quota>,
     uid: u32,

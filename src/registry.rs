@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All contexts: those that are open, and those that were closed while hardware had not let go of
-//! what they had.
+//! All contexts: those that are open, and those that were closed and are quarantined.
 //!
-//! A context is entered when it is opened, so that nothing can fail when it is closed. What does not
-//! come to rest is tried again every [`RETRY_MS`], and a last time when the module is unloaded. What
-//! is left then stays with the hardware until the machine is started anew: the LISN, or the VP with
-//! its memory.
+//! A context is entered when it is opened, so that nothing can fail when it is closed. Resources
+//! that fail to quiesce are tried again every [`RETRY_MS`], and a last time when the module is
+//! unloaded. If they fail then, too, the LISN, or the VP with its memory, is leaked until the
+//! machine is started anew.
 
 use crate::{
     afu::AfuContext,
@@ -44,11 +43,11 @@ use kernel::{
     }, //
 };
 
-/// How long what is quarantined is left alone between two tries, in milliseconds.
+/// The time between two tries to give back quarantined resources, in milliseconds.
 const RETRY_MS: u32 = 1000;
 
-/// How often closing a context looks whether its AFU has let go of it, and whether the last escalation
-/// was handled, a millisecond apart.
+/// How often closing a context looks whether its AFU has detached it, and whether the last
+/// escalation was handled, a millisecond apart.
 const CLOSE_TRIES: usize = 1000;
 
 /// How often unloading tries to give back what is quarantined, and how long it waits in between.
@@ -79,7 +78,7 @@ struct Contexts {
     next_id: u64,
 }
 
-/// What the work item works on: it tries again to give back what is quarantined.
+/// The contexts, and the object of the work item, which tries again to give back quarantined ones.
 #[pin_data(PinnedDrop)]
 struct Table {
     /// Guards which contexts there are; see `file.rs`.
@@ -100,7 +99,7 @@ impl Table {
     fn remove(&self, id: u64) {
         let node = self.contexts.lock().by_id.remove_node(&id);
 
-        // The last reference to a context frees an interrupt, for which no lock is held.
+        // Dropped without a lock: the last reference to a context frees a Linux interrupt.
         drop(node);
     }
 
@@ -144,7 +143,7 @@ impl PinnedDrop for Table {
             }
             fsleep(UNLOAD_WAIT);
         }
-        // The others say themselves that they are kept when they are dropped now.
+        // The others log by themselves that they are leaked, when they are dropped now.
     }
 }
 
@@ -196,7 +195,8 @@ impl Registry {
         Ok(context)
     }
 
-    /// Gives back all that `context` owns, and forgets it, now or when that is at rest. May sleep.
+    /// Gives back all that `context` owns, and forgets it: now, or later when it has gone quiet.
+    /// May sleep.
     pub(crate) fn close(&self, context: &Arc<Context>) {
         let Err(reason) = context.quiesce(CLOSE_TRIES) else {
             self.table.remove(context.id());
@@ -210,7 +210,7 @@ impl Registry {
         self.retry_later();
     }
 
-    /// Has another try made to give back what is quarantined.
+    /// Queues another try to give back quarantined resources.
     pub(crate) fn retry_later(&self) {
         self.table.queue_after(msecs_to_jiffies(RETRY_MS));
     }

@@ -5,8 +5,8 @@
 //! One that a program allocates has a generic source, which is rung by a store to its trigger page. In
 //! a context of an AFU it has a message as well, for the AFU to send, or only that. Both do the same.
 //!
-//! A [`Slot`] is an interrupt that the program has. When that is over it becomes a [`DyingSlot`],
-//! which can only be given back, and that not before hardware is done with it.
+//! A [`Slot`] is an interrupt that the program has. When it is freed it becomes a [`DyingSlot`],
+//! which can only be given back, and not before it has gone quiet.
 
 use crate::{
     afu::ImsEntry,
@@ -49,10 +49,10 @@ pub(crate) type ContextSlots = Slots<Slot, QuarantinedSlot>;
 /// A slot that is in no table any more, or not yet, and has its index.
 pub(crate) type DetachedSlot<'a> = Detached<'a, Slot, QuarantinedSlot>;
 
-/// An index for a slot that is to be made.
+/// An index for a slot that will be made.
 pub(crate) type SlotReservation<'a> = Reservation<'a, Slot, QuarantinedSlot>;
 
-/// A slot that hardware has not let go of.
+/// A slot that failed to quiesce.
 pub(crate) struct QuarantinedSlot {
     pub(crate) slot: DyingSlot,
     pub(crate) reason: QuiesceError,
@@ -63,7 +63,7 @@ pub(crate) struct QuarantinedSlot {
 /// When dropped, it is retired and quiesced, or leaked if that fails. May sleep.
 pub(crate) struct Slot(DyingSlot);
 
-/// How a slot stands at one moment.
+/// The state of a slot at one moment.
 pub(crate) struct SlotView {
     /// Of the generic source, if it has one.
     pub(crate) generic: Option<SourceView>,
@@ -73,7 +73,7 @@ pub(crate) struct SlotView {
     pub(crate) route: Option<RouteView>,
 }
 
-/// How a source stands at one moment.
+/// The state of a source at one moment.
 pub(crate) struct SourceView {
     pub(crate) lisn: u32,
     pub(crate) chip: u32,
@@ -121,7 +121,6 @@ impl MessageSlot {
         Ok(KBox::new(Self { entry, source }, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Returns the source.
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
@@ -139,8 +138,8 @@ impl MessageSlot {
 }
 
 impl Slot {
-    /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`, and `message`, as far as there
-    /// are. They are attached to `queue` as that.
+    /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`, and of `message`;
+    /// either can be missing. Both must be attached to `queue` for that index.
     #[inline(always)]
     pub(crate) fn new(
         source: Option<Source>,
@@ -264,7 +263,8 @@ impl Slot {
         self.0.view()
     }
 
-    /// Removes its pages from all mappings, for good; it is used on otherwise. May sleep.
+    /// Removes its pages from all mappings, and lets no fault insert them again. Its events still
+    /// come. May sleep.
     pub(crate) fn withdraw(&mut self) {
         self.0.withdraw();
     }
@@ -280,11 +280,11 @@ impl Slot {
     }
 
     /// Takes the interrupt from the program: when this returns no mapping reaches its pages. Then
-    /// brings it to rest, so that it can be dropped. May sleep.
+    /// quiesces it, so that it can be dropped. May sleep.
     ///
     /// # Errors
     ///
-    /// Those of [`DyingSlot::quiesce`]: the slot is to be kept as what [`Self::retire`] returns.
+    /// Those of [`DyingSlot::quiesce`]: the slot must be [retired](Self::retire) and kept.
     #[inline]
     pub(crate) fn give_back(&mut self) -> Result<(), QuiesceError> {
         self.0.withdraw();
@@ -298,9 +298,9 @@ impl Slot {
     }
 }
 
-/// An interrupt that a context has had, of which hardware may not know yet.
+/// An interrupt that a context has had, which hardware may still use.
 ///
-/// When dropped without having quiesced it is leaked, and with it what the hardware uses.
+/// If it is dropped before it has quiesced, it is leaked with all that hardware uses of it.
 pub(crate) struct DyingSlot {
     /// Both pages if the program drains the queue, in the windows [`Window::TRIGGER`] and
     /// [`Window::ESB`]; else only the trigger page, in the first. None if it has a message only.
@@ -318,7 +318,7 @@ impl DyingSlot {
         self.index as usize
     }
 
-    /// Removes its pages from all mappings, for good. May sleep.
+    /// Removes its pages from all mappings, and lets no fault insert them again. May sleep.
     #[inline]
     fn withdraw(&mut self) {
         if let Some(source) = &mut self.source {
@@ -329,11 +329,11 @@ impl DyingSlot {
         }
     }
 
-    /// Brings the interrupt to rest, so that it can be dropped.
+    /// Quiesces the interrupt, so that it can be dropped.
     ///
     /// # Errors
     ///
-    /// Those of [`Queue::detach`]: this is to be called again later.
+    /// Those of [`Queue::detach`]: this must be called again later.
     #[inline]
     pub(crate) fn quiesce(&mut self) -> Result<(), QuiesceError> {
         match (&self.source, &self.message) {
@@ -387,7 +387,7 @@ fn esb_pages(eisn: usize) -> Option<Range<u64>> {
 }
 
 impl DyingSlot {
-    /// Tries a last time to bring the interrupt to rest. If that fails it is never given back.
+    /// Tries a last time to quiesce the interrupt. If that fails it is leaked.
     #[cold]
     #[inline(never)]
     fn quiesce_or_leak(&mut self) {

@@ -4,7 +4,7 @@
 //!
 //! An index is in use from its reservation until that is dropped. In between a slot may be entered at
 //! it, which is live until it is taken out, or quarantined. An index stays in use while its slot is being
-//! made or torn down, so that nobody gets an offset at which an old page may still be.
+//! made or torn down, so that no new slot gets an offset at which an old page may still be mapped.
 //!
 //! Knows nothing of what a slot is: `L` is one that is live, `Q` one that is quarantined.
 
@@ -19,20 +19,20 @@ use kernel::{
     }, //
 };
 
-/// What is at an index.
+/// The entry of an index.
 enum Entry<L, Q> {
     /// Nothing, or a slot that is being made or torn down.
     Empty,
-    /// One that the program has.
+    /// A slot that the program has.
     Live(L),
-    /// One that it has had, of which hardware has not let go.
+    /// A slot that failed to quiesce when it was freed.
     Quarantined(Q),
 }
 
 struct Table<L, Q> {
     /// The indices in use.
     taken: BitmapVec,
-    /// How many that are.
+    /// How many indices are in use.
     used: usize,
     /// All indices below this are in use.
     first_free: usize,
@@ -250,7 +250,7 @@ impl<L, Q> Slots<L, Q> {
     ///
     /// `EINVAL` if not all of them are live, `ENOMEM` if there is no memory: none is taken.
     pub(crate) fn take_range(&self, range: Range<usize>) -> Result<KVVec<Detached<'_, L, Q>>> {
-        // No memory for what there cannot be.
+        // Before memory is allocated for slots that cannot exist.
         if range.end > self.len() {
             return Err(EINVAL);
         }
@@ -321,8 +321,8 @@ impl<L, Q> Slots<L, Q> {
         LiveSlots(self.table.lock())
     }
 
-    /// Returns what `live` or `quarantined` makes of the first slot from `index` on of which one of them
-    /// makes something, and its index.
+    /// Calls `live` or `quarantined` for each slot from `index` on, until one returns something.
+    /// Returns that, and the index of the slot.
     pub(crate) fn find<T>(
         &self,
         index: usize,
@@ -514,7 +514,6 @@ pub(crate) struct Reservation<'a, L, Q> {
 }
 
 impl<L, Q> Reservation<'_, L, Q> {
-    /// Returns the index.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
@@ -524,7 +523,7 @@ impl<L, Q> Reservation<'_, L, Q> {
     #[inline(always)]
     pub(crate) fn fill(self, slot: impl FnOnce() -> L) {
         if let Some(entry) = self.slots.table.lock().entries.get_mut(self.index) {
-            // There is none to drop, and looking for that would copy the new one.
+            // The old entry is empty. Dropping it would check that, and copy the new one.
             core::mem::forget(core::mem::replace(entry, Entry::Live(slot())));
         }
         // The index belongs to the entry from now on.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What tracing needs of each event, which only the macros of C can make.
+ * Tracing's data and functions of each event, which only macros of C can make.
  */
 #define CREATE_TRACE_POINTS
 #define CREATE_RUST_TRACE_POINTS

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Trace events of the driver, see "Tracing" in
- * Documentation/driver-api/uxive-engine.rst. What raises them is in trace.rs.
+ * Documentation/driver-api/uxive-engine.rst. Functions in trace.rs raise them.
  *
  * A context has the number that /proc/interrupts and debugfs give it. Where
  * there is no slot its number is -1.
@@ -17,7 +17,7 @@
 
 #ifndef _UXIVE_TRACE_ENUMS
 #define _UXIVE_TRACE_ENUMS
-/* What became of an event: Delivery in trace.rs. */
+/* The outcome of an event: Delivery in trace.rs. */
 enum uxive_delivery {
 	UXIVE_DELIVERY_EVENTFD,
 	UXIVE_DELIVERY_UNBOUND,
@@ -26,7 +26,7 @@ enum uxive_delivery {
 	UXIVE_DELIVERY_MASKED,
 };
 
-/* What does not come to rest: QuiesceError in xive/error.rs. */
+/* The part that fails to quiesce: QuiesceError in xive/error.rs. */
 enum uxive_quiesce {
 	UXIVE_QUIESCE_SOURCE = 1,
 	UXIVE_QUIESCE_EVENTS,

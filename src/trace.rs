@@ -2,9 +2,9 @@
 
 //! The driver's trace events.
 //!
-//! Declared in `trace.h`, which says what they record; these functions raise them. One that nobody
-//! listens to costs the test of a static key, and without `CONFIG_TRACEPOINTS` nothing. All may be
-//! raised in hard interrupt context and under spinlocks.
+//! They are declared in `trace.h`, which says what they record; these functions raise them. An
+//! event that is not enabled costs the test of a static key, and nothing without
+//! `CONFIG_TRACEPOINTS`. All may be raised in hard interrupt context and under spinlocks.
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
@@ -64,7 +64,7 @@ declare_trace! {
     fn uxive_revoke(context: u64, id: u32);
 }
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Clone, Copy)]
 pub(crate) enum Delivery {
     /// Its eventfd was signalled.
@@ -79,7 +79,7 @@ pub(crate) enum Delivery {
     Masked = extra::uxive_delivery_UXIVE_DELIVERY_MASKED as isize,
 }
 
-/// Returns the number of a slot, or of none.
+/// Returns the number of a slot for an event: -1 if there is none.
 #[inline(always)]
 fn number(slot: Option<usize>) -> c_int {
     slot.map_or(-1, |slot| slot as c_int)
@@ -128,7 +128,7 @@ pub(crate) fn wake(context: u64, eventfd: bool) {
     uxive_wake(context, eventfd);
 }
 
-/// A program wants to be told of the next event. It was to be if it was `armed` before.
+/// A program arms its queue, to be told of the next event; `armed` if it was armed before.
 #[inline(always)]
 pub(crate) fn arm(context: u64, armed: bool) {
     uxive_arm(context, armed);
@@ -146,25 +146,25 @@ pub(crate) fn zap(context: u64, slot: usize, lisn: u32) {
     uxive_zap(context, number(Some(slot)), lisn);
 }
 
-/// A slot does not come to rest, and is kept.
+/// A slot fails to quiesce, and is quarantined.
 #[inline(always)]
 pub(crate) fn quarantine(context: u64, slot: usize, lisn: u32, reason: u32) {
     uxive_quarantine(context, number(Some(slot)), lisn, reason);
 }
 
-/// It has come to rest.
+/// It has gone quiet.
 #[inline(always)]
 pub(crate) fn quarantine_end(context: u64, slot: usize, lisn: u32) {
     uxive_quarantine_end(context, number(Some(slot)), lisn);
 }
 
-/// A closed context does not come to rest, and is kept.
+/// A closed context fails to quiesce, and is quarantined.
 #[inline(always)]
 pub(crate) fn context_quarantine(context: u64, reason: u32) {
     uxive_quarantine(context, number(None), 0, reason);
 }
 
-/// It has come to rest.
+/// It has gone quiet.
 #[inline(always)]
 pub(crate) fn context_quarantine_end(context: u64) {
     uxive_quarantine_end(context, number(None), 0);

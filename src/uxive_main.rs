@@ -2,8 +2,9 @@
 
 //! uxive: user-space interrupts for POWER's XIVE.
 //!
-//! The module and the device `/dev/uxive`. Calls go one way, and so do the arrows between the rooms: none
-//! imports what stands above it here. The lint `arrows` compares the table with the code.
+//! The module and the device `/dev/uxive`. Calls go one way, and so do the arrows between the
+//! rooms: no room imports one above it in this table. The lint `arrows` compares the table with the
+//! code.
 //!
 //! | room | | imports |
 //! |---|---|---|
@@ -154,7 +155,7 @@ impl kernel::InPlaceModule for Uxive {
             functions: driver::Shared::new(Device::new()?)?,
             // Binds no function as long as there is nothing shared.
             afus <- pci::Registration::new(module),
-            // The last that can fail. Who opens a node uses the module, which goes if loading fails.
+            // The last step that can fail: an open uses the module, which goes if loading fails.
             device <- MiscRegistration::new(options, &ATTRIBUTES, functions.device().clone()),
             _debug: debug::DebugFiles::new(device.device()),
             _: {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The descriptor of an AFU: 256 bytes in which a PCI function says what it has where, checked.
+//! The descriptor of an AFU, checked: 256 bytes in which a PCI function says where its parts lie.
 //!
-//! Pure arithmetic. The bytes are the device's and may be anything, so they are taken once, and
-//! nothing that is read later is believed. What [`Descriptor::parse`] returns lies in the function's
-//! BARs, no two parts overlap, and no number that is made of it overflows. All offsets and sizes are
-//! in bytes, and those of no other BAR are in BAR 2.
+//! Pure arithmetic. The device can put any values there and change them, so they are read once. The
+//! parts that [`Descriptor::parse`] returns lie in the function's BARs, no two of them overlap, and
+//! no number that is computed from them overflows. Offsets and sizes are in bytes; an offset is in
+//! BAR 2 unless it is said to be in another.
 
 use core::ops::Range;
 use kernel::{
@@ -25,7 +25,7 @@ pub(crate) const BYTES: usize = 256;
 /// The BARs of a PCI function.
 pub(crate) const BARS: usize = 6;
 
-/// The BAR that begins with the descriptor, and has all that is not said to be in another.
+/// The BAR that begins with the descriptor, and has all parts that are not said to be in another.
 pub(crate) const BAR: usize = 2;
 
 /// Alignment and unit of size of what is mapped into programs.
@@ -80,7 +80,7 @@ struct Raw {
     reserved_to_end: [u8; 124],
 }
 
-/// What the PCI core knows of a function.
+/// The properties of a function, as the PCI core knows them.
 pub(crate) struct Function {
     /// The sizes of the BARs; 0 if there is none, or it is not memory.
     pub(crate) bars: [u64; BARS],
@@ -110,9 +110,10 @@ impl MsixTable {
 pub(crate) enum Part {
     /// The first [`UNIT`] of [`BAR`], with the descriptor and the registers of the AFU.
     Configuration,
-    /// What is mapped into programs, of all contexts, and what lies between one's and the next's.
+    /// The MMIO of all contexts, which is mapped into programs, with the gaps between one's and the
+    /// next's.
     Mmio,
-    /// What is mapped into programs, the same for all.
+    /// The MMIO that is mapped into programs of all contexts.
     Global,
     /// The control blocks of all contexts.
     Control,
@@ -120,14 +121,14 @@ pub(crate) enum Part {
     Cookies,
     /// The messages of all slots.
     Store,
-    /// What is written to have the AFU look.
+    /// The register that is written to make the AFU look at the others.
     Doorbell,
     /// The MSI-X table. The store may have its entries but the first.
     MsixTable,
 }
 
 impl Part {
-    /// Returns what the offset must be a multiple of.
+    /// Returns the number of which the offset must be a multiple.
     const fn alignment(self) -> u64 {
         match self {
             Self::Configuration | Self::Mmio | Self::Global => UNIT,
@@ -159,9 +160,9 @@ impl fmt::Display for Part {
 pub(crate) enum DescriptorError {
     /// There is no descriptor.
     Magic,
-    /// It is laid out in another way.
+    /// The descriptor has another layout, of this version.
     Version(u16),
-    /// These are set beyond the known ones.
+    /// These flags are set and not known.
     Flags(u32),
     /// Programs could have the function read and write memory of the host.
     Dma,
@@ -179,9 +180,9 @@ pub(crate) enum DescriptorError {
     GlobalSize(u64),
     /// The stride of the contexts' MMIO is less than its size, or no multiple of [`UNIT`].
     Stride(u64),
-    /// What is not there lies at this offset.
+    /// A global MMIO of size 0 has this offset, not 0.
     GlobalOffset(u64),
-    /// The offset of a part is no multiple of what it must be.
+    /// The offset of a part is not aligned.
     Alignment(Part, u64),
     /// A part is said to be in a BAR that a function cannot have.
     Bar(Part, u32),
@@ -279,7 +280,7 @@ pub(crate) struct Doorbell {
     pub(crate) value: u32,
 }
 
-/// What an AFU has, and where.
+/// The parts of an AFU, and where they lie.
 ///
 /// # Invariants
 ///
@@ -545,7 +546,7 @@ mod tests {
     use super::*;
     use kernel::str::CString;
 
-    /// What a function says, and what it has.
+    /// A descriptor, and the function that has it.
     struct Sample {
         bytes: [u8; BYTES],
         function: Function,
@@ -687,7 +688,7 @@ mod tests {
             when(slots <= 2047, "slots")?;
             when(size > 0 && size.max(global_size) <= 1 << 30, "sizes")?;
 
-            // What programs map: BAR 2, offset by offset.
+            // The parts that programs map: BAR 2, offset by offset.
             let in_units = [0x30, 0x38, 0x40, 0x48, 0x50];
             let whole = in_units.iter().all(|&at| self.get(at, 8) & 0xffff == 0);
             when(whole, "MMIO alignment")?;
@@ -697,7 +698,7 @@ mod tests {
             };
             let global = (2, global_start, global_start + global_size);
 
-            // What they must not.
+            // The parts that they must not map.
             let msix = &self.function.msix;
             let table = |from: u128, to: u128| {
                 let start = u128::from(msix.offset);

@@ -2,12 +2,13 @@
 
 //! The registers of an AFU and its message store, from one reset of the function to the next.
 //!
-//! What they are behind, [`Parts`], is mapped as long as the driver is bound to the function. While
-//! that is reset, or cannot be reached for an error, an access may be an error of the machine: so
-//! the AFU of before is [cut off](Hardware::cut_off), for good, and another made after it.
+//! [`Parts`] are the BARs that they lie in, mapped as long as the driver is bound to the function.
+//! While the function is reset, or cannot be reached after an error, an access may be an error of
+//! the machine. So the AFU is [cut off](Hardware::cut_off) before that, and never used again;
+//! another is made afterwards.
 //!
-//! All of it is the device's: what is read may be anything, and nothing that is read here is used
-//! as an address or a length. Offsets come from the checked [`Descriptor`].
+//! The device can return any value for a read, so nothing that is read here is used as an address
+//! or a length. Offsets come from the checked [`Descriptor`].
 
 use super::descriptor::{
     self,
@@ -55,11 +56,11 @@ const ERROR_CODE: u64 = 0x20;
 /// How often an error is read once more, until it is the same as before.
 const ERROR_READS: usize = 4;
 
-/// A request to attach a context, in bit 0; else it is to detach it. The bits above count requests.
+/// Bit 0 of a request: set to attach a context, clear to detach it. The bits above count requests.
 const ATTACH: u32 = 1;
 
-/// Whoever reads what is not there gets this. The driver never writes it, and so an AFU never
-/// answers it.
+/// The value of a read where there is nothing. The driver never writes it, so an AFU never answers
+/// it.
 const NOTHING: u32 = u32::MAX;
 
 /// Returns the number that comes after `number`, and is not [`NOTHING`].
@@ -70,7 +71,7 @@ pub(super) fn next_number(number: u32) -> u32 {
     }
 }
 
-/// So many requests have different numbers, none of which makes [`NOTHING`] of a request.
+/// So many requests have different numbers, none of which gives a request the value [`NOTHING`].
 const REQUESTS: u32 = NOTHING >> 1;
 
 /// Fields of an entry of the message store, as in an MSI-X table.
@@ -84,7 +85,7 @@ const MASKED: u32 = 1;
 const COOKIE_VALID: u64 = 1 << 63;
 const COOKIE_PASID_SHIFT: u32 = 32;
 
-/// What an AFU reports of an error.
+/// An error as an AFU reports it.
 pub(super) struct AfuError {
     /// How many there were, modulo 2^32.
     pub(super) count: u32,
@@ -103,7 +104,7 @@ struct MappedRegisters {
     io: DevresBar,
 }
 
-/// What of a function is its AFU's, as long as the driver is bound.
+/// The parts of a function that its AFU uses, as long as the driver is bound.
 pub(crate) struct Parts {
     pub(crate) descriptor: Descriptor,
     bars: KVec<MappedRegisters>,
@@ -111,7 +112,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Takes what `descriptor` describes of a function; `bar` is the one that it lies in.
+    /// Takes the parts of a function that `descriptor` describes; `bar` is the BAR that has it.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl Parts {
         };
 
         bars.push(first, GFP_KERNEL)?;
-        // Without slots the store is nowhere, in a BAR that need not be there.
+        // Without slots there is no store, and its BAR need not exist.
         let store = (!descriptor.store.is_empty()).then_some(descriptor.store_bar);
         for number in [store, Some(descriptor.doorbell.bar)].into_iter().flatten() {
             if bars.iter().all(|bar| bar.number != number) {
@@ -184,12 +185,11 @@ impl Hardware {
         })
     }
 
-    /// Has nothing touch the function any more, for good. Whoever touches it is waited for.
+    /// Stops all accesses to the function from now on, and waits for those that are under way.
     pub(super) fn cut_off(&self) {
         self.reach.revoke();
     }
 
-    /// Returns what the AFU is.
     pub(super) fn descriptor(&self) -> &Descriptor {
         &self.parts.descriptor
     }
@@ -204,7 +204,7 @@ impl Hardware {
         &self.messages
     }
 
-    /// Has `access` reach for BAR `number`. It must not sleep.
+    /// Calls `access` with BAR `number`. It must not sleep.
     ///
     /// # Errors
     ///
@@ -267,10 +267,10 @@ impl Hardware {
     /// - `ENODEV` if it is cut off or the driver not bound any more, as everywhere here.
     /// - `ENXIO` if it is not there, as everywhere where an answer of it is read.
     pub(super) fn reset(&self) -> Result<u32> {
-        // Not what it has answered last: that may have been to the driver before this one.
+        // Differs from its last answer, which may have been to a driver that was bound before.
         let number = next_number(self.read_answer(RESET_DONE)?);
 
-        // What it takes for carried out after that: no request that will be made.
+        // The AFU answers with this after the reset: no request will have that value.
         for context in 0..self.descriptor().contexts {
             self.write32(descriptor::BAR, self.register(context, REQUEST)?, 0)?;
         }
@@ -323,7 +323,7 @@ impl Hardware {
     pub(super) fn errors(&self, context: u32) -> Result<u32> {
         let errors = self.read32(self.register(context, ERRORS)?)?;
 
-        // There can be so many. An AFU that is there says so.
+        // The count can have this value. If so, other registers show that the AFU is there.
         if errors == NOTHING {
             self.pong()?;
         }
@@ -359,8 +359,8 @@ impl Hardware {
         self.descriptor().mmio(context).ok_or(EINVAL)
     }
 
-    /// Has the AFU send `message` for work of a context and its queue `queue_id`, 0 for any, as
-    /// that of `slot`, which it does not before.
+    /// Lets the AFU send `message` as that of `slot` from now on, for work of a context and its
+    /// queue `queue_id`, 0 for any.
     ///
     /// # Errors
     ///
@@ -394,8 +394,8 @@ impl Hardware {
         })
     }
 
-    /// Has the AFU send no message for `slot` of a context any more. When this returns it has sent
-    /// the last one.
+    /// Stops the AFU from sending the message for `slot` of a context. When this returns, the last
+    /// one has been sent.
     pub(super) fn close_entry(&self, context: u32, slot: u32) {
         let store = self.store.lock();
 
@@ -451,7 +451,8 @@ impl Hardware {
             let mut store = self.store.lock();
 
             store.closed = true;
-            // Fails if it is out of reach, which has it send nothing, or was closed before.
+            // Fails if the AFU is out of reach, and so cannot send, or if the store was closed
+            // before.
             let _ = self.clear_all();
         }
         self.messages.close();

@@ -51,7 +51,8 @@ impl Cursor {
     /// Returns the place behind all entries that hardware has written to a queue of `size`, which
     /// `read` gets by their index.
     ///
-    /// Found in the queue alone: any number of passes may have gone since somebody looked last.
+    /// It is found in the queue alone, since any number of passes may have gone since the last
+    /// look.
     pub(super) fn behind_all(size: QueueSize, read: impl Fn(usize) -> u32) -> Self {
         let generation = read(0) & Self::GENERATION;
         let (mut low, mut high) = (1, size.entries());
@@ -88,8 +89,8 @@ impl Cursor {
 
 /// A piece of kernel drain: handles up to [`BUDGET`] entries, which `next` takes from the queue.
 ///
-/// To be called when the escalation has fired, which masks it. When the queue is empty `unmask` is
-/// called, and the queue looked at once more, before [`Remaining::Nothing`] is returned.
+/// Called when the escalation has fired, which masks it. When the queue is empty this calls
+/// `unmask`, and looks at the queue once more, before it returns [`Remaining::Nothing`].
 #[inline]
 pub(super) fn drain(
     mut next: impl FnMut() -> Option<usize>,
@@ -111,7 +112,7 @@ pub(super) fn drain(
     Remaining::Some
 }
 
-/// Whether the program that drains a queue is to be told of the next event.
+/// Whether the next event is told to the program that drains a queue.
 pub(super) struct Arming {
     pub(super) armed: bool,
 }
@@ -127,7 +128,8 @@ impl Arming {
         core::mem::take(&mut self.armed)
     }
 
-    /// The program is about to block. Returns whether to unmask the escalation: else it is.
+    /// The program is about to block. Returns whether the escalation must be unmasked; otherwise it
+    /// is unmasked already.
     pub(super) fn arm(&mut self) -> bool {
         !core::mem::replace(&mut self.armed, true)
     }
@@ -204,7 +206,7 @@ mod tests {
     struct Machine {
         entries: Cell<usize>,
         masked: Cell<bool>,
-        /// The escalation has fired, and the handler is yet to be called.
+        /// The escalation has fired, and the handler was not called for it yet.
         fired: Cell<bool>,
         steps_to_event: Cell<usize>,
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The handler of a queue's escalation, and what becomes of the events that it finds.
+//! The handler of a queue's escalation, and the targets of the events that it finds.
 
 use super::{
     cursor::{
@@ -46,7 +46,7 @@ use kernel::{
     }, //
 };
 
-/// Who reads the queue.
+/// The reader of the queue.
 pub(super) enum Consumer {
     /// The kernel, from here on.
     Kernel(Cursor),
@@ -61,7 +61,7 @@ pub(super) enum Consumer {
 }
 
 impl Consumer {
-    /// Returns whether the next event is to escalate, if the last escalation has been handled.
+    /// Returns whether the next event will escalate, once the last escalation has been handled.
     pub(super) fn is_armed(&self) -> bool {
         match self {
             Self::Kernel(_) => true,
@@ -87,7 +87,7 @@ pub(super) struct Mask {
     message: Kept,
 }
 
-/// What becomes of the events of a slot.
+/// The target of the events of a slot.
 pub(super) enum Target {
     /// The eventfd is signalled, if there is one.
     Live {
@@ -105,7 +105,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// That of a new slot.
+    /// The target of a new slot.
     pub(super) fn new() -> Self {
         Self::Live {
             eventfd: None,
@@ -114,7 +114,8 @@ impl Target {
         }
     }
 
-    /// Has nothing become of events from now on. Returns what was signalled, if that is new.
+    /// Discards events from now on. Returns the eventfd that was signalled, unless it was closed
+    /// before.
     pub(super) fn close(&mut self) -> Option<Option<EventFd>> {
         let Self::Live { eventfd, .. } = self else {
             return None;
@@ -128,7 +129,7 @@ impl Target {
         Some(eventfd)
     }
 
-    /// Returns how many events there were since this was called last that came to nothing.
+    /// Returns how many events were discarded since this was called last.
     fn strayed(&mut self) -> u64 {
         match self {
             Self::Live { .. } => 0,
@@ -139,7 +140,7 @@ impl Target {
     }
 }
 
-/// What becomes of the events of the slots.
+/// The targets of the events of all slots.
 pub(super) struct Targets {
     /// With their generic sources, if the kernel drains the queue.
     pub(super) routes: EisnTable<Target>,
@@ -172,9 +173,9 @@ impl Targets {
             Target::Live { .. } => (),
             Target::Off { .. } => return Err(EINVAL),
         }
-        // An event that was sent already, or waits to be sent until its rate allows it, has P set. It
-        // comes, or its interrupt is ended then, as ever: it is held back when it comes. Otherwise P
-        // set without an event is what holds them back: PQ=01 would drop them.
+        // An event that was sent already, or that the rate holds back, has P set. It comes later,
+        // and is held back then. Without such an event, setting P holds events back: PQ=01 would
+        // drop them.
         let parked = |parked| Kept {
             parked,
             came: false,
@@ -213,8 +214,8 @@ impl Targets {
                 signal(context, index, eventfd.as_ref());
             }
         }
-        // One that has not come yet will, and its interrupt be ended then: not twice, for there would
-        // be two entries of a source in the queue.
+        // An event that was sent and has not come yet will come, and its interrupt is ended then.
+        // Ending it here, too, would allow two entries of a source in the queue.
         if generic.parked || generic.came {
             route.end_interrupt();
         }
@@ -251,7 +252,7 @@ impl Targets {
                 SourceKind::Ipi => route.end_interrupt(),
                 SourceKind::Msi => self.moderation.end_interrupt(&mut self.messages, index),
             },
-            // That of a source that is off is not ended, for that would switch it on.
+            // The interrupt is not ended, as that would switch the source on.
             Target::Off { .. } => (),
         }
         match &mut route.with {
@@ -282,13 +283,13 @@ fn signal(context: u64, index: usize, eventfd: Option<&EventFd>) {
 pub(super) struct DrainState {
     pub(super) consumer: Consumer,
     pub(super) slots: Targets,
-    /// The escalation is to stay masked.
+    /// The escalation must stay masked.
     pub(super) closing: bool,
     /// How often a run of the handler has left some work.
     pub(super) deferred: u64,
     /// How many entries were handled since the queue was empty.
     pub(super) backlog: usize,
-    /// The most that were.
+    /// The highest value of `backlog`.
     pub(super) high_water: usize,
 }
 
@@ -351,7 +352,7 @@ impl Drain {
         Ok(())
     }
 
-    /// Returns whether the handler is yet to be called for an escalation.
+    /// Returns whether an escalation is on its way to the handler.
     pub(super) fn in_flight(&self) -> bool {
         let armed = self.state.with(|state| state.consumer.is_armed());
 

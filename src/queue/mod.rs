@@ -2,9 +2,9 @@
 
 //! The event queue of a context, and how it is drained.
 //!
-//! Hardware writes an entry to the queue for each event of a source, with a number that says of which
-//! slot and which of its sources it is: see [`SourceKind`]. The first one after the escalation was unmasked
-//! calls the handler.
+//! Hardware writes an entry to the queue for each event of a source, with a number for the slot and
+//! the source: see [`SourceKind`]. The first entry after the escalation was unmasked calls the
+//! handler.
 //!
 //! Kernel drain, the default: the handler walks the new entries, ends each interrupt and signals
 //! its eventfd, in pieces of [`BUDGET`](cursor::BUDGET): the first in hard interrupt context, others from a
@@ -15,8 +15,9 @@
 //! User drain: the program reads the queue and ends interrupts by itself. The handler signals one
 //! eventfd and leaves the escalation masked until the program arms it again, before it blocks.
 //!
-//! Messages of an AFU are counted, as a broken one sends them without a pause. One that comes too often
-//! in a period is not ended before the next begins, and so not sent again: [`Queue::moderate`].
+//! Messages of an AFU are counted, as a broken one sends them without a pause. If one comes too
+//! often in a period, its interrupt is not ended before the next period, so no more events come:
+//! [`Queue::moderate`].
 //!
 //! The queue cannot overflow. A source has at most one entry in it, since a further event waits
 //! in the source until the interrupt is ended, and there are at least as many entries as sources. A
@@ -81,7 +82,7 @@ mod cursor;
 mod drain;
 mod rate;
 
-/// How often a queue that goes without having come to rest is given a millisecond for that.
+/// How many milliseconds a queue that is dropped before it is quiet has to quiesce.
 const LAST_TRIES: usize = 10;
 
 /// All queues, for when a CPU goes offline.
@@ -98,7 +99,7 @@ impl QueueList {
     }
 }
 
-/// How a queue stands at one moment.
+/// The state of a queue at one moment.
 pub(crate) struct QueueView {
     pub(crate) vp: u32,
     /// The next event calls the handler, or tells the program that drains the queue.
@@ -107,7 +108,7 @@ pub(crate) struct QueueView {
     pub(crate) kernel: Option<KernelDrainView>,
 }
 
-/// How the kernel's drain of a queue stands at one moment.
+/// The state of the kernel's drain of a queue at one moment.
 pub(crate) struct KernelDrainView {
     /// The index of the entry that is written next, and the generation that it will have.
     pub(crate) index: usize,
@@ -118,7 +119,7 @@ pub(crate) struct KernelDrainView {
     pub(crate) deferred: u64,
 }
 
-/// What the kernel's drain knows of a slot.
+/// The state of a slot in the kernel's drain.
 pub(crate) struct RouteView {
     /// An eventfd is signalled.
     pub(crate) bound: bool,
@@ -128,7 +129,7 @@ pub(crate) struct RouteView {
     pub(crate) rings: u64,
 }
 
-/// The event queue of a context, with who is to be told of which event.
+/// The event queue of a context, with the targets of its events.
 pub(crate) struct Queue {
     escalation: EscalationHandler<Drain>,
     platform: Arc<Platform>,
@@ -338,7 +339,6 @@ impl Queue {
         self.escalation.handler()
     }
 
-    /// Returns the number of the context.
     pub(crate) fn context(&self) -> u64 {
         self.drain().context
     }
@@ -366,12 +366,11 @@ impl Queue {
         self.drain().queue.size()
     }
 
-    /// Returns the queue's memory.
     pub(crate) fn memory(&self) -> QueueMemory {
         QueueMemory(self.drain().queue.clone())
     }
 
-    /// Tells how the queue stands.
+    /// Returns the state of the queue.
     pub(crate) fn view(&self) -> QueueView {
         let drain = self.drain();
         let (armed, kernel) = drain.state.with(|state| match &state.consumer {
@@ -394,7 +393,7 @@ impl Queue {
         }
     }
 
-    /// Tells what the drain knows of slot `index`; nothing if the program drains the queue.
+    /// Returns the state of slot `index` in the drain; `None` if the program drains the queue.
     pub(crate) fn route_view(&self, index: usize) -> Option<RouteView> {
         let view = |state: &mut DrainState| match &state.slots.routes.get(index)?.with {
             Target::Live {
@@ -412,7 +411,7 @@ impl Queue {
         self.drain().state.with(view)
     }
 
-    /// Has the next event signal the eventfd, unless that is so already.
+    /// Makes the next event signal the eventfd, unless that is so already.
     ///
     /// # Errors
     ///
@@ -445,8 +444,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QuiesceError::Source`] and [`QuiesceError::Events`]: it is not forgotten, and this is to be called
-    /// again later.
+    /// [`QuiesceError::Source`] and [`QuiesceError::Events`]: it is not forgotten, and this must be
+    /// called again later.
     #[inline(always)]
     pub(crate) fn detach(
         &self,
@@ -455,11 +454,11 @@ impl Queue {
         message: Option<&Source>,
     ) -> Result<(), QuiesceError> {
         let drain = self.drain();
-        // What is unbound is freed when this returns, outside the lock.
+        // The eventfd that is unbound is dropped when this returns, outside the lock.
         let mut _eventfd = None;
         let mut expected = 0;
         let forgotten = drain.state.with(|state| {
-            // Nothing becomes of it any more once the slot is closed.
+            // Once the slot is closed, its events are discarded.
             if message.is_some() {
                 let Targets {
                     messages,
@@ -471,7 +470,8 @@ impl Queue {
             }
             if let Some(route) = state.slots.routes.get_mut(index) {
                 let closed = route.with.close();
-                // One that was on has P set as long as an entry is in the queue, and so no second.
+                // A source that was on has P set while an entry of it is in the queue, so there is
+                // no second.
                 if closed.is_some() {
                     expected = u64::from(generic.is_some()) + u64::from(message.is_some());
                 }
@@ -500,7 +500,7 @@ impl Queue {
 
     /// Has events of slot `index` signal `eventfd` from now on, or nothing. Returns the one before.
     ///
-    /// That one is signalled no more. It is for the caller to drop, outside locks.
+    /// The old eventfd is signalled no more. The caller must drop it, outside locks.
     ///
     /// # Errors
     ///
@@ -551,12 +551,12 @@ impl Queue {
             .with(|state| state.slots.unmask(drain.context, index))
     }
 
-    /// Brings the escalation to rest: waits, `tries` times a millisecond, until one that is on its
-    /// way has been handled, and masks it. All sources are off.
+    /// Quiesces the escalation: waits, `tries` times a millisecond, until one that is on its way
+    /// has been handled, and masks it. All sources must be off.
     ///
     /// # Errors
     ///
-    /// [`QuiesceError::Escalation`]: nothing has changed, and this is to be called again later.
+    /// [`QuiesceError::Escalation`]: nothing has changed, and this must be called again later.
     pub(crate) fn quiesce(&self, tries: usize) -> Result<(), QuiesceError> {
         let drain = self.drain();
 
@@ -584,8 +584,8 @@ impl Queue {
         })
     }
 
-    /// Has the VP and the memory not be given back with the queue: a source that is routed here does
-    /// not come to rest.
+    /// Leaks the VP and the memory when the queue is dropped: a source that is routed here does not
+    /// go quiet.
     pub(crate) fn leak(&self) {
         self.drain().queue.leak();
     }
@@ -595,7 +595,8 @@ impl Drop for Queue {
     fn drop(&mut self) {
         let quiet = (self.drain().state).with(|state| state.closing);
 
-        // What can wait has called this before. Freeing the interrupt would wait without an end.
+        // Callers that can wait have quiesced it before. If it is not quiet, freeing the interrupt
+        // would wait without an end.
         if !quiet && self.quiesce(LAST_TRIES).is_err() {
             if may_log() {
                 let context = self.context();

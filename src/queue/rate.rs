@@ -42,8 +42,8 @@ impl Moderation {
         self.held > 0
     }
 
-    /// Ends the interrupt of the message of slot `index` if it is held back. Returns whether the program
-    /// is to be told.
+    /// Ends the interrupt of the message of slot `index` if it is held back. Returns whether to
+    /// tell the program.
     pub(super) fn release(&mut self, messages: &mut MessageEisnTable<Rate>, index: usize) -> bool {
         let Some(message) = messages.get_mut(index) else {
             return false;

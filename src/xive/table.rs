@@ -93,7 +93,7 @@ impl<T, K> EisnTable<T, K> {
         Ok(())
     }
 
-    /// Returns the place of slot `index`, for it to be entered. Neither allocates nor frees memory.
+    /// Returns the place where slot `index` is entered. Neither allocates nor frees memory.
     ///
     /// # Errors
     ///
