@@ -7,7 +7,7 @@ Code, literals and headings are not text. In C and Rust the comments are, in oth
 import re
 
 # Files and folders that are looked at, from the top of the tree.
-PATHS = ["Documentation", "README.md", "Kconfig", "include"]
+PATHS = ["Documentation", "README.md", "Kconfig", "Makefile", "include", "src"]
 
 # Refused, and the plainer form. Those without a capital letter are refused with one, too.
 REFUSED = {
