@@ -311,7 +311,7 @@ pub(crate) struct Afu {
 }
 
 impl Afu {
-    /// Makes the one with `parts` and has it forget all contexts, as it is before the first.
+    /// Makes the AFU with `parts`, and resets it, so that it has no contexts.
     ///
     /// # Errors
     ///
@@ -335,7 +335,7 @@ impl Afu {
         })
     }
 
-    /// Makes the one with `hardware`, all of whose places are free.
+    /// Makes the AFU with `hardware`, with all places free.
     ///
     /// # Errors
     ///
@@ -415,23 +415,23 @@ impl Afu {
         self.state.message_rate.store(rate, Relaxed);
     }
 
-    /// Ends all contexts, and has nothing touch the function any more. May sleep.
+    /// Ends all contexts, resets the AFU, and stops all accesses to the function. May sleep.
     pub(crate) fn stop(&self, reason: Gone) {
         self.state.end(reason);
-        // It may be gone, and what is left of it is of no use.
+        // It fails if the AFU is gone, and need not succeed.
         let _ = self.state.hardware.reset();
         self.state.hardware.close_store();
         self.state.hardware.cut_off();
     }
 
-    /// As [`Self::stop`], of one that is out of reach and would not take what it is told.
+    /// As [`Self::stop`], of an AFU that is out of reach and cannot be reset.
     pub(crate) fn abandon(&self, reason: Gone) {
         self.state.hardware.cut_off();
         self.state.end(reason);
         self.state.hardware.close_store();
     }
 
-    /// Has the AFU forget all contexts.
+    /// Makes the AFU forget all contexts.
     ///
     /// # Errors
     ///
@@ -516,7 +516,6 @@ impl AfuContext {
         drop(client);
     }
 
-    /// Tells what the AFU is.
     pub(crate) fn metadata(&self) -> Metadata {
         let descriptor = self.afu.descriptor();
 
@@ -540,7 +539,7 @@ impl AfuContext {
         MappedBar::new(hardware.mmio(), hardware.mmio_of(self.index)?, mapping, 0)
     }
 
-    /// Has the AFU attach the context. May sleep.
+    /// Asks the AFU to attach the context, and waits until it confirms. May sleep.
     ///
     /// # Errors
     ///

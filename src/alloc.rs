@@ -44,7 +44,7 @@ use kernel::{
 enum QueueForSlots<'a> {
     /// The queue that the context has.
     Present(&'a Arc<Queue>),
-    /// One that it will have if the call succeeds.
+    /// A queue that it will have if the call succeeds.
     First(FirstUse<'a>),
 }
 
@@ -290,7 +290,7 @@ impl<'a> Made<'a> {
         .opened(file, queue, queue_id, eventfd)
     }
 
-    /// Has `queue` take the events of the message, binds the index to `eventfd` if there is one, and has the
+    /// Attaches the message to `queue`, binds the index to `eventfd` if there is one, and lets the
     /// AFU send the message for work of `queue_id`. If one of these fails all is given back.
     ///
     /// # Errors

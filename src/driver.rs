@@ -9,9 +9,9 @@
 //!
 //! # Locks
 //!
-//! The callbacks of the PCI core hold the lock of the device, which none of the driver's is held
-//! around. [`AfuNode::current`] guards which AFU there is, [`Shared::class`] that there is one class
-//! of them; nothing is taken under either but what registers a class.
+//! The PCI core holds the lock of the device in its callbacks; no lock of the driver is held around
+//! it. [`AfuNode::current`] guards which AFU there is; nothing is taken under it. [`Shared::class`]
+//! guards that there is one class; registering the class takes locks under it.
 
 use crate::{
     afu::{
@@ -147,7 +147,7 @@ impl AfuNode {
         self.current.lock().clone()
     }
 
-    /// Has the node open `afu` from now on.
+    /// Makes the node open `afu` from now on.
     fn replace(&self, afu: Arc<Afu>) {
         let old = {
             let mut current = self.current.lock();

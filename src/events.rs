@@ -176,7 +176,7 @@ impl Pending {
         if self.ended {
             return;
         }
-        // Room for what tells of those that were dropped before this one, too.
+        // There must also be room for the event that tells of the dropped ones.
         if self.dropped > 0 && self.room() >= 2 {
             let dropped = core::mem::take(&mut self.dropped);
             let _ = self.events.push_within_capacity(Event::Dropped(dropped));
@@ -476,7 +476,7 @@ mod tests {
         for n in 0..5 {
             pending.add(numbered(100 + n));
         }
-        // One that is read makes room for one, but not for both that there would be to tell.
+        // Reading one event makes room for one, but not for the count of dropped ones and this one.
         assert!(pending.take().is_some());
         pending.done();
         pending.add(numbered(105));

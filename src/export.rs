@@ -18,9 +18,9 @@
 //!
 //! # Locks
 //!
-//! [`Export::owner`] guards the owner: see `file.rs`. Its view is dropped under it, the rest is not,
-//! as that may be the last reference to the slots. [`Exports::table`] guards which exports there are;
-//! nothing is taken under it, and nothing of it dropped.
+//! [`Export::owner`] guards the owner: see `file.rs`. The view is dropped under it. The rest is
+//! not, as it may be the last reference to the slots. [`Exports::table`] guards which exports there
+//! are; no lock is taken under it, and no export is dropped.
 //!
 //! A poll first enters the pollers of the file, then looks at the owner. It is woken when there is
 //! no owner any more, or when the mapping that the view shows is closed; no lock is held for that.

@@ -217,7 +217,7 @@ impl ContextFile {
         refusal.into()
     }
 
-    /// Has the interrupt at `offset` signal `eventfd` from now on, or nothing.
+    /// Makes the interrupt at `offset` signal `eventfd` from now on, or nothing.
     ///
     /// # Errors
     ///
@@ -231,7 +231,8 @@ impl ContextFile {
         Ok(())
     }
 
-    /// Has the interrupts of the slots in `range` signal `eventfds`, one each or none. All or nothing.
+    /// Makes the interrupts of the slots in `range` signal `eventfds`, one each or none. All or
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -315,7 +316,7 @@ impl ContextFile {
         }
     }
 
-    /// Has the program drain the queue by itself; `eventfd` is signalled, if there is one, when the
+    /// Gives the queue to the program to drain. `eventfd` is signalled, if there is one, when the
     /// queue is armed and there is an event. It is armed to begin with.
     ///
     /// # Errors
@@ -349,7 +350,7 @@ impl ContextFile {
         Ok(())
     }
 
-    /// Has the next event in a user-drained queue signal its eventfd.
+    /// Arms a user-drained queue: the next event signals its eventfd.
     ///
     /// # Errors
     ///
@@ -472,7 +473,8 @@ impl ContextFile {
         }
     }
 
-    /// Checks a mapping that is about to be made: part of a window, and used as that may be.
+    /// Checks a mapping that is about to be made: it must be part of a window, with the access that
+    /// the window allows.
     ///
     /// # Errors
     ///

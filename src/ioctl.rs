@@ -291,7 +291,7 @@ fn bools(kind: u32, address: u64, count: usize) -> Result<KVVec<u8>> {
 fn ims_alloc(call: &Call<'_>) -> Result {
     let mut argument = Argument::<uxive_ims_alloc>::read(call.user)?;
     let alloc = &argument.value;
-    // In a cookie 0 is any queue, which is what there is without the flag.
+    // A cookie has 0 for any queue, which a call asks for without the flag.
     if alloc.reserved != 0 || (alloc.flags & UXIVE_IMS_QUEUE != 0) != (alloc.queue != 0) {
         return Err(EINVAL);
     }
@@ -485,7 +485,8 @@ pub(crate) fn dispatch(
     Ok(0)
 }
 
-/// Carries out those that are not for each interrupt: telling them apart is not for the others to pay.
+/// Carries out the ioctls that are not called for each interrupt. Apart, so that the frequent ones
+/// do not pay for decoding these.
 #[inline(never)]
 fn dispatch_other(cmd: u32, call: &Call<'_>) -> Result {
     let &Call { file, user, .. } = call;

@@ -106,7 +106,7 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
 /// caller, and its first interrupt brings a queue that has room for as many as it can have. Its
 /// `access` is that of `file`.
 ///
-/// The ioctl is here, as what it makes has the operations that it is one of.
+/// The ioctl is here, since the file that it makes has the operations of this room.
 ///
 /// # Errors
 ///

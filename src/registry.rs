@@ -50,7 +50,7 @@ const RETRY_MS: u32 = 1000;
 /// escalation was handled, a millisecond apart.
 const CLOSE_TRIES: usize = 1000;
 
-/// How often unloading tries to give back what is quarantined, and how long it waits in between.
+/// How often unloading tries to give back quarantined resources, and how long it waits in between.
 const UNLOAD_TRIES: usize = 30;
 const UNLOAD_WAIT: Delta = Delta::from_millis(100);
 
@@ -59,7 +59,7 @@ const UNLOAD_WAIT: Delta = Delta::from_millis(100);
 pub(crate) enum Registered {
     /// It is open.
     Open(Arc<Context>),
-    /// It is closed, and what it had is quarantined.
+    /// It is closed and quarantined.
     Closing(Arc<Context>),
 }
 

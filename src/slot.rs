@@ -101,7 +101,7 @@ pub(crate) struct MessageSlot {
 }
 
 impl MessageSlot {
-    /// Makes the one of slot `index`, to be sent from `entry`, which is closed.
+    /// Makes the message of slot `index`, which the AFU will send from `entry`, which is closed.
     pub(crate) fn new(
         source: Source,
         entry: ImsEntry,
@@ -192,7 +192,7 @@ impl Slot {
         }
     }
 
-    /// Has `view` show the trigger page, as long as the program has the interrupt.
+    /// Makes `view` show the trigger page, as long as the program has the interrupt.
     ///
     /// # Errors
     ///

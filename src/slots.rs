@@ -362,7 +362,7 @@ impl<L, Q> Slots<L, Q> {
 
 /// A slot that is in no table any more, and still has its index.
 pub(crate) struct Detached<'a, L, Q> {
-    // As it was in the table, since each move of a slot counts in what freeing one costs.
+    // As it was in the table: each further move of a slot would make freeing slower.
     entry: Entry<L, Q>,
     // Dropped last.
     reservation: Reservation<'a, L, Q>,

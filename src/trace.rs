@@ -121,8 +121,8 @@ pub(crate) fn drain(context: u64, entries: usize, more: bool) {
     uxive_drain(context, entries as u32, more);
 }
 
-/// A program that drains its queue is told of events: those who poll, and its `eventfd` if it has
-/// one.
+/// A program that drains its queue is told of events: pollers are woken, and `eventfd` says whether
+/// one was signalled.
 #[inline(always)]
 pub(crate) fn wake(context: u64, eventfd: bool) {
     uxive_wake(context, eventfd);

@@ -194,7 +194,6 @@ impl Hardware {
         &self.parts.descriptor
     }
 
-    /// Returns the memory of the BAR that has what programs map.
     pub(super) fn mmio(&self) -> &UserBar {
         self.parts.mmio()
     }
@@ -253,7 +252,7 @@ impl Hardware {
         self.with_bar(bar, |bar| bar.try_write32(value, offset as usize))
     }
 
-    /// Rings the AFU's doorbell, for it to look at what was written before.
+    /// Rings the AFU's doorbell: the AFU looks at the registers that were written before.
     fn ring(&self) -> Result {
         let doorbell = &self.descriptor().doorbell;
 
@@ -413,8 +412,8 @@ impl Hardware {
         self.with_bar(self.descriptor().store_bar, |bar| {
             let field = |offset: u64| (entry + offset) as usize;
 
-            // Masked first: what is cleared after that is not sent. Reading it back pushes a
-            // message that is on its way ahead.
+            // Masked first, so that no half-cleared entry is sent. The read-back makes a message
+            // that is on its way arrive first.
             bar.try_write32(MASKED, field(CONTROL))?;
             bar.try_read32(field(CONTROL))?;
             bar.try_write32(0, field(ADDRESS_LOW))?;

@@ -6,12 +6,12 @@
 //! A [`MappedBar`] is a part of it that faults may place in an open file, a [`BarFile`] one that
 //! they may place in mappings of a file in sysfs. The BAR has a table of all of the first kind;
 //! closing it takes the table away and withdraws each. Files in sysfs belong to a device of
-//! `class.rs`, which is gone when its parent is unbound: kernfs withdraws what they show then.
+//! `class.rs`, which is removed when its parent is unbound: kernfs withdraws their pages then.
 //!
 //! The lock of the table comes first, then that of a part. A fault takes the latter, below the mmap
-//! or VMA lock; zapping takes `i_mmap_rwsem` below it, and no mmap or VMA lock. As a page is inserted
-//! with the lock of its part held and only if that has not been withdrawn, and withdrawing zaps with
-//! the same lock held, none is there afterwards.
+//! or VMA lock; zapping takes `i_mmap_rwsem` below it, and no mmap or VMA lock. A page is inserted
+//! with the lock of its part held, and only if the part has not been withdrawn. Withdrawing zaps
+//! with the same lock held, so that no page is mapped afterwards.
 //!
 //! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
 //! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
@@ -112,8 +112,8 @@ impl Drop for OpenUntilUnbind {
     fn drop(&mut self) {
         let parts = self.0.parts.lock().take();
 
-        // No other part is entered any more. One that is missing here has been withdrawn: its owner
-        // does that before it takes it out.
+        // No other part is entered any more. A part that is not in the table has been withdrawn:
+        // its owner withdraws it before it takes it out.
         for part in parts.iter().flat_map(RBTree::values) {
             part.withdraw();
         }

@@ -332,7 +332,7 @@ impl<T: FileOperations> FileTable<T> {
         Ok(())
     }
 
-    /// Gives a new file what belongs to it.
+    /// Sets the private data, the mapping and the flags of a new file.
     ///
     /// # Safety
     ///
@@ -355,7 +355,7 @@ impl<T: FileOperations> FileTable<T> {
         unsafe { (*file).f_mode |= extra::uxive_fmode_nowait };
     }
 
-    /// Returns what belongs to `file`.
+    /// Returns the private data of `file`.
     ///
     /// # Safety
     ///

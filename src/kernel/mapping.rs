@@ -452,8 +452,8 @@ pub(crate) unsafe trait UserPages {
 ///
 /// # Invariants
 ///
-/// No page table of a mapping of the file has one of the pages but in one of the ranges, at its place
-/// there. No page table of another file's mapping has one, but at the place that such a range has in a
+/// Page tables of mappings of the file have the pages only in the ranges, at their places there.
+/// Page tables of other files' mappings have them only at the place that such a range has in a
 /// [`View`] that is in the list of `mapping`.
 pub(crate) struct MappedPages<P: UserPages, const N: usize> {
     // Dropped after `Drop::drop` has withdrawn them.

@@ -64,7 +64,7 @@ unsafe impl<T: FileOperations> Sync for MiscRegistration<T> {}
 impl<T: FileOperations> MiscRegistration<T> {
     const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Some(Self::open));
 
-    /// Registers a misc device; each open of it, and each of its `attributes`, is handed `device`.
+    /// Registers a misc device. Each open of it, and each of its `attributes`, is given `device`.
     ///
     /// # Errors
     ///

@@ -222,8 +222,8 @@ impl<T: Driver + 'static> Registration<T> {
 
         // Fails for a driver without a bus only.
         //
-        // SAFETY: It is the one that was registered by this name, which no other driver of the bus can
-        // have, and stays registered as long as `self`.
+        // SAFETY: The driver is ours, since no other driver of the bus can have this name. It stays
+        // registered as long as `self`.
         let _ = unsafe { bindings::driver_attach(driver) };
     }
 }
@@ -277,8 +277,8 @@ impl<T: Driver> Adapter<T> {
         pdev: *mut bindings::pci_dev,
         id: *const bindings::pci_device_id,
     ) -> ffi::c_int {
-        // SAFETY: The PCI core calls this with a valid device, which it is about to bind, and with
-        // an id of `T::ID_TABLE`, or one with null or the info of such in place of that.
+        // SAFETY: The PCI core calls this with a valid device, which it is about to bind. Its id is
+        // one of `T::ID_TABLE`, or a dynamic one, whose info is null or that of an id of the table.
         let (dev, info) = unsafe {
             (
                 &*pdev.cast::<pci::Device<CoreInternal<'_>>>(),
@@ -390,9 +390,9 @@ fn as_raw(function: &pci::Device) -> *mut bindings::pci_dev {
     from_ref(function).cast_mut().cast()
 }
 
-/// Saves what is in the configuration space of `function`, for [`restore_state`].
+/// Saves the configuration space of `function`, for [`restore_state`].
 pub(crate) fn save_state(function: &pci::Device<Core<'_>>) {
-    // It cannot fail, but for want of a place for capabilities that this would restore.
+    // It fails only if there is no buffer for a capability, which is then not restored.
     //
     // SAFETY: A `pci::Device` is valid, and its lock is held.
     let _ = unsafe { bindings::pci_save_state(as_raw(function)) };

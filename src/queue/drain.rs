@@ -55,7 +55,7 @@ pub(super) enum Consumer {
         eventfd: Option<EventFd>,
         pollers: Arc<PollCondVarBox>,
         arming: Arming,
-        /// Behind what was in the queue when it was armed last.
+        /// Behind the entries that were in the queue when it was armed last.
         cursor: Cursor,
     },
 }
@@ -73,9 +73,9 @@ impl Consumer {
 /// How the next event of a source is kept while its slot is masked.
 #[derive(Clone, Copy, Default)]
 struct Kept {
-    /// None was on its way when the slot was masked, so that it waits in the source.
+    /// No event was on its way when the slot was masked: the next one waits in the source.
     parked: bool,
-    /// One that was on its way has come, and its interrupt has not been ended.
+    /// An event that was on its way has come, and its interrupt has not been ended.
     came: bool,
 }
 
@@ -367,7 +367,7 @@ impl Drain {
             Consumer::User { arming, cursor, .. } => arming.armed && cursor.has_next(read),
         };
 
-        // One that is on its way comes to the handler.
+        // An escalation that is on its way reaches the handler.
         has_event && !state.closing && self.queue.hold_escalation()
     }
 

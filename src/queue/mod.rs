@@ -498,7 +498,7 @@ impl Queue {
         (drain.state).with(|state| drain.forget(state, index, expected))
     }
 
-    /// Has events of slot `index` signal `eventfd` from now on, or nothing. Returns the one before.
+    /// Makes events of slot `index` signal `eventfd` from now on, or nothing. Returns the old one.
     ///
     /// The old eventfd is signalled no more. The caller must drop it, outside locks.
     ///

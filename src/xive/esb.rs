@@ -89,8 +89,8 @@ impl EsbWindow {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if it cannot be mapped, `EIO` if firmware tells something else than two pages of
-    /// 64 KiB, trigger page first, of which the second may not reach a program.
+    /// `ENOMEM` if it cannot be mapped, `EIO` if firmware tells of another layout than two pages of
+    /// 64 KiB, the trigger page first. Programs may have the first one only.
     pub(super) fn new(lisn: u32) -> Result<Self> {
         let mut data = extra::xive_irq_data::default();
 

@@ -180,7 +180,7 @@ impl Source {
             message.leak();
             return;
         }
-        // One that is still in a [`MessageEisnTable`] goes with that.
+        // A message that is still in a [`MessageEisnTable`] is dropped with its entry there.
         if let Some(message) = Arc::into_unique_or_drop(message) {
             MessageSource::put(Pin::into_inner(message));
         }

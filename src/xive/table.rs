@@ -74,8 +74,8 @@ impl<T, K> EisnTable<T, K> {
         self.entries.len()
     }
 
-    /// Changes places with `larger`, which is empty, and keeps what it has. Neither allocates nor
-    /// frees memory.
+    /// Moves the entries to the memory of `larger`, which is empty and gets the old memory. Neither
+    /// allocates nor frees memory.
     ///
     /// # Errors
     ///

@@ -267,7 +267,8 @@ impl EventQueue {
         u32::from_be(unsafe { entries.add(index).read_volatile() })
     }
 
-    /// Routes `source`, the one of slot `index` that has the `origin`, here. It must be off.
+    /// Routes `source` here, which is that of slot `index` and of the kind `origin`. It must be
+    /// off.
     ///
     /// # Errors
     ///
@@ -294,7 +295,7 @@ impl EventQueue {
     /// Keeps events from escalating until the escalation is unmasked. Returns `false` if one has
     /// escalated before: the handler will be called for it.
     pub(crate) fn hold_escalation(&self) -> bool {
-        // P set is what an escalation leaves behind.
+        // An escalation leaves P set.
         self.escalation.load(extra::XIVE_ESB_SET_PQ_10) & u64::from(extra::XIVE_ESB_VAL_P) == 0
     }
 
@@ -332,7 +333,7 @@ impl EventQueue {
 /// The memory of an event queue, for a program that reads it.
 pub(crate) struct QueueMemory(pub(crate) Arc<EventQueue>);
 
-// SAFETY: The memory is the queue's as long as that is referred to.
+// SAFETY: The queue owns the memory, and is referred to here.
 unsafe impl UserPages for QueueMemory {
     const DEVICE: bool = false;
 
