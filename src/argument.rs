@@ -1,99 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Arguments of ioctls, in the program's memory. Those of uxive's own are structures that begin with
-//! their size and grow at their end.
+//! their size; `command` knows what is in them.
 
-use crate::uapi;
+use crate::command::MAX_SIZE;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
+    transmute::AsBytes,
     uaccess::{
         UserPtr,
-        UserSlice,
-        UserSliceWriter, //
+        UserSlice, //
     }, //
 };
 
-/// A structure that begins with its size, as the program knows it, and flags; later kernels have more
-/// fields at its end.
-pub(crate) trait Extensible: FromBytes + IntoBytes {
-    /// The size of the first version that was published, in bytes.
-    const FIRST_SIZE: usize;
-
-    /// The flags that there are.
-    const FLAGS: u32;
-
-    /// Returns the flags that are set.
-    fn flags(&self) -> u32;
+/// The argument of one of uxive's own ioctls.
+pub(crate) struct Argument {
+    user: UserPtr,
+    /// As the program says. If more than [`MAX_SIZE`], all beyond that is 0.
+    size: u32,
+    bytes: [u8; MAX_SIZE],
 }
 
-macro_rules! extensible {
-    ($($structure:ident: $first_size:literal, $flags:expr;)*) => {$(
-        impl Extensible for uapi::$structure {
-            const FIRST_SIZE: usize = $first_size;
-            const FLAGS: u32 = $flags;
-
-            fn flags(&self) -> u32 {
-                self.flags
-            }
-        }
-    )*};
-}
-
-extensible! {
-    uxive_info: 160, 0;
-    uxive_user_drain: 48, 0;
-    uxive_arm: 8, 0;
-    uxive_irq_alloc: 24, uapi::UXIVE_ALLOC_CHIP | uapi::UXIVE_ALLOC_NODE;
-    uxive_irq_alloc_many: 32, uapi::UXIVE_ALLOC_CHIP | uapi::UXIVE_ALLOC_NODE | uapi::UXIVE_ALLOC_AT;
-    uxive_irq_free_many: 16, 0;
-    uxive_irq_free_all: 8, 0;
-    uxive_set_irqs: 24, SET_DATA | SET_ACTIONS;
-    uxive_range: 16, 0;
-    uxive_ims_alloc: 32, uapi::UXIVE_IMS_QUEUE;
-    uxive_export: 32, 0;
-    uxive_export_info: 32, 0;
-    uxive_revoke: 16, 0;
-}
-
-/// `UXIVE_SET_DATA_*`
-pub(crate) const SET_DATA: u32 =
-    uapi::UXIVE_SET_DATA_NONE | uapi::UXIVE_SET_DATA_BOOL | uapi::UXIVE_SET_DATA_EVENTFD;
-
-/// The actions of `uxive_set_irqs`.
-pub(crate) const SET_ACTIONS: u32 =
-    uapi::UXIVE_SET_MASK | uapi::UXIVE_SET_UNMASK | uapi::UXIVE_SET_TRIGGER;
-
-/// An [`Extensible`] structure that the argument of an ioctl points to.
-pub(crate) struct Argument<T> {
-    pub(crate) value: T,
-    origin: UserSliceWriter,
-}
-
-impl<T: Extensible> Argument<T> {
-    /// Reads the structure at `user`. Fields that the program does not know are 0.
+impl Argument {
+    /// Reads the structure at `user`, which says its size.
     ///
     /// # Errors
     ///
-    /// - `EINVAL` if its size is less than that of the first version, or it has unknown flags.
-    /// - `E2BIG` if it is larger than the structure here and has anything but zeros beyond, for
-    ///   which the program expects something that this driver does not do; or than a page.
+    /// - `E2BIG` if it is larger than a page, or than any structure of this driver and has anything but
+    ///   zeros beyond.
     /// - `EFAULT` if it does not lie in accessible memory.
     pub(crate) fn read(user: UserPtr) -> Result<Self> {
-        let size = UserSlice::new(user, size_of::<u32>())
-            .reader()
-            .read::<u32>()? as usize;
-        if size < T::FIRST_SIZE {
-            return Err(EINVAL);
-        }
-        if size > PAGE_SIZE {
+        let size = UserSlice::new(user, size_of::<u32>()).reader().read()?;
+        let mut argument = Self {
+            user,
+            size,
+            bytes: [0; MAX_SIZE],
+        };
+        if size as usize > PAGE_SIZE {
             return Err(E2BIG);
         }
 
-        // Comes with the structure once more. Another thread may have changed it: the first counts.
-        let (mut reader, origin) = UserSlice::new(user, size).reader_writer();
-        let mut value = T::new_zeroed();
-        reader.read_slice_partial(value.as_mut_bytes(), 0)?;
+        // The size comes once more. Another thread may have changed it: the first counts.
+        let mut reader = UserSlice::new(user, size as usize).reader();
+        reader.read_slice_partial(&mut argument.bytes, 0)?;
         let mut beyond = [0; 64];
         while !reader.is_empty() {
             let len = reader.read_slice_partial(&mut beyond, 0)?;
@@ -101,21 +51,41 @@ impl<T: Extensible> Argument<T> {
                 return Err(E2BIG);
             }
         }
-        if value.flags() & !T::FLAGS != 0 {
-            return Err(EINVAL);
-        }
-        Ok(Self { value, origin })
+        Ok(argument)
     }
 
-    /// Writes the structure back, as far as the program knows it.
+    /// Returns the size that the program gave, in bytes.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Returns the bytes that may be other than 0: as many as the program has, at most [`MAX_SIZE`].
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.size as usize).unwrap_or(&self.bytes)
+    }
+
+    /// Writes the field that lies `offset` bytes behind the beginning of the structure. To be used for
+    /// fields of its first version, which every program has.
     ///
     /// # Errors
     ///
     /// `EFAULT` if it does not lie in writable memory.
-    pub(crate) fn write(&mut self) -> Result {
-        let bytes = self.value.as_mut_bytes();
+    pub(crate) fn write_field<T: AsBytes>(&self, offset: usize, value: &T) -> Result {
+        UserSlice::new(self.user.wrapping_byte_add(offset), size_of::<T>())
+            .writer()
+            .write(value)
+    }
 
-        self.origin.write_slice_partial(bytes, 0).map(drop)
+    /// Writes the whole structure, as far as the program knows it.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if it does not lie in writable memory.
+    pub(crate) fn write<T: FromBytes + IntoBytes>(&self, mut value: T) -> Result {
+        UserSlice::new(self.user, self.size as usize)
+            .writer()
+            .write_slice_partial(value.as_mut_bytes(), 0)
+            .map(drop)
     }
 }
 

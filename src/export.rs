@@ -27,6 +27,7 @@
 
 use crate::{
     argument::Argument,
+    command,
     kernel_ext::{
         fault::may_fail,
         file::{
@@ -381,16 +382,19 @@ impl FileOperations for ExportOperations {
         if cmd != UXIVE_IOC_EXPORT_INFO {
             return Err(ENOTTY);
         }
-        let mut argument = Argument::<uxive_export_info>::read(UserPtr::from_addr(arg))?;
+        let argument = Argument::read(UserPtr::from_addr(arg))?;
+        command::structure::<uxive_export_info>(argument.bytes())?;
         let ExportRange { count, window, .. } = this.0.range;
-        let info = &mut argument.value;
 
-        info.kind = UXIVE_EXPORT_FILE;
-        info.mode = access.as_flags();
-        info.count = count as u32;
-        info.page_size = PAGE_SIZE as u32;
-        info.stride = window.stride();
-        argument.write()?;
+        argument.write(uxive_export_info {
+            size: argument.size(),
+            flags: 0,
+            kind: UXIVE_EXPORT_FILE,
+            mode: access.as_flags(),
+            count: count as u32,
+            page_size: PAGE_SIZE as u32,
+            stride: window.stride(),
+        })?;
         Ok(0)
     }
 

@@ -370,12 +370,8 @@ impl ContextFile {
     /// - `ENOSPC` if the context has made as many as there are numbers.
     /// - `ENODEV` if the AFU is gone.
     /// - Those of [`NewFile::new`].
-    pub(crate) fn export(
-        &self,
-        start: usize,
-        count: usize,
-        access: AccessMode,
-    ) -> Result<(NewFile, u32)> {
+    pub(crate) fn export(&self, slots: Range<usize>, access: AccessMode) -> Result<(NewFile, u32)> {
+        let (start, count) = (slots.start, slots.len());
         let range = ExportRange::new(start, count)?;
         let charge = ExportCharge::new(self.context.account().clone())?;
         let mut id = 0;

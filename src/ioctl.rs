@@ -5,26 +5,30 @@
 use crate::{
     argument::{
         self,
-        Argument,
-        SET_ACTIONS,
-        SET_DATA, //
+        Argument, //
+    },
+    command::{
+        Chosen,
+        Command,
+        Origin,
+        SetAction, //
     },
     file::ContextFile,
     kernel_ext::{
         eventfd::EventFd,
         file::AccessMode, //
     },
-    layout::{
-        Window,
-        MAX_RANGE, //
-    },
+    layout::Window,
     uapi::{
         self,
         *, //
     },
     xive::Location, //
 };
-use core::ops::Range;
+use core::{
+    mem::offset_of,
+    ops::Range, //
+};
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -84,27 +88,48 @@ impl uxive_window {
     }
 }
 
-/// A call of one of uxive's own ioctls.
-struct Call<'a> {
-    file: &'a ContextFile,
-    access: AccessMode,
-    user: UserPtr,
+/// Returns where interrupts are to come from.
+///
+/// # Errors
+///
+/// `ENODEV` if there is no such chip or node.
+fn location(file: &ContextFile, origin: Origin) -> Result<Location> {
+    match origin {
+        Origin::Anywhere => Ok(Location::Anywhere),
+        Origin::Chip(chip) => file.device().platform.chip(chip),
+        Origin::Node(node) => file.device().platform.node(node),
+    }
+}
+
+/// Returns the bytes that choose among `count` interrupts; none if all are chosen.
+///
+/// # Errors
+///
+/// `EFAULT` if they do not lie in accessible memory, `ENOMEM`.
+fn chosen_bytes(chosen: Chosen, count: usize) -> Result<KVVec<u8>> {
+    let mut bytes = KVVec::new();
+
+    if let Chosen::Bytes(address) = chosen {
+        bytes.resize(count, 0, GFP_KERNEL_ACCOUNT)?;
+        let user = UserPtr::from_addr(usize::try_from(address).map_err(|_| EFAULT)?);
+        UserSlice::new(user, count)
+            .reader()
+            .read_slice(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 #[inline(never)]
-fn info(call: &Call<'_>) -> Result {
-    let mut argument = Argument::<uxive_info>::read(call.user)?;
-    let uxive_info { size, flags, .. } = argument.value;
-    let file = call.file;
+fn info(file: &ContextFile, argument: &Argument) -> Result {
     let (platform, account) = (&file.device().platform, file.context().account());
     let layout = file.layout();
     let quota = account.quota();
     let (max_irqs, max_queues) = (platform.max_sources(), quota.max_queues());
     let max_exports = quota.max_exports();
 
-    argument.value = uxive_info {
-        size,
-        flags,
+    argument.write(uxive_info {
+        size: argument.size(),
+        flags: 0,
         features: match file.has_afu() {
             true => u64::from(UXIVE_FEATURE_AFU),
             false => 0,
@@ -130,261 +155,134 @@ fn info(call: &Call<'_>) -> Result {
         trigger: uxive_window::new(layout.trigger(), Window::TRIGGER.stride()),
         esb: uxive_window::new(layout.esb(), ESB_STRIDE),
         queue: uxive_window::new(layout.queue(), size_of::<u32>() as u64),
-    };
-    argument.write()
+    })
 }
 
 #[inline(never)]
-fn user_drain(call: &Call<'_>) -> Result {
-    let mut argument = Argument::<uxive_user_drain>::read(call.user)?;
-    let drain = &mut argument.value;
-    if drain.format != UXIVE_DRAIN_XIVE {
-        return Err(EINVAL);
-    }
-    let eventfd = drain.eventfd;
-
-    drain.queue_offset = Window::QUEUE.base();
-    drain.queue_entries = call.file.layout().queue_size().entries() as u64;
-    drain.esb_offset = Window::ESB.base();
-    drain.esb_stride = ESB_STRIDE;
-
+fn user_drain(file: &ContextFile, argument: &Argument, eventfd: i32) -> Result {
     // Written before anything is set up, so that a copy that fails has changed nothing.
-    argument.write()?;
-    call.file.set_user_drain(optional_eventfd(eventfd)?)
-}
-
-fn arm(call: &Call<'_>) -> Result {
-    Argument::<uxive_arm>::read(call.user)?;
-    call.file.arm()
-}
-
-/// Returns where interrupts are to come from: by `flags` the chip or the node of the number `id`.
-///
-/// # Errors
-///
-/// `EINVAL` if the flags and the number contradict each other, `ENODEV` if there is no such chip or node.
-fn location(file: &ContextFile, flags: u32, id: u32) -> Result<Location> {
-    match (flags & (UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE), id) {
-        (0, 0) => Ok(Location::Anywhere),
-        (UXIVE_ALLOC_CHIP, id) => file.device().platform.chip(id),
-        (UXIVE_ALLOC_NODE, id) => file.device().platform.node(id),
-        _ => Err(EINVAL),
-    }
+    argument.write(uxive_user_drain {
+        size: argument.size(),
+        flags: 0,
+        eventfd,
+        format: UXIVE_DRAIN_XIVE,
+        queue_offset: Window::QUEUE.base(),
+        queue_entries: file.layout().queue_size().entries() as u64,
+        esb_offset: Window::ESB.base(),
+        esb_stride: ESB_STRIDE,
+    })?;
+    file.set_user_drain(optional_eventfd(eventfd)?)
 }
 
 #[inline(never)]
-fn irq_alloc_from(call: &Call<'_>) -> Result {
-    let mut argument = Argument::<uxive_irq_alloc>::read(call.user)?;
-    let alloc = &argument.value;
-    let location = location(call.file, alloc.flags, alloc.chip)?;
-    if alloc.reserved != 0 {
-        return Err(EINVAL);
-    }
+fn irq_alloc_from(file: &ContextFile, argument: &Argument, origin: Origin) -> Result {
+    let irq = file.allocate(location(file, origin)?)?;
+    let offset = irq.offset();
 
-    let irq = call.file.allocate(location)?;
-    argument.value.offset = irq.offset();
-    irq.commit(argument.write())
+    irq.commit(argument.write_field(offset_of!(uxive_irq_alloc, offset), &offset))
 }
 
 #[inline(never)]
-fn irq_alloc_many(call: &Call<'_>) -> Result {
-    let mut argument = Argument::<uxive_irq_alloc_many>::read(call.user)?;
-    let alloc = &argument.value;
-    let location = location(call.file, alloc.flags, alloc.chip)?;
-    let count = alloc.count as usize;
-    let start = match (alloc.flags & UXIVE_ALLOC_AT != 0, alloc.start) {
-        (true, start) => Some(start as usize),
-        (false, 0) => None,
-        (false, _) => return Err(EINVAL),
-    };
-    let end = start.unwrap_or(0) + count;
-    if count == 0 || alloc.reserved != 0 || start.is_some() && end > call.file.layout().slots() {
+fn irq_alloc_many(
+    file: &ContextFile,
+    argument: &Argument,
+    origin: Origin,
+    start: Option<usize>,
+    count: usize,
+    eventfds: Option<u64>,
+) -> Result {
+    let location = location(file, origin)?;
+    if start.is_some_and(|start| start + count > file.layout().slots()) {
         return Err(EINVAL);
     }
     // Before there is memory for as many.
-    if count > call.file.context().max_irqs() {
+    if count > file.context().max_irqs() {
         return Err(ENOSPC);
     }
-    let eventfds = match alloc.eventfds {
-        0 => KVVec::new(),
-        address => optional_eventfds(address, count)?,
+    let eventfds = match eventfds {
+        None => KVVec::new(),
+        Some(address) => optional_eventfds(address, count)?,
     };
 
-    let irqs = call.file.allocate_many(location, start, count, eventfds)?;
-    argument.value.start = irqs.start() as u32;
-    irqs.commit(argument.write())
+    let irqs = file.allocate_many(location, start, count, eventfds)?;
+    let start = irqs.start() as u32;
+    irqs.commit(argument.write_field(offset_of!(uxive_irq_alloc_many, start), &start))
 }
 
 #[inline(never)]
-fn irq_free_many(call: &Call<'_>) -> Result {
-    let uxive_irq_free_many { start, count, .. } =
-        Argument::<uxive_irq_free_many>::read(call.user)?.value;
+fn set_irqs(file: &ContextFile, slots: Range<usize>, action: SetAction) -> Result {
+    let chosen = match action {
+        SetAction::Bind(address) => {
+            let mut eventfds = optional_eventfds(address, slots.len())?;
+            return file.bind_many(slots, &mut eventfds);
+        }
+        SetAction::Trigger(chosen) | SetAction::Mask(chosen) | SetAction::Unmask(chosen) => chosen,
+    };
+    let bytes = chosen_bytes(chosen, slots.len())?;
+    let chosen = |place: usize| bytes.get(place).is_none_or(|&byte| byte != 0);
 
-    call.file.free_many(slots(start, count)?)
-}
-
-fn irq_free_all(call: &Call<'_>) -> Result {
-    Argument::<uxive_irq_free_all>::read(call.user)?;
-    call.file.free_all();
-    Ok(())
-}
-
-/// Returns the `count` slots from `start` on.
-///
-/// # Errors
-///
-/// `EINVAL` if those are none, or there can be no such slots.
-fn slots(start: u32, count: u32) -> Result<Range<usize>> {
-    let slots = start as usize..start as usize + count as usize;
-
-    match slots.is_empty() || slots.end > MAX_RANGE {
-        true => Err(EINVAL),
-        false => Ok(slots),
-    }
-}
-
-#[inline(never)]
-fn set_irqs(call: &Call<'_>) -> Result {
-    let set = Argument::<uxive_set_irqs>::read(call.user)?.value;
-    let (data, action) = (set.flags & SET_DATA, set.flags & SET_ACTIONS);
-    let range = slots(set.start, set.count)?;
-
-    if (data, action) == (UXIVE_SET_DATA_EVENTFD, UXIVE_SET_TRIGGER) {
-        let mut eventfds = optional_eventfds(set.data, range.len())?;
-        return call.file.bind_many(range, &mut eventfds);
-    }
-    let bools = bools(data, set.data, range.len())?;
-    let chosen = |place: usize| bools.get(place).is_none_or(|&chosen| chosen != 0);
     match action {
-        UXIVE_SET_TRIGGER => call.file.trigger_many(range, &chosen),
-        UXIVE_SET_MASK => call.file.mask_many(range, &chosen, true),
-        UXIVE_SET_UNMASK => call.file.mask_many(range, &chosen, false),
-        _ => Err(EINVAL),
+        SetAction::Mask(_) => file.mask_many(slots, &chosen, true),
+        SetAction::Unmask(_) => file.mask_many(slots, &chosen, false),
+        _ => file.trigger_many(slots, &chosen),
     }
-}
-
-/// Returns which of `count` interrupts are meant, by the flag of [`SET_DATA`] and the address of the
-/// data: all if it says of none.
-///
-/// # Errors
-///
-/// `EINVAL` if the data are of another kind, `EFAULT` if they do not lie in accessible memory,
-/// `ENOMEM`.
-fn bools(kind: u32, address: u64, count: usize) -> Result<KVVec<u8>> {
-    let mut bools = KVVec::new();
-
-    match (kind, address) {
-        (UXIVE_SET_DATA_NONE, 0) => (),
-        (UXIVE_SET_DATA_BOOL, address) => {
-            bools.resize(count, 0, GFP_KERNEL_ACCOUNT)?;
-            let user = UserPtr::from_addr(usize::try_from(address).map_err(|_| EFAULT)?);
-            UserSlice::new(user, count)
-                .reader()
-                .read_slice(&mut bools)?;
-        }
-        _ => return Err(EINVAL),
-    }
-    Ok(bools)
 }
 
 #[inline(never)]
-fn ims_alloc(call: &Call<'_>) -> Result {
-    let mut argument = Argument::<uxive_ims_alloc>::read(call.user)?;
-    let alloc = &argument.value;
-    // A cookie has 0 for any queue, which a call asks for without the flag.
-    if alloc.reserved != 0 || (alloc.flags & UXIVE_IMS_QUEUE != 0) != (alloc.queue != 0) {
-        return Err(EINVAL);
-    }
-    let (queue, eventfd) = (alloc.queue, optional_eventfd(alloc.eventfd)?);
+fn ims_alloc(file: &ContextFile, argument: &Argument, queue: u32, eventfd: i32) -> Result {
+    let irq = file.allocate_message(queue, optional_eventfd(eventfd)?)?;
+    let (offset, slot) = (irq.offset(), irq.index() as u32);
+    let told = argument
+        .write_field(offset_of!(uxive_ims_alloc, offset), &offset)
+        .and_then(|()| argument.write_field(offset_of!(uxive_ims_alloc, slot), &slot));
 
-    let irq = call.file.allocate_message(queue, eventfd)?;
-    argument.value.offset = irq.offset();
-    argument.value.slot = irq.index() as u32;
-    irq.commit(argument.write())
+    irq.commit(told)
 }
 
 #[inline(never)]
-fn export(call: &Call<'_>) -> Result {
-    let mut argument = Argument::<uxive_export>::read(call.user)?;
-    let export = &argument.value;
-    let (start, count) = (export.start as usize, export.count as usize);
-    if export.kind != UXIVE_EXPORT_FILE || export.reserved != 0 {
-        return Err(EINVAL);
-    }
+fn export(
+    file: &ContextFile,
+    argument: &Argument,
+    slots: Range<usize>,
+    access: AccessMode,
+) -> Result {
+    let (exported, id) = file.export(slots, access)?;
 
-    let (file, id) = call.file.export(start, count, call.access)?;
-    argument.value.fd = file.fd() as i32;
-    argument.value.id = id;
-    argument.write()?;
-    file.install();
+    argument.write_field(offset_of!(uxive_export, id), &id)?;
+    argument.write_field(offset_of!(uxive_export, fd), &(exported.fd() as i32))?;
+    exported.install();
     Ok(())
 }
 
-#[inline(never)]
-fn revoke(call: &Call<'_>) -> Result {
-    let uxive_revoke { id, reserved, .. } = Argument::<uxive_revoke>::read(call.user)?.value;
-    if reserved != 0 {
-        return Err(EINVAL);
-    }
-
-    call.file.revoke(id)
-}
-
-/// One of uxive's own ioctls.
-struct Command {
-    number: u32,
-    /// It changes something, so it needs a file that is open for writing.
-    writes: bool,
-    /// It exists in contexts of AFUs only.
-    of_afu: bool,
-    run: fn(&Call<'_>) -> Result,
-}
-
-impl Command {
-    /// One that changes something.
-    const fn new(number: u32, run: fn(&Call<'_>) -> Result) -> Self {
-        Self {
-            number,
-            writes: true,
-            of_afu: false,
-            run,
+/// Carries out a command of a file with the mode `access`.
+fn carry_out(
+    command: Command,
+    file: &ContextFile,
+    access: AccessMode,
+    argument: &Argument,
+) -> Result {
+    match command {
+        Command::Info => info(file, argument),
+        Command::UserDrain { eventfd } => user_drain(file, argument, eventfd),
+        Command::Arm => file.arm(),
+        Command::IrqAlloc { origin } => irq_alloc_from(file, argument, origin),
+        Command::IrqAllocMany {
+            origin,
+            start,
+            count,
+            eventfds,
+        } => irq_alloc_many(file, argument, origin, start, count, eventfds),
+        Command::IrqFreeMany { slots } => file.free_many(slots),
+        Command::IrqFreeAll => {
+            file.free_all();
+            Ok(())
         }
-    }
-
-    /// Carries it out.
-    ///
-    /// # Errors
-    ///
-    /// `EBADF` if the file is not open for what the ioctl does.
-    fn carry_out(&self, call: &Call<'_>) -> Result {
-        match self.writes && !call.access.can_write() {
-            true => Err(EBADF),
-            false => (self.run)(call),
-        }
+        Command::SetIrqs { slots, action } => set_irqs(file, slots, action),
+        Command::ImsAlloc { queue, eventfd } => ims_alloc(file, argument, queue, eventfd),
+        Command::Export { slots } => export(file, argument, slots, access),
+        Command::Revoke { id } => file.revoke(id),
     }
 }
-
-/// Uxive's own ioctls, but for that of ranges (`operations`). Ocxl's ioctls are not here: as in
-/// ocxl, they need no access for writing.
-static COMMANDS: [Command; 11] = [
-    Command {
-        writes: false,
-        ..Command::new(UXIVE_IOC_INFO, info)
-    },
-    Command::new(UXIVE_IOC_USER_DRAIN, user_drain),
-    Command::new(UXIVE_IOC_ARM, arm),
-    Command::new(UXIVE_IOC_IRQ_ALLOC, irq_alloc_from),
-    Command::new(UXIVE_IOC_IRQ_ALLOC_MANY, irq_alloc_many),
-    Command::new(UXIVE_IOC_IRQ_FREE_MANY, irq_free_many),
-    Command::new(UXIVE_IOC_IRQ_FREE_ALL, irq_free_all),
-    Command::new(UXIVE_IOC_SET_IRQS, set_irqs),
-    Command {
-        of_afu: true,
-        ..Command::new(UXIVE_IOC_IMS_ALLOC, ims_alloc)
-    },
-    Command::new(UXIVE_IOC_EXPORT, export),
-    Command::new(UXIVE_IOC_REVOKE, revoke),
-];
 
 // Each ioctl stays a function of its own: inlined into one, all would save the registers and have
 // the stack that the largest needs.
@@ -463,7 +361,8 @@ fn get_features(user: UserPtr) -> Result {
 /// - `ENOTTY` if there is no such ioctl.
 /// - `EFAULT` if `arg` does not point to accessible memory.
 /// - `EINVAL` if a reserved field is not zero.
-/// - Those of [`Command::carry_out`], [`Argument::read`] and [`EventFd::from_fd`], and of what the ioctl
+/// - `EBADF` if the file is not open for writing, which all but `UXIVE_IOC_INFO` of uxive's own need.
+/// - Those of [`Argument::read`], [`Command::decoder`] and [`EventFd::from_fd`], and of what the ioctl
 ///   does: [`ContextFile`].
 // Inlined into the callback of each kind of file.
 #[inline(always)]
@@ -480,7 +379,7 @@ pub(crate) fn dispatch(
         uapi::OCXL_IOCTL_IRQ_ALLOC => irq_alloc(file, user)?,
         uapi::OCXL_IOCTL_IRQ_FREE => irq_free(file, user)?,
         uapi::OCXL_IOCTL_IRQ_SET_FD => irq_set_fd(file, user)?,
-        _ => dispatch_other(cmd, &Call { file, access, user })?,
+        _ => dispatch_other(file, access, cmd, user)?,
     }
     Ok(0)
 }
@@ -488,17 +387,20 @@ pub(crate) fn dispatch(
 /// Carries out the ioctls that are not called for each interrupt. Apart, so that the frequent ones
 /// do not pay for decoding these.
 #[inline(never)]
-fn dispatch_other(cmd: u32, call: &Call<'_>) -> Result {
-    let &Call { file, user, .. } = call;
-
+fn dispatch_other(file: &ContextFile, access: AccessMode, cmd: u32, user: UserPtr) -> Result {
     match cmd {
-        uapi::OCXL_IOCTL_GET_FEATURES => get_features(user),
-        uapi::OCXL_IOCTL_ATTACH if file.has_afu() => attach(file, user),
-        uapi::OCXL_IOCTL_GET_METADATA if file.has_afu() => get_metadata(file, user),
-        cmd => COMMANDS
-            .iter()
-            .find(|command| command.number == cmd && (!command.of_afu || file.has_afu()))
-            .ok_or(ENOTTY)?
-            .carry_out(call),
+        uapi::OCXL_IOCTL_GET_FEATURES => return get_features(user),
+        uapi::OCXL_IOCTL_ATTACH if file.has_afu() => return attach(file, user),
+        uapi::OCXL_IOCTL_GET_METADATA if file.has_afu() => return get_metadata(file, user),
+        uapi::UXIVE_IOC_IMS_ALLOC if !file.has_afu() => return Err(ENOTTY),
+        _ => (),
     }
+    let decode = Command::decoder(cmd).ok_or(ENOTTY)?;
+    // Ocxl's ioctls need no access for writing, as in ocxl.
+    if cmd != uapi::UXIVE_IOC_INFO && !access.can_write() {
+        return Err(EBADF);
+    }
+
+    let argument = Argument::read(user)?;
+    carry_out(decode(argument.bytes())?, file, access, &argument)
 }

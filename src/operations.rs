@@ -4,6 +4,7 @@
 
 use crate::{
     argument::Argument,
+    command,
     context::ContextKind,
     device::Device,
     file::ContextFile,
@@ -25,7 +26,10 @@ use crate::{
     layout::MAX_RANGE,
     uapi, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem::offset_of, //
+};
 use kernel::{
     fs::File,
     iov::IovIterDest,
@@ -113,14 +117,14 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
 /// - `EBADF` if `file` is not open for writing.
 /// - `ENOTTY` if it is a range itself, or a context of an AFU.
 /// - `EINVAL` if the range is to have no slot, or more than [`MAX_RANGE`].
-/// - Those of [`Argument::read`], [`NewFile::new`] and [`ContextFile::new`].
+/// - Those of [`Argument::read`], [`command::structure`], [`NewFile::new`] and [`ContextFile::new`].
 #[inline(never)]
 fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result<isize> {
     if !access.can_write() {
         return Err(EBADF);
     }
-    let mut argument = Argument::<uapi::uxive_range>::read(user)?;
-    let slots = argument.value.count as usize;
+    let argument = Argument::read(user)?;
+    let slots = command::structure::<uapi::uxive_range>(argument.bytes())?.count as usize;
     if file.context().kind() != ContextKind::Open || file.has_afu() {
         return Err(ENOTTY);
     }
@@ -133,8 +137,7 @@ fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result<isize>
 
         ContextFile::new(mapping, file.device().clone(), kind, None)
     })?;
-    argument.value.fd = range.fd() as i32;
-    argument.write()?;
+    argument.write_field(offset_of!(uapi::uxive_range, fd), &(range.fd() as i32))?;
     range.install();
     Ok(0)
 }

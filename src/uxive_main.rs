@@ -9,23 +9,24 @@
 //! | room | | imports |
 //! |---|---|---|
 //! | `driver` | the driver of AFUs, and their nodes | operations, file, device, context, afu, events |
-//! | `operations` | file operations of contexts | ioctl, file, device, context, layout, argument |
-//! | `ioctl` | from bytes of a program to one call | file, layout, argument |
+//! | `operations` | file operations of contexts | ioctl, file, device, context, layout, argument, command |
+//! | `ioctl` | from bytes of a program to one call | file, layout, argument, command |
 //! | `debug` | debugfs | device, registry, export, slot, queue, layout |
 //! | `alloc` | making interrupts, and freeing them | file, slot, afu, queue, quota, layout |
 //! | `file` | an open file: binding, mappings, user drain | device, context, export, slot, afu, queue, quota, events, layout |
 //! | `device` | what all contexts share | registry, queue, quota |
 //! | `registry` | contexts, open or quarantined | context, afu, quota |
 //! | `context` | what a context owns, and its end | export, slot, afu, queue, quota, events, layout |
-//! | `export` | pages lent to others, and their revocation | slot, quota, layout, argument |
+//! | `export` | pages lent to others, and their revocation | slot, quota, layout, argument, command |
 //! | `slot` | an interrupt and its pages | afu, queue, layout, slots |
 //! | `afu` | an AFU, and the contexts that it works for | queue, events, layout |
 //! | `queue` | the event queue, and its drain | quota |
 //! | `quota` | limits of users | layout |
 //! | `events` | what there is to tell a program |  |
+//! | `argument` | an argument in the program's memory | command |
+//! | `command` | what its bytes say | layout |
 //! | `layout` | offsets in a file |  |
 //! | `slots` | the table of slots |  |
-//! | `argument` | arguments of ioctls |  |
 //!
 //! All rooms may import `kernel_ext`, `trace`, `uapi`, `tally` and `xive`, and each of these those before
 //! it. The first has the safe wrappers that the kernel crate lacks, the last is what names OPAL and XIVE.
@@ -52,6 +53,7 @@ use kernel::{
 mod afu;
 mod alloc;
 mod argument;
+mod command;
 mod context;
 mod debug;
 mod device;

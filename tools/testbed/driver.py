@@ -186,16 +186,19 @@ class InTree(Made):
 
 class Rooms(Made):
     """The rooms of src/ that are pure, for this machine, with their unit tests. What they need of the kernel crate is in
-    tools/testing/host, but for zerocopy, which is that of a kernel."""
+    tools/testing/host, but for zerocopy, which is that of the kernel that `module` is built for; and the numbers and
+    structures of the user interface, which are in `module`."""
 
-    def __init__(self, kernel):
+    def __init__(self, module):
         super().__init__(BUILD / "rooms", "building the pure rooms", "rooms.log", files(REPO, ["src", "tools/testing/host"]),
-                         rust.version(), str(kernel.path), *RUST)
-        self.kernel = kernel
+                         rust.version(), module.hash, *RUST)
+        self.module = module
+        self.kernel = module.kernel
         self.tests = self.path / "tests"
+        self.environment = {"UXIVE_UAPI": str(module.path / "src/uapi_generated.rs")}
 
     def steps(self):
-        return self.kernel.steps() + super().steps()
+        return self.module.steps() + super().steps()
 
     def options(self, *crates):
         """Of what uses these of our crates, which are files here."""
@@ -218,9 +221,10 @@ class Rooms(Made):
             raise Failed("rust/Makefile of this kernel does not tell the version of zerocopy")
         step.run(["env", version[1], "rustc", *RUST, "--crate-type=rlib", "--crate-name=zerocopy", "--cap-lints=allow",
                   "--cfg=no_fp_fmt_parse", zerocopy, "-o", self.path / "libzerocopy.rlib"])
+        environment = ["env", *(f"{name}={value}" for name, value in self.environment.items())]
         for source, options in self.sources():
             out = ["-o", self.tests] if "--test" in options else ["--out-dir", self.path]
-            step.run(["rustc", *RUST, *options, ROOMS / source, *out])
+            step.run([*environment, "rustc", *RUST, *options, ROOMS / source, *out])
 
     def commands(self):
         """What runs the tests."""

@@ -160,10 +160,11 @@ def clippy(programs, tests, model, rooms):
             [*model.options(), "--test", MODEL]]
     pure = [[*options, ROOMS / source] for source, options in rooms.sources()]
     # As cargo tells it: nothing is asked of the crate, or of the driver, that the oldest compiler lacks.
+    oldest = {"CARGO_PKG_RUST_VERSION": OLDEST}
     return [complaint for options in [*crate, *pure, *ours] for complaint in
             diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json",
                          "--emit=metadata", "--out-dir=/tmp/clippy", *options],
-                        env=os.environ | ({"CARGO_PKG_RUST_VERSION": OLDEST} if options in [*crate, *pure] else {}))]
+                        env=os.environ | rooms.environment | (oldest if options in [*crate, *pure] else {}))]
 
 
 def rustdoc_library(tests):
@@ -239,7 +240,7 @@ def lint(changed=False):
     rust = tree("src/**/*.rs", "tools/**/*.rs")
     c = tree("src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Makefile", "Kconfig")
     passed = Passed(source.parent.name)
-    programs, tests, model, rooms = Programs(debug), LibraryTests(), AfuModel(), Rooms(debug)
+    programs, tests, model, rooms = Programs(debug), LibraryTests(), AfuModel(), Rooms(modules[0])
     compiled = Check("compiler", c, lambda _: [*by("clang", "\n".join(filter(None, map(warnings, modules)))),
                                                *by("gcc", compiler(programs))])
     if not changed or passed.left(compiled):

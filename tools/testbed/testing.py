@@ -390,7 +390,7 @@ class Host:
         # No machine boots its kernel: it is built and linked, and never loaded.
         self.by_gcc = out_of_tree(PreparedByGcc(base))
         self.bench = Configured(Kernel(base.source, "bench"))
-        self.rust = {"library": LibraryTests(), "afu_model": model, "rooms": Rooms(base)}
+        self.rust = {"library": LibraryTests(), "afu_model": model, "rooms": Rooms(configurations["base"].module)}
         self.cargo = Cargo()
 
     def outcomes(self, suite):

@@ -10,6 +10,17 @@ pub mod page {
     pub const PAGE_SIZE: usize = 1 << 16;
 }
 
+/// The C types, as of 64-bit Linux everywhere.
+pub mod ffi {
+    pub use core::ffi::{
+        c_int,
+        c_uchar,
+        c_uint,
+        c_ulonglong,
+        c_ushort, //
+    };
+}
+
 pub mod error {
     /// An errno.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +54,7 @@ pub mod error {
     errors! {
         EIO: 5;
         ENXIO: 6;
+        E2BIG: 7;
         EBADF: 9;
         ENOMEM: 12;
         EFAULT: 14;
@@ -304,8 +316,14 @@ pub mod prelude {
         kunit_tests,
         pin_data, //
     };
-    pub use zerocopy::FromBytes;
-    pub use zerocopy_derive::FromBytes;
+    pub use zerocopy::{
+        FromBytes,
+        IntoBytes, //
+    };
+    pub use zerocopy_derive::{
+        FromBytes,
+        IntoBytes, //
+    };
 
     pub const GFP_KERNEL: Flags = Flags;
     pub const GFP_KERNEL_ACCOUNT: Flags = Flags;

@@ -16,6 +16,9 @@ mod kernel_ext {
     }
 }
 
+#[path = "../../../src/command.rs"]
+pub(crate) mod command;
+
 #[path = "../../../src/layout.rs"]
 pub(crate) mod layout;
 
@@ -37,6 +40,9 @@ pub(crate) mod slots;
 
 #[path = "../../../src/tally.rs"]
 pub(crate) mod tally;
+
+#[path = "../../../src/uapi.rs"]
+mod uapi;
 
 #[path = "."]
 mod xive {
