@@ -17,8 +17,11 @@ use crate::{
         eventfd::EventFd, //
     },
     layout::Window,
+    limits::{
+        IrqCharge,
+        LimitKind, //
+    },
     queue::Queue,
-    quota::QueueCharge,
     slot::{
         DetachedSlot,
         MessageSlot,
@@ -232,36 +235,44 @@ impl Drop for NewIrqs<'_> {
 struct Made<'a> {
     source: Option<Source>,
     message: Option<KBox<MessageSlot>>,
+    /// For as many as there are of both.
+    charge: IrqCharge<'a>,
     // Dropped last.
     reservation: SlotReservation<'a>,
 }
 
 impl<'a> Made<'a> {
     /// Takes a source at `location` for an index that is reserved, and the message of the index if the AFU
-    /// has one, whose events `queue` takes.
+    /// has one, whose events `queue` takes. `charge` is for the source.
     ///
     /// # Errors
     ///
-    /// Those of [`Source::new`], [`Queue::attach`], [`message`] and [`Self::opened`].
+    /// Those of [`IrqCharge::add_one`], [`Source::new`], [`Queue::attach`], [`message`] and
+    /// [`Self::opened`].
     #[inline]
     fn new(
         file: &ContextFile,
         queue: &Arc<Queue>,
         location: Location,
+        mut charge: IrqCharge<'a>,
         reservation: SlotReservation<'a>,
     ) -> Result<Self> {
         let index = reservation.index();
         let message = match entry(file, index) {
             None => None,
-            Some(entry) => Some(message(file, entry, queue, index)?),
+            Some(entry) => {
+                charge.add_one()?;
+                Some(message(file, entry, queue, index)?)
+            }
         };
-        let source = Source::new(file.context().account().irqs(), location)
+        let source = Source::new(&file.device().platform, location)
             .map_err(|refusal| file.refused(refusal))?;
         queue.attach(index, &source)?;
 
         let made = Self {
             source: Some(source),
             message,
+            charge,
             reservation,
         };
         match made.message {
@@ -277,6 +288,7 @@ impl<'a> Made<'a> {
         queue: &Arc<Queue>,
         queue_id: u32,
         eventfd: Option<EventFd>,
+        charge: IrqCharge<'a>,
         reservation: SlotReservation<'a>,
     ) -> Result<Self> {
         let index = reservation.index();
@@ -285,6 +297,7 @@ impl<'a> Made<'a> {
         Self {
             source: None,
             message: Some(message),
+            charge,
             reservation,
         }
         .opened(file, queue, queue_id, eventfd)
@@ -334,12 +347,14 @@ impl<'a> Made<'a> {
         let Self {
             source,
             message,
+            charge,
             reservation,
         } = self;
         let index = reservation.index();
         let slot = Slot::new(
             source,
             message,
+            charge,
             queue.clone(),
             index,
             file.mapping().clone(),
@@ -354,6 +369,7 @@ impl<'a> Made<'a> {
         let Self {
             source,
             message,
+            charge,
             reservation,
         } = self;
         let index = reservation.index();
@@ -362,6 +378,7 @@ impl<'a> Made<'a> {
             Slot::new(
                 source,
                 message,
+                charge,
                 queue.clone(),
                 index,
                 file.mapping().clone(),
@@ -395,7 +412,7 @@ fn message(
     queue: &Arc<Queue>,
     index: usize,
 ) -> Result<KBox<MessageSlot>> {
-    let source = Source::of_message(file.context().account().irqs(), entry.messages())
+    let source = Source::of_message(&file.device().platform, entry.messages())
         .map_err(|refusal| file.refused(refusal))?;
 
     MessageSlot::new(source, entry, queue, index, file.mapping().clone())
@@ -427,8 +444,10 @@ impl ContextFile {
     ///   [`Queue::new`].
     #[inline]
     pub(crate) fn allocate(&self, location: Location) -> Result<NewIrq<'_>> {
-        self.make(|queue, reservation| Made::new(self, queue, location, reservation))
-            .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
+        self.make(|queue, charge, reservation| {
+            Made::new(self, queue, location, charge, reservation)
+        })
+        .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
     }
 
     /// Makes an interrupt that is a message only, which the AFU sends for work of `queue_id`, and binds it
@@ -447,29 +466,30 @@ impl ContextFile {
         if !self.has_afu() {
             return Err(ENOTTY);
         }
-        self.make(|queue, reservation| {
-            Made::of_message(self, queue, queue_id, eventfd, reservation)
+        self.make(|queue, charge, reservation| {
+            Made::of_message(self, queue, queue_id, eventfd, charge, reservation)
         })
         .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
     }
 
-    /// Reserves an index, and has `make` make an interrupt for it.
+    /// Reserves an index, and has `make` make an interrupt for it, which is charged to the user.
     #[inline]
     fn make<'a>(
         &'a self,
-        make: impl FnOnce(&Arc<Queue>, SlotReservation<'a>) -> Result<Made<'a>>,
+        make: impl FnOnce(&Arc<Queue>, IrqCharge<'a>, SlotReservation<'a>) -> Result<Made<'a>>,
     ) -> Result<NewIrq<'a>> {
         let queue = self.queue_for_slots()?;
         let limit = self.context().max_irqs();
         let reservation = self.context().slots().reserve(limit)?;
         let index = reservation.index();
         let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
+        let charge = self.context().user().charge_irqs(1)?;
 
         Ok(NewIrq {
             file: self,
             index,
             offset,
-            made: Some(make(&queue, reservation)?),
+            made: Some(make(&queue, charge, reservation)?),
             queue,
         })
     }
@@ -510,9 +530,11 @@ impl ContextFile {
             queue,
         };
         let mut eventfds = eventfds.drain_all();
+        let mut charge = self.context().user().charge_irqs(count)?;
 
         for reservation in reservations {
-            let made = Made::new(self, &irqs.queue, location, reservation)?;
+            let charge = charge.take_one()?;
+            let made = Made::new(self, &irqs.queue, location, charge, reservation)?;
             let mut slot = made.into_slot(self, &irqs.queue);
             let index = slot.index();
             match slot.slot_mut() {
@@ -529,7 +551,7 @@ impl ContextFile {
     ///
     /// # Errors
     ///
-    /// Those of [`QueueCharge::new`] and [`Queue::new`].
+    /// Those of [`UserCharge::charge`](crate::limits::UserCharge::charge) and [`Queue::new`].
     #[inline]
     fn queue_for_slots(&self) -> Result<QueueForSlots<'_>> {
         match self.context().queue() {
@@ -558,7 +580,7 @@ impl ContextFile {
                     &device.queues,
                     context.id(),
                     self.layout().queue_size(),
-                    QueueCharge::new(context.account().clone())?,
+                    context.user().charge(LimitKind::Queue)?,
                 )
                 .map_err(|refusal| self.refused(refusal))?;
                 let first = FirstQueue {

@@ -23,8 +23,8 @@ use crate::{
         Window,
         MAX_IRQS, //
     },
+    limits::UserCharge,
     queue::Queue,
-    quota::Account,
     slot::{
         ContextSlots,
         DetachedSlot,
@@ -74,8 +74,8 @@ pub(crate) struct Context {
     kind: ContextKind,
     layout: Layout,
     opener: Opener,
-    /// The account to which all that follows is charged.
-    account: Arc<Account>,
+    /// The user to whom all that follows is charged.
+    user: Arc<UserCharge>,
     /// Where the events of the slots go. Comes with the first of them.
     queue: SetOnce<Arc<Queue>>,
     slots: Arc<ContextSlots>,
@@ -106,7 +106,7 @@ impl Context {
     pub(crate) fn new(
         id: u64,
         kind: ContextKind,
-        account: Arc<Account>,
+        user: Arc<UserCharge>,
         afu: Option<AfuContext>,
         mapping: &FileMapping,
     ) -> Result<Arc<Self>> {
@@ -119,7 +119,7 @@ impl Context {
             kind,
             layout,
             opener: Opener::current(),
-            account,
+            user,
             queue: SetOnce::new(),
             slots: Arc::pin_init(ContextSlots::new(layout.slots()), GFP_KERNEL_ACCOUNT)?,
             events: EventLog::new(mapping.pollers().clone())?,
@@ -148,9 +148,9 @@ impl Context {
         &self.opener
     }
 
-    /// Returns the account to which the context is charged.
-    pub(crate) fn account(&self) -> &Arc<Account> {
-        &self.account
+    /// Returns the user to whom the context is charged.
+    pub(crate) fn user(&self) -> &Arc<UserCharge> {
+        &self.user
     }
 
     pub(crate) fn events(&self) -> &Arc<EventLog> {
@@ -191,7 +191,7 @@ impl Context {
     /// Returns how many interrupts the context may have at present.
     #[inline(always)]
     pub(crate) fn max_irqs(&self) -> usize {
-        let limit = self.account.quota().max_irqs_per_context();
+        let limit = self.user.limits().max_irqs_per_context();
 
         match (self.kind, &self.afu) {
             (ContextKind::Open, None) => limit,

@@ -3,8 +3,8 @@
 //! The parts that all contexts share: the machine, the limits, the queues, and the registry.
 
 use crate::{
+    limits::Limits,
     queue::QueueList,
-    quota::Quota,
     registry::Registry,
     xive::Platform, //
 };
@@ -20,7 +20,7 @@ pub(crate) struct Device {
     #[pin]
     registry: Registry,
     pub(crate) platform: Arc<Platform>,
-    pub(crate) quota: Arc<Quota>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) queues: QueueList,
 }
 
@@ -29,13 +29,13 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Those of [`Platform::new`], [`Quota::new`] and [`QueueList::new`].
+    /// Those of [`Platform::new`], [`Limits::new`] and [`QueueList::new`].
     pub(crate) fn new() -> Result<Arc<Self>> {
         let platform = Platform::new()?;
 
         Arc::pin_init(
             try_pin_init!(Self {
-                quota: Quota::new(platform.clone())?,
+                limits: Limits::new()?,
                 platform,
                 queues: QueueList::new()?,
                 registry <- Registry::new(),

@@ -44,7 +44,7 @@ use crate::{
         }, //
     },
     layout::Window,
-    quota::ExportCharge,
+    limits::Charge,
     slot::ContextSlots,
     trace,
     uapi::{
@@ -113,7 +113,7 @@ struct Owner {
     view: View,
     slots: Arc<ContextSlots>,
     exports: Arc<Exports>,
-    _charge: ExportCharge,
+    _charge: Charge,
 }
 
 /// Interrupts of a context that others can ring.
@@ -315,7 +315,7 @@ impl ExportFile {
         host: Arc<FileMapping>,
         mapping: Arc<FileMapping>,
         range: ExportRange,
-        charge: ExportCharge,
+        charge: Charge,
     ) -> Result<KBox<Self>> {
         let ExportRange {
             start,

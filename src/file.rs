@@ -39,7 +39,7 @@
 //! Five kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
 //! that of [`Platform`](crate::xive::Platform) the sources that it has; that of
-//! [`Quota`](crate::quota::Quota) its users, and is taken when a queue or an export comes or goes; that
+//! [`Limits`](crate::limits::Limits) its users, and is taken when a queue or an export comes or goes; that
 //! of an [event log](crate::events) what there is to tell a program; that of the
 //! [exports](crate::export::Exports) of a context which there are. The CPU hotplug lock is taken under
 //! 1; what is called under it takes 8.
@@ -82,12 +82,11 @@ use crate::{
         Place,
         Window, //
     },
-    queue::Queue,
-    quota::{
-        Account,
-        ExportCharge,
-        QueueCharge, //
+    limits::{
+        LimitKind,
+        UserCharge, //
     },
+    queue::Queue,
     slot::Slot,
     trace,
     xive::{
@@ -149,7 +148,7 @@ impl ContextFile {
         kind: ContextKind,
         afu: Option<&Arc<Afu>>,
     ) -> Result<Pin<KBox<Self>>> {
-        let account = Account::of_caller(device.quota.clone())?;
+        let user = UserCharge::of_caller(device.limits.clone())?;
         let place = match afu {
             None => None,
             Some(afu) => Some(Afu::reserve(afu)?),
@@ -161,7 +160,7 @@ impl ContextFile {
                 mmio: SetOnce::new(),
                 setup <- new_mutex!(None, "uxive_setup"),
                 // The last step that can fail, since a context that was opened must be closed.
-                context: device.registry().open(kind, account, place, &mapping)?,
+                context: device.registry().open(kind, user, place, &mapping)?,
                 mapping,
                 device,
             }? Error),
@@ -322,7 +321,7 @@ impl ContextFile {
     /// # Errors
     ///
     /// - `EBUSY` if there is a queue already: an interrupt was allocated, or this was called before.
-    /// - Those of [`QueueCharge::new`] and [`Queue::new_user_drained`].
+    /// - Those of [`UserCharge::charge`] and [`Queue::new_user_drained`].
     pub(crate) fn set_user_drain(&self, eventfd: Option<EventFd>) -> Result {
         let setup = self.setup.lock();
         if setup.is_some() || self.context.queue().is_some() {
@@ -334,7 +333,7 @@ impl ContextFile {
             &self.device.queues,
             self.context.id(),
             self.layout().queue_size(),
-            QueueCharge::new(self.context.account().clone())?,
+            self.context.user().charge(LimitKind::Queue)?,
             eventfd,
             self.mapping.pollers().clone(),
         )
@@ -373,7 +372,7 @@ impl ContextFile {
     pub(crate) fn export(&self, slots: Range<usize>, access: AccessMode) -> Result<(NewFile, u32)> {
         let (start, count) = (slots.start, slots.len());
         let range = ExportRange::new(start, count)?;
-        let charge = ExportCharge::new(self.context.account().clone())?;
+        let charge = self.context.user().charge(LimitKind::Export)?;
         let mut id = 0;
         let file = NewFile::new::<ExportOperations>(c"[uxive-doorbell]", access, |mapping| {
             let (exports, slots) = (self.context.exports(), self.context.slots());

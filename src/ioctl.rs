@@ -19,6 +19,7 @@ use crate::{
         file::AccessMode, //
     },
     layout::Window,
+    limits::LimitKind,
     uapi::{
         self,
         *, //
@@ -121,11 +122,10 @@ fn chosen_bytes(chosen: Chosen, count: usize) -> Result<KVVec<u8>> {
 
 #[inline(never)]
 fn info(file: &ContextFile, argument: &Argument) -> Result {
-    let (platform, account) = (&file.device().platform, file.context().account());
-    let layout = file.layout();
-    let quota = account.quota();
-    let (max_irqs, max_queues) = (platform.max_sources(), quota.max_queues());
-    let max_exports = quota.max_exports();
+    let (context, layout) = (file.context(), file.layout());
+    let [irqs, queues, exports] = [LimitKind::Irq, LimitKind::Queue, LimitKind::Export]
+        .map(|kind| context.user().limits().counter(kind));
+    let of_user = |kind| context.user().in_use(kind) as u32;
 
     argument.write(uxive_info {
         size: argument.size(),
@@ -137,20 +137,20 @@ fn info(file: &ContextFile, argument: &Argument) -> Result {
         drain_formats: UXIVE_DRAIN_XIVE,
         page_size: PAGE_SIZE as u32,
         esb_page_size: Window::ESB.stride() as u32,
-        max_irqs: file.context().max_irqs() as u32,
-        irqs: file.context().slots().counts().0 as u32,
-        max_irqs_user: max_irqs.user as u32,
-        irqs_user: account.irqs().sources_in_use() as u32,
-        max_irqs_total: max_irqs.total as u32,
-        irqs_total: platform.sources_in_use() as u32,
-        max_queues_user: max_queues.user as u32,
-        queues_user: account.queues() as u32,
-        max_queues_total: max_queues.total as u32,
-        queues_total: quota.queues() as u32,
-        max_exports_user: max_exports.user as u32,
-        exports_user: account.exports() as u32,
-        max_exports_total: max_exports.total as u32,
-        exports_total: quota.exports() as u32,
+        max_irqs: context.max_irqs() as u32,
+        irqs: context.slots().counts().0 as u32,
+        max_irqs_user: irqs.user() as u32,
+        irqs_user: of_user(LimitKind::Irq),
+        max_irqs_total: irqs.total() as u32,
+        irqs_total: irqs.in_use() as u32,
+        max_queues_user: queues.user() as u32,
+        queues_user: of_user(LimitKind::Queue),
+        max_queues_total: queues.total() as u32,
+        queues_total: queues.in_use() as u32,
+        max_exports_user: exports.user() as u32,
+        exports_user: of_user(LimitKind::Export),
+        max_exports_total: exports.total() as u32,
+        exports_total: exports.in_use() as u32,
         reserved: 0,
         trigger: uxive_window::new(layout.trigger(), Window::TRIGGER.stride()),
         esb: uxive_window::new(layout.esb(), ESB_STRIDE),

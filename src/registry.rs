@@ -20,7 +20,7 @@ use crate::{
             Worker, //
         }, //
     },
-    quota::Account,
+    limits::UserCharge,
     trace, //
 };
 use core::ops::Deref;
@@ -169,7 +169,7 @@ impl Registry {
         })
     }
 
-    /// Opens a context of a `kind` for the caller, charged to `account`, in its place of an AFU if it is
+    /// Opens a context of a `kind` for the caller, charged to `user`, in its place of an AFU if it is
     /// of one; `mapping` is that of its file.
     ///
     /// # Errors
@@ -178,7 +178,7 @@ impl Registry {
     pub(crate) fn open(
         &self,
         kind: ContextKind,
-        account: Arc<Account>,
+        user: Arc<UserCharge>,
         afu: Option<AfuContext>,
         mapping: &FileMapping,
     ) -> Result<Arc<Context>> {
@@ -188,7 +188,7 @@ impl Registry {
             contexts.next_id = contexts.next_id.wrapping_add(1);
             contexts.next_id
         };
-        let context = Context::new(id, kind, account, afu, mapping)?;
+        let context = Context::new(id, kind, user, afu, mapping)?;
         let node = node.into_node(id, Registered::Open(context.clone()));
 
         self.table.contexts.lock().by_id.insert(node);

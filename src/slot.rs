@@ -21,6 +21,7 @@ use crate::{
         ratelimit::may_log, //
     },
     layout::Window,
+    limits::IrqCharge,
     queue::{
         Queue,
         RouteView, //
@@ -139,11 +140,13 @@ impl MessageSlot {
 
 impl Slot {
     /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`, and of `message`;
-    /// either can be missing. Both must be attached to `queue` for that index.
+    /// either can be missing. Both must be attached to `queue` for that index, and counted by `charge`,
+    /// for the queue's user.
     #[inline(always)]
     pub(crate) fn new(
         source: Option<Source>,
         message: Option<KBox<MessageSlot>>,
+        charge: IrqCharge<'_>,
         queue: Arc<Queue>,
         index: usize,
         mapping: Arc<FileMapping>,
@@ -155,6 +158,7 @@ impl Slot {
             0..0
         };
 
+        charge.forget();
         Self(DyingSlot {
             source: source.map(|source| MappedPages::new(source, mapping, [trigger, esb])),
             message,
@@ -390,11 +394,11 @@ impl DyingSlot {
     /// Tries a last time to quiesce the interrupt. If that fails it is leaked.
     #[cold]
     #[inline(never)]
-    fn quiesce_or_leak(&mut self) {
+    fn quiesce_or_leak(&mut self) -> Result<(), QuiesceError> {
         self.withdraw();
-        if self.quiesce().is_ok() {
-            return;
-        }
+        let Err(reason) = self.quiesce() else {
+            return Ok(());
+        };
         if may_log() {
             let (lisn, context) = (self.lisn(), self.queue.context());
             pr_warn!(
@@ -408,14 +412,21 @@ impl DyingSlot {
             message.source.leak();
         }
         self.queue.leak();
+        Err(reason)
     }
 }
 
 impl Drop for DyingSlot {
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.quiesced {
-            self.quiesce_or_leak();
+        // Leaked, it stays counted.
+        if !self.quiesced && self.quiesce_or_leak().is_err() {
+            return;
         }
+        let count = usize::from(self.source.is_some()) + usize::from(self.message.is_some());
+
+        // Others may have as many again only when these are back.
+        drop((self.source.take(), self.message.take()));
+        drop(IrqCharge::recover(self.queue.user(), count));
     }
 }

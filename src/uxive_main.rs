@@ -10,25 +10,26 @@
 //! |---|---|---|
 //! | `driver` | the driver of AFUs, and their nodes | operations, file, device, context, afu, events |
 //! | `operations` | file operations of contexts | ioctl, file, device, context, layout, argument, command |
-//! | `ioctl` | from bytes of a program to one call | file, layout, argument, command |
+//! | `ioctl` | from bytes of a program to one call | file, limits, layout, argument, command |
 //! | `debug` | debugfs | device, registry, export, slot, queue, layout |
-//! | `alloc` | making interrupts, and freeing them | file, slot, afu, queue, quota, layout |
-//! | `file` | an open file: binding, mappings, user drain | device, context, export, slot, afu, queue, quota, events, layout |
-//! | `device` | what all contexts share | registry, queue, quota |
-//! | `registry` | contexts, open or quarantined | context, afu, quota |
-//! | `context` | what a context owns, and its end | export, slot, afu, queue, quota, events, layout |
-//! | `export` | pages lent to others, and their revocation | slot, quota, layout, argument, command |
-//! | `slot` | an interrupt and its pages | afu, queue, layout, slots |
+//! | `alloc` | making interrupts, and freeing them | file, slot, afu, queue, limits, layout |
+//! | `file` | an open file: binding, mappings, user drain | device, context, export, slot, afu, queue, limits, events, layout |
+//! | `device` | what all contexts share | registry, queue, limits |
+//! | `registry` | contexts, open or quarantined | context, afu, limits |
+//! | `context` | what a context owns, and its end | export, slot, afu, queue, limits, events, layout |
+//! | `export` | pages lent to others, and their revocation | slot, limits, layout, argument, command |
+//! | `slot` | an interrupt and its pages | afu, queue, limits, layout, slots |
 //! | `afu` | an AFU, and the contexts that it works for | queue, events, layout |
-//! | `queue` | the event queue, and its drain | quota |
-//! | `quota` | limits of users | layout |
+//! | `queue` | the event queue, and its drain | limits |
+//! | `limits` | what users are charged for, and may have | counter, layout |
 //! | `events` | what there is to tell a program |  |
 //! | `argument` | an argument in the program's memory | command |
 //! | `command` | what its bytes say | layout |
+//! | `counter` | counting up to limits |  |
 //! | `layout` | offsets in a file |  |
 //! | `slots` | the table of slots |  |
 //!
-//! All rooms may import `kernel_ext`, `trace`, `uapi`, `tally` and `xive`, and each of these those before
+//! All rooms may import `kernel_ext`, `trace`, `uapi` and `xive`, and each of these those before
 //! it. The first has the safe wrappers that the kernel crate lacks, the last is what names OPAL and XIVE.
 
 use crate::{
@@ -43,6 +44,7 @@ use crate::{
         },
         pci, //
     },
+    limits::LimitKind,
     operations::DeviceOperations, //
 };
 use kernel::{
@@ -55,6 +57,7 @@ mod alloc;
 mod argument;
 mod command;
 mod context;
+mod counter;
 mod debug;
 mod device;
 mod driver;
@@ -65,13 +68,12 @@ mod ioctl;
 #[path = "kernel/mod.rs"]
 mod kernel_ext;
 mod layout;
+mod limits;
 mod operations;
 mod queue;
-mod quota;
 mod registry;
 mod slot;
 mod slots;
-mod tally;
 mod trace;
 mod uapi;
 mod xive;
@@ -88,43 +90,45 @@ module! {
 static ATTRIBUTES: [Attribute<DeviceOperations>; 9] = [
     Attribute::writable(
         c"max_irqs_per_context",
-        |device: &Arc<Device>| device.quota.max_irqs_per_context(),
-        |device: &Arc<Device>, limit| device.quota.set_max_irqs_per_context(limit),
+        |device: &Arc<Device>| device.limits.max_irqs_per_context(),
+        |device: &Arc<Device>, limit| device.limits.set_max_irqs_per_context(limit),
     ),
     Attribute::writable(
         c"max_irqs_per_user",
-        |device: &Arc<Device>| device.platform.max_sources().user,
-        |device: &Arc<Device>, limit| device.platform.set_max_sources(|max| &mut max.user, limit),
+        |device: &Arc<Device>| device.limits.counter(LimitKind::Irq).user(),
+        |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Irq).set_user(limit),
     ),
     Attribute::writable(
         c"max_irqs",
-        |device: &Arc<Device>| device.platform.max_sources().total,
-        |device: &Arc<Device>, limit| device.platform.set_max_sources(|max| &mut max.total, limit),
+        |device: &Arc<Device>| device.limits.counter(LimitKind::Irq).total(),
+        |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Irq).set_total(limit),
     ),
     Attribute::writable(
         c"max_queues_per_user",
-        |device: &Arc<Device>| device.quota.max_queues().user,
-        |device: &Arc<Device>, limit| device.quota.set_max_queues(|max| &mut max.user, limit),
+        |device: &Arc<Device>| device.limits.counter(LimitKind::Queue).user(),
+        |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Queue).set_user(limit),
     ),
     Attribute::writable(
         c"max_queues",
-        |device: &Arc<Device>| device.quota.max_queues().total,
-        |device: &Arc<Device>, limit| device.quota.set_max_queues(|max| &mut max.total, limit),
+        |device: &Arc<Device>| device.limits.counter(LimitKind::Queue).total(),
+        |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Queue).set_total(limit),
     ),
     Attribute::writable(
         c"max_exports_per_user",
-        |device: &Arc<Device>| device.quota.max_exports().user,
-        |device: &Arc<Device>, limit| device.quota.set_max_exports(|max| &mut max.user, limit),
+        |device: &Arc<Device>| device.limits.counter(LimitKind::Export).user(),
+        |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Export).set_user(limit),
     ),
     Attribute::writable(
         c"max_exports",
-        |device: &Arc<Device>| device.quota.max_exports().total,
-        |device: &Arc<Device>, limit| device.quota.set_max_exports(|max| &mut max.total, limit),
+        |device: &Arc<Device>| device.limits.counter(LimitKind::Export).total(),
+        |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Export).set_total(limit),
     ),
     Attribute::read_only(c"irqs", |device: &Arc<Device>| {
-        device.platform.sources_in_use()
+        device.limits.counter(LimitKind::Irq).in_use()
     }),
-    Attribute::read_only(c"queues", |device: &Arc<Device>| device.quota.queues()),
+    Attribute::read_only(c"queues", |device: &Arc<Device>| {
+        device.limits.counter(LimitKind::Queue).in_use()
+    }),
 ];
 
 #[pin_data]

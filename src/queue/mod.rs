@@ -37,7 +37,10 @@ use crate::{
         lock::SpinLockIrqSave,
         ratelimit::may_log, //
     },
-    quota::QueueCharge,
+    limits::{
+        Charge,
+        UserCharge, //
+    },
     trace,
     xive::{
         AllocError,
@@ -135,7 +138,7 @@ pub(crate) struct Queue {
     platform: Arc<Platform>,
     user_drained: bool,
     // Given back after the queue itself.
-    _charge: QueueCharge,
+    charge: Charge,
 }
 
 impl Queue {
@@ -150,7 +153,7 @@ impl Queue {
         all: &QueueList,
         context: u64,
         size: QueueSize,
-        charge: QueueCharge,
+        charge: Charge,
     ) -> Result<Arc<Self>, AllocError> {
         let consumer = Consumer::Kernel(Cursor::new(size));
 
@@ -168,7 +171,7 @@ impl Queue {
         all: &QueueList,
         context: u64,
         size: QueueSize,
-        charge: QueueCharge,
+        charge: Charge,
         eventfd: Option<EventFd>,
         pollers: Arc<PollCondVarBox>,
     ) -> Result<Arc<Self>, AllocError> {
@@ -187,7 +190,7 @@ impl Queue {
         all: &QueueList,
         context: u64,
         size: QueueSize,
-        charge: QueueCharge,
+        charge: Charge,
         consumer: Consumer,
     ) -> Result<Arc<Self>, AllocError> {
         let user_drained = matches!(consumer, Consumer::User { .. });
@@ -214,9 +217,15 @@ impl Queue {
             escalation,
             platform: platform.clone(),
             user_drained,
-            _charge: charge,
+            charge,
         };
         Ok(Arc::new(queue, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Returns the user whose queue it is.
+    #[inline]
+    pub(crate) fn user(&self) -> &UserCharge {
+        self.charge.user()
     }
 
     /// Routes `source` here, for slot `index`, which is new, and switches it on.

@@ -24,10 +24,6 @@ use crate::{
     kernel_ext::{
         bindings as extra,
         work::Worker, //
-    },
-    tally::{
-        Limits,
-        Tally, //
     }, //
 };
 use kernel::{
@@ -68,7 +64,6 @@ use pool::{
 };
 pub(crate) use pool::{
     ChipId,
-    Holder,
     Location, //
 };
 pub(crate) use source::{
@@ -126,7 +121,6 @@ impl Platform {
             chips: Chip::all()?,
             windows: KVec::new(),
             held: 0,
-            tally: Tally::new(MAX_SOURCES, MAX_SOURCES),
         };
         let platform = Arc::pin_init(
             try_pin_init!(Self {
@@ -189,11 +183,6 @@ impl Platform {
         }
     }
 
-    /// Returns how many sources contexts have, spares left out.
-    pub(crate) fn sources_in_use(&self) -> usize {
-        self.sources.pool.lock().tally.in_use()
-    }
-
     /// Returns the spares of the `index`-th chip, if there are so many chips.
     pub(crate) fn reserve(&self, index: usize) -> Option<ReserveView> {
         let pool = self.sources.pool.lock();
@@ -203,24 +192,6 @@ impl Platform {
             chip: chip.id,
             spares: chip.spares.len(),
         })
-    }
-
-    /// Returns how many sources contexts may have.
-    pub(crate) fn max_sources(&self) -> Limits {
-        self.sources.pool.lock().tally.limits()
-    }
-
-    /// Changes a limit of sources, see [`Tally::set_limit`].
-    ///
-    /// # Errors
-    ///
-    /// `ERANGE` if that is more than [`MAX_SOURCES`].
-    pub(crate) fn set_max_sources(
-        &self,
-        which: fn(&mut Limits) -> &mut usize,
-        limit: u64,
-    ) -> Result {
-        self.sources.pool.lock().tally.set_limit(which, limit)
     }
 
     /// Returns how many Linux interrupts the online CPUs have room for. Beyond it Linux still makes
@@ -234,9 +205,15 @@ impl Platform {
         (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(online.weight() as usize)
     }
 
-    /// Takes a source from `pool`, which is that of `self`.
+    /// Takes a source.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pool::allocate`].
     #[inline]
-    fn take(&self, pool: &mut Pool, location: Location) -> Result<SpareSource, AllocError> {
+    fn take(&self, location: Location) -> Result<SpareSource, AllocError> {
+        let pool = &mut *self.sources.pool.lock();
+
         match location {
             Location::Anywhere => {
                 let own = ChipId::current().map(|own| pool.take(own, || self.sources.queue()));
@@ -252,6 +229,12 @@ impl Platform {
             Location::Chip(chip) => pool.take(chip, || self.sources.queue()),
             Location::Node(node) => self.take_of_node(pool, node),
         }
+    }
+
+    /// Takes a source back.
+    #[inline]
+    fn put(&self, spare: SpareSource) {
+        self.sources.pool.lock().put(spare);
     }
 
     /// As [`Self::take`], of the first chip of `node` that has any left.

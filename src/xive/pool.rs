@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The interrupt sources that OPAL has allocated to us, and the users who have them.
+//! The interrupt sources that OPAL has allocated to us.
 
 use super::{
     esb::{
@@ -8,20 +8,16 @@ use super::{
         EsbWindow, //
     },
     AllocError,
-    Platform,
     Resource,
     MAX_SOURCES, //
 };
-use crate::{
-    kernel_ext::{
-        bindings as extra,
-        fault::may_fail,
-        work::{
-            Work,
-            Worker, //
-        }, //
-    },
-    tally::Tally, //
+use crate::kernel_ext::{
+    bindings as extra,
+    fault::may_fail,
+    work::{
+        Work,
+        Worker, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -32,11 +28,7 @@ use kernel::{
     cpumask::Cpumask,
     ffi,
     prelude::*,
-    sync::{
-        Arc,
-        LockedBy,
-        Mutex, //
-    }, //
+    sync::Mutex, //
 };
 
 /// The most sources of a chip that are kept for new interrupts instead of being given back to OPAL.
@@ -133,8 +125,6 @@ pub(super) struct Pool {
     pub(super) windows: KVec<EsbWindow>,
     /// How many there are, spares included. At most [`MAX_SOURCES`].
     pub(super) held: usize,
-    /// Counts the sources that contexts have, against the limits.
-    pub(super) tally: Tally,
 }
 
 impl Pool {
@@ -211,7 +201,8 @@ impl Pool {
     }
 
     /// Keeps a source for a new interrupt, or gives it back to OPAL if there are enough of its chip.
-    fn put(&mut self, spare: SpareSource) {
+    #[inline]
+    pub(super) fn put(&mut self, spare: SpareSource) {
         match self.chip(spare.esb.chip) {
             Some(chip) if chip.spares.len() < SPARES_PER_CHIP => {
                 // Does not fail: there is room, and nothing is allocated.
@@ -287,75 +278,5 @@ impl PinnedDrop for Sources {
         while let Some(spare) = pool.take_any_spare() {
             pool.release(spare);
         }
-    }
-}
-
-/// A user, whose sources are counted together.
-pub(crate) struct Holder {
-    /// How many it has.
-    in_use: LockedBy<usize, Pool>,
-    pub(super) platform: Arc<Platform>,
-}
-
-impl Holder {
-    /// Makes one that has no sources.
-    pub(crate) fn new(platform: Arc<Platform>) -> Self {
-        Self {
-            in_use: LockedBy::new(&platform.sources.pool, 0),
-            platform,
-        }
-    }
-
-    /// Returns how many sources it has.
-    pub(crate) fn sources_in_use(&self) -> usize {
-        *self.in_use.access(&*self.platform.sources.pool.lock())
-    }
-
-    /// Counts a source that is not taken from the platform's pool, if limits allow it.
-    ///
-    /// # Errors
-    ///
-    /// `EDQUOT` when it has as many as it may, `ENFILE` when all together have.
-    pub(super) fn charge(&self) -> Result {
-        let pool = &mut *self.platform.sources.pool.lock();
-        let own = *self.in_use.access(pool);
-
-        pool.tally.check(own)?;
-        *self.in_use.access_mut(pool) = pool.tally.add(own);
-        Ok(())
-    }
-
-    /// Counts such a source no more.
-    pub(super) fn discharge(&self) {
-        let pool = &mut *self.platform.sources.pool.lock();
-        let own = *self.in_use.access(pool);
-
-        *self.in_use.access_mut(pool) = pool.tally.remove(own);
-    }
-
-    /// Takes a source as [`Platform::take`] does, if limits allow it.
-    #[inline(always)]
-    pub(super) fn take(&self, location: Location) -> Result<SpareSource, AllocError> {
-        let pool = &mut *self.platform.sources.pool.lock();
-
-        let own = *self.in_use.access(pool);
-
-        pool.tally.check(own)?;
-        let taken = self.platform.take(pool, location);
-        if taken.is_ok() {
-            *self.in_use.access_mut(pool) = pool.tally.add(own);
-        }
-        taken
-    }
-
-    /// Takes a source back.
-    #[inline(always)]
-    pub(super) fn put(&self, spare: SpareSource) {
-        let pool = &mut *self.platform.sources.pool.lock();
-
-        let own = *self.in_use.access(pool);
-
-        *self.in_use.access_mut(pool) = pool.tally.remove(own);
-        pool.put(spare);
     }
 }

@@ -10,14 +10,12 @@ use super::{
         PQ_OFF, //
     },
     messages::MessageSource,
-    pool::{
-        Holder,
-        SpareSource, //
-    },
+    pool::SpareSource,
     AllocError,
     ChipId,
     Location,
     MessagePool,
+    Platform,
     QuiesceError, //
 };
 use crate::kernel_ext::{
@@ -49,8 +47,8 @@ pub(crate) struct Source {
     // Keeps the ESB mapped, if there is one. Most sources have none: it is not an `Arc`, so that
     // dropping those costs nothing.
     pub(super) message: Option<NonNull<MessageSource>>,
-    // Keeps the ESBs mapped, by way of the platform.
-    pub(super) holder: Arc<Holder>,
+    // Keeps the ESBs mapped.
+    pub(super) platform: Arc<Platform>,
 }
 
 // SAFETY: A source may be used and dropped on any thread.
@@ -61,16 +59,15 @@ unsafe impl Send for Source {}
 unsafe impl Sync for Source {}
 
 impl Source {
-    /// Allocates a source at `location` for `holder`.
+    /// Allocates a source at `location`.
     ///
     /// # Errors
     ///
-    /// - `EDQUOT` when the holder has as many as it may, `ENFILE` when all together have.
     /// - `ENOSPC` when there is none left at `location`.
     /// - Those of [`EsbWindow::new`](super::esb::EsbWindow::new).
     #[inline(always)]
-    pub(crate) fn new(holder: &Arc<Holder>, location: Location) -> Result<Self, AllocError> {
-        let SpareSource { lisn, esb } = holder.take(location)?;
+    pub(crate) fn new(platform: &Arc<Platform>, location: Location) -> Result<Self, AllocError> {
+        let SpareSource { lisn, esb } = platform.take(location)?;
 
         // INVARIANT: Those of `SpareSource`.
         Ok(Self {
@@ -78,23 +75,21 @@ impl Source {
             leaked: SetOnce::new(),
             esb,
             message: None,
-            holder: holder.clone(),
+            platform: platform.clone(),
         })
     }
 
-    /// Allocates for `holder` the source of a message of the function that `pool` belongs to. A message
+    /// Allocates the source of a message of the function that `pool` belongs to. A message
     /// that comes while the source is off is lost: the function must hold it back until then.
     ///
     /// # Errors
     ///
-    /// - `EDQUOT` when the holder has as many as it may, `ENFILE` when all together have.
-    /// - Those of [`MessagePool::take`].
+    /// Those of [`MessagePool::take`].
     pub(crate) fn of_message(
-        holder: &Arc<Holder>,
+        platform: &Arc<Platform>,
         pool: &Arc<MessagePool>,
     ) -> Result<Self, AllocError> {
-        holder.charge()?;
-        let message: Arc<_> = pool.take().inspect_err(|_| holder.discharge())?.into();
+        let message: Arc<_> = pool.take()?.into();
 
         // INVARIANT: Those of `MessageSource`.
         Ok(Self {
@@ -102,7 +97,7 @@ impl Source {
             leaked: SetOnce::new(),
             esb: message.esb,
             message: NonNull::new(Arc::into_raw(message).cast_mut()),
-            holder: holder.clone(),
+            platform: platform.clone(),
         })
     }
 
@@ -184,7 +179,6 @@ impl Source {
         if let Some(message) = Arc::into_unique_or_drop(message) {
             MessageSource::put(Pin::into_inner(message));
         }
-        self.holder.discharge();
     }
 
     /// Leaks the LISN when the source is dropped: it is neither given back nor used again.
@@ -203,7 +197,7 @@ impl Drop for Source {
             return;
         }
         // INVARIANT: Nothing refers to the source any more.
-        self.holder.put(SpareSource {
+        self.platform.put(SpareSource {
             lisn: self.lisn,
             esb: self.esb,
         });

@@ -131,9 +131,7 @@ impl<T> EisnTable<T> {
     #[inline(always)]
     pub(crate) fn insert(&mut self, index: usize, source: Option<&Source>, with: T) -> Result {
         if let Some(source) = source {
-            let platform = &source.holder.platform;
-
-            if source.message.is_some() || !Arc::ptr_eq(platform, &self.platform) {
+            if source.message.is_some() || !Arc::ptr_eq(&source.platform, &self.platform) {
                 return Err(EINVAL);
             }
         }

@@ -247,6 +247,39 @@ pub mod str {
 }
 
 pub mod sync {
+    pub mod atomic {
+        pub use std::sync::atomic::Ordering::Relaxed;
+        use std::sync::atomic::{
+            AtomicUsize,
+            Ordering, //
+        };
+
+        /// Of a `usize`, the only one that is needed here.
+        pub struct Atomic<T>(AtomicUsize, std::marker::PhantomData<T>);
+
+        impl Atomic<usize> {
+            pub const fn new(value: usize) -> Self {
+                Self(AtomicUsize::new(value), std::marker::PhantomData)
+            }
+
+            pub fn load(&self, order: Ordering) -> usize {
+                self.0.load(order)
+            }
+
+            pub fn store(&self, value: usize, order: Ordering) {
+                self.0.store(value, order);
+            }
+
+            pub fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
+                self.0.fetch_sub(value, order)
+            }
+
+            pub fn cmpxchg(&self, old: usize, new: usize, order: Ordering) -> Result<usize, usize> {
+                self.0.compare_exchange(old, new, order, order)
+            }
+        }
+    }
+
     use super::{
         alloc::Flags,
         init::PinInit, //

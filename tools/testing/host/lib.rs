@@ -38,8 +38,8 @@ mod queue {
 #[path = "../../../src/slots.rs"]
 pub(crate) mod slots;
 
-#[path = "../../../src/tally.rs"]
-pub(crate) mod tally;
+#[path = "../../../src/counter.rs"]
+pub(crate) mod counter;
 
 #[path = "../../../src/uapi.rs"]
 mod uapi;

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How many of something there are and may be: in all, and of each user.
+//!
+//! Counting takes no lock. There are never more than a limit allows. A limit that is lowered below what
+//! there is takes nothing away: it refuses more until enough was given back.
+
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
+};
+
+/// How many of something all users have, and what they may have. How many each has is counted beside,
+/// with the user.
+pub(crate) struct Counter {
+    in_use: Atomic<usize>,
+    total: Atomic<usize>,
+    user: Atomic<usize>,
+    highest: usize,
+}
+
+impl Counter {
+    /// Makes the counter of something of which there can be `total`, and each user can have half of
+    /// that. Neither limit can be set to more than `highest`.
+    pub(crate) fn new(total: usize, highest: usize) -> Self {
+        let total = total.min(highest);
+
+        Self {
+            in_use: Atomic::new(0),
+            total: Atomic::new(total),
+            user: Atomic::new(total / 2),
+            highest,
+        }
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn in_use(&self) -> usize {
+        self.in_use.load(Relaxed)
+    }
+
+    /// Returns how many all users together may have.
+    pub(crate) fn total(&self) -> usize {
+        self.total.load(Relaxed)
+    }
+
+    /// Returns how many a user may have.
+    pub(crate) fn user(&self) -> usize {
+        self.user.load(Relaxed)
+    }
+
+    /// Changes how many all users together may have.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if there cannot be so many.
+    pub(crate) fn set_total(&self, limit: u64) -> Result {
+        self.total.store(self.in_range(limit)?, Relaxed);
+        Ok(())
+    }
+
+    /// Changes how many a user may have.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if there cannot be so many.
+    pub(crate) fn set_user(&self, limit: u64) -> Result {
+        self.user.store(self.in_range(limit)?, Relaxed);
+        Ok(())
+    }
+
+    fn in_range(&self, limit: u64) -> Result<usize> {
+        match usize::try_from(limit) {
+            Ok(limit) if limit <= self.highest => Ok(limit),
+            _ => Err(ERANGE),
+        }
+    }
+
+    /// Counts `count` more, of a user who has `own`.
+    ///
+    /// # Errors
+    ///
+    /// `EDQUOT` if the user may not have so many more, `ENFILE` if all together may not: none is counted.
+    #[inline]
+    pub(crate) fn charge(&self, own: &Atomic<usize>, count: usize) -> Result {
+        if !add_up_to(own, count, self.user()) {
+            return Err(EDQUOT);
+        }
+        if !add_up_to(&self.in_use, count, self.total()) {
+            own.fetch_sub(count, Relaxed);
+            return Err(ENFILE);
+        }
+        Ok(())
+    }
+
+    /// Counts `count` less, which were counted by [`Self::charge`].
+    #[inline]
+    pub(crate) fn uncharge(&self, own: &Atomic<usize>, count: usize) {
+        self.in_use.fetch_sub(count, Relaxed);
+        own.fetch_sub(count, Relaxed);
+    }
+}
+
+/// Adds `count` if that makes no more than `limit`. Returns whether it did.
+#[inline]
+fn add_up_to(value: &Atomic<usize>, count: usize, limit: usize) -> bool {
+    let mut old = value.load(Relaxed);
+
+    while count <= limit.saturating_sub(old) {
+        match value.cmpxchg(old, old + count, Relaxed) {
+            Ok(_) => return true,
+            Err(now) => old = now,
+        }
+    }
+    false
+}
+
+#[kunit_tests(uxive_counter)]
+mod tests {
+    use super::*;
+
+    fn none() -> Atomic<usize> {
+        Atomic::new(0)
+    }
+
+    #[test]
+    fn a_user_has_half_to_begin_with() {
+        for (total, highest, user) in [(8, 10, 4), (9, 9, 4), (11, 10, 5), (0, 10, 0)] {
+            let counter = Counter::new(total, highest);
+            assert_eq!(
+                (counter.total(), counter.user()),
+                (total.min(highest), user)
+            );
+        }
+    }
+
+    #[test]
+    fn a_user_ends_at_its_limit_and_another_goes_on() {
+        let (counter, one, other) = (Counter::new(8, 8), none(), none());
+        for _ in 0..4 {
+            assert_eq!(counter.charge(&one, 1), Ok(()));
+        }
+        assert_eq!(counter.charge(&one, 1), Err(EDQUOT));
+        for _ in 0..4 {
+            assert_eq!(counter.charge(&other, 1), Ok(()));
+        }
+        assert_eq!(counter.charge(&other, 1), Err(EDQUOT));
+        assert_eq!(
+            (one.load(Relaxed), other.load(Relaxed), counter.in_use()),
+            (4, 4, 8)
+        );
+        counter.uncharge(&one, 1);
+        assert_eq!(counter.charge(&other, 1), Err(EDQUOT));
+        assert_eq!(counter.charge(&one, 1), Ok(()));
+    }
+
+    #[test]
+    fn all_together_end_at_theirs() {
+        let (counter, one, other) = (Counter::new(3, 8), none(), none());
+        assert_eq!(counter.set_user(8), Ok(()));
+        for _ in 0..2 {
+            assert_eq!(counter.charge(&one, 1), Ok(()));
+        }
+        assert_eq!(counter.charge(&other, 1), Ok(()));
+        assert_eq!(counter.charge(&other, 1), Err(ENFILE));
+        assert_eq!(counter.charge(&one, 1), Err(ENFILE));
+        counter.uncharge(&one, 1);
+        assert_eq!(counter.charge(&other, 1), Ok(()));
+        assert_eq!(
+            (one.load(Relaxed), other.load(Relaxed), counter.in_use()),
+            (1, 2, 3)
+        );
+    }
+
+    #[test]
+    fn many_are_counted_or_none() {
+        let (counter, own) = (Counter::new(6, 8), none());
+        assert_eq!(counter.set_user(8), Ok(()));
+        for (count, result, in_use) in [
+            (7, Err(ENFILE), 0),
+            (9, Err(EDQUOT), 0),
+            (usize::MAX, Err(EDQUOT), 0),
+            (4, Ok(()), 4),
+            (3, Err(ENFILE), 4),
+            (usize::MAX, Err(EDQUOT), 4),
+            (0, Ok(()), 4),
+            (2, Ok(()), 6),
+        ] {
+            assert_eq!(counter.charge(&own, count), result);
+            assert_eq!((own.load(Relaxed), counter.in_use()), (in_use, in_use));
+        }
+        counter.uncharge(&own, 6);
+        assert_eq!((own.load(Relaxed), counter.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn a_lowered_limit_waits_and_a_raised_one_does_not() {
+        let (counter, own) = (Counter::new(8, 8), none());
+        assert_eq!(counter.charge(&own, 3), Ok(()));
+        assert_eq!(counter.set_user(1), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(counter.charge(&own, 1), Err(EDQUOT));
+            counter.uncharge(&own, 1);
+        }
+        assert_eq!(counter.charge(&own, 1), Ok(()));
+        assert_eq!(counter.charge(&own, 1), Err(EDQUOT));
+        assert_eq!(counter.set_user(2), Ok(()));
+        assert_eq!(counter.charge(&own, 1), Ok(()));
+        assert_eq!(counter.set_total(0), Ok(()));
+        counter.uncharge(&own, 1);
+        assert_eq!(counter.charge(&own, 1), Err(ENFILE));
+    }
+
+    #[test]
+    fn limits_have_a_range() {
+        let counter = Counter::new(5, 10);
+        for bad in [11, 1 << 32, u64::MAX] {
+            assert_eq!(counter.set_total(bad), Err(ERANGE));
+            assert_eq!(counter.set_user(bad), Err(ERANGE));
+            assert_eq!((counter.total(), counter.user()), (5, 2));
+        }
+        for good in [0, 10] {
+            assert_eq!(counter.set_total(good), Ok(()));
+            assert_eq!(counter.total() as u64, good);
+        }
+    }
+}
