@@ -226,7 +226,7 @@ impl Drop for NewIrqs<'_> {
         let made = core::mem::take(&mut self.made);
 
         if !made.is_empty() {
-            self.file.retire_many(made);
+            retire_many(self.file, made);
         }
     }
 }
@@ -389,7 +389,7 @@ impl<'a> Made<'a> {
     #[cold]
     #[inline(never)]
     fn undo(self, file: &ContextFile, queue: &Arc<Queue>) {
-        file.retire(self.into_slot(file, queue));
+        retire(file, self.into_slot(file, queue));
     }
 }
 
@@ -431,222 +431,220 @@ fn bind(queue: &Queue, index: usize, eventfd: Option<EventFd>) -> Result {
     }
 }
 
-impl ContextFile {
-    /// Makes an interrupt at `location`. In a context of an AFU it comes with the message of its slot, as
-    /// far as the AFU has such.
-    ///
-    /// # Errors
-    ///
-    /// - `ENOSPC`: the context has no more, or there are no more at `location`.
-    /// - `EDQUOT`: the user has no more interrupts or, for the first one, event queues.
-    /// - `ENFILE`: all together have no more of either.
-    /// - `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first interrupt,
-    ///   [`Queue::new`].
-    #[inline]
-    pub(crate) fn allocate(&self, location: Location) -> Result<NewIrq<'_>> {
-        self.make(|queue, charge, reservation| {
-            Made::new(self, queue, location, charge, reservation)
-        })
-        .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
-    }
+/// Makes an interrupt at `location`. In a context of an AFU it comes with the message of its slot, as
+/// far as the AFU has such.
+///
+/// # Errors
+///
+/// - `ENOSPC`: the context has no more, or there are no more at `location`.
+/// - `EDQUOT`: the user has no more interrupts or, for the first one, event queues.
+/// - `ENFILE`: all together have no more of either.
+/// - `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first interrupt,
+///   [`Queue::new`].
+#[inline]
+pub(crate) fn allocate(file: &ContextFile, location: Location) -> Result<NewIrq<'_>> {
+    make(file, |queue, charge, reservation| {
+        Made::new(file, queue, location, charge, reservation)
+    })
+    .inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
+}
 
-    /// Makes an interrupt that is a message only, which the AFU sends for work of `queue_id`, and binds it
-    /// to `eventfd`.
-    ///
-    /// # Errors
-    ///
-    /// - `ENOTTY` if this is no context of an AFU.
-    /// - `ENOSPC`: the context, the AFU or the host bridge has no more.
-    /// - Otherwise as [`Self::allocate`], `EINVAL` for an eventfd of a program that drains by itself.
-    pub(crate) fn allocate_message(
-        &self,
-        queue_id: u32,
-        eventfd: Option<EventFd>,
-    ) -> Result<NewIrq<'_>> {
-        if !self.has_afu() {
-            return Err(ENOTTY);
+/// Makes an interrupt that is a message only, which the AFU sends for work of `queue_id`, and binds it
+/// to `eventfd`.
+///
+/// # Errors
+///
+/// - `ENOTTY` if this is no context of an AFU.
+/// - `ENOSPC`: the context, the AFU or the host bridge has no more.
+/// - Otherwise as [`allocate`], `EINVAL` for an eventfd of a program that drains by itself.
+pub(crate) fn allocate_message(
+    file: &ContextFile,
+    queue_id: u32,
+    eventfd: Option<EventFd>,
+) -> Result<NewIrq<'_>> {
+    if !file.has_afu() {
+        return Err(ENOTTY);
+    }
+    make(file, |queue, charge, reservation| {
+        Made::of_message(file, queue, queue_id, eventfd, charge, reservation)
+    })
+    .inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
+}
+
+/// Reserves an index, and has `make` make an interrupt for it, which is charged to the user.
+#[inline]
+fn make<'a>(
+    file: &'a ContextFile,
+    make: impl FnOnce(&Arc<Queue>, IrqCharge<'a>, SlotReservation<'a>) -> Result<Made<'a>>,
+) -> Result<NewIrq<'a>> {
+    let queue = queue_for_slots(file)?;
+    let limit = file.context().max_irqs();
+    let reservation = file.context().slots().reserve(limit)?;
+    let index = reservation.index();
+    let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
+    let charge = file.context().user().charge_irqs(1)?;
+
+    Ok(NewIrq {
+        file,
+        index,
+        offset,
+        made: Some(make(&queue, charge, reservation)?),
+        queue,
+    })
+}
+
+/// Makes `count` interrupts of consecutive slots at `location`: from the slot `start` on, or else the
+/// lowest that are free. They are bound to `eventfds`, as far as there are any. All or nothing.
+///
+/// # Errors
+///
+/// - `EBUSY`: a slot from `start` on is in use.
+/// - `EINVAL`: there can be no such slots, or there are eventfds and the program drains by itself.
+/// - Otherwise as [`allocate`], `ENOSPC` also if there are no so many free slots on end.
+pub(crate) fn allocate_many(
+    file: &ContextFile,
+    location: Location,
+    start: Option<usize>,
+    count: usize,
+    eventfds: KVVec<Option<EventFd>>,
+) -> Result<NewIrqs<'_>> {
+    make_many(file, location, start, count, eventfds)
+        .inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
+}
+
+/// As [`allocate_many`], which traces its failures.
+fn make_many(
+    file: &ContextFile,
+    location: Location,
+    start: Option<usize>,
+    count: usize,
+    mut eventfds: KVVec<Option<EventFd>>,
+) -> Result<NewIrqs<'_>> {
+    let queue = queue_for_slots(file)?;
+    let (slots, limit) = (file.context().slots(), file.context().max_irqs());
+    let reservations = slots.reserve_range(start, count, limit)?;
+    let mut irqs = NewIrqs {
+        file,
+        made: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
+        queue,
+    };
+    let mut eventfds = eventfds.drain_all();
+    let mut charge = file.context().user().charge_irqs(count)?;
+
+    for reservation in reservations {
+        let charge = charge.take_one()?;
+        let made = Made::new(file, &irqs.queue, location, charge, reservation)?;
+        let mut slot = made.into_slot(file, &irqs.queue);
+        let index = slot.index();
+        match slot.slot_mut() {
+            Some(slot) if !irqs.made.is_empty() => slot.join(),
+            _ => (),
         }
-        self.make(|queue, charge, reservation| {
-            Made::of_message(self, queue, queue_id, eventfd, charge, reservation)
-        })
-        .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
+        irqs.made.push_within_capacity(slot)?;
+        bind(&irqs.queue, index, eventfds.next().flatten())?;
     }
+    Ok(irqs)
+}
 
-    /// Reserves an index, and has `make` make an interrupt for it, which is charged to the user.
-    #[inline]
-    fn make<'a>(
-        &'a self,
-        make: impl FnOnce(&Arc<Queue>, IrqCharge<'a>, SlotReservation<'a>) -> Result<Made<'a>>,
-    ) -> Result<NewIrq<'a>> {
-        let queue = self.queue_for_slots()?;
-        let limit = self.context().max_irqs();
-        let reservation = self.context().slots().reserve(limit)?;
-        let index = reservation.index();
-        let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
-        let charge = self.context().user().charge_irqs(1)?;
-
-        Ok(NewIrq {
-            file: self,
-            index,
-            offset,
-            made: Some(make(&queue, charge, reservation)?),
-            queue,
-        })
+/// Returns the queue for slots that will be made. The first ones set it up.
+///
+/// # Errors
+///
+/// Those of [`UserCharge::charge`](crate::limits::UserCharge::charge) and [`Queue::new`].
+#[inline]
+fn queue_for_slots(file: &ContextFile) -> Result<QueueForSlots<'_>> {
+    match file.context().queue() {
+        Some(queue) => Ok(QueueForSlots::Present(queue)),
+        None => first_queue(file),
     }
+}
 
-    /// Makes `count` interrupts of consecutive slots at `location`: from the slot `start` on, or else the
-    /// lowest that are free. They are bound to `eventfds`, as far as there are any. All or nothing.
-    ///
-    /// # Errors
-    ///
-    /// - `EBUSY`: a slot from `start` on is in use.
-    /// - `EINVAL`: there can be no such slots, or there are eventfds and the program drains by itself.
-    /// - Otherwise as [`Self::allocate`], `ENOSPC` also if there are no so many free slots on end.
-    pub(crate) fn allocate_many(
-        &self,
-        location: Location,
-        start: Option<usize>,
-        count: usize,
-        eventfds: KVVec<Option<EventFd>>,
-    ) -> Result<NewIrqs<'_>> {
-        self.make_many(location, start, count, eventfds)
-            .inspect_err(|&error| trace::alloc_failed(self.context().id(), error))
+/// As [`queue_for_slots`], if there was none.
+#[cold]
+#[inline(never)]
+fn first_queue(file: &ContextFile) -> Result<QueueForSlots<'_>> {
+    let (context, device) = (file.context(), file.device());
+    let setup = &mut *file.setup();
+    if let Some(queue) = context.queue() {
+        return Ok(QueueForSlots::Present(queue));
     }
-
-    /// As [`Self::allocate_many`], which traces its failures.
-    fn make_many(
-        &self,
-        location: Location,
-        start: Option<usize>,
-        count: usize,
-        mut eventfds: KVVec<Option<EventFd>>,
-    ) -> Result<NewIrqs<'_>> {
-        let queue = self.queue_for_slots()?;
-        let (slots, limit) = (self.context().slots(), self.context().max_irqs());
-        let reservations = slots.reserve_range(start, count, limit)?;
-        let mut irqs = NewIrqs {
-            file: self,
-            made: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
-            queue,
-        };
-        let mut eventfds = eventfds.drain_all();
-        let mut charge = self.context().user().charge_irqs(count)?;
-
-        for reservation in reservations {
-            let charge = charge.take_one()?;
-            let made = Made::new(self, &irqs.queue, location, charge, reservation)?;
-            let mut slot = made.into_slot(self, &irqs.queue);
-            let index = slot.index();
-            match slot.slot_mut() {
-                Some(slot) if !irqs.made.is_empty() => slot.join(),
-                _ => (),
-            }
-            irqs.made.push_within_capacity(slot)?;
-            bind(&irqs.queue, index, eventfds.next().flatten())?;
+    let queue = match setup {
+        Some(first) => {
+            first.users += 1;
+            first.queue.clone()
         }
-        Ok(irqs)
-    }
-
-    /// Returns the queue for slots that will be made. The first ones set it up.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`UserCharge::charge`](crate::limits::UserCharge::charge) and [`Queue::new`].
-    #[inline]
-    fn queue_for_slots(&self) -> Result<QueueForSlots<'_>> {
-        match self.context().queue() {
-            Some(queue) => Ok(QueueForSlots::Present(queue)),
-            None => self.first_queue(),
+        None => {
+            let queue = Queue::new(
+                &device.platform,
+                &device.queues,
+                context.id(),
+                file.layout().queue_size(),
+                context.user().charge(LimitKind::Queue)?,
+            )
+            .map_err(|refusal| file.refused(refusal))?;
+            let first = FirstQueue {
+                queue: queue.clone(),
+                users: 1,
+            };
+            *setup = Some(first);
+            queue
         }
+    };
+
+    Ok(QueueForSlots::First(FirstUse { file, queue }))
+}
+
+/// Gives back a slot: now, or later when it has gone quiet.
+#[inline(always)]
+fn retire(file: &ContextFile, slot: DetachedSlot<'_>) {
+    if file.context().retire(slot).is_err() {
+        file.device().registry().retry_later();
     }
+}
 
-    /// As [`Self::queue_for_slots`], if there was none.
-    #[cold]
-    #[inline(never)]
-    fn first_queue(&self) -> Result<QueueForSlots<'_>> {
-        let (context, device) = (self.context(), self.device());
-        let setup = &mut *self.setup();
-        if let Some(queue) = context.queue() {
-            return Ok(QueueForSlots::Present(queue));
-        }
-        let queue = match setup {
-            Some(first) => {
-                first.users += 1;
-                first.queue.clone()
-            }
-            None => {
-                let queue = Queue::new(
-                    &device.platform,
-                    &device.queues,
-                    context.id(),
-                    self.layout().queue_size(),
-                    context.user().charge(LimitKind::Queue)?,
-                )
-                .map_err(|refusal| self.refused(refusal))?;
-                let first = FirstQueue {
-                    queue: queue.clone(),
-                    users: 1,
-                };
-                *setup = Some(first);
-                queue
-            }
-        };
-
-        Ok(QueueForSlots::First(FirstUse { file: self, queue }))
+/// As [`retire`], of many at once.
+fn retire_many(file: &ContextFile, slots: KVVec<DetachedSlot<'_>>) {
+    if file.context().retire_many(slots).is_err() {
+        file.device().registry().retry_later();
     }
+}
 
-    /// Gives back a slot: now, or later when it has gone quiet.
-    #[inline(always)]
-    fn retire(&self, slot: DetachedSlot<'_>) {
-        if self.context().retire(slot).is_err() {
-            self.device().registry().retry_later();
-        }
-    }
+/// Frees the interrupt at `offset`. May sleep.
+///
+/// When this returns, no mapping reaches its trigger page and its eventfd is not signalled. If
+/// it fails to quiesce, it is quarantined, which the program need not care about.
+///
+/// # Errors
+///
+/// `EINVAL` if there is none.
+pub(crate) fn free(file: &ContextFile, offset: u64) -> Result {
+    let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
+    let slot = file.context().slots().take(index).ok_or(EINVAL)?;
 
-    /// As [`Self::retire`], of many at once.
-    fn retire_many(&self, slots: KVVec<DetachedSlot<'_>>) {
-        if self.context().retire_many(slots).is_err() {
-            self.device().registry().retry_later();
-        }
-    }
+    retire(file, slot);
+    Ok(())
+}
 
-    /// Frees the interrupt at `offset`. May sleep.
-    ///
-    /// When this returns, no mapping reaches its trigger page and its eventfd is not signalled. If
-    /// it fails to quiesce, it is quarantined, which the program need not care about.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if there is none.
-    pub(crate) fn free(&self, offset: u64) -> Result {
-        let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
-        let slot = self.context().slots().take(index).ok_or(EINVAL)?;
+/// Frees the interrupts of the slots in `range`, as [`free`] does, or none.
+///
+/// # Errors
+///
+/// `EINVAL` if one of them does not exist, `ENOMEM` if there is no memory.
+pub(crate) fn free_many(file: &ContextFile, range: Range<usize>) -> Result {
+    retire_many(file, file.context().slots().take_range(range)?);
+    Ok(())
+}
 
-        self.retire(slot);
-        Ok(())
-    }
+/// Frees all interrupts, as [`free`] does.
+pub(crate) fn free_all(file: &ContextFile) {
+    let context = file.context();
+    let result = match context.slots().take_all() {
+        Ok(all) => context.retire_many(all),
+        // This does not fail for want of memory.
+        Err(_) => context.retire_all(),
+    };
 
-    /// Frees the interrupts of the slots in `range`, as [`Self::free`] does, or none.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if one of them does not exist, `ENOMEM` if there is no memory.
-    pub(crate) fn free_many(&self, range: Range<usize>) -> Result {
-        self.retire_many(self.context().slots().take_range(range)?);
-        Ok(())
-    }
-
-    /// Frees all interrupts, as [`Self::free`] does.
-    pub(crate) fn free_all(&self) {
-        let context = self.context();
-        let result = match context.slots().take_all() {
-            Ok(all) => context.retire_many(all),
-            // This does not fail for want of memory.
-            Err(_) => context.retire_all(),
-        };
-
-        if result.is_err() {
-            self.device().registry().retry_later();
-        }
+    if result.is_err() {
+        file.device().registry().retry_later();
     }
 }

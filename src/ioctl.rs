@@ -3,6 +3,7 @@
 //! The ioctls of a context: decode, check, call.
 
 use crate::{
+    alloc,
     argument::{
         self,
         Argument, //
@@ -79,13 +80,12 @@ fn optional_eventfd(fd: i32) -> Result<Option<EventFd>> {
     }
 }
 
-impl uxive_window {
-    fn new(window: Window, stride: u64) -> Self {
-        Self {
-            offset: window.base(),
-            length: window.len(),
-            stride,
-        }
+/// Returns how a program is told of a window of a file.
+fn described(window: Window, stride: u64) -> uxive_window {
+    uxive_window {
+        offset: window.base(),
+        length: window.len(),
+        stride,
     }
 }
 
@@ -152,9 +152,9 @@ fn info(file: &ContextFile, argument: &Argument) -> Result {
         max_exports_total: exports.total() as u32,
         exports_total: exports.in_use() as u32,
         reserved: 0,
-        trigger: uxive_window::new(layout.trigger(), Window::TRIGGER.stride()),
-        esb: uxive_window::new(layout.esb(), ESB_STRIDE),
-        queue: uxive_window::new(layout.queue(), size_of::<u32>() as u64),
+        trigger: described(layout.trigger(), Window::TRIGGER.stride()),
+        esb: described(layout.esb(), ESB_STRIDE),
+        queue: described(layout.queue(), size_of::<u32>() as u64),
     })
 }
 
@@ -176,7 +176,7 @@ fn user_drain(file: &ContextFile, argument: &Argument, eventfd: i32) -> Result {
 
 #[inline(never)]
 fn irq_alloc_from(file: &ContextFile, argument: &Argument, origin: Origin) -> Result {
-    let irq = file.allocate(location(file, origin)?)?;
+    let irq = alloc::allocate(file, location(file, origin)?)?;
     let offset = irq.offset();
 
     irq.commit(argument.write_field(offset_of!(uxive_irq_alloc, offset), &offset))
@@ -204,7 +204,7 @@ fn irq_alloc_many(
         Some(address) => optional_eventfds(address, count)?,
     };
 
-    let irqs = file.allocate_many(location, start, count, eventfds)?;
+    let irqs = alloc::allocate_many(file, location, start, count, eventfds)?;
     let start = irqs.start() as u32;
     irqs.commit(argument.write_field(offset_of!(uxive_irq_alloc_many, start), &start))
 }
@@ -230,7 +230,7 @@ fn set_irqs(file: &ContextFile, slots: Range<usize>, action: SetAction) -> Resul
 
 #[inline(never)]
 fn ims_alloc(file: &ContextFile, argument: &Argument, queue: u32, eventfd: i32) -> Result {
-    let irq = file.allocate_message(queue, optional_eventfd(eventfd)?)?;
+    let irq = alloc::allocate_message(file, queue, optional_eventfd(eventfd)?)?;
     let (offset, slot) = (irq.offset(), irq.index() as u32);
     let told = argument
         .write_field(offset_of!(uxive_ims_alloc, offset), &offset)
@@ -272,9 +272,9 @@ fn carry_out(
             count,
             eventfds,
         } => irq_alloc_many(file, argument, origin, start, count, eventfds),
-        Command::IrqFreeMany { slots } => file.free_many(slots),
+        Command::IrqFreeMany { slots } => alloc::free_many(file, slots),
         Command::IrqFreeAll => {
-            file.free_all();
+            alloc::free_all(file);
             Ok(())
         }
         Command::SetIrqs { slots, action } => set_irqs(file, slots, action),
@@ -289,7 +289,7 @@ fn carry_out(
 
 #[inline(never)]
 fn irq_alloc(file: &ContextFile, user: UserPtr) -> Result {
-    let irq = file.allocate(Location::Anywhere)?;
+    let irq = alloc::allocate(file, Location::Anywhere)?;
     let told = UserSlice::new(user, size_of::<u64>())
         .writer()
         .write(&irq.offset());
@@ -299,7 +299,10 @@ fn irq_alloc(file: &ContextFile, user: UserPtr) -> Result {
 
 #[inline(never)]
 fn irq_free(file: &ContextFile, user: UserPtr) -> Result {
-    file.free(UserSlice::new(user, size_of::<u64>()).reader().read()?)
+    alloc::free(
+        file,
+        UserSlice::new(user, size_of::<u64>()).reader().read()?,
+    )
 }
 
 #[inline(never)]

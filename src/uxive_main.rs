@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `driver` | the driver of AFUs, and their nodes | operations, file, device, context, afu, events |
 //! | `operations` | file operations of contexts | ioctl, file, device, context, layout, argument, command |
-//! | `ioctl` | from bytes of a program to one call | file, limits, layout, argument, command |
+//! | `ioctl` | from bytes of a program to one call | alloc, file, limits, layout, argument, command |
 //! | `debug` | debugfs | device, registry, export, slot, queue, layout |
 //! | `alloc` | making interrupts, and freeing them | file, slot, afu, queue, limits, layout |
 //! | `file` | an open file: binding, mappings, user drain | device, context, export, slot, afu, queue, limits, events, layout |

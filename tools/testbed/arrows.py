@@ -30,6 +30,16 @@ def paths(text):
     return found
 
 
+def extends(text):
+    """The types that a file adds methods to without declaring them: callers would import another room unseen."""
+    text = code(text)
+    declared = re.findall(r"\b(?:struct|enum|union|type)\s+(\w+)", text)
+    # Without `for`, which would have it be a trait's.
+    arguments = r"(?:<(?:(?! for )[^{])*?>)?"
+    extended = re.findall(rf"^impl\b{arguments}\s+(\w+){arguments}\s*(?:where[^{{]*)?\{{", text, re.MULTILINE)
+    return sorted(set(extended) - set(declared))
+
+
 def leaves(path, text):
     """Does a file go up further than its room is deep?"""
     depth = len(path.parts) - (2 if path.name == "mod.rs" else 1)
@@ -66,6 +76,8 @@ def complaints(source):
         used = set().union(*(paths(code(path.read_text())) for path in files)) - {name}
         said += [f"{name} imports {other}, which is no room" for other in sorted(used - found.keys())]
         said += [f"{name} leaves its room by super::" for path in files if leaves(path.relative_to(source), path.read_text())]
+        said += [f"{name} adds methods to {other}, which another file declares" for path in files
+                 for other in extends(path.read_text())]
         # Of what all import each may import those that stand before it.
         allowed = set(common[:common.index(name)] if name in common else common) | told.get(name, set())
         said += [f"{name} imports {other}, which is not in its row" for other in sorted((used & found.keys()) - allowed)]

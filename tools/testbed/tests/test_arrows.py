@@ -63,6 +63,13 @@ class Arrows(unittest.TestCase):
         self.assertEqual(self.said(mid_part_rs="use super::super::top::A; use crate::low::B;\n"),
                          ["mid leaves its room by super::"])
 
+    def test_methods_of_another_room(self):
+        self.assertEqual(self.said(mid_part_rs="use crate::low::A;\nimpl A {\n}\n"),
+                         ["mid adds methods to A, which another file declares"])
+        self.assertEqual(self.said(mid_part_rs="use crate::low::A;\nimpl<'a, T> A<'a, T>\nwhere\n    T: B,\n{\n}\n"),
+                         ["mid adds methods to A, which another file declares"])
+        self.assertEqual(self.said(mid_part_rs="use crate::low::A;\nimpl A for C {\n}\nstruct D;\nimpl D {\n}\n"), [])
+
     def test_comments_and_strings(self):
         self.assertEqual(self.said(low_rs='/* crate::mid::A */ f("// \\" crate::top"); // crate::mid\n'), [])
         self.assertEqual(self.said(low_rs='f("//"); use crate::mid::B;\n'), ["low imports mid, which is not in its row"])
