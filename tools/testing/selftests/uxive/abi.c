@@ -983,55 +983,126 @@ static int try_good_sizes(const struct growing *call)
 	return all;
 }
 
-/* Each way in which a structure of @name, an ioctl, may be of another size or malformed. */
-#define EXPECT_GROWS(name, structure, ...) do {				\
-	__auto_type good_ = structure;					\
-	const struct growing call_ = {					\
-		.cmd = name, .good = good_, .known = sizeof(*good_),	\
-		.first = sizeof(*good_), .end = before_a_hole(ROOM) + ROOM,	\
-		__VA_ARGS__						\
-	};								\
-									\
-	EXPECT_EQ(0, try_good_sizes(&call_));				\
-	EXPECT_EQ(-EINVAL, try_too_small(&call_));			\
-	EXPECT_EQ(-EINVAL, try_unknown_flags(&call_));			\
-	EXPECT_EQ(-E2BIG, try_unknown_fields(&call_));			\
-	EXPECT_EQ(-E2BIG, try_too_large(&call_));			\
-	EXPECT_EQ(-EFAULT, try_bad_pointers(&call_));			\
-} while (0)
+FIXTURE(structure) {
+	struct growing call;
+};
 
-TEST_F(abi, structures_may_be_larger_or_older)
+FIXTURE_VARIANT(structure) {
+	struct growing call;
+};
+
+/* Of the ioctl @ioctl, whose argument is a @type with the fields @fields. */
+#define GROWING(ioctl, type, fields, ...) {				\
+	.cmd = ioctl, .good = &(const type)fields,			\
+	.known = sizeof(type), .first = sizeof(type), __VA_ARGS__	\
+}
+#define FIELDS(...)	{ __VA_ARGS__ }
+
+FIXTURE_VARIANT_ADD(structure, info) {
+	.call = GROWING(UXIVE_IOC_INFO, struct uxive_info,
+			FIELDS()),
+};
+
+FIXTURE_VARIANT_ADD(structure, user_drain) {
+	.call = GROWING(UXIVE_IOC_USER_DRAIN, struct uxive_user_drain,
+			FIELDS(.eventfd = -1, .format = UXIVE_DRAIN_XIVE)),
+};
+
+FIXTURE_VARIANT_ADD(structure, arm) {
+	.call = GROWING(UXIVE_IOC_ARM, struct uxive_arm,
+			FIELDS(),
+			.drained = true, .only_read = true),
+};
+
+FIXTURE_VARIANT_ADD(structure, irq_alloc) {
+	.call = GROWING(UXIVE_IOC_IRQ_ALLOC, struct uxive_irq_alloc,
+			FIELDS(),
+			.flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE),
+};
+
+FIXTURE_VARIANT_ADD(structure, irq_alloc_on_chip) {
+	.call = GROWING(UXIVE_IOC_IRQ_ALLOC, struct uxive_irq_alloc,
+			FIELDS(.flags = UXIVE_ALLOC_CHIP),
+			.flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE),
+};
+
+FIXTURE_VARIANT_ADD(structure, irq_alloc_many) {
+	.call = GROWING(UXIVE_IOC_IRQ_ALLOC_MANY, struct uxive_irq_alloc_many,
+			FIELDS(.count = 3),
+			.flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE | UXIVE_ALLOC_AT),
+};
+
+FIXTURE_VARIANT_ADD(structure, irq_free_many) {
+	.call = GROWING(UXIVE_IOC_IRQ_FREE_MANY, struct uxive_irq_free_many,
+			FIELDS(.start = 1, .count = 2),
+			.irqs = 3, .only_read = true),
+};
+
+FIXTURE_VARIANT_ADD(structure, irq_free_all) {
+	.call = GROWING(UXIVE_IOC_IRQ_FREE_ALL, struct uxive_irq_free_all,
+			FIELDS(),
+			.irqs = 3, .only_read = true),
+};
+
+FIXTURE_VARIANT_ADD(structure, set_irqs) {
+	.call = GROWING(UXIVE_IOC_SET_IRQS, struct uxive_set_irqs,
+			FIELDS(.flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .start = 1, .count = 2),
+			.flags = 0x3f, .irqs = 3, .only_read = true),
+};
+
+FIXTURE_VARIANT_ADD(structure, range) {
+	.call = GROWING(UXIVE_IOC_RANGE, struct uxive_range,
+			FIELDS(.count = 3)),
+};
+
+FIXTURE_VARIANT_ADD(structure, export) {
+	.call = GROWING(UXIVE_IOC_EXPORT, struct uxive_export,
+			FIELDS(.kind = UXIVE_EXPORT_FILE, .count = 1),
+			.exports = true),
+};
+
+FIXTURE_VARIANT_ADD(structure, export_info) {
+	.call = GROWING(UXIVE_IOC_EXPORT_INFO, struct uxive_export_info,
+			FIELDS(),
+			.exports = true, .of_export = true),
+};
+
+FIXTURE_VARIANT_ADD(structure, revoke) {
+	.call = GROWING(UXIVE_IOC_REVOKE, struct uxive_revoke,
+			FIELDS(.id = 1),
+			.exports = true, .only_read = true),
+};
+
+FIXTURE_SETUP(structure)
 {
-	const struct uxive_info info = {};
-	const struct uxive_arm arm = {};
-	const struct uxive_irq_free_all all = {};
-	const struct uxive_export_info export_info = {};
-	const struct uxive_irq_alloc alloc = {};
-	const struct uxive_irq_alloc chip = { .flags = UXIVE_ALLOC_CHIP };
-	const struct uxive_irq_alloc_many many = { .count = 3 };
-	const struct uxive_irq_free_many free = { .start = 1, .count = 2 };
-	const struct uxive_set_irqs set = {
-		.flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .start = 1, .count = 2,
-	};
-	const struct uxive_range range = { .count = 3 };
-	const struct uxive_export export = { .kind = UXIVE_EXPORT_FILE, .count = 1 };
-	const struct uxive_revoke revoke = { .id = 1 };
-	const struct uxive_user_drain drain = ux_drain_arg(event_new());
+	self->call = variant->call;
+	self->call.end = before_a_hole(ROOM) + ROOM;
+}
 
-	EXPECT_GROWS(UXIVE_IOC_INFO, &info);
-	EXPECT_GROWS(UXIVE_IOC_USER_DRAIN, &drain);
-	EXPECT_GROWS(UXIVE_IOC_ARM, &arm, .drained = true, .only_read = true);
-	EXPECT_GROWS(UXIVE_IOC_IRQ_ALLOC, &alloc, .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE);
-	EXPECT_GROWS(UXIVE_IOC_IRQ_ALLOC, &chip, .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE);
-	EXPECT_GROWS(UXIVE_IOC_IRQ_ALLOC_MANY, &many,
-		     .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE | UXIVE_ALLOC_AT);
-	EXPECT_GROWS(UXIVE_IOC_IRQ_FREE_MANY, &free, .irqs = 3, .only_read = true);
-	EXPECT_GROWS(UXIVE_IOC_IRQ_FREE_ALL, &all, .irqs = 3, .only_read = true);
-	EXPECT_GROWS(UXIVE_IOC_SET_IRQS, &set, .flags = 0x3f, .irqs = 3, .only_read = true);
-	EXPECT_GROWS(UXIVE_IOC_RANGE, &range);
-	EXPECT_GROWS(UXIVE_IOC_EXPORT, &export, .exports = true);
-	EXPECT_GROWS(UXIVE_IOC_EXPORT_INFO, &export_info, .exports = true, .of_export = true);
-	EXPECT_GROWS(UXIVE_IOC_REVOKE, &revoke, .exports = true, .only_read = true);
+FIXTURE_TEARDOWN(structure)
+{
+}
+
+TEST_F(structure, may_be_larger_or_older)
+{
+	EXPECT_EQ(0, try_good_sizes(&self->call));
+}
+
+TEST_F(structure, is_refused_for_a_size_that_no_version_had)
+{
+	EXPECT_EQ(-EINVAL, try_too_small(&self->call));
+	EXPECT_EQ(-E2BIG, try_too_large(&self->call));
+}
+
+TEST_F(structure, is_refused_for_what_only_a_later_version_knows)
+{
+	EXPECT_EQ(-EINVAL, try_unknown_flags(&self->call));
+	EXPECT_EQ(-E2BIG, try_unknown_fields(&self->call));
+}
+
+TEST_F(structure, is_refused_where_memory_is_not_the_programs)
+{
+	EXPECT_EQ(-EFAULT, try_bad_pointers(&self->call));
 }
 
 TEST_F(abi, user_drain_refuses_what_cannot_be)
