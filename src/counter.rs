@@ -78,28 +78,43 @@ impl Counter {
         }
     }
 
-    /// Counts `count` more, of a user who has `own`.
+    /// Counts `count` more, which each of several users has: `own` is how many they have.
     ///
     /// # Errors
     ///
-    /// `EDQUOT` if the user may not have so many more, `ENFILE` if all together may not: none is counted.
+    /// `EDQUOT` if one of the users may not have so many more, `ENFILE` if all together may not: none is
+    /// counted.
     #[inline]
-    pub(crate) fn charge(&self, own: &Atomic<usize>, count: usize) -> Result {
-        if !add_up_to(own, count, self.user()) {
-            return Err(EDQUOT);
+    pub(crate) fn charge<'a>(
+        &self,
+        own: impl Iterator<Item = &'a Atomic<usize>> + Clone,
+        count: usize,
+    ) -> Result {
+        for (charged, user) in own.clone().enumerate() {
+            if !add_up_to(user, count, self.user()) {
+                subtract(own.take(charged), count);
+                return Err(EDQUOT);
+            }
         }
         if !add_up_to(&self.in_use, count, self.total()) {
-            own.fetch_sub(count, Relaxed);
+            subtract(own, count);
             return Err(ENFILE);
         }
         Ok(())
     }
 
-    /// Counts `count` less, which were counted by [`Self::charge`].
+    /// Counts `count` less, which were counted by [`Self::charge`] for the same users.
     #[inline]
-    pub(crate) fn uncharge(&self, own: &Atomic<usize>, count: usize) {
+    pub(crate) fn uncharge<'a>(&self, own: impl Iterator<Item = &'a Atomic<usize>>, count: usize) {
         self.in_use.fetch_sub(count, Relaxed);
-        own.fetch_sub(count, Relaxed);
+        subtract(own, count);
+    }
+}
+
+#[inline]
+fn subtract<'a>(values: impl Iterator<Item = &'a Atomic<usize>>, count: usize) {
+    for value in values {
+        value.fetch_sub(count, Relaxed);
     }
 }
 
@@ -125,6 +140,14 @@ mod tests {
         Atomic::new(0)
     }
 
+    fn charge(counter: &Counter, user: &Atomic<usize>, count: usize) -> Result {
+        counter.charge([user].into_iter(), count)
+    }
+
+    fn uncharge(counter: &Counter, user: &Atomic<usize>, count: usize) {
+        counter.uncharge([user].into_iter(), count);
+    }
+
     #[test]
     fn a_user_has_half_to_begin_with() {
         for (total, highest, user) in [(8, 10, 4), (9, 9, 4), (11, 10, 5), (0, 10, 0)] {
@@ -140,20 +163,20 @@ mod tests {
     fn a_user_ends_at_its_limit_and_another_goes_on() {
         let (counter, one, other) = (Counter::new(8, 8), none(), none());
         for _ in 0..4 {
-            assert_eq!(counter.charge(&one, 1), Ok(()));
+            assert_eq!(charge(&counter, &one, 1), Ok(()));
         }
-        assert_eq!(counter.charge(&one, 1), Err(EDQUOT));
+        assert_eq!(charge(&counter, &one, 1), Err(EDQUOT));
         for _ in 0..4 {
-            assert_eq!(counter.charge(&other, 1), Ok(()));
+            assert_eq!(charge(&counter, &other, 1), Ok(()));
         }
-        assert_eq!(counter.charge(&other, 1), Err(EDQUOT));
+        assert_eq!(charge(&counter, &other, 1), Err(EDQUOT));
         assert_eq!(
             (one.load(Relaxed), other.load(Relaxed), counter.in_use()),
             (4, 4, 8)
         );
-        counter.uncharge(&one, 1);
-        assert_eq!(counter.charge(&other, 1), Err(EDQUOT));
-        assert_eq!(counter.charge(&one, 1), Ok(()));
+        uncharge(&counter, &one, 1);
+        assert_eq!(charge(&counter, &other, 1), Err(EDQUOT));
+        assert_eq!(charge(&counter, &one, 1), Ok(()));
     }
 
     #[test]
@@ -161,13 +184,13 @@ mod tests {
         let (counter, one, other) = (Counter::new(3, 8), none(), none());
         assert_eq!(counter.set_user(8), Ok(()));
         for _ in 0..2 {
-            assert_eq!(counter.charge(&one, 1), Ok(()));
+            assert_eq!(charge(&counter, &one, 1), Ok(()));
         }
-        assert_eq!(counter.charge(&other, 1), Ok(()));
-        assert_eq!(counter.charge(&other, 1), Err(ENFILE));
-        assert_eq!(counter.charge(&one, 1), Err(ENFILE));
-        counter.uncharge(&one, 1);
-        assert_eq!(counter.charge(&other, 1), Ok(()));
+        assert_eq!(charge(&counter, &other, 1), Ok(()));
+        assert_eq!(charge(&counter, &other, 1), Err(ENFILE));
+        assert_eq!(charge(&counter, &one, 1), Err(ENFILE));
+        uncharge(&counter, &one, 1);
+        assert_eq!(charge(&counter, &other, 1), Ok(()));
         assert_eq!(
             (one.load(Relaxed), other.load(Relaxed), counter.in_use()),
             (1, 2, 3)
@@ -188,29 +211,49 @@ mod tests {
             (0, Ok(()), 4),
             (2, Ok(()), 6),
         ] {
-            assert_eq!(counter.charge(&own, count), result);
+            assert_eq!(charge(&counter, &own, count), result);
             assert_eq!((own.load(Relaxed), counter.in_use()), (in_use, in_use));
         }
-        counter.uncharge(&own, 6);
+        uncharge(&counter, &own, 6);
         assert_eq!((own.load(Relaxed), counter.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn of_several_users_all_are_counted_or_none() {
+        let (counter, one, other) = (Counter::new(10, 10), none(), none());
+        let both = || [&one, &other].into_iter();
+        let numbers = || (one.load(Relaxed), other.load(Relaxed), counter.in_use());
+        assert_eq!(charge(&counter, &other, 3), Ok(()));
+        assert_eq!(counter.charge(both(), 2), Ok(()));
+        assert_eq!(numbers(), (2, 5, 5));
+        assert_eq!(counter.charge(both(), 1), Err(EDQUOT));
+        assert_eq!(counter.charge(both().rev(), 1), Err(EDQUOT));
+        assert_eq!(numbers(), (2, 5, 5));
+        assert_eq!(counter.set_user(10), Ok(()));
+        assert_eq!(counter.charge(both(), 6), Err(EDQUOT));
+        assert_eq!(counter.set_total(5), Ok(()));
+        assert_eq!(counter.charge(both(), 1), Err(ENFILE));
+        assert_eq!(numbers(), (2, 5, 5));
+        counter.uncharge(both(), 2);
+        assert_eq!(numbers(), (0, 3, 3));
     }
 
     #[test]
     fn a_lowered_limit_waits_and_a_raised_one_does_not() {
         let (counter, own) = (Counter::new(8, 8), none());
-        assert_eq!(counter.charge(&own, 3), Ok(()));
+        assert_eq!(charge(&counter, &own, 3), Ok(()));
         assert_eq!(counter.set_user(1), Ok(()));
         for _ in 0..3 {
-            assert_eq!(counter.charge(&own, 1), Err(EDQUOT));
-            counter.uncharge(&own, 1);
+            assert_eq!(charge(&counter, &own, 1), Err(EDQUOT));
+            uncharge(&counter, &own, 1);
         }
-        assert_eq!(counter.charge(&own, 1), Ok(()));
-        assert_eq!(counter.charge(&own, 1), Err(EDQUOT));
+        assert_eq!(charge(&counter, &own, 1), Ok(()));
+        assert_eq!(charge(&counter, &own, 1), Err(EDQUOT));
         assert_eq!(counter.set_user(2), Ok(()));
-        assert_eq!(counter.charge(&own, 1), Ok(()));
+        assert_eq!(charge(&counter, &own, 1), Ok(()));
         assert_eq!(counter.set_total(0), Ok(()));
-        counter.uncharge(&own, 1);
-        assert_eq!(counter.charge(&own, 1), Err(ENFILE));
+        uncharge(&counter, &own, 1);
+        assert_eq!(charge(&counter, &own, 1), Err(ENFILE));
     }
 
     #[test]

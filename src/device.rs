@@ -3,7 +3,10 @@
 //! The parts that all contexts share: the machine, the limits, the queues, and the registry.
 
 use crate::{
-    limits::Limits,
+    limits::{
+        Limits,
+        UserCharge, //
+    },
     queue::QueueList,
     registry::Registry,
     xive::Platform, //
@@ -42,6 +45,15 @@ impl Device {
             }? Error),
             GFP_KERNEL,
         )
+    }
+
+    /// Returns the charge of the caller, for a context that it opens.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn user(&self) -> Result<Arc<UserCharge>> {
+        UserCharge::of_caller(self.limits.clone())
     }
 
     pub(crate) fn registry(&self) -> &Registry {

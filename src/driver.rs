@@ -183,6 +183,7 @@ impl ContextDevice for Arc<AfuNode> {
         ContextFile::new(
             mapping,
             shared.device.clone(),
+            shared.device.user()?,
             ContextKind::Open,
             Some(&self.afu()),
         )

@@ -145,10 +145,10 @@ impl ContextFile {
     pub(crate) fn new(
         mapping: Arc<FileMapping>,
         device: Arc<Device>,
+        user: Arc<UserCharge>,
         kind: ContextKind,
         afu: Option<&Arc<Afu>>,
     ) -> Result<Pin<KBox<Self>>> {
-        let user = UserCharge::of_caller(device.limits.clone())?;
         let place = match afu {
             None => None,
             Some(afu) => Some(Afu::reserve(afu)?),

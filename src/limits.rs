@@ -7,9 +7,14 @@
 //! go by it. Users are told apart by their number in the kernel, which is the same in all user
 //! namespaces. Root is a user like others, and no capability exempts: a program that may change the
 //! limits needs no exemption.
+//!
+//! A user who makes a user namespace is many users in it. So a context is charged to the owners of the
+//! user namespaces that its opener is in as well, as ucounts does. Those of root are containers of
+//! different users: what is in such a namespace is charged to that, not to root.
 
 use crate::{
     counter::Counter,
+    kernel_ext::user_namespace::UserNamespace,
     layout::MAX_IRQS,
     xive::{
         Platform,
@@ -65,14 +70,33 @@ impl<T> PerKind<T> {
     }
 }
 
-/// How much of each kind a user has.
-type User = PerKind<Atomic<usize>>;
+/// Who is charged, and has limits of a user.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Payer {
+    /// A user, by its number in the kernel.
+    User(u32),
+    /// All in a user namespace that root owns, by its number.
+    Namespace(u64),
+}
 
-/// A user who is charged for contexts.
-struct KnownUser {
+impl Payer {
+    /// Returns who is charged for what is in a namespace.
+    fn of_namespace(namespace: &UserNamespace) -> Self {
+        match namespace.owner.into_raw().val {
+            0 => Self::Namespace(namespace.id),
+            owner => Self::User(owner),
+        }
+    }
+}
+
+/// How much of each kind a payer has.
+type Account = PerKind<Atomic<usize>>;
+
+/// An account that is in use.
+struct OpenAccount {
     /// How many [`UserCharge`]s refer to it.
     charges: usize,
-    user: Arc<User>,
+    account: Arc<Account>,
 }
 
 /// The limits, and the users with how much each has.
@@ -80,9 +104,9 @@ struct KnownUser {
 pub(crate) struct Limits {
     max_irqs_per_context: Atomic<u32>,
     counters: PerKind<Counter>,
-    /// By the number of the user in the kernel. Innermost, see `file.rs`.
+    /// Innermost, see `file.rs`.
     #[pin]
-    users: Mutex<RBTree<u32, KnownUser>>,
+    accounts: Mutex<RBTree<Payer, OpenAccount>>,
 }
 
 impl Limits {
@@ -103,7 +127,7 @@ impl Limits {
             pin_init!(Self {
                 max_irqs_per_context: Atomic::new(MAX_IRQS as u32),
                 counters,
-                users <- new_mutex!(RBTree::new(), "uxive_users"),
+                accounts <- new_mutex!(RBTree::new(), "uxive_accounts"),
             }),
             GFP_KERNEL,
         )
@@ -128,17 +152,54 @@ impl Limits {
         Ok(())
     }
 
+    /// Returns the account of a payer, to be [closed](Self::close_account).
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    fn open_account(&self, payer: Payer) -> Result<Arc<Account>> {
+        let accounts = &mut *self.accounts.lock();
+
+        if let Some(open) = accounts.get_mut(&payer) {
+            open.charges += 1;
+            return Ok(open.account.clone());
+        }
+        let account = Account {
+            irqs: Atomic::new(0),
+            queues: Atomic::new(0),
+            exports: Atomic::new(0),
+        };
+        let account = Arc::new(account, GFP_KERNEL_ACCOUNT)?;
+        let open = OpenAccount {
+            charges: 1,
+            account: account.clone(),
+        };
+        accounts.try_create_and_insert(payer, open, GFP_KERNEL_ACCOUNT)?;
+        Ok(account)
+    }
+
+    fn close_account(&self, payer: Payer) {
+        let accounts = &mut *self.accounts.lock();
+
+        if let Some(open) = accounts.get_mut(&payer) {
+            open.charges -= 1;
+            if open.charges == 0 {
+                accounts.remove(&payer);
+            }
+        }
+    }
+
     /// Returns how many of a kind there are and may be.
     pub(crate) fn counter(&self, kind: LimitKind) -> &Counter {
         self.counters.of(kind)
     }
 }
 
-/// The user to whom a context is charged. The limits know a user as long as one of these exists.
+/// The user to whom a context is charged, with the owners of the user namespaces around.
 pub(crate) struct UserCharge {
     limits: Arc<Limits>,
-    uid: u32,
-    user: Arc<User>,
+    /// Each once. The first is that of the user.
+    accounts: KVec<(Payer, Arc<Account>)>,
 }
 
 impl UserCharge {
@@ -148,33 +209,28 @@ impl UserCharge {
     ///
     /// `ENOMEM` if there is no memory.
     pub(crate) fn of_caller(limits: Arc<Limits>) -> Result<Arc<Self>> {
-        let uid = Kuid::current_euid().into_raw().val;
-        let user = Self::join(&limits, uid)?;
+        let user = Payer::User(Kuid::current_euid().into_raw().val);
+        let namespaces = UserNamespace::all_of_current(GFP_KERNEL_ACCOUNT)?;
+        let mut charge = Self {
+            limits,
+            accounts: KVec::with_capacity(1 + namespaces.len(), GFP_KERNEL_ACCOUNT)?,
+        };
 
-        // If there is no memory for it, the value is dropped, which takes the mutex.
-        Ok(Arc::new(Self { limits, uid, user }, GFP_KERNEL_ACCOUNT)?)
+        charge.join(user)?;
+        for namespace in &namespaces {
+            charge.join(Payer::of_namespace(namespace))?;
+        }
+        Ok(Arc::new(charge, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Counts a charge of the user `uid`.
-    fn join(limits: &Limits, uid: u32) -> Result<Arc<User>> {
-        let users = &mut *limits.users.lock();
-
-        if let Some(known) = users.get_mut(&uid) {
-            known.charges += 1;
-            return Ok(known.user.clone());
+    /// Adds the account of a payer, unless it is there.
+    fn join(&mut self, payer: Payer) -> Result {
+        if self.accounts.iter().any(|&(other, _)| other == payer) {
+            return Ok(());
         }
-        let user = User {
-            irqs: Atomic::new(0),
-            queues: Atomic::new(0),
-            exports: Atomic::new(0),
-        };
-        let user = Arc::new(user, GFP_KERNEL_ACCOUNT)?;
-        let known = KnownUser {
-            charges: 1,
-            user: user.clone(),
-        };
-        users.try_create_and_insert(uid, known, GFP_KERNEL_ACCOUNT)?;
-        Ok(user)
+        let account = self.limits.open_account(payer)?;
+        self.accounts.push((payer, account), GFP_KERNEL_ACCOUNT)?;
+        Ok(())
     }
 
     /// Returns the limits.
@@ -183,18 +239,29 @@ impl UserCharge {
         &self.limits
     }
 
+    /// Returns how many of a kind each payer has.
+    #[inline]
+    fn of_each(&self, kind: LimitKind) -> impl Iterator<Item = &Atomic<usize>> + Clone {
+        self.accounts
+            .iter()
+            .map(move |(_, account)| account.of(kind))
+    }
+
     /// Returns how many of a kind the user has.
     pub(crate) fn in_use(&self, kind: LimitKind) -> usize {
-        self.user.of(kind).load(Relaxed)
+        self.of_each(kind)
+            .next()
+            .map_or(0, |count| count.load(Relaxed))
     }
 
     /// Counts one more of a kind, as long as what is returned lives.
     ///
     /// # Errors
     ///
-    /// `EDQUOT` if the user has as many as it may, `ENFILE` if all together have.
+    /// `EDQUOT` if the user, or the owner of a user namespace around, has as many as it may, `ENFILE` if
+    /// all together have.
     pub(crate) fn charge(self: &Arc<Self>, kind: LimitKind) -> Result<Charge> {
-        (self.limits.counter(kind)).charge(self.user.of(kind), 1)?;
+        (self.limits.counter(kind)).charge(self.of_each(kind), 1)?;
         Ok(Charge {
             user: self.clone(),
             kind,
@@ -205,23 +272,18 @@ impl UserCharge {
     ///
     /// # Errors
     ///
-    /// `EDQUOT` if the user may not have so many more, `ENFILE` if all together may not.
+    /// As [`Self::charge`].
     #[inline]
     pub(crate) fn charge_irqs(&self, count: usize) -> Result<IrqCharge<'_>> {
-        (self.limits.counters.irqs).charge(&self.user.irqs, count)?;
+        (self.limits.counters.irqs).charge(self.of_each(LimitKind::Irq), count)?;
         Ok(IrqCharge { user: self, count })
     }
 }
 
 impl Drop for UserCharge {
     fn drop(&mut self) {
-        let users = &mut *self.limits.users.lock();
-
-        if let Some(known) = users.get_mut(&self.uid) {
-            known.charges -= 1;
-            if known.charges == 0 {
-                users.remove(&self.uid);
-            }
+        for &(payer, _) in &self.accounts {
+            self.limits.close_account(payer);
         }
     }
 }
@@ -242,9 +304,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let UserCharge { limits, user, .. } = &*self.user;
-
-        limits.counter(self.kind).uncharge(user.of(self.kind), 1);
+        (self.user.limits.counter(self.kind)).uncharge(self.user.of_each(self.kind), 1);
     }
 }
 
@@ -297,8 +357,6 @@ impl<'a> IrqCharge<'a> {
 impl Drop for IrqCharge<'_> {
     #[inline]
     fn drop(&mut self) {
-        let UserCharge { limits, user, .. } = self.user;
-
-        limits.counters.irqs.uncharge(&user.irqs, self.count);
+        (self.user.limits.counters.irqs).uncharge(self.user.of_each(LimitKind::Irq), self.count);
     }
 }

@@ -55,7 +55,7 @@ impl ContextDevice for Arc<Device> {
     const MAY_GO: bool = false;
 
     fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<ContextFile>>> {
-        ContextFile::new(mapping, self.clone(), ContextKind::Open, None)
+        ContextFile::new(mapping, self.clone(), self.user()?, ContextKind::Open, None)
     }
 }
 
@@ -106,9 +106,9 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
     }
 }
 
-/// Makes a range: a file that is a context of its own, made from `file`. It is charged to the
-/// caller, and its first interrupt brings a queue that has room for as many as it can have. Its
-/// `access` is that of `file`.
+/// Makes a range: a file that is a context of its own, made from `file`, and charged to the same
+/// user. Its first interrupt brings a queue that has room for as many as it can have. Its `access`
+/// is that of `file`.
 ///
 /// The ioctl is here, since the file that it makes has the operations of this room.
 ///
@@ -135,7 +135,9 @@ fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result<isize>
     let range = NewFile::new::<DeviceOperations>(c"[uxive-range]", access, |mapping| {
         let kind = ContextKind::Range(slots);
 
-        ContextFile::new(mapping, file.device().clone(), kind, None)
+        let (device, user) = (file.device().clone(), file.context().user().clone());
+
+        ContextFile::new(mapping, device, user, kind, None)
     })?;
     argument.write_field(offset_of!(uapi::uxive_range, fd), &(range.fd() as i32))?;
     range.install();

@@ -18,6 +18,7 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/topology.h>
+#include <linux/user_namespace.h>
 
 #include "helpers.h"
 
@@ -114,6 +115,12 @@ void uxive_get_current_comm(char *comm)
 
 	get_task_comm(buffer, current);
 	memcpy(comm, buffer, sizeof(buffer));
+}
+
+/* In a structure without a name, which bindgen leaves out. */
+u64 uxive_user_ns_id(const struct user_namespace *ns)
+{
+	return ns->ns.ns_id;
 }
 
 /* Returns whether a line may be logged now, of those that programs can cause. */

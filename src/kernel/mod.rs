@@ -25,4 +25,5 @@ pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod ratelimit;
 pub(crate) mod task;
+pub(crate) mod user_namespace;
 pub(crate) mod work;

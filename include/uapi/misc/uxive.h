@@ -48,7 +48,7 @@
 #define UXIVE_IOC_ARM			_IO(UXIVE_MAGIC, 0x49)
 /*
  * Makes a range: a context of its own with no more than so many slots, charged to
- * the caller, which another process can be given as a file.
+ * the user of this one, which another process can be given as a file.
  */
 #define UXIVE_IOC_RANGE			_IO(UXIVE_MAGIC, 0x4a)
 /*
@@ -130,7 +130,8 @@ struct uxive_window {
  *	Of a range it is its number of slots, which root cannot change.
  * @irqs: Out: interrupts that this context has.
  * @max_irqs_user: Out: the most interrupts that all contexts of a user together
- *	can have. The user of a context is the user who opened it.
+ *	can have. The user of a context is the user who opened it, or the context
+ *	that it is a range of.
  * @irqs_user: Out: interrupts that the contexts of this one's user have.
  * @max_irqs_total: Out: the most that all contexts together can have.
  * @irqs_total: Out: interrupts that all contexts have, with those that are

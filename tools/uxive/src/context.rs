@@ -296,8 +296,8 @@ impl Context {
         Irqs::new(&self.shared, count, batch)
     }
 
-    /// Makes a context of its own that has `count` slots, whose interrupts are charged to the effective
-    /// user of the caller. Who is given its file has exactly that.
+    /// Makes a context of its own that has `count` slots, whose interrupts are charged to the user of
+    /// this one. A program that is given its file has exactly that.
     ///
     /// # Errors
     ///

@@ -9,6 +9,7 @@
  */
 #include "uxive_fixture.h"
 #include <linux/capability.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 
@@ -486,6 +487,189 @@ TEST_F(limits, a_user_who_comes_back_has_nothing)
 		EXPECT_EQ(0, info_of(fd).queues_user);
 		close(fd);
 	}
+}
+
+/* User namespaces. The users of the one that this process is in are 0 to @users - 1. */
+#define NO_NAMESPACES	"the kernel has no user namespaces"
+
+static unsigned int users;
+
+/*
+ * Returns what @body returns, 0 to 200, which root of a user namespace that @owner makes
+ * runs with the context @fd. The users there are @count of those here, from @first on.
+ */
+static int in_namespace(uid_t owner, uid_t first, unsigned int count, int (*body)(int fd), int fd)
+{
+	int ready[2], go[2], status;
+	char word[64];
+	pid_t pid;
+
+	if (pipe(ready) || pipe(go))
+		return -errno;
+	pid = fork();
+	if (!pid) {
+		users = count;
+		if (setresuid(owner, owner, owner) || unshare(CLONE_NEWUSER) ||
+		    write(ready[1], "", 1) != 1 || read(go[0], word, 1) != 1 ||
+		    setresuid(0, 0, 0))
+			_exit(250);
+		_exit(body(fd));
+	}
+	close(ready[1]);
+	snprintf(word, sizeof(word), "0 %u %u", first, count);
+	if (read(ready[0], &status, 1) != 1 ||
+	    file_write(path_of("/proc/%d/uid_map", pid), word) || write(go[1], "", 1) != 1)
+		kill(pid, SIGKILL);
+	status = child_status(pid);
+	close(ready[0]);
+	close(go[0]);
+	close(go[1]);
+	return status;
+}
+
+/* How many interrupts a context takes until the limit of a user; 100 if it is another. */
+static int taken(int fd)
+{
+	int count = 0, ret;
+
+	while (!(ret = alloc(fd)))
+		count++;
+	return ret == -EDQUOT ? count : 100;
+}
+
+/* As many as the users of a namespace get together, each by a context of its own. */
+static int taken_by_all(int fd)
+{
+	int count = 0;
+
+	for (uid_t user = 0; user < users; user++)
+		count += taken(ux_open_as(user));
+	return count;
+}
+
+/* Likewise by ranges that they make of a context. */
+static int taken_by_ranges(int fd)
+{
+	int count = 0;
+
+	for (uid_t user = 0; user < users; user++) {
+		int range = seteuid(user) ? -1 : ux_range(fd, 100);
+
+		count += seteuid(0) ? 100 : taken(range);
+	}
+	return count;
+}
+
+/* Likewise queues, by one interrupt each. */
+static int queues_by_all(int fd)
+{
+	int count = 0;
+
+	for (uid_t user = 0; user < users; user++) {
+		int ret = alloc(ux_open_as(user));
+
+		count += ret == -EDQUOT ? 0 : ret ? 100 : 1;
+	}
+	return count;
+}
+
+/* By half of the users, in a namespace within that the user 3 makes. */
+static int taken_within(int fd)
+{
+	return in_namespace(3, users / 2, users / 2, taken_by_all, fd);
+}
+
+TEST_F(limits, a_user_namespace_is_charged_to_its_owner)
+{
+	int alice = ux_open_as(ALICE);
+
+	if (access("/proc/self/ns/user", F_OK))
+		SKIP(return, NO_NAMESPACES);
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 4));
+	EXPECT_EQ(4, in_namespace(ALICE, 100000, 10, taken_by_all, -1));
+	ASSERT_EQ(0, ux_fill(alice, 3));
+	EXPECT_EQ(1, in_namespace(ALICE, 100000, 10, taken_by_all, -1));
+	ASSERT_EQ(0, ux_fill(alice, 1));
+	EXPECT_EQ(0, in_namespace(ALICE, 100000, 10, taken_by_all, -1));
+	/* Herself within is no second one to pay. */
+	close(alice);
+	EXPECT_EQ(4, in_namespace(ALICE, ALICE, 1, taken_by_all, -1));
+	/* A namespace of another, in which she is a user. */
+	EXPECT_EQ(4, in_namespace(BOB, ALICE, 1, taken_by_all, -1));
+
+	ASSERT_EQ(0, limit_set("max_queues_per_user", 3));
+	EXPECT_EQ(3, in_namespace(ALICE, 100000, 10, queues_by_all, -1));
+	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
+}
+
+TEST_F(limits, one_in_another_is_charged_to_both_owners)
+{
+	int outer = ux_open_as(ALICE), inner = ux_open_as(200003);
+
+	if (access("/proc/self/ns/user", F_OK))
+		SKIP(return, NO_NAMESPACES);
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 4));
+	ASSERT_EQ(0, ux_fill(outer, 1));
+	EXPECT_EQ(3, in_namespace(ALICE, 100000, 10, taken_within, -1));
+	/* The owner within, who has some without. */
+	ASSERT_EQ(0, ux_fill(inner, 2));
+	EXPECT_EQ(2, in_namespace(0, 200000, 10, taken_within, -1));
+	close(outer);
+	close(inner);
+}
+
+TEST_F(limits, a_range_is_not_charged_to_a_user_who_comes_along)
+{
+	int alice = ux_open_as(ALICE);
+
+	if (access("/proc/self/ns/user", F_OK))
+		SKIP(return, NO_NAMESPACES);
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 4));
+	ASSERT_EQ(0, ux_fill(alice, 4));
+	EXPECT_EQ(4, in_namespace(ALICE, 100000, 10, taken_by_ranges, self->fd[0]));
+	EXPECT_TRUE(becomes(info_of(self->fd[0]).irqs_user, 0));
+	ASSERT_EQ(0, ux_fill(self->fd[0], 3));
+	EXPECT_EQ(1, in_namespace(ALICE, 100000, 10, taken_by_ranges, self->fd[0]));
+	EXPECT_EQ(4, info_of(alice).irqs_user);
+	close(alice);
+}
+
+static int taken_pipe[2], end_pipe[2];
+
+static int taken_and_held(int fd)
+{
+	int count = taken_by_all(fd);
+	char word;
+
+	return write(taken_pipe[1], "", 1) == 1 && read(end_pipe[0], &word, 1) == 1 ? count : 100;
+}
+
+TEST_F(limits, namespaces_of_root_have_an_account_each)
+{
+	pid_t pid;
+	char word;
+
+	if (access("/proc/self/ns/user", F_OK))
+		SKIP(return, NO_NAMESPACES);
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 4));
+	ASSERT_EQ(0, pipe(taken_pipe));
+	ASSERT_EQ(0, pipe(end_pipe));
+	pid = fork();
+	if (!pid)
+		_exit(in_namespace(0, 200000, 10, taken_and_held, -1));
+	close(taken_pipe[1]);
+	ASSERT_EQ(1, read(taken_pipe[0], &word, 1));
+	EXPECT_EQ(4, limit_get("irqs"));
+	EXPECT_EQ(4, in_namespace(0, 300000, 10, taken_by_all, -1));
+	/* Root has none of them. */
+	EXPECT_EQ(0, info_of(self->fd[0]).irqs_user);
+	EXPECT_EQ(4, taken(self->fd[0]));
+	EXPECT_EQ(8, limit_get("irqs"));
+	EXPECT_EQ(1, write(end_pipe[1], "", 1));
+	EXPECT_EQ(4, child_status(pid));
+	close(taken_pipe[0]);
+	close(end_pipe[0]);
+	close(end_pipe[1]);
 }
 
 /*

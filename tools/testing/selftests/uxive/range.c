@@ -822,7 +822,7 @@ TEST_F(range, works_beside_another_and_the_maker)
 
 /* Limits. */
 
-TEST_F(range, is_charged_to_who_made_it)
+TEST_F(range, is_charged_to_the_user_of_its_context)
 {
 	int alice = ux_open_as(ALICE), fd = range_as(ALICE, alice, 100), second;
 	__u32 start;
@@ -860,11 +860,11 @@ TEST_F(range, is_charged_to_who_made_it)
 	EXPECT_EQ(22U, info_of(alice).irqs_user);
 	close(second);
 
-	/* That is who calls, with whosever context. */
+	/* Whoever calls. */
 	second = range_as(BOB, alice, 10);
 	ASSERT_EQ(0, ux_fill(second, 5));
-	EXPECT_EQ(5U, info_of(second).irqs_user);
-	EXPECT_EQ(20U, info_of(alice).irqs_user);
+	EXPECT_EQ(25U, info_of(second).irqs_user);
+	EXPECT_EQ(25U, info_of(alice).irqs_user);
 	EXPECT_EQ(0U, info_of(self->fd).irqs_user);
 	close(second);
 	close(alice);
