@@ -28,8 +28,9 @@ fn main() -> io::Result<()> {
         .collect();
     let mut events = [0; RINGERS as usize];
 
-    // Rings that come while one is not ended yet are one event, so there may be less than rings. The
-    // last ring of each thread is an event in any case, and when none comes for a second that was it.
+    // Rings that come before the last one is ended merge into one event, so there may be fewer
+    // events than rings. The last ring of each thread always becomes an event. A second without one
+    // means the end.
     while let Some(slot) = drain.wait(Some(Duration::from_secs(1)))? {
         drain.eoi(slot);
         events[slot as usize] += 1;

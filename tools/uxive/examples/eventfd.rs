@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! A thread that waits for an eventfd, and another that rings: the sender stores to what was mapped
-//! once, and calls nobody.
+//! A thread that waits for an eventfd, and another that rings: it stores to a mapped page, without
+//! a system call.
 
 use std::{
     io,
@@ -16,8 +16,8 @@ use uxive::{
 
 const RINGS: u64 = 1000;
 
-/// Returns when the event was signalled. The other thread may have failed, so it is not waited for
-/// without end.
+/// Returns when the event was signalled. It has a time limit, since the other thread may have
+/// failed.
 fn wait(event: &Event) -> io::Result<()> {
     match event.wait(Some(Duration::from_secs(10)))? {
         Some(_) => Ok(()),

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! A doorbell that is given to another program, which has nothing else of this one, and is taken back
-//! while that rings.
+//! Gives a doorbell, and nothing else, to another program, and takes it back while that rings.
 
 use std::{
     env,
@@ -58,7 +57,7 @@ fn owner() -> io::Result<()> {
             .ok_or(io::ErrorKind::TimedOut)?;
     }
     export.revoke()?;
-    // What was rung before that.
+    // Takes the rings from before that.
     while let Some(count) = event.wait(Some(Duration::from_millis(100)))? {
         arrived += count;
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
  * User drain: a program takes the events of a uxive context from memory by
- * itself. What this does, and why nothing is lost, is described in
- * Documentation/userspace-api/uxive-user-drain.rst.
+ * itself. Documentation/userspace-api/uxive-user-drain.rst describes the
+ * protocol, and why nothing is lost.
  *
  *	struct uxive_drain drain;
  *	int slot;
@@ -19,8 +19,8 @@
  * makes in a new context have the slots 0, 1, 2 and so on.
  *
  * Functions that can fail return -1 and set errno. One thread at a time may
- * take events, of several uxive_drain_wait_shared() lets one do so; any thread
- * may ring and end interrupts.
+ * take events; several threads use uxive_drain_wait_shared(), which lets one of
+ * them do so. Any thread may ring and end interrupts.
  *
  * For C from C99 on, and for C++ from C++11 on.
  */
@@ -40,7 +40,7 @@
 #error "uxive_drain.h is for ppc64le"
 #endif
 
-/* Q in what is loaded from a management page, whose bytes are in big-endian order. */
+/* Q in a value loaded from a management page, whose bytes are in big-endian order. */
 #define UXIVE_DRAIN_ESB_Q	((__u64)UXIVE_ESB_Q << 56)
 
 /**
@@ -74,13 +74,13 @@ static inline __u64 uxive_drain_queue_length(const struct uxive_drain *drain)
 
 /**
  * uxive_drain_open() - have the program drain the queue of a context
- * @drain: To be set up.
+ * @drain: The result.
  * @fd: The context. It must not have an interrupt yet.
  * @eventfd: To be signalled when the armed queue has an entry.
- * @irqs: How many slots, from 0 on, are to be within reach. They need not be
- *	allocated before they are used. Those of messages of an AFU begin at
- *	queue_entries of struct uxive_user_drain, 16384: who may take such
- *	events has that many and one for each message slot.
+ * @irqs: How many slots, from 0 on, the program can reach. A slot need not be
+ *	allocated before it is used. Message slots of an AFU begin at
+ *	queue_entries of struct uxive_user_drain, 16384: a program that takes
+ *	such events adds one for each message slot to that number.
  *
  * The descriptors remain the caller's. A context whose queue could not be
  * mapped is of no use any more.
@@ -133,7 +133,7 @@ static inline int uxive_drain_open(struct uxive_drain *drain, int fd, int eventf
 
 /**
  * uxive_drain_close() - undo the mappings
- * @drain: What uxive_drain_open() has set up.
+ * @drain: The context, as uxive_drain_open() has set it up.
  */
 static inline void uxive_drain_close(struct uxive_drain *drain)
 {
@@ -146,8 +146,8 @@ static inline void uxive_drain_close(struct uxive_drain *drain)
  * @drain: The context.
  * @slot: The slot, less than the number that uxive_drain_open() was told.
  *
- * An 8-byte store to the page rings, as uxive_drain_ring() does. Who rings to
- * tell of something in memory has a full barrier before that.
+ * An 8-byte store to the page rings, as uxive_drain_ring() does. A full barrier
+ * must precede it if the ring announces data in memory.
  *
  * Return: the address of the page.
  */
@@ -161,7 +161,8 @@ static inline void *uxive_drain_trigger(const struct uxive_drain *drain, unsigne
  * @drain: The context.
  * @slot: Its slot, which must have an interrupt: it is SIGBUS otherwise.
  *
- * What the thread wrote before is visible to who takes the event.
+ * All that the thread wrote before is visible to the thread that takes the
+ * event.
  */
 static inline void uxive_drain_ring(const struct uxive_drain *drain, unsigned int slot)
 {
@@ -171,7 +172,7 @@ static inline void uxive_drain_ring(const struct uxive_drain *drain, unsigned in
 	__atomic_store_n(trigger, 0, __ATOMIC_RELAXED);
 }
 
-/* Other than with a load and a swap, this is one instruction also before POWER10. */
+/* This is one instruction on all processors. Before POWER10 a load and a swap would be several. */
 static inline __u32 uxive_drain_load_be32(const __u32 *address)
 {
 	__u32 value;
@@ -184,8 +185,8 @@ static inline __u32 uxive_drain_load_be32(const __u32 *address)
  * uxive_drain_try_next() - take the next event, if there is one
  * @drain: The context.
  *
- * The interrupt can be sent again once uxive_drain_eoi() has ended it. What the
- * ringer wrote before it rang is visible afterwards.
+ * The interrupt can be sent again once uxive_drain_eoi() has ended it. All that
+ * the ringer wrote before it rang is visible afterwards.
  *
  * Return: the slot, or -1 if the queue is empty; errno stays as it is.
  */
@@ -208,8 +209,9 @@ static inline int uxive_drain_try_next(struct uxive_drain *drain)
  * @slot: Its slot, of which an event was taken, less than the number that
  *	uxive_drain_open() was told.
  *
- * If it was rung again since it was sent, that is an event of its own now. What
- * the thread wrote before is visible to who takes that.
+ * If it was rung again since it was sent, that becomes an event of its own now.
+ * All that this thread wrote before is visible to the thread that takes that
+ * event.
  */
 static inline void uxive_drain_eoi(const struct uxive_drain *drain, unsigned int slot)
 {
@@ -218,8 +220,9 @@ static inline void uxive_drain_eoi(const struct uxive_drain *drain, unsigned int
 	__u64 pq;
 
 	/*
-	 * From the load on another thread may take the next event. Nothing but
-	 * this has the load, which is of a device, wait for stores to memory.
+	 * After the load another thread may take the next event. The load is
+	 * from a device, and only this barrier makes it wait for stores to
+	 * memory.
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	pq = __atomic_load_n((const __u64 *)(management + UXIVE_ESB_SET_PQ_00),
@@ -306,15 +309,17 @@ static inline int uxive_drain_wait(struct uxive_drain *drain, int timeout)
 /**
  * uxive_drain_wait_shared() - uxive_drain_wait() for one of several threads
  * @drain: The context.
- * @lock: What all threads that take its events use for that, and for nothing else.
+ * @lock: The lock of all threads that take its events, used for nothing else.
  * @timeout: As of uxive_drain_wait(). The time begins when the thread has the lock.
  *
- * One thread looks, arms and blocks, with the lock held; when it has an event it
- * lets the next one do that, and handles its own meanwhile. A handler that is not
- * to run in two threads at once for an interrupt calls uxive_drain_eoi() last.
+ * One thread looks, arms and blocks, with the lock held. When it has an event it
+ * releases the lock to the next thread, and handles the event meanwhile. A
+ * handler that must not run in two threads at once for an interrupt calls
+ * uxive_drain_eoi() last.
  *
- * A thread must not be cancelled in here. To end all, have an interrupt for that:
- * who takes it ends it, rings it for the next one, and returns.
+ * A thread must not be cancelled in here. To end all threads, use an interrupt
+ * for that: the thread that takes it ends it, rings it for the next thread, and
+ * returns.
  *
  * Return: as of uxive_drain_wait(); or -1 with errno as of pthread_mutex_lock().
  */

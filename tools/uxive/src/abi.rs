@@ -27,14 +27,14 @@ pub(crate) unsafe trait Argument: Sized {
     };
 }
 
-/// Which way an argument goes, as powerpc's `_IOC()` has it. Uxive's own numbers do not say.
+/// The direction of an argument, as powerpc's `_IOC()` has it. Uxive's own numbers have none.
 pub(crate) enum Direction {
     None = 1,
     Read = 2,
     Write = 4,
 }
 
-/// Returns what powerpc's `_IOC()` does. No other machine has the driver.
+/// Computes powerpc's `_IOC()`. No other machine has the driver.
 const fn request(direction: Direction, number: u8, size: usize) -> u32 {
     const MAGIC: u32 = 0xca;
 
@@ -170,7 +170,7 @@ pub(crate) struct Window {
     pub(crate) stride: u64,
 }
 
-/// Returns the size of an argument, as it begins with.
+/// Returns the size of an argument, for its first field.
 pub(crate) const fn size<T: Argument>() -> u32 {
     size_of::<T>() as u32
 }
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(size_of::<Revoke>(), 16);
     }
 
-    /// As a C compiler for powerpc has them.
+    /// Compares them with the numbers of a C compiler for powerpc.
     #[test]
     fn requests_are_those_of_the_headers() {
         fn number<T: Argument>() -> u32 {

@@ -2,8 +2,8 @@
 
 //! A context: an open file of the driver, which owns interrupts.
 //!
-//! The file and a mapping of all trigger pages are shared by all that comes from the context, so
-//! each of them works as long as it lives.
+//! All objects made from a context share its file and its mapping of all trigger pages, so each
+//! works as long as it lives.
 
 use crate::{
     abi,
@@ -50,11 +50,11 @@ pub struct Usage {
     pub max: u32,
 }
 
-/// What the driver tells of itself and of a context. The numbers of a moment.
+/// The driver's data about itself and a context, at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Info {
-    /// What there is beside what all drivers have: `UXIVE_FEATURE_*`.
+    /// Features that this driver has: `UXIVE_FEATURE_*`.
     pub features: u64,
     /// Page size of the kernel in bytes.
     pub page_size: u32,
@@ -110,7 +110,7 @@ pub(crate) fn info(file: impl AsFd) -> io::Result<abi::Info> {
     Ok(info)
 }
 
-/// Returns the offsets of a window that the driver tells of, and how many strides it has.
+/// Returns the offsets of a window, as the driver reports it, and how many strides it has.
 ///
 /// `EIO` if there is no such window: a stride is whole ESB pages, one at least.
 pub(crate) fn extent(window: &abi::Window) -> io::Result<(Range<u64>, u32)> {
@@ -174,7 +174,7 @@ impl Shared {
     }
 }
 
-/// Returns the descriptor that the driver has made, as it told by `fd`; `EIO` if that is none.
+/// Returns the descriptor `fd` that the driver has made; `EIO` if the number is negative.
 ///
 /// # Safety
 ///
@@ -189,8 +189,8 @@ pub(crate) unsafe fn made(fd: i32) -> io::Result<OwnedFd> {
 
 /// An open file of the driver.
 ///
-/// Its interrupts are owned by what allocating them returns. They are freed with that; at the
-/// latest when no process has the file, or a mapping of it, any more.
+/// Each of its interrupts is owned by the object that allocates it, and freed with that object; at
+/// the latest when no process has the file, or a mapping of it, any more.
 ///
 /// # Examples
 ///
@@ -297,7 +297,7 @@ impl Context {
     }
 
     /// Makes a context of its own that has `count` slots, whose interrupts are charged to the user of
-    /// this one. A program that is given its file has exactly that.
+    /// this one. A program that is given its file can use exactly these slots.
     ///
     /// # Errors
     ///
@@ -325,10 +325,10 @@ impl Context {
         Drain::new(self, irqs)
     }
 
-    /// Blocks until something befalls the context beside its interrupts, and tells what. `None` when
-    /// the time is up.
+    /// Blocks until the context has an event other than interrupts, and returns it. `None` when the
+    /// time is up.
     ///
-    /// One thread at a time is to wait: another may have read the event before.
+    /// Only one thread at a time should wait: another may read the event first.
     ///
     /// # Errors
     ///
@@ -337,7 +337,7 @@ impl Context {
     pub fn report(&self, timeout: Option<Duration>) -> io::Result<Option<Report>> {
         let mut bytes = [0; Report::BYTES];
 
-        // Of a context whose accelerator is gone poll() reports POLLHUP.
+        // poll() reports POLLHUP for a context whose accelerator is gone.
         if !event::wait(self.as_fd(), timeout)? {
             return Ok(None);
         }
@@ -356,15 +356,15 @@ impl Context {
 
 /// Takes a context that was passed by another program, or that of an accelerator.
 ///
-/// Its interrupts may be taken from their owner: if the other program has kept the file, and frees
-/// them, and if the accelerator goes. Ringing raises `SIGBUS` then.
+/// Its interrupts may disappear: the other program may have kept the file and free them, or the
+/// accelerator may go. Ringing raises `SIGBUS` then.
 impl TryFrom<OwnedFd> for Context {
     type Error = io::Error;
 
     /// # Errors
     ///
-    /// `ENOTTY` if it is no context, as an export is none; `ENODEV` if its accelerator is gone; `EIO` if
-    /// what it tells is not what the driver does. Those of `mmap()`.
+    /// `ENOTTY` if it is no context, as an export is none; `ENODEV` if its accelerator is gone;
+    /// `EIO` if its answers are not this driver's. Those of `mmap()`.
     fn try_from(file: OwnedFd) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(file)?);
 

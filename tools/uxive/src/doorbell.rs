@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What rings an interrupt that its program never frees as long as it can be rung.
+//! Rings an interrupt that its program does not free as long as the doorbell exists.
 
 use crate::{
     esb,
@@ -42,11 +42,11 @@ impl Doorbell {
         }
     }
 
-    /// Rings. What the thread wrote before is visible to who takes the event.
+    /// Rings. All that the thread wrote before is visible to the thread that takes the event.
     #[inline]
     pub fn ring(&self) {
         // SAFETY: By the type invariants the page is mapped for writing while `self` is borrowed.
-        // What a program can write in a context are pages of a device.
+        // All pages of a context that a program can write are a device's.
         unsafe { esb::ring(self.page) };
     }
 }

@@ -51,25 +51,25 @@ struct Entries {
 impl AsRef<[AtomicU32]> for Entries {
     #[inline]
     fn as_ref(&self) -> &[AtomicU32] {
-        // SAFETY: By the type invariants the memory is mapped while `self` is borrowed, page-aligned
-        // and thus aligned, and as all of it are valid entries. Only hardware writes it, a whole
-        // entry at once, as atomics may change. Loads of this size need not write.
+        // SAFETY: By the type invariants the memory is mapped while `self` is borrowed,
+        // page-aligned and thus aligned, and any bytes are valid entries. Only hardware writes it,
+        // a whole entry at once, as atomics may change. Loads of this size need not write.
         unsafe { core::slice::from_raw_parts(self.mapping.address().cast().as_ptr(), self.entries) }
     }
 }
 
 /// A context that drains its own event queue, with interrupts in the slots from 0 on.
 ///
-/// The pages of all slots are mapped, which takes addresses and no memory: an accelerator may raise
-/// what the program has allocated for it by other means.
+/// The pages of all slots are mapped, which takes addresses and no memory, because an accelerator
+/// may raise interrupts that the program has allocated by other means.
 ///
 /// Ringing has the two exceptions of [`Irq`](crate::Irq), and [`Drain::eoi`] has them as well: they
 /// raise `SIGBUS` when another process that has the context's file has freed the interrupt, or the
 /// context's accelerator is gone.
 ///
-/// A program that waits for other descriptors, too, has [`Drain::arm_and_look`] return nothing
-/// before it blocks, and waits for [`Drain::event`] among them. When that is readable it must be read,
-/// by [`Event::wait`], or it remains readable and the program spins.
+/// A program that also waits for other descriptors calls [`Drain::arm_and_look`] until that returns
+/// `None`, and then blocks for all of them and [`Drain::event`]. A readable [`Drain::event`] must
+/// be read, by [`Event::wait`], or it remains readable and the program spins.
 #[derive(Debug)]
 pub struct Drain {
     context: Context,
@@ -78,7 +78,7 @@ pub struct Drain {
     // How many slots have an interrupt that is never freed.
     irqs: u32,
     esbs: Esbs,
-    // What `esbs` refers to.
+    // The mapping that `esbs` refers to.
     pages: Arc<Mapping>,
 }
 
@@ -86,7 +86,7 @@ impl Drain {
     pub(crate) fn new(context: Context, irqs: u32) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
 
-        // Before the context can be nothing else any more.
+        // Checked before user drain, which cannot be undone.
         if irqs == 0 {
             return Err(Errno::INVAL.into());
         }
@@ -116,7 +116,7 @@ impl Drain {
         };
         let queue = Queue::new(entries).ok_or_else(invalid)?;
 
-        // Whatever an entry of the queue names is there: the second half are messages.
+        // Maps the slot of every possible entry; the second half are messages.
         let (offsets, slots) = extent(&window)?;
         let pages = Arc::new(Mapping::new(
             &context,
@@ -148,11 +148,11 @@ impl Drain {
 
     /// Takes the next event and returns the slot of its interrupt, if there is one.
     ///
-    /// The interrupt can be sent again once [`Drain::eoi`] has ended it. What the ringer wrote
+    /// The interrupt can be sent again once [`Drain::eoi`] has ended it. All that the ringer wrote
     /// before it rang is visible afterwards.
     ///
-    /// A message of an accelerator is told by its slot plus the number of entries of the queue, 16384,
-    /// and is ended by that, too.
+    /// For a message of an accelerator this is its slot plus the number of entries of the queue,
+    /// 16384. [`Drain::eoi`] takes the same number.
     #[inline]
     pub fn try_next(&mut self) -> Option<u32> {
         self.queue.try_next()
@@ -160,7 +160,7 @@ impl Drain {
 
     /// Ends the interrupt of a slot, of which an event was taken.
     ///
-    /// If it was rung again since it was sent, that is an event of its own now.
+    /// If it was rung again since it was sent, that becomes an event of its own now.
     ///
     /// # Panics
     ///
@@ -186,7 +186,7 @@ impl Drain {
         assert!(slot < self.irqs, "slot {slot} of {}", self.irqs);
     }
 
-    /// Returns what rings the interrupt of a slot from other threads.
+    /// Returns a doorbell of a slot, for other threads.
     ///
     /// # Panics
     ///
@@ -256,7 +256,7 @@ impl Drain {
         Ok(slot)
     }
 
-    /// Returns what an armed queue signals.
+    /// Returns the eventfd that an armed queue signals.
     pub fn event(&self) -> &Event {
         &self.event
     }
@@ -270,7 +270,7 @@ impl Drain {
         self.context.info()
     }
 
-    /// Blocks until something befalls the context beside its interrupts, as [`Context::report`] does.
+    /// Blocks until the context has an event other than interrupts, as [`Context::report`] does.
     ///
     /// # Errors
     ///
@@ -280,7 +280,8 @@ impl Drain {
     }
 }
 
-/// The file of the context. Who frees an interrupt by it must have taken and ended its events before.
+/// The file of the context. Before an interrupt is freed by it, its events must have been taken and
+/// ended.
 impl AsFd for Drain {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.context.as_fd()

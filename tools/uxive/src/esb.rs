@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The two pages of each interrupt: the trigger page rings, the management page ends.
+//! The two pages of each interrupt: the trigger page rings it, the management page ends it.
 
 use crate::uapi::{
     UXIVE_ESB_Q as Q,
@@ -16,7 +16,7 @@ use core::{
 
 /// Rings: raises the interrupt whose trigger page is at `page`.
 ///
-/// What the thread wrote before is visible to who takes the event.
+/// All that the thread wrote before is visible to the thread that takes the event.
 ///
 /// # Safety
 ///
@@ -87,7 +87,7 @@ impl Esbs {
 
     /// Rings: raises the interrupt of a slot.
     ///
-    /// What the thread wrote before is visible to who takes the event.
+    /// All that the thread wrote before is visible to the thread that takes the event.
     ///
     /// # Panics
     ///
@@ -101,8 +101,8 @@ impl Esbs {
 
     /// Ends the interrupt of a slot, of which an event was taken.
     ///
-    /// If it was rung again since it was sent, that is an event of its own now. What the thread wrote
-    /// before is visible to who takes that.
+    /// If it was rung again since it was sent, that becomes an event of its own now. All that this
+    /// thread wrote before is visible to the thread that takes that event.
     ///
     /// # Panics
     ///
@@ -111,8 +111,8 @@ impl Esbs {
     pub fn eoi(&self, slot: u32) {
         let trigger = self.trigger(slot);
 
-        // From the load on another thread may take the next event. Nothing but this has the load, which
-        // is of a device, wait for stores to memory.
+        // After the load another thread may take the next event. The load is from a device, and
+        // only this fence makes it wait for stores to memory.
         fence(Ordering::SeqCst);
         // SAFETY: The management page begins half a stride behind the trigger page. By the type
         // invariants both are mapped and aligned, and `EOI` is a multiple of 8 within the page.

@@ -27,7 +27,7 @@ pub(crate) fn wait(file: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Resul
         events: libc::POLLIN,
         revents: 0,
     };
-    // Rather a millisecond more than not to wait at all.
+    // Rounds up: a short wait must not become none.
     let timeout = timeout.map_or(-1, |time| {
         i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
     });
@@ -60,7 +60,7 @@ impl Event {
     /// Blocks until something was counted. Returns the count, which begins anew, or `None` when the
     /// time is up.
     ///
-    /// One thread at a time is to wait: another may have taken the count before.
+    /// Only one thread at a time should wait: another may take the count first.
     ///
     /// # Errors
     ///

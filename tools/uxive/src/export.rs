@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Doorbells that travel: what the owner of interrupts gives away, and what another program has.
+//! Doorbells that travel: the owner of interrupts gives away an export, another program receives
+//! it.
 //!
 //! The owner can take a doorbell back at any time, and a store to its page raises `SIGBUS` then. A
-//! library cannot catch that soundly, as the handler belongs to the whole program and to whoever
-//! installs the last one. So [`Receiver::ring`] has the kernel store: a system call that is handed
-//! an address where nothing is fails with `EFAULT`. XIVE takes stores of 8 bytes only, and the
-//! kernel copies in pieces of any width; but `time()` stores its one result, an integer of 8 bytes,
-//! by one instruction, and what is stored does not matter.
+//! library cannot catch that soundly, since a signal handler belongs to the whole program, and any
+//! part of it may install another. So [`Receiver::ring`] makes the kernel store: a system call with
+//! an address where nothing is mapped fails with `EFAULT`. XIVE takes stores of 8 bytes only, and
+//! most system calls copy in pieces of other widths. But `time()` stores its one result, an integer
+//! of 8 bytes, by one instruction, and XIVE ignores the value.
 
 use crate::{
     abi,
@@ -60,7 +61,7 @@ use std::{
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("time() stores 4 bytes here, which stops a machine that has XIVE");
 
-/// What a buffer of control messages consists of: `u8` in rustix 0.38, `MaybeUninit<u8>` in rustix 1.
+/// A byte of a buffer of control messages: `u8` in rustix 0.38, `MaybeUninit<u8>` in rustix 1.
 trait Byte {
     fn zero() -> Self;
 }
@@ -146,7 +147,7 @@ impl Export {
         let mut control = SendAncillaryBuffer::new(&mut space);
 
         control.push(SendAncillaryMessage::ScmRights(&files));
-        // A file does not come alone by a stream socket.
+        // A stream socket passes a file only with data.
         let data = [IoSlice::new(&[0])];
         if sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)? != 1 {
             return Err(io::ErrorKind::WriteZero.into());
@@ -194,8 +195,8 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// `ENOTTY` if the file is of another kind. Those of `mmap()`. `EIO` if what the driver tells is not
-    /// what it does.
+    /// `ENOTTY` if the file is of another kind. Those of `mmap()`. `EIO` if the answers are not the
+    /// driver's.
     pub fn map(file: impl AsFd) -> io::Result<Self> {
         let mut info = abi::ExportInfo {
             size: abi::size::<abi::ExportInfo>(),
@@ -269,7 +270,8 @@ impl Receiver {
         .cast()
     }
 
-    /// Rings by a system call. What the thread wrote before is visible to who takes the event.
+    /// Rings by a system call. All that the thread wrote before is visible to the thread that takes
+    /// the event.
     ///
     /// # Panics
     ///
@@ -282,7 +284,7 @@ impl Receiver {
     pub fn ring(&self, index: u32) -> io::Result<()> {
         let page = self.page(index);
 
-        // As in `esb::ring`; entering the kernel is no such barrier.
+        // As in `esb::ring`: entering the kernel is no full barrier.
         fence(Ordering::SeqCst);
         // The C library's time() would ask the vDSO, which stores without a system call.
         // SAFETY: The kernel stores 8 bytes at an address of the mapping that lives as long as

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Interrupts, owned: who has an [`Irq`] or [`Irqs`] can ring, and nobody can after they are freed.
+//! Owned interrupts: an [`Irq`] or [`Irqs`] rings, and nothing rings after it is freed.
 
 use crate::{
     abi,
@@ -44,14 +44,14 @@ impl Origin {
     }
 }
 
-/// What many interrupts are to be like.
+/// Options for allocating many interrupts.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Batch<'a> {
     /// Where they come from.
     pub origin: Origin,
-    /// The first slot; without it that of the lowest range that is free.
+    /// The first slot; `None` takes the lowest range that is free.
     pub start: Option<u32>,
-    /// The eventfd of each, if it has one; or nothing, and none has one.
+    /// The eventfd of each interrupt, or `None`. Empty: no interrupt has one.
     pub events: &'a [Option<BorrowedFd<'a>>],
 }
 
@@ -95,8 +95,8 @@ impl Owned {
 
     #[inline]
     fn ring(&self, slot: u32) {
-        // SAFETY: A page of the mapping that lives as long as `shared`, which is for writing. What a
-        // program can write in a context are pages of a device.
+        // SAFETY: The page is part of the mapping, which is for writing and lives as long as
+        // `shared`. All pages of a context that a program can write are a device's.
         unsafe { esb::ring(self.shared.page(slot)) };
     }
 
@@ -140,7 +140,8 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // It fails if the context has lost the interrupts otherwise: then there is nothing to free.
+        // An error means that the interrupts were freed already, by another process or with the
+        // accelerator.
         let _ = self.release();
     }
 }
@@ -167,8 +168,8 @@ fn raw(events: &[Option<BorrowedFd<'_>>]) -> Vec<i32> {
 /// An interrupt, freed when it is dropped.
 ///
 /// All threads can ring it: they borrow it, or have an [`Arc`] of it. There are two exceptions, in
-/// which ringing raises `SIGBUS`: another process has the context's file as well, and has freed the
-/// interrupt; or the context is that of an accelerator, and this is gone.
+/// which ringing raises `SIGBUS`: another process that has the context's file has freed the
+/// interrupt, or the context's accelerator is gone.
 #[derive(Debug)]
 pub struct Irq(Owned);
 
@@ -187,12 +188,12 @@ impl Irq {
         self.0.slots.start
     }
 
-    /// Returns the offset of its trigger page, by which the driver's other users name it.
+    /// Returns the offset of its trigger page, which names it in the driver's ioctls.
     pub fn offset(&self) -> u64 {
         self.0.shared.offset(self.slot())
     }
 
-    /// Rings. What the thread wrote before is visible to who takes the event.
+    /// Rings. All that the thread wrote before is visible to the thread that takes the event.
     #[inline]
     pub fn ring(&self) {
         self.0.ring(self.0.slots.start);
@@ -311,7 +312,7 @@ impl Irqs {
         self.0.slots.start + index
     }
 
-    /// Rings one. What the thread wrote before is visible to who takes the event.
+    /// Rings one. All that the thread wrote before is visible to the thread that takes the event.
     ///
     /// # Panics
     ///
@@ -321,7 +322,7 @@ impl Irqs {
         self.0.ring(self.slot(index));
     }
 
-    /// Has each from the `first` on signal its eventfd, or nothing, instead of what it did before: all
+    /// Binds each from the `first` on to its eventfd, or to none, in place of the one before: all
     /// or none.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 //! Interrupts of POWER's XIVE for programs, by the uxive driver.
 //!
 //! [`queue`] and [`esb`] are the protocol by which a program drains its own event queue: they work
-//! on memory that somebody has mapped, and need nothing but `core`. With the feature `std`, which
-//! is on by default, there are contexts and what belongs to them.
+//! on mapped memory, and need nothing but `core`. The feature `std`, which is on by default, adds
+//! contexts and their objects.
 #![cfg_attr(
     feature = "std",
     doc = "
@@ -36,8 +36,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! An error is that of a system call, as the operating system numbers it;
-//! `Documentation/userspace-api/uxive.rst` says what each means.
+//! An error has the errno of a system call; `Documentation/userspace-api/uxive.rst` explains each.
 
 #![no_std]
 #![deny(missing_docs)]

@@ -31,7 +31,7 @@ pub(crate) struct Mapping {
 // SAFETY: A mapping belongs to the process, not to a thread.
 unsafe impl Send for Mapping {}
 
-// SAFETY: A shared reference gives away no more than the address.
+// SAFETY: A shared reference gives only the address.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -57,8 +57,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the mapping is ours, and who uses it borrows this object.
-        // It is undone whole, which cannot fail.
+        // SAFETY: By the type invariants the mapping is ours, and its users borrow this object. It
+        // is undone whole, which cannot fail.
         let _ = unsafe { munmap(self.address.as_ptr().cast(), self.length) };
     }
 }

@@ -41,7 +41,7 @@ impl Cursor {
         })
     }
 
-    /// Takes what was read at `next`. Returns the slot, if that is an entry.
+    /// Takes the value read at `next`. Returns the slot, if the value is an entry.
     #[inline]
     fn take(&mut self, entry: u32) -> Option<u32> {
         if (entry ^ self.generation) & GENERATION != 0 {
@@ -58,7 +58,7 @@ impl Cursor {
 
 /// An event queue and its reader.
 ///
-/// `M` is what keeps the memory: a mapping, or a reference to atomics in tests.
+/// `M` owns the memory: a mapping, or a reference to atomics in tests.
 ///
 /// # Examples
 ///
@@ -69,7 +69,7 @@ impl Cursor {
 /// let mut queue = uxive::queue::Queue::new(&ring).unwrap();
 ///
 /// assert_eq!(queue.try_next(), None);
-/// // What hardware does.
+/// // Hardware writes an entry.
 /// ring[0].store((1 << 31 | 7u32).to_be(), Relaxed);
 /// assert_eq!(queue.try_next(), Some(7));
 /// assert_eq!(queue.try_next(), None);
@@ -92,7 +92,7 @@ impl<M: AsRef<[AtomicU32]>> Queue<M> {
 
     /// Takes the next event and returns its slot, if there is one.
     ///
-    /// What the ringer wrote before it rang is visible afterwards.
+    /// All that the ringer wrote before it rang is visible afterwards.
     #[inline]
     pub fn try_next(&mut self) -> Option<u32> {
         let entry = self.memory.as_ref().get(self.cursor.next as usize)?;
@@ -113,7 +113,7 @@ mod tests {
         vec::Vec, //
     };
 
-    /// What hardware does: writes entries, and flips the generation at each wrap.
+    /// Acts as hardware: writes entries, and flips the generation at each wrap.
     struct Writer<'a> {
         ring: &'a [AtomicU32],
         written: usize,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What befalls a context beside its interrupts, as it is read from its file.
+//! Events of a context other than interrupts, as they are read from its file.
 
 use crate::uapi::*;
 use std::io;
 
-/// Something that befell a context.
+/// An event of a context.
 ///
 /// Reasons, resources and codes are those of `misc/uxive.h`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,25 +29,25 @@ pub enum Report {
         /// `UXIVE_RESOURCE_*`.
         resource: u64,
     },
-    /// There was no room for events here.
+    /// Events were dropped at this place, since there was no room.
     Dropped {
         /// How many are missing.
         count: u64,
     },
-    /// The accelerator was to touch what it may not.
+    /// The accelerator was asked to access memory that it must not.
     Fault {
         /// Offset in the context's MMIO, in bytes.
         address: u64,
-        /// What the accelerator calls it.
+        /// The accelerator's code for it.
         code: u64,
-        /// How many such errors there were since the last that was told.
+        /// How many such errors there were since the last report.
         count: u64,
     },
     /// The accelerator reported another error.
     AfuError {
-        /// What the accelerator calls it.
+        /// The accelerator's code for it.
         code: u64,
-        /// How many errors there were since the last that was told.
+        /// How many errors there were since the last report.
         count: u64,
     },
     /// There is no accelerator any more. It is the last event.
@@ -66,7 +66,7 @@ pub enum Report {
     Other {
         /// `UXIVE_EVENT_*`.
         kind: u16,
-        /// What is told of it.
+        /// The body of the event, as the driver wrote it.
         body: [u64; 4],
     },
 }
@@ -75,7 +75,7 @@ impl Report {
     /// Size of an event, a header of 8 bytes and its body.
     pub(crate) const BYTES: usize = 40;
 
-    /// Returns what an event says. `slot` returns the slot of an offset.
+    /// Decodes an event. `slot` returns the slot of an offset.
     pub(crate) fn new(
         bytes: &[u8; Self::BYTES],
         slot: impl FnOnce(u64) -> io::Result<u32>,

@@ -48,7 +48,7 @@ EXIT STATUS
 
 const RINGS: u32 = 10_000;
 
-/// Rings before the first that is measured, for which pages are mapped and code is read.
+/// Unmeasured rings at the start, which map pages and read code.
 const WARM_UP: u32 = 100;
 
 const WATCHDOG: Duration = Duration::from_secs(10);
@@ -96,7 +96,7 @@ fn measure(rings: u32) -> Result<Vec<u64>, Failure> {
     Ok(times)
 }
 
-/// Returns what this machine calls itself.
+/// Returns the machine's name for itself.
 fn machine() -> String {
     let read = |path: &str| fs::read(path).unwrap_or_default();
     let tree = |name| read(&format!("/proc/device-tree/{name}"));
@@ -177,7 +177,7 @@ fn histogram(mut times: Vec<u64>) -> String {
     let first = counts.iter().position(|&count| count > 0).unwrap_or(0);
     let last = counts.iter().rposition(|&count| count > 0).unwrap_or(0);
     for (bucket, &count) in counts.iter().enumerate().take(last + 1).skip(first) {
-        // Few are more than none.
+        // A small count still shows.
         let bar = "#".repeat((count * WIDTH).div_ceil(most));
         let line = format!("{:>12}{count:>10}  {bar}", least(bucket));
         text += line.trim_end();

@@ -2,8 +2,8 @@
 
 //! `uxive list`: the contexts of all processes.
 //!
-//! Who has a context is told by the fdinfo of processes; what is left of those that nobody has a
-//! descriptor of, by debugfs, to root. Each is read at another moment, so a line may be of the past.
+//! The fdinfo of processes tells who has a context. A context without a descriptor shows only in
+//! debugfs, to root. The two are read at different moments, so a line may be out of date.
 
 use crate::{
     failed,
@@ -56,7 +56,7 @@ EXIT STATUS
 
 const DEBUGFS: &str = "/sys/kernel/debug/uxive/contexts";
 
-/// What is known of a context. Nothing stands for what is not known.
+/// The data about a context; `None` for unknown values.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 struct Row {
     irqs: usize,
@@ -89,7 +89,7 @@ fn processes(proc: &Path) -> std::io::Result<BTreeMap<u64, Row>> {
         let pid = process
             .file_name()
             .and_then(|name| number::<u32>(name.as_encoded_bytes()));
-        // Processes end meanwhile, and some are not for this user.
+        // A process may end meanwhile, or belong to another user.
         let (Some(pid), Ok(files)) = (pid, fs::read_dir(process.join("fdinfo"))) else {
             continue;
         };
@@ -112,8 +112,8 @@ fn processes(proc: &Path) -> std::io::Result<BTreeMap<u64, Row>> {
     Ok(rows)
 }
 
-/// Returns a process with its descriptors. `comm` is what its file of that name has: the name, in which
-/// there may be anything, and a newline.
+/// Returns a process with its descriptors. `comm` is the content of its file of that name: any
+/// bytes, and a newline.
 fn holder(pid: u32, comm: &[u8], mut files: Vec<u32>) -> String {
     let name = comm.strip_suffix(b"\n").unwrap_or(comm);
 
@@ -127,14 +127,15 @@ fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
     core::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Returns the lines of what a file of the kernel says.
+/// Returns the lines of a file of the kernel.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
 
     text.split(|&byte| byte == b'\n')
 }
 
-/// Returns what the fdinfo of a descriptor says, if it is that of a context, and its number.
+/// Returns the number and the data of a context from the fdinfo of its descriptor; `None` for
+/// another file.
 fn fdinfo(text: &[u8]) -> Option<(u64, Row)> {
     let values = |key: &'static str| {
         lines(text).filter_map(move |line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":\t"))
@@ -156,10 +157,10 @@ fn fdinfo(text: &[u8]) -> Option<(u64, Row)> {
     Some((context, row))
 }
 
-/// What follows the name of an AFU in fdinfo.
+/// Separates the name of an AFU from its PASID in fdinfo.
 const PASID: &[u8] = b" pasid:";
 
-/// Adds what the table in debugfs says. Its columns may have become more.
+/// Adds the data of the table in debugfs, which may have more columns than these.
 fn add_debugfs(text: &[u8], rows: &mut BTreeMap<u64, Row>) {
     let mut lines = lines(text);
     let space = |&byte: &u8| byte == b' ';
@@ -182,7 +183,7 @@ fn add_debugfs(text: &[u8], rows: &mut BTreeMap<u64, Row>) {
         });
         row.state = cell("state").map(escaped);
         row.drain = cell("drain").map(escaped);
-        // Escaped once more: quotes alone would not tell where it ends.
+        // Escaped once more: with quotes alone its end would be ambiguous.
         row.opener = format!(
             "{} {}",
             escaped(cell("pid").unwrap_or(b"?")),
@@ -297,7 +298,7 @@ mod tests {
             )]))
         };
 
-        // Of a name that ends in a newline that is its own.
+        // The name itself ends in a newline.
         assert_eq!(holder(b"a\n\n"), r#"7 "a\n" (3)"#);
         assert_eq!(holder(b"x (3), 1 init\n"), r#"7 "x (3), 1 init" (3)"#);
         assert_eq!(holder(b"\xff\xfe\n"), r#"7 "\xff\xfe" (3)"#);

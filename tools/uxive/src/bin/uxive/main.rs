@@ -2,8 +2,8 @@
 
 //! The command `uxive`: looks at the driver, rings, and measures.
 //!
-//! Each thing that it does has a file, with its help. What goes wrong is told on standard error, in
-//! one line. What is shown of others' text is printable ASCII, see [`text`].
+//! Each command has a file, with its help. An error is one line on standard error. Text of others
+//! is shown as printable ASCII, see [`text`].
 
 mod bench;
 mod info;
@@ -47,9 +47,9 @@ EXIT STATUS
     3  ring: the owner has taken the doorbell back
 ";
 
-/// Why the command ends without having done what it was to do.
+/// Why the command failed.
 enum Failure {
-    /// It was called in a way that it does not know.
+    /// The words of the call were wrong.
     Usage(String),
     /// Something did not work.
     Failed(String),
@@ -57,13 +57,13 @@ enum Failure {
     TakenBack(u64),
 }
 
-/// What comes of a command: its output.
+/// The result of a command: its output.
 type Outcome = Result<String, Failure>;
 
-/// Does one thing, as the words of the call say.
+/// Runs one command, with the words of the call.
 type Command = fn(&[OsString]) -> Outcome;
 
-/// What it does: the name, the help, and how.
+/// The commands: name, help and function.
 const COMMANDS: [(&str, &str, Command); 4] = [
     ("info", info::HELP, info::run),
     ("list", list::HELP, list::run),
@@ -71,7 +71,7 @@ const COMMANDS: [(&str, &str, Command); 4] = [
     ("bench", bench::HELP, bench::run),
 ];
 
-/// Returns an error with what was being done.
+/// Returns an error that names the failed step.
 fn failed(what: &str, error: io::Error) -> Failure {
     Failure::Failed(format!("{what}: {error}"))
 }
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let outcome = run(&arguments).and_then(|text| {
         match io::stdout().write_all(text.as_bytes()) {
-            // Who reads a pipe may have seen enough.
+            // The reader of a pipe may have closed it.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 Err(failed("standard output", error))
             }

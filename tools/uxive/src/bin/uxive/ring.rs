@@ -97,7 +97,7 @@ fn inherited(fd: u32) -> Result<Receiver, Failure> {
     // kernel says so.
     let file = unsafe { BorrowedFd::borrow_raw(fd as i32) };
 
-    // A copy, as it can be had of an open file only.
+    // A copy, which fails if the file is not open.
     file.try_clone_to_owned()
         .and_then(Receiver::map)
         .map_err(|error| match error.raw_os_error() {
@@ -106,7 +106,7 @@ fn inherited(fd: u32) -> Result<Receiver, Failure> {
         })
 }
 
-/// Says of an open file that is no export what it is instead, if that is known.
+/// Describes an open file that is no export, if its kind is known.
 fn what_else(fd: u32) -> String {
     match read_link(format!("/proc/thread-self/fd/{fd}")) {
         Ok(link) => format!("{}, and ", word(link.as_os_str().as_encoded_bytes())),
@@ -132,7 +132,7 @@ mod tests {
         os::fd::AsRawFd, //
     };
 
-    /// What is said of a file that is to be rung.
+    /// Returns the error for an inherited file that cannot be rung.
     fn said(fd: i32) -> String {
         match inherited(fd as u32) {
             Err(Failure::Failed(text)) => text,

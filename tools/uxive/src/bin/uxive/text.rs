@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What comes from elsewhere, as it is shown: names of processes, paths, words of the call, files of
-//! the kernel. Whoever chose it may be anybody, and the reader's terminal obeys more than text.
+//! Shows text of others safely: names of processes, paths, words of the call, files of the kernel.
+//! Anybody may have chosen such text, and a terminal obeys control characters in it.
 
 use core::fmt::Write;
 
