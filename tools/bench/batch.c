@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * N interrupts in one call, of which each sample is the cost of one. They are
- * bound, mapped and touched when they are freed, as those that are freed one by
- * one. The context has another one, so that what comes with the first is not
- * measured.
+ * N interrupts in one call; a sample is the cost of one of them. They are
+ * bound, mapped and touched before they are freed, as in the measurement of
+ * single frees. The context has another interrupt before, so that the cost of
+ * the first one is not measured.
  */
 #include "bench.h"
 

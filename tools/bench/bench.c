@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The program that measures, in the emulated machine: one part for one driver
- * per run. `bench PART DRIVER [OP]`: OP is the operation to put marks around,
+ * The measuring program in the emulated machine: a run does one part for one
+ * driver. `bench PART DRIVER [OP]`: OP is the operation to put marks around,
  * for the profiler.
  */
 #define _GNU_SOURCE
@@ -25,7 +25,7 @@ static struct op ops[MAX_OPS];
 static unsigned int op_count;
 static __u64 overhead;
 
-/* One without a name is measured and forgotten. */
+/* An operation without a name is measured and not printed. */
 struct op *new_op(const char *name)
 {
 	static struct op forgotten;
@@ -108,7 +108,7 @@ void measure_ring_read(const char *name, const struct bell *bells, unsigned int 
 	struct op *op = new_op(name);
 	__u64 value;
 
-	/* Once before, for the pages that are written to for the first time. */
+	/* A first ring, unmeasured, touches the pages. */
 	for (unsigned int i = 0; i < count; i++) {
 		ring(&bells[i]);
 		must(read(bells[i].fd, &value, sizeof(value)));
@@ -126,8 +126,8 @@ void measure_ring_read(const char *name, const struct bell *bells, unsigned int 
 }
 
 /*
- * Has a thread that this one wakes run at once. Among equals it is a matter of
- * a few instructions more or less whether it does.
+ * Makes a thread that this one wakes run at once. With equal priorities a few
+ * instructions more or less would decide that.
  */
 void yield_to_woken(bool yield)
 {

@@ -3,9 +3,9 @@
  * Measuring by the timebase. On the emulated machine it counts instructions:
  * QEMU's -icount shift=1 makes each one last 2 ns, which are 1.024 ticks.
  *
- * An operation is measured N times, and what reading the timebase twice costs
- * by itself is subtracted. The samples are kept until all is done and are then
- * printed, a line for an operation: its name, the driver, the unit, samples.
+ * An operation is measured N times, less the cost of reading the timebase
+ * twice. The samples are kept until all is done and are then printed, a line
+ * for an operation: its name, the driver, the unit, samples.
  */
 #ifndef UXIVE_BENCH_H
 #define UXIVE_BENCH_H
@@ -111,7 +111,7 @@ struct op *new_op(const char *name);
 void record(struct op *op, __u64 ticks);
 void record_bytes(const char *name, __u64 bytes);
 
-/* Keeps page faults of the program's own out of what is measured. */
+/* Keeps the program's own page faults out of the measurement. */
 void lock_memory(bool lock);
 
 void yield_to_woken(bool yield);

@@ -5,8 +5,7 @@ The machine is emulated with -icount: its time is a count of instructions, whate
 the instruction. Three boots measure: with mitigations=off, the same again (which must agree), and with mitigations. A
 fourth weighs memory. tools/bench/*.c is the program that runs in the machine, and says what an operation is.
 
-It ends with status 1 if something could not be measured, or not twice the same. A target that is missed is a result
-like others, and is only shown.
+It ends with status 1 if a measurement failed, or was not repeated exactly. A target that is missed is only shown.
 """
 
 import json
@@ -28,7 +27,7 @@ HERE = REPO / "tools/bench"
 ICOUNT = ["-icount", "shift=1,sleep=off", "-seed", "42", "-rtc", "base=2026-01-01,clock=vm"]
 TICKS_PER_INSTRUCTION = 1.024
 AGREE = 0.01
-# Too long for any of the boots, which take well under a minute each, or some minutes with the profiler.
+# Seconds, more than any boot takes: well under a minute, or some minutes with the profiler.
 TOTAL = 1200
 # 64 vectors, of which one is Linux's.
 AFU = Afu(1, 63)
@@ -176,7 +175,8 @@ class Bench:
         return outputs
 
     def commands(self, driver, parts, marked):
-        """What is to run for a driver. Its module is there for that only: ocxl's and uxive's want the same class."""
+        """The commands that run for a driver. Its module is loaded only for these, since ocxl's and uxive's modules register
+        the same class."""
         runs = [f"bench {each.name} {driver} {marked}" for each in parts if driver in each.drivers]
         if driver not in self.modules:
             return runs
@@ -200,7 +200,7 @@ class Bench:
         return results
 
     def compare(self, first, second):
-        """The boot that was repeated must agree. A tick is as exact as it gets."""
+        """Complains of operations that the repeated boot measures otherwise. One tick, the unit of time, is no difference."""
         for key in (key for key in first if key in second):
             one, two = first[key].median, second[key].median
             if abs(one - two) > max(AGREE * one, 1):
@@ -233,7 +233,7 @@ def table(heading, rows, names=0):
 
 
 def pingpong(results):
-    """Way → instructions of each of PIECES, None for what it has not."""
+    """Way → instructions of each of PIECES, None for a piece that it does not have."""
     found = {}
     for way, (driver, prefix) in PINGPONG.items():
         pieces = [results.get((f"{prefix}_{piece}", driver)) for piece in PIECES]
@@ -331,7 +331,7 @@ def profile_all(operation):
         if not profiles[driver]:
             bench.failures.append(f"{operation} of {driver} left no profile")
 
-    # Ours first, for that is what can be changed.
+    # Ours first: only that can be changed.
     drivers = sorted(profiles, key=lambda driver: driver != "uxive")
     names = sorted(set().union(*profiles.values()), reverse=True,
                    key=lambda name: [profiles[driver].get(name, 0) for driver in drivers])

@@ -11,7 +11,7 @@ BAR, GAP, LEFT, WIDTH, RIGHT, TOP, BOTTOM = 13, 9, 190, 620, 80, 74, 24
 
 
 def groups(results):
-    """Operation → its drivers with their medians, in the order that they were measured in, uxive first."""
+    """Operation → its drivers with their medians, in the order of measurement, uxive first."""
     found = {}
     for (operation, driver), result in results.items():
         if result.unit == "instructions":

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Exports: making the file, and revoking one that RECEIVERS processes have mapped
- * and touched. All of these have N exports mapped, which are revoked one after the
- * other, so that the processes are made only once.
+ * and touched. The processes are made only once: each maps N exports, which are
+ * then revoked one after the other.
  */
 #include "bench.h"
 

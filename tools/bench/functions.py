@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The per-function profile of an operation, from what plugin/profile.c wrote and from symbol tables."""
+"""The per-function profile of an operation, from the output of plugin/profile.c and from symbol tables."""
 
 import bisect
 import re
@@ -8,7 +8,7 @@ from collections import Counter
 from statistics import median_low
 
 KERNEL, MODULES, OPAL, OPAL_END = 0xc000000000000000, 0xc008000000000000, 0x30000000, 0x32000000
-# Programs are linked above this; what runs below it without translation is the kernel's, from its physical address.
+# Programs are linked above this address. Code below it is the kernel's, which runs there without translation.
 REAL_MODE_END = 0x8000000
 NEAR = 0.01
 
@@ -40,7 +40,7 @@ class Functions:
 def demangled(names):
     """Rust's names as they are written in its source, without the hashes of crates."""
     text = subprocess.run(["llvm-cxxfilt"], check=True, capture_output=True, text=True, input="\n".join(names)).stdout
-    # A module's stubs for calls of the kernel lie behind its last function, and that is one that ran at loading only.
+    # A module's stubs for calls of the kernel lie behind its last function, init_module(), which does not run any more.
     return re.sub(r"\[[0-9a-f]{9,16}\]", "", text).replace("init_module [", "<calls of the kernel> [").splitlines()
 
 

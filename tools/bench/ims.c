@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Interrupts that an AFU sends from its own store, bound to an eventfd: each
- * comes and goes before the next, as VFIO's do. The context has another one, so
- * that what comes with the first is not measured.
+ * Interrupts that an AFU sends from its own store, bound to an eventfd: each is
+ * allocated and freed before the next, as VFIO's are. The context has another
+ * interrupt before, so that the cost of the first one is not measured.
  */
 #include "bench.h"
 
@@ -36,7 +36,7 @@ void bench_ims(void)
 	snprintf(path, sizeof(path), "/dev/ocxl/IBM,MEMCPY3.%s.0", address);
 	fd = must(open(path, O_RDWR | O_CLOEXEC));
 	must(ims_alloc(fd, event, &offset));
-	/* Messages are made in advance by the kernel, when nothing else is to be done. */
+	/* The driver makes messages in advance, when the machine is idle. */
 	usleep(SETTLE_US);
 
 	lock_memory(true);

@@ -108,7 +108,7 @@ static void measure_bind(struct interrupts *irqs, const char *name)
 	lock_memory(false);
 }
 
-/* Both, as VFIO can do them only. */
+/* Allocate and bind: VFIO can only do both at once. */
 static void measure_alloc_bind(struct interrupts *irqs, const char *name)
 {
 	struct op *op = new_op(name);
@@ -192,7 +192,7 @@ void bench_interrupts(void)
 	measure_ring_blocked("ring_blocked_poll", &irqs.bell[0], true);
 	measure_free(&irqs, "free");
 
-	/* A second time round, from what the first has left behind. */
+	/* Once more, with the sources that the first round has freed. */
 	measure_alloc(&irqs, "alloc_again");
 	measure_bind(&irqs, NULL);
 	measure_mmap(&irqs, NULL);

@@ -9,12 +9,12 @@
 #define CONTEXTS 512
 
 /*
- * What was freed before stays with the allocators for a while. So as many
- * objects as ever lived before are made first, and those after them count.
+ * Allocators keep freed memory for a while. So as many objects as ever lived at
+ * once are made first, and only those after them count.
  */
 #define BEFORE (2 * CONTEXTS)
 
-/* All of it, with the pages that lie ready for a CPU, which /proc/meminfo leaves out. */
+/* All free memory, also the per-CPU pages that /proc/meminfo leaves out. */
 static __u64 free_memory(void)
 {
 	__u64 pages = 0;
@@ -56,7 +56,7 @@ static void memory_of_contexts(const char *name, bool with_interrupt, unsigned i
 
 static void memory_of_interrupts(const char *name)
 {
-	/* ocxl has 2000 interrupts in all; of uxive's small ones it takes many to see. */
+	/* ocxl has 2000 interrupts in all. uxive's are small, so only many of them show. */
 	unsigned int count = strcmp(driver, "ocxl") ? 28 * CONTEXTS : 448;
 	int fd = open_driver();
 	__u64 free;

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Ping-pong: two processes send each other one message at a time. What the sender
- * does for it, what the receiver does, and what the interrupt takes in between.
+ * Ping-pong: two processes send each other one message at a time. Measures the
+ * work of the sender, of the receiver, and of the interrupt in between.
  *
  * The machine has one CPU, so all of that comes one after the other:
  *
  *	sender:    before, [sends], after, [goes to wait ...
  *	receiver:                              ... has waited], end
  *
- * Who was woken runs when the other one waits, not before: both are SCHED_BATCH. A
- * process waits once for each message that it receives, so the second piece is a
- * receiver's work, although one half of it is done by either.
+ * Both processes are SCHED_BATCH, so the woken one runs when the other one waits,
+ * not before. A process waits once for each message that it receives. So the
+ * second piece is the work of one receiver, although each process does a half of
+ * it.
  *
- * The interrupt comes right behind the store that rings, and is the first piece
- * less the store. What that takes by itself is seen where no interrupt comes: where
- * the receiver polls its queue in memory. There it has to let the other run,
- * by sched_yield(), which it would not have to on a CPU of its own: that is told
- * apart, and the receiver's work is the look that finds the event and the EOI.
+ * The interrupt comes right behind the store that rings, so it is the first piece
+ * less the store. The cost of the store alone is measured without an interrupt,
+ * where the receiver polls its queue in memory. A polling receiver lets the other
+ * process run by sched_yield(), which it would not need on a CPU of its own. That
+ * call is reported apart; the receiver's work is then the look that finds the
+ * event, and the EOI.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -35,10 +37,10 @@
 /* For pages that are touched for the first time. */
 #define WARM_UP 16
 
-/* An interrupt takes more than this, and nothing else does that a sender measures. */
+/* An interrupt takes more than this; all else that a sender measures takes less. */
 #define INTERRUPT_TICKS 500
 
-/* What one process receives by, and the other sends by. */
+/* A way from one process to the other: one end receives, the other sends. */
 struct channel {
 	int read_fd, write_fd;
 	__u32 *word;
@@ -61,7 +63,7 @@ struct game {
 	struct op *send, *interrupt, *receive, *yield;
 };
 
-/* What the store takes by itself, less the overhead of measuring. */
+/* The cost of the store alone, less the overhead of measuring. */
 static struct op *store;
 
 static __always_inline void store_to_trigger(struct channel *channel)
@@ -255,7 +257,7 @@ static void bench_uxive(void)
 {
 	struct game *game = new_game(open_drain);
 
-	/* Its first interrupt is its last, as nobody arms the queue: it comes while warming up. */
+	/* Nobody arms the queue again, so its only interrupt comes while warming up. */
 	game->send = new_op("pingpong_poll_send");
 	game->yield = new_op("pingpong_poll_yield");
 	game->receive = new_op("pingpong_poll_receive");

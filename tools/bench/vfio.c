@@ -130,8 +130,9 @@ void bench_vfio(void)
 }
 
 /*
- * What uxive calls a message slot. From none: on this machine VFIO cannot add
- * one to MSI-X that is on, it frees all and begins anew.
+ * VFIO's counterpart of uxive's message slot. It is always the first one: on
+ * this machine VFIO cannot add a vector to MSI-X that is on, it frees all and
+ * begins anew.
  */
 void bench_vfio_afu(void)
 {

@@ -2,7 +2,8 @@
 /*
  * Programs that use an accelerator, here the model AFU: each opens a context of
  * it, has it copy data and checksum the copy, and sleeps until its interrupt
- * comes. Written against libocxl, which knows nothing of whose driver this is.
+ * comes. Written against libocxl, which does not know that this is another
+ * driver.
  *
  *	demo-copier
  */
@@ -22,7 +23,7 @@
 #define WATCHDOG_MS 10000
 #define LITTLE OCXL_MMIO_LITTLE_ENDIAN
 
-/* What a process has done, in memory that it shares with the one that tells. */
+/* The work that a process has done, in memory shared with the one that prints it. */
 struct report {
 	pid_t process;
 	unsigned int pasid;

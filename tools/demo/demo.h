@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the owner and the ringer of the demonstration agree on. */
+/* The protocol between the owner and the ringer of the demonstration. */
 #ifndef DEMO_H
 #define DEMO_H
 
@@ -18,7 +18,7 @@ static inline socklen_t demo_address(struct sockaddr_un *address)
 	return sizeof(address->sun_family) + sizeof(SOCKET);
 }
 
-/* What the owner says: a ring has arrived, one was lost, the doorbell is revoked. */
+/* Messages of the owner: a ring has arrived, one was lost, the doorbell is revoked. */
 #define ARRIVED 'a'
 #define LOST 'l'
 #define REVOKED 'r'

@@ -2,9 +2,9 @@
 /*
  * A program that takes its events from memory: one process rings, another
  * drains the event queue, and a third, which has started them, counts how often
- * they enter the kernel for that. It reads /proc/interrupts, and has the kernel
- * trace their system calls and what the driver does. To show that these count,
- * the same is done with an event that the drainer blocks for.
+ * they enter the kernel for that. It reads /proc/interrupts, and makes the
+ * kernel trace their system calls and the driver's events. As a check that
+ * these count, the drainer also blocks for one event.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -24,9 +24,9 @@
 #define TRACING "/sys/kernel/tracing/"
 #define WATCHDOG_S 30
 
-/* Who has got how far, in memory that all three share. */
+/* The progress of each process, in memory that all three share. */
 struct state {
-	/* Steps that the counter allows, and that drainer and ringer are done with. */
+	/* Steps that the counter allows, and steps that drainer and ringer have done. */
 	atomic_int allowed, drained, rung;
 	/* Events of the first step. */
 	atomic_ulong taken;
@@ -63,7 +63,7 @@ static void write_trace(const char *file, const char *text)
 	close(fd);
 }
 
-/* Lines of a file that have @text; -1 is not among what it returns. */
+/* Lines of a file that have @text; it never returns -1. */
 static unsigned long lines(const char *path, const char *text, unsigned long *first_number)
 {
 	FILE *file = fopen(path, "r");
@@ -108,7 +108,7 @@ static void take_events(void)
 	unsigned long taken = 0;
 	int slot;
 
-	/* The first event of all is told to who armed the queue, which it is to begin with. */
+	/* A new queue is armed, so the very first event signals the eventfd. */
 	while (taken < 1) {
 		slot = uxive_drain_try_next(&drain);
 		if (slot >= 0) {
@@ -137,7 +137,7 @@ static void take_events(void)
 	wait_for(ENDED);
 }
 
-/* A ring of an interrupt that was not ended yet would be one with that. */
+/* A ring of an interrupt that was not ended yet would merge with the last one. */
 static void send_events(void)
 {
 	uxive_drain_ring(&drain, 0);
@@ -178,7 +178,7 @@ static pid_t start(void (*run)(void))
 	return pid;
 }
 
-/* Has them take a step, and tells what it took. Returns how often the kernel was entered. */
+/* Lets both take a step, and prints its cost. Returns how often the kernel was entered. */
 static unsigned long count(int step, const char *what, const char *name)
 {
 	unsigned long irqs = irqs_of(name), calls, driver;

@@ -4,7 +4,7 @@
  * waits for all of them at once. It gives the ringer, an unrelated process that
  * connects to its socket, a doorbell: a file that can be mapped to ring them, and
  * nothing else. In the end it revokes that. Each ring is acknowledged before the
- * next one is sent: two that meet in the interrupt controller would be one
+ * next one is sent, because two that meet in the interrupt controller are one
  * interrupt by design.
  */
 #define _GNU_SOURCE

@@ -2,7 +2,8 @@
 /*
  * The ringer of the demonstration, see owner.c. It owns no interrupt and no
  * eventfd, and has no context: it is given a doorbell over a socket, maps it and
- * stores to its pages. Once more when it was told that the doorbell is revoked.
+ * stores to its pages. It tries once more when it was told that the doorbell is
+ * revoked.
  */
 #include <err.h>
 #include <linux/types.h>

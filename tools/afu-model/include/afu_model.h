@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * What programs see of the model AFU, IBM,MEMCPY3: the MMIO of a context and
- * the global MMIO. All numbers are little-endian; offsets are in bytes.
+ * The interface of the model AFU, IBM,MEMCPY3, for programs: the MMIO of a
+ * context and the global MMIO. All numbers are little-endian; offsets are in
+ * bytes.
  *
  * A program writes a command into entry `tail % AFU_COMMANDS`, then the next
- * tail (behind a store barrier: the AFU watches it). The AFU writes result and
- * status, then the next head, then raises the interrupt of the handle. The AFU
- * takes no command at all as long as tail is more than AFU_COMMANDS ahead of
- * head.
+ * tail, with a store barrier between them, since the AFU watches the tail. The
+ * AFU writes result and status, then the next head, then raises the interrupt
+ * of the handle. It takes no command while tail is more than AFU_COMMANDS ahead
+ * of head.
  */
 #ifndef AFU_MODEL_H
 #define AFU_MODEL_H
@@ -27,14 +28,14 @@
 #define AFU_COMMANDS	64
 
 /**
- * struct afu_command - what the AFU is to do
+ * struct afu_command - a command for the AFU
  * @opcode: AFU_COPY and so on.
- * @queue: Queue id: which slots with a cookie of a queue it may raise.
+ * @queue: Queue id. A slot with the cookie of another queue is not raised.
  * @source: Byte offset in the data area, of copy and checksum.
  * @destination: Byte offset in the data area, of copy and fill.
  * @length: Bytes; source and destination may overlap.
  * @value: Fill: the byte. Raise: the slot. Error: the code.
- * @handle: Of the interrupt that tells of completion; 0 for none.
+ * @handle: Handle of the interrupt that signals completion; 0 for none.
  * @result: Written by the AFU: of checksum, the CRC-32 as zlib's.
  * @status: Written by the AFU: AFU_PENDING until it is AFU_DONE or AFU_FAILED.
  */
@@ -65,7 +66,7 @@ struct afu_command {
  * the MMIO of the first byte outside the data area, or one of these codes (or
  * that of AFU_ERROR).
  */
-#define AFU_BAD_COOKIE	1	/* the slot is not for this work, or not in use */
+#define AFU_BAD_COOKIE	1	/* the slot is for other work, or unused */
 #define AFU_BAD_TAIL	2	/* it is more than AFU_COMMANDS ahead */
 #define AFU_BAD_OPCODE	3
 #define AFU_BAD_HANDLE	4	/* it is not in the table, or its slot does not exist */
@@ -77,7 +78,7 @@ struct afu_command {
  * AFU_GO_DONE has it.
  */
 
-#define AFU_DOORBELLS	0x00	/* u64, AFU: doorbells that it has heard */
+#define AFU_DOORBELLS	0x00	/* u64, AFU: doorbells received */
 #define AFU_COMPLETED	0x08	/* u64, AFU: commands completed, of all contexts */
 #define AFU_MISBEHAVE	0x10	/* u32 */
 #define AFU_GO		0x14	/* u32 */
@@ -90,13 +91,13 @@ struct afu_command {
 #define AFU_STOP_STORM	3
 #define AFU_LATE	4	/* raise slot AFU_ARGUMENT2 behind context AFU_ARGUMENT's detach */
 #define AFU_NO_DETACH	5	/* do not confirm the detach of context AFU_ARGUMENT */
-#define AFU_DO_DETACH	6	/* confirm what is pending, and later ones at once */
+#define AFU_DO_DETACH	6	/* confirm pending detaches, and later ones at once */
 #define AFU_VANISH	7	/* answer nothing for AFU_ARGUMENT milliseconds, but AFU_RETURN */
 #define AFU_VANISH_HALF	8	/* the same, when half of the next copy is done */
 #define AFU_GARBAGE	9	/* pseudo-random bytes of seed AFU_ARGUMENT for a descriptor */
 #define AFU_RESTORE	10	/* the descriptor as it was */
 #define AFU_DROP_NO_DMA	11	/* a descriptor without that promise */
-#define AFU_RETURN	12	/* answer again, and what was asked meanwhile */
+#define AFU_RETURN	12	/* answer again, also requests of the meantime */
 #define AFU_ABSENT	13	/* answer nothing but all ones, as a function that is not there */
 
 #endif /* AFU_MODEL_H */

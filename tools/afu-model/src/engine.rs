@@ -3,12 +3,12 @@
 //! The accelerator: attaches contexts as the driver asks, and carries out the commands that their
 //! programs write.
 //!
-//! One thread does all, a command of each context in turn. What the driver asks for is looked at
-//! when the doorbell is rung, never else: a driver that forgets to ring is found out. Programs have
-//! no doorbell, so the tails of attached contexts are watched.
+//! One thread does all the work, a command of each context in turn. It reads the driver's requests
+//! only when the doorbell is rung, so a driver that forgets to ring is found out. Programs have no
+//! doorbell, so the thread watches the tails of attached contexts.
 //!
-//! Whatever is read from the memory may change at any time and is read once; what decides is what
-//! the model keeps for itself.
+//! The shared memory may change at any time, so each value is read once. The model decides by its
+//! own copy.
 
 use std::{
     sync::atomic::Ordering::{
@@ -50,7 +50,7 @@ const IDLE: Duration = Duration::from_micros(50);
 /// How long while no context is attached. A test that wants the AFU to misbehave cannot ring.
 const UNUSED: Duration = Duration::from_millis(10);
 
-/// What is read of a function that is not there.
+/// The value of a load from a function that is not there.
 const NOTHING: u32 = u32::MAX;
 
 const PASID_MASK: u32 = 0xf_ffff;
@@ -76,7 +76,7 @@ const ERROR: u32 = 5;
 const DONE: u64 = 1;
 const FAILED: u64 = 2;
 
-/// What the model reports of a context: kind, address, code.
+/// An error of a context, as the model reports it: kind, address, code.
 struct Fault(u32, u64, u64);
 
 /// A context's work.
@@ -85,7 +85,7 @@ struct Attached {
     pasid: u32,
     /// Commands completed.
     head: u64,
-    /// A tail that was found wrong, and said to be.
+    /// A wrong tail that was reported already.
     bad_tail: Option<u64>,
 }
 
@@ -191,7 +191,7 @@ impl Engine {
         }
     }
 
-    /// Does what the driver has rung for.
+    /// Carries out the requests that the driver has rung for.
     fn obey(&mut self) -> Result<(), End> {
         let reset = self.memory.u32(RESET).load(Acquire);
 
@@ -229,7 +229,7 @@ impl Engine {
         for (index, context) in self.contexts.iter_mut().enumerate() {
             let block = self.layout.control(index);
 
-            // A request of before the reset is none any more.
+            // The reset cancels earlier requests.
             context.request = self.memory.u32(block + control::REQUEST).load(Relaxed);
             context.attached = None;
         }
@@ -261,7 +261,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Presents a context's MMIO fresh.
+    /// Attaches a context: its MMIO is as new.
     fn attach(&self, index: usize) -> Attached {
         let base = self.layout.mmio(index);
         let block = self.layout.control(index);
@@ -353,7 +353,7 @@ impl Engine {
         }
     }
 
-    /// Returns the command's result, or what it has done wrong.
+    /// Returns the command's result, or its error.
     fn carry_out(
         &mut self,
         index: usize,
@@ -405,7 +405,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A stand-in on PCI cannot store to the address that a handle is, so it looks up whose it is.
+    /// A handle is an address. A function on PCI cannot store to it, so this looks up the slot with
+    /// that handle.
     fn slot_of(&self, base: usize, handle: u64) -> Option<u64> {
         let handles = base + mmio::HANDLE;
 
@@ -436,7 +437,7 @@ impl Engine {
         self.raise_entry(entry).map(Ok)
     }
 
-    /// Raises an entry of the message store, whoever has it.
+    /// Raises an entry of the message store, whichever context owns it.
     fn raise_entry(&self, entry: usize) -> Result<(), End> {
         self.machine.raise(entry + 1)
     }

@@ -22,7 +22,8 @@ const CONTROL: usize = PAGE;
 pub(crate) const GLOBAL: usize = 2 * PAGE;
 const MMIO: usize = 3 * PAGE;
 pub(crate) const MMIO_SIZE: usize = 4 * PAGE;
-// Who takes the size for the distance, or maps a page too much, is found out.
+// The distance differs from the size: a driver that mixes them up, or maps a page too much, is
+// found out.
 const MMIO_STRIDE: usize = MMIO_SIZE + PAGE;
 
 pub(crate) const DESCRIPTOR_SIZE: usize = 256;
@@ -95,7 +96,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Returns what is wrong with the numbers if there is no such layout.
+    /// Returns an error, with the reason, if there is no layout for these numbers.
     pub(crate) fn new(contexts: u32, slots: u32) -> Result<Self, String> {
         if !(1..=MAX_CONTEXTS).contains(&contexts) {
             return Err(format!("contexts: 1 to {MAX_CONTEXTS}, not {contexts}"));
@@ -117,7 +118,6 @@ impl Layout {
         self.slots as usize
     }
 
-    /// Entries of the message store.
     pub(crate) fn entries(&self) -> usize {
         self.contexts() * self.slots()
     }
@@ -183,8 +183,8 @@ impl Layout {
     }
 }
 
-/// Where a command's bytes lie in a context's MMIO, if they lie in its data area; else the offset
-/// of the first one that does not.
+/// Returns the range of a command's bytes in a context's MMIO if all lie in its data area; else the
+/// offset of the first byte that does not.
 pub(crate) fn data(start: u64, length: u64) -> Result<Range<usize>, u64> {
     let size = mmio::DATA_LENGTH as u64;
 

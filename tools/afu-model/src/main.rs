@@ -9,9 +9,10 @@
 //!             -device ivshmem-doorbell,vectors=C * S + 1,chardev=afu
 //! ```
 //!
-//! It says `ready` when the machine may be started, serves that one machine, and ends with it.
-//! `layout` has what the machine sees, `server` how it comes to see that, `engine` what the
-//! AFU does, `misbehave` what it does wrong. `include/afu_model.h` has a program's half for C.
+//! It prints `ready` when the machine may be started, serves that one machine, and ends with it.
+//! `layout` has the layout of the memory that the machine sees, `server` passes that memory to it,
+//! `engine` does the work of the AFU, `misbehave` its faults. `include/afu_model.h` is the
+//! interface for programs in C.
 
 mod engine;
 mod layout;
@@ -94,7 +95,7 @@ fn run(options: &Options) -> Result<(), String> {
         .map_err(|error| format!("{}: {error}", options.socket))?;
     println!("ready");
     let served = serve(&listener, options.layout);
-    // The socket is of no use any more, and somebody else may have removed it.
+    // The socket has no more use. Another process may have removed it.
     let _ = fs::remove_file(&options.socket);
     served.map_err(|error| error.to_string())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a test can have the model do wrong, asked for by the global MMIO, and what of that is to
-//! come. The engine looks here where it could go wrong.
+//! Faults of the AFU that a test requests by the global MMIO, with those that are still pending.
+//! The engine asks here at each point where it can misbehave.
 
 use std::{
     collections::{
@@ -27,21 +27,21 @@ use crate::{
     sys::Memory, //
 };
 
-/// A test may be wrong about how long it means.
+/// Bounds the time that a test can ask for by mistake.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The one request that is seen by an AFU that is away.
 const RETURN: u32 = 12;
 const ABSENT: u32 = 13;
 
-/// What the engine has to do now.
+/// An action that the engine must take now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// Raise this entry of the message store.
     Raise(usize),
     /// Look again which detaches are asked for.
     Detach,
-    /// Answer once more what was asked last: it is another answer now.
+    /// Answer the last request once more: the answer is another one now.
     Answer,
     /// Answer nothing for some time, or until it is to return.
     Vanish(Duration),
@@ -56,15 +56,15 @@ pub(crate) struct Misbehaviour {
     pub(crate) late: HashMap<usize, usize>,
     /// Contexts whose detach is not confirmed.
     pub(crate) no_detach: HashSet<usize>,
-    /// Answer nothing but what is read of a function that is not there.
+    /// Answer like a function that is not there.
     pub(crate) absent: bool,
     /// For how long at most to vanish in the middle of the next copy.
     pub(crate) vanish_half: Option<Duration>,
 }
 
 impl Misbehaviour {
-    /// Looks whether a test asks for something. The answer is given here, before it is done:
-    /// who vanishes could not give it.
+    /// Checks for a request of a test. The answer is given here, before the action, because an AFU
+    /// that has vanished could not give it.
     pub(crate) fn look(&mut self, memory: &Memory, layout: &Layout) -> Option<Act> {
         let go = memory.u32(GLOBAL + global::GO).load(Acquire);
 
@@ -77,8 +77,8 @@ impl Misbehaviour {
         act
     }
 
-    /// Returns whether one that is away is to be so no more. That is not the answer: who is back gives
-    /// it by [`Self::look`], and what the driver has rung for meanwhile is done by then.
+    /// Returns whether a test asks a vanished AFU to return. The request is answered later, by
+    /// [`Self::look`], when the AFU is back and has done what the driver rang for meanwhile.
     pub(crate) fn is_to_return(&self, memory: &Memory) -> bool {
         memory.u32(GLOBAL + global::GO).load(Acquire) != self.go
             && memory.u32(GLOBAL + global::MISBEHAVE).load(Relaxed) == RETURN
@@ -119,7 +119,7 @@ impl Misbehaviour {
         None
     }
 
-    /// The AFU is reset: what is to come does not come. What does not work still does not.
+    /// Handles a reset: pending faults are dropped, lasting ones stay.
     pub(crate) fn reset(&mut self) {
         self.storm = None;
         self.late.clear();

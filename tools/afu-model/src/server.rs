@@ -4,8 +4,8 @@
 //! doorbell.
 //!
 //! Of ivshmem's peers the model is number 0, with one vector, its doorbell; the machine is number
-//! 1, with the vectors of its MSI-X table. Who dies takes the connection with it, and so the other
-//! one knows.
+//! 1, with the vectors of its MSI-X table. When one of them dies its connection closes, which tells
+//! the other.
 
 use std::{
     io::{
@@ -36,7 +36,7 @@ const MODEL: i64 = 0;
 const MACHINE: i64 = 1;
 const SHARED_MEMORY: i64 = -1;
 
-/// How long to hear nothing between two looks whether that is over.
+/// The time between two checks whether a vanished AFU is to return.
 const AWAY: Duration = Duration::from_millis(10);
 
 /// Why the model ends.
@@ -64,7 +64,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Waits for the machine, and shows it the memory and as many vectors.
+    /// Waits for the machine, and passes it the memory and that many vectors.
     pub(crate) fn accept(
         listener: &UnixListener,
         memory: &Memory,
@@ -125,7 +125,7 @@ impl Machine {
         Ok(())
     }
 
-    /// The protocol has nothing for the machine to send, so what can be read is the end.
+    /// The machine never sends anything, so a readable socket means its end.
     fn still_there(&self) -> Result<(), End> {
         match (&self.stream).read(&mut [0; 64])? {
             0 => Err(End::Gone),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `std` lacks: shared memory, eventfds, descriptors sent over a socket. All unsafe code of
-//! the model is here.
+//! Shared memory, eventfds and descriptors sent over a socket, which `std` lacks. All unsafe code
+//! of the model is here.
 //!
 //! The machine may change the shared memory at any time, so it is only ever accessed by atomics;
 //! no reference to plain memory leaves this file.
@@ -71,7 +71,8 @@ impl Memory {
         let file = unsafe { File::from_raw_fd(fd) };
 
         file.set_len(length as u64)?;
-        // Else who has the descriptor could take the memory away under the model.
+        // Without seals a process that has the descriptor could truncate the memory under the
+        // model.
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
         // SAFETY: This command takes a number.
         check(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) })?;
@@ -109,8 +110,8 @@ impl Memory {
         &self.file
     }
 
-    /// Returns the address of `length` bytes at the offset `at`. That they lie in the memory and
-    /// are aligned is the model's duty whatever the machine has written, hence the panic.
+    /// Returns the address of `length` bytes at the offset `at`. The model must keep them aligned
+    /// and in the memory whatever the machine has written, hence the panic.
     fn at(&self, at: usize, length: usize, align: usize) -> NonNull<u8> {
         let end = at.checked_add(length);
 
@@ -159,7 +160,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the mapping is ours, and who uses it borrows this object.
+        // SAFETY: By the type invariants the mapping is ours, and its users borrow this object.
         unsafe { libc::munmap(self.address.as_ptr().cast(), self.length) };
     }
 }
@@ -286,8 +287,8 @@ pub(crate) fn receive(stream: &UnixStream) -> io::Result<(i64, Option<File>)> {
     Ok((i64::from_le_bytes(bytes), file))
 }
 
-/// Waits until there is something to read, or the other end is gone, or the time is up. Returns of
-/// which that is true.
+/// Waits until a stream has something to read or has lost its other end, or until the time is up.
+/// Returns of each stream whether that is so.
 pub(crate) fn wait<const N: usize>(
     fds: [BorrowedFd<'_>; N],
     time: Duration,
@@ -314,7 +315,7 @@ pub(crate) fn wait<const N: usize>(
     Ok(polled.map(|each| each.revents != 0))
 }
 
-/// Has the limit of open files be as high as it may, and returns it.
+/// Raises the limit of open files as far as it goes, and returns it.
 pub(crate) fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

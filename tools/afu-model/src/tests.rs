@@ -58,7 +58,7 @@ use crate::{
     }, //
 };
 
-/// Only turns what does not come into a failure.
+/// Turns a missing event into a failure.
 const WATCHDOG: Duration = Duration::from_secs(10);
 const CONTEXTS: u32 = 3;
 const SLOTS: u32 = 5;
@@ -126,8 +126,8 @@ impl Machine {
         }
     }
 
-    /// With the contexts attached, every slot of which is in use, and with a handle of 100 more
-    /// than its number.
+    /// A machine with all contexts attached. Every slot is in use, and its handle is its number
+    /// plus 100.
     fn attached() -> Self {
         let machine = Self::new();
 
@@ -184,7 +184,7 @@ impl Machine {
         becomes(|| self.state(context) == request);
     }
 
-    /// Rings, and returns when the model has heard that and what was before.
+    /// Rings, and returns when the model has handled this ring and all before it.
     fn ping(&self) {
         let number = self.memory.u32(PING).load(Relaxed) + 1;
 
@@ -205,7 +205,7 @@ impl Machine {
         becomes(|| self.is_heard(number));
     }
 
-    /// Returns the number of what is asked for.
+    /// Returns the number of the request.
     fn ask(&self, what: u32, argument: u64, argument2: u64) -> u32 {
         let at = |offset| GLOBAL + offset;
         let number = self.memory.u32(at(global::GO)).load(Relaxed) + 1;
@@ -329,7 +329,7 @@ impl Machine {
     }
 
     fn nothing_raised(&self) {
-        // What the model does before it answers has been done by then.
+        // The model answers after its other work, so that is done by now.
         self.ping();
         for (number, vector) in self.vectors.iter().enumerate() {
             assert_eq!(vector.take().unwrap(), 0, "vector {number}");
@@ -445,7 +445,7 @@ fn without_a_doorbell_no_request_is_carried_out() {
         .memory
         .u32(block + control::REQUEST)
         .store(3, Release);
-    // Behind two looks at what a test asks for.
+    // Twice, so that the model has handled the request.
     machine.misbehave(0, 0, 0);
     machine.misbehave(0, 0, 0);
     assert_eq!(machine.state(0), 0);
@@ -919,7 +919,7 @@ fn misbehaving_it_returns_when_it_is_told_to() {
     for round in 1..4 {
         machine.misbehave(7, 60_000, 0);
         machine.request(0, (2 * round) << 1);
-        // Nothing else is heard, however long it is there.
+        // The model ignores any other request, however long that stands.
         let number = machine.ask(1, 0, 0);
         thread::sleep(Duration::from_millis(50));
         assert!(!machine.is_heard(number));
@@ -931,7 +931,8 @@ fn misbehaving_it_returns_when_it_is_told_to() {
         machine.attach(0, 2 * round + 1);
     }
 
-    // In the middle of a copy, which it completes. One that is not away has nothing to do.
+    // The AFU vanishes in the middle of a copy, and completes it. An AFU that has not vanished has
+    // nothing to do.
     let data = machine.pattern(1);
     machine.misbehave(8, 60_000, 0);
     machine.misbehave(12, 0, 0);
@@ -972,7 +973,7 @@ fn misbehaving_it_reads_as_if_it_were_not_there() {
         (u32::MAX, u32::MAX, u32::MAX)
     );
 
-    // What was asked meanwhile was done.
+    // The requests of the meantime were carried out.
     machine.misbehave(12, 0, 0);
     becomes(|| (pong(), reset_done(), machine.state(0)) == (2, 7, 2 << 1));
     machine.ends();

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What stands around ocxl's interrupts in the kernel, so that they work without an OpenCAPI device.
+ * Stands in for the rest of ocxl, so that its interrupts work without an OpenCAPI device.
  *
  * /dev/ocxl/peer.<domain:bus:dev.fn>.0 is ocxl's own character device: its
- * files afu_irq.c, context.c and file.c are linked to this one unmodified.
- * Here is what they call in ocxl's other files. What those do for interrupts
- * is done as there (link.c); what concerns the device's address translation
- * does nothing, and no measured operation comes by it.
+ * files afu_irq.c, context.c and file.c are linked to this one unmodified. This
+ * file has the functions that they call in ocxl's other files. Those about
+ * interrupts do the same as in link.c. Those about the device's address
+ * translation do nothing, and no measured operation calls them.
  */
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -17,7 +17,7 @@
 static atomic_t irq_available = ATOMIC_INIT(MAX_IRQ_PER_LINK);
 static struct ocxl_fn *fn;
 
-/* Of the module's lifetime, so its last reference frees nothing. */
+/* Static, so that its last reference frees nothing. */
 static struct ocxl_afu afu = {
 	.kref = KREF_INIT(1),
 	.config = {

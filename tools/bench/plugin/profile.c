@@ -2,8 +2,8 @@
 /*
  * A QEMU plugin that counts, for each instruction of the emulated machine, how
  * often it ran between two marks that the measuring program makes. For every
- * such region it writes a line: total, then address=count for what ran. Made
- * for one CPU.
+ * such region it writes a line: the total, then address=count for each
+ * instruction that ran. Made for one CPU.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What is used of QEMU's interface for plugins, version 7: Debian ships no header of it. */
+/*
+ * The part of QEMU's plugin interface, version 7, that is used here: Debian
+ * ships no header of it.
+ */
 #ifndef UXIVE_BENCH_QEMU_H
 #define UXIVE_BENCH_QEMU_H
 
