@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What pure rooms of the driver need of the kernel crate, on the host.
+//! Stands in for the kernel crate on the host, as far as the driver's pure rooms need it.
 //!
-//! Named `kernel`, so that they are compiled as they are. Memory does not run out here, and nothing
-//! sleeps: a mutex is one of the standard library. zerocopy is the kernel's own.
+//! The crate is named `kernel`, so that the rooms compile unchanged. Memory does not run out here.
+//! A mutex is the standard library's, zerocopy the kernel's own.
 
-/// As the kernels of the testbed have it.
+/// The page size of the testbed's kernels.
 pub mod page {
     pub const PAGE_SIZE: usize = 1 << 16;
 }
@@ -206,7 +206,7 @@ macro_rules! pr_info {
 }
 
 pub mod init {
-    /// What makes a value in its place.
+    /// An initializer of a value in its place.
     pub trait PinInit<T, E>: FnOnce() -> Result<T, E> {}
 
     impl<T, E, F: FnOnce() -> Result<T, E>> PinInit<T, E> for F {}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The rooms of the driver that are pure, on the host: for their unit tests, and for whatever else is to
-//! be done with them without a kernel.
+//! The driver's pure rooms, built for the host: for their unit tests, and for other uses without a
+//! kernel.
 
 #![allow(dead_code, reason = "the rooms that use it are not here")]
 
@@ -22,7 +22,7 @@ pub(crate) mod command;
 #[path = "../../../src/layout.rs"]
 pub(crate) mod layout;
 
-// The paths in it are as outside.
+// Paths in it are relative to this directory.
 #[path = "."]
 pub(crate) mod afu {
     #[path = "../../../src/afu/descriptor.rs"]

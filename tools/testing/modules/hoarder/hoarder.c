@@ -6,7 +6,7 @@
  * Programs cannot do that: the machine has more VPs than there is memory for
  * contexts. How many it has got is its parameter `vps`.
  *
- * OPAL reports each size of block that it has no more of on the console.
+ * On the console OPAL reports each block size that has run out.
  */
 #include <linux/init.h>
 #include <linux/irq.h>

@@ -41,8 +41,8 @@ static noinline void planted_sleep(void)
 }
 
 /*
- * Several objects, as a stale copy of one pointer in a register or on a stack
- * would hide a single one.
+ * Several objects: a stale pointer in a register or on a stack would hide a
+ * single one from kmemleak.
  */
 static noinline void planted_leak(void)
 {
@@ -85,13 +85,13 @@ static void planted_irq_fn(struct irq_work *work)
 static struct irq_work planted_irq_work = IRQ_WORK_INIT_HARD(planted_irq_fn);
 
 /*
- * planted_safe is taken by an interrupt; planted_unsafe with interrupts on,
- * and inside planted_safe. One CPU that holds planted_unsafe when the
- * interrupt comes, another that holds planted_safe and wants planted_unsafe,
- * and neither gets on.
+ * planted_safe is taken by an interrupt; planted_unsafe with interrupts on, and
+ * inside planted_safe. If one CPU holds planted_unsafe when the interrupt
+ * comes, and another holds planted_safe and wants planted_unsafe, neither gets
+ * on.
  *
- * The interrupt is raised and awaited while they are masked. On powerpc that
- * makes it one which arrives masked and is replayed by local_irq_restore().
+ * The interrupt is raised and awaited with interrupts masked. On powerpc it
+ * then arrives masked, and local_irq_restore() replays it.
  */
 static noinline void planted_irq(void)
 {

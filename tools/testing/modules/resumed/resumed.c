@@ -3,8 +3,9 @@
  * resumed.ko - tells the driver of a PCI function that this was reset after an
  * error, and can be used again.
  *
- * So do EEH and AER, after they have told of the error; but a driver that was
- * bound since then has not been told of that. To hit the time between needs luck.
+ * EEH and AER do the same, after they have reported the error. But a driver that
+ * was bound in between has missed that report. This module makes the rare order
+ * certain.
  */
 #include <linux/device.h>
 #include <linux/init.h>

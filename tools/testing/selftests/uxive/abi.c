@@ -10,7 +10,8 @@
 
 /*
  * Fields follow each other without holes, at multiples of their size. So the
- * layout is the same whatever an ABI aligns them to, that of 32-bit programs too.
+ * layout does not depend on an ABI's alignment, and 32-bit programs have the
+ * same.
  */
 #define LAYOUT(type, field, at)							\
 	static_assert(offsetof(struct type, field) == (at), #type "." #field)
@@ -132,7 +133,7 @@ static_assert(sizeof(struct uxive_irq_free_all) == 8, "size");
 LAYOUT(uxive_irq_free_all, size, 0);
 LAYOUT(uxive_irq_free_all, flags, 4);
 
-/* As ocxl's header, whose reserved field has the length. */
+/* The same as ocxl's header, with the length in place of its reserved field. */
 static_assert(sizeof(struct uxive_event_header) == sizeof(struct ocxl_kernel_event_header), "size");
 LAYOUT(uxive_event_header, type, offsetof(struct ocxl_kernel_event_header, type));
 LAYOUT(uxive_event_header, flags, offsetof(struct ocxl_kernel_event_header, flags));
@@ -156,7 +157,7 @@ static_assert(sizeof(struct uxive_event_dropped) == 32, "size");
 LAYOUT(uxive_event_dropped, count, 0);
 LAYOUT(uxive_event_dropped, reserved, 8);
 
-/* What libocxl reads: ocxl's header and its largest body. */
+/* The size that libocxl reads: ocxl's header and its largest body. */
 static_assert(sizeof(struct uxive_event) == 40, "size");
 static_assert(sizeof(struct uxive_event) == sizeof(struct ocxl_kernel_event_header) +
 	      sizeof(struct ocxl_kernel_event_xsl_fault_error), "size");
@@ -220,7 +221,7 @@ TEST(ioctls_have_the_published_numbers)
 	EXPECT_EQ(0x2000ca4dU, UXIVE_IOC_EXPORT_INFO);
 }
 
-/* So that programs for VFIO find what they know. */
+/* Programs for VFIO know these flags. */
 TEST(set_irqs_has_the_flags_of_vfio)
 {
 	EXPECT_EQ(VFIO_IRQ_SET_DATA_NONE, UXIVE_SET_DATA_NONE);
@@ -384,7 +385,7 @@ TEST_F(abi, an_offset_is_checked_whole)
 		ASSERT_EQ(2, ux_count(self->fd)) TH_LOG("%s", bad[i].what);
 	}
 
-	/* And the neighbour of all these still rings where it was bound. */
+	/* Its neighbour still rings the eventfd that it was bound to. */
 	page = ux_map(self->fd, slot_offset(1), STRIDE);
 	ASSERT_NE(MAP_FAILED, page);
 	ring(page);
@@ -498,7 +499,7 @@ static int opened_for(int fd)
 	return fcntl(fd, F_GETFL) & O_ACCMODE;
 }
 
-/* One of each ioctl, in an order in which they work. What is left open goes with the test. */
+/* One of each ioctl, in an order in which they work. Files left open are closed with the test. */
 TEST_F(abi, what_changes_something_needs_a_file_for_writing)
 {
 	struct ocxl_ioctl_irq_fd bind = { .irq_offset = IRQ_BASE };
@@ -543,7 +544,7 @@ TEST_F(abi, what_changes_something_needs_a_file_for_writing)
 		{ "RANGE", UXIVE_IOC_RANGE, &range, true, 0 },
 		{ "EXPORT", UXIVE_IOC_EXPORT, &export, true, 0 },
 		{ "REVOKE", UXIVE_IOC_REVOKE, &revoke, true, 0 },
-		/* There is none: that comes first. */
+		/* There is no AFU, which is checked first. */
 		{ "IMS_ALLOC", UXIVE_IOC_IMS_ALLOC, &ims, false, -ENOTTY },
 	};
 
@@ -609,7 +610,10 @@ TEST_F(abi, each_of_its_own_ioctls_refuses_a_file_for_reading)
 	EXPECT_ERRNO(UXIVE_IOC_REVOKE, EBADF, ux_revoke(fd, 1));
 	EXPECT_EQ(1, ux_count(fd));
 
-	/* Whatever there is or will be: all numbers that are uxive's, of any direction and size. */
+	/*
+	 * All present and future calls: each number of uxive's range, with any
+	 * direction and size.
+	 */
 	for (unsigned int number = 0x40; number < 0x80; number++) {
 		for (unsigned int rest = 0; rest < 8 * 64; rest++) {
 			char arg[4096] = {};
@@ -631,7 +635,7 @@ TEST_F(abi, each_of_its_own_ioctls_refuses_a_file_for_reading)
 	close(fd);
 }
 
-/* Nor does it become more on the way. */
+/* A passed descriptor has no more rights, either. */
 TEST_F(abi, what_is_lent_is_open_for_no_more)
 {
 	int fd = open(UXIVE_DEV, O_WRONLY | O_CLOEXEC), lent[3], other;
@@ -662,7 +666,7 @@ TEST_F(abi, what_is_lent_is_open_for_no_more)
 			EXPECT_EQ(ENXIO, errno);
 		}
 	}
-	/* Of a context the node is opened, by whoever may do that: another context. */
+	/* The file of a context leads to the node, so opening it gives another context. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	other = open(path, O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, other);
@@ -742,7 +746,7 @@ TEST_F(abi, info_tells_of_the_interface)
 	EXPECT_EQ(0, info.exports_user);
 	EXPECT_EQ(0, info.exports_total);
 	EXPECT_TRUE(is_window(&info.trigger, IRQ_BASE, WINDOW, STRIDE));
-	/* With room for the messages of an AFU, whose numbers are behind. */
+	/* The window has room for messages of an AFU, behind the other slots. */
 	EXPECT_TRUE(is_window(&info.esb, 2 * IRQ_BASE, 4 * WINDOW, 2 * STRIDE));
 	EXPECT_TRUE(is_window(&info.queue, 3 * IRQ_BASE, 4 * SLOTS, 4));
 }
@@ -802,8 +806,8 @@ TEST_F(abi, info_counts_what_is_in_use)
 }
 
 /*
- * Structures that grow. A call is tried with each of a kind of malformed
- * structures, in a context of its own; the outcome is that of all of them, or
+ * Structures that grow. A call is tried with each structure of a malformed
+ * kind, in a context of its own. The result is the outcome that all have, or
  * the first that differs.
  */
 
@@ -856,7 +860,7 @@ static int try_once(const struct growing *call, void *arg)
 		close(((struct uxive_range *)arg)->fd);
 	if (!ret && call->cmd == UXIVE_IOC_EXPORT)
 		close(((struct uxive_export *)arg)->fd);
-	/* What fails has left nothing. */
+	/* A call that fails leaves nothing. */
 	if (ret && (ux_count(fd) != (int)irqs || fds_open() != fds || ux_info(fd, &info) ||
 		    info.exports_total != call->exports))
 		ret = -1000;
@@ -899,9 +903,9 @@ static int try_unknown_flags(const struct growing *call)
 }
 
 /*
- * Larger by up to some hundred bytes, of which one is not 0: each in its turn, as long
- * as there are few. Of many, which the driver reads 64 at a time, those at the ends of
- * each 64, the last, and some between.
+ * Larger by up to some hundred bytes, one of which is not 0. With few bytes each is
+ * tried in turn. With many, which the driver reads 64 at a time, the ends of each 64,
+ * the last, and some between are tried.
  */
 static int try_unknown_fields(const struct growing *call)
 {
@@ -948,7 +952,7 @@ static int try_bad_pointers(const struct growing *call)
 			all = first_other(all, try_once(call, place(call, call->known, rooms[i])),
 					  -EFAULT);
 	}
-	/* What is known has room, but not the zeros beyond. */
+	/* The known part has room, the zeros beyond it have none. */
 	all = first_other(all, try_once(call, place(call, call->known + 64, call->known + 8)),
 			  -EFAULT);
 
@@ -1230,7 +1234,7 @@ TEST_F(abi, alloc_from_no_chip_allocates_nothing)
 	EXPECT_EQ(0, ux_count(self->fd));
 	EXPECT_EQ(0, irqs_of(self->fd));
 
-	/* And leaves it open who drains the queue. */
+	/* The refused call has not chosen who drains the queue. */
 
 	EXPECT_EQ(0, ux_user_drain(self->fd, event_new()));
 }

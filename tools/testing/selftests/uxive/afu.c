@@ -172,7 +172,7 @@ TEST_F(binding, a_module_takes_what_it_is_to_take)
 	EXPECT_TRUE(afu_holds_no_more(&self->held));
 	EXPECT_NE(0, access("/sys/class/ocxl", F_OK));
 
-	/* Whose override names it is bound as it comes. */
+	/* A new driver binds a function whose override names it. */
 	ASSERT_EQ(0, module_load(UXIVE_MODULE));
 	ASSERT_TRUE(becomes(access(afu_path(function, NULL), F_OK), 0));
 	fd = afu_open(function);
@@ -217,7 +217,7 @@ TEST_F(binding, what_can_program_dma_is_refused)
 		edu++, count--;
 	if (!count)
 		SKIP(return, "the machine has no edu: make test gives it one");
-	/* What the PCI core says the first time is not counted. */
+	/* The PCI core logs lines of its own the first time, which must not count. */
 	ASSERT_TRUE(afu_enable(edu, "1"));
 	EXPECT_TRUE(is_refused(self->log, edu, "it is no AFU: it has no MSI-X"));
 	EXPECT_EQ(0, afu_override(edu, ""));
@@ -241,7 +241,7 @@ static int neighbour_write(const struct afu_function *neighbour, const char *fil
 	return file_write(path_of("/sys/bus/pci/drivers/virtio-pci/%s", file), neighbour->address);
 }
 
-/* Whether a program of the AFU gets the interrupt that it has that send. */
+/* Whether the AFU can send an interrupt to its program. */
 static bool messages_pass(const struct afu_function *function)
 {
 	struct afu_command raise = { .opcode = AFU_RAISE };
@@ -286,7 +286,7 @@ TEST_F(binding, its_dma_is_nobody_elses)
 		EXPECT_TRUE(messages_pass(function));
 		EXPECT_EQ(0, afu_unbind(function));
 	}
-	/* Nor is it kept when a later step fails. */
+	/* A later step that fails gives the DMA ownership back. */
 	for (int i = 0; i < 2; i++) {
 		size_t length;
 		void *memory;
@@ -368,7 +368,7 @@ static bool make_master(const struct afu_function *function)
 	return is_master(function) == 1;
 }
 
-/* Shown by what the host bridge cannot tell from it: the model does none. */
+/* Shown by a neighbour that the host bridge cannot tell from it, since the model does no DMA. */
 TEST_F(binding, its_dma_goes_nowhere)
 {
 	enum { FREE = 0x1111, SECRET = 0x2222, KEPT = 0x3333 };
@@ -416,7 +416,7 @@ TEST_F(binding, its_dma_goes_nowhere)
 
 #define OCXL_FIRST	"uxive selftest: ocxl is loaded first"
 
-/* The real one. If uxive comes first, it is ocxl that is refused. */
+/* With the real ocxl. If uxive comes first, ocxl is refused. */
 TEST_F(binding, an_afu_is_refused_where_ocxl_has_the_class)
 {
 	struct afu_function *function = self->function;
@@ -441,7 +441,7 @@ TEST_F(binding, an_afu_is_refused_where_ocxl_has_the_class)
 	EXPECT_FALSE(afu_is_bound(function));
 	EXPECT_TRUE(afu_holds_no_more(&self->held));
 
-	/* Not for good. */
+	/* It can be bound once ocxl has gone. */
 	ASSERT_EQ(0, module_unload("ocxl"));
 	ASSERT_EQ(0, afu_bind(function));
 	EXPECT_EQ(0, access(afu_path(function, NULL), F_OK));
@@ -486,14 +486,14 @@ static void descriptor_read(const void *memory, void *bytes)
 	}
 }
 
-/* A field that is changed: @size bytes at @at become @value, which the driver calls so. */
+/* A changed field: @size bytes at @at become @value. @says is in the driver's complaint. */
 struct change {
 	int at, size;
 	__u64 value;
 	const char *says;
 };
 
-/* What the model says, in the order of the fields, and what it must not. */
+/* Changes of the model's descriptor, in the order of the fields, and the complaint of each. */
 static const struct change changes[] = {
 	{ 0x08, 2, 0, "version 0 " },
 	{ 0x08, 2, 2, "version 2 " },
@@ -601,7 +601,7 @@ TEST_F(binding, each_rule_of_the_descriptor_is_kept)
 	tried++;								\
 } while (0)
 
-	/* What the PCI core says the first time is not counted. */
+	/* The PCI core logs lines of its own the first time, which must not count. */
 	ASSERT_EQ(0, afu_bind(self->function));
 	ASSERT_EQ(0, afu_unbind(self->function));
 	ASSERT_TRUE(afu_holds_no_more(&self->held));
@@ -639,7 +639,7 @@ TEST_F(binding, each_rule_of_the_descriptor_is_kept)
 	}
 	TH_LOG("%d broken descriptors tried", tried);
 
-	/* It was the descriptor. */
+	/* With the good descriptor it is bound. */
 	descriptor_write(self->memory, good);
 	ASSERT_EQ(0, afu_bind(self->function));
 	fd = afu_open(self->function);
@@ -687,7 +687,7 @@ TEST_F(binding, the_descriptor_is_read_once)
 	EXPECT_EQ(0, afu_unbind(self->function));
 }
 
-/* With each of these errors, by whichever step, a call has failed, and with no other. */
+/* A call has failed with each of these errors, each by some step, and with no other. */
 #define EXPECT_FAULTS(call, ...) do {						\
 	const int errors[] = { __VA_ARGS__ };					\
 										\
@@ -710,7 +710,10 @@ TEST_F(binding, a_failed_step_leaves_nothing)
 
 	if (!can_inject_faults())
 		SKIP(return, NO_FAULTS);
-	/* The class of AFUs stays from the first one on: so that it is made. */
+	/*
+	 * The class of AFUs is made with the first AFU, and then stays: a new
+	 * driver makes it again.
+	 */
 	if (!access(UXIVE_MODULE, R_OK)) {
 		ASSERT_TRUE(becomes(module_unload("uxive"), 0));
 		ASSERT_EQ(0, module_load(UXIVE_MODULE));
@@ -835,7 +838,7 @@ TEST_F(afu, contexts_are_counted_and_one_too_many_is_refused)
 	for (int i = 0; i < 32; i++) {
 		fds[i] = afu_open(self->function);
 		ASSERT_LE(0, fds[i]);
-		/* Attached or not, it has its place. */
+		/* An open context takes a place, attached or not. */
 		if (i % 2)
 			ASSERT_EQ(0, afu_attach(fds[i]));
 		snprintf(text, sizeof(text), "%d/32\n", i + 1);
@@ -1149,7 +1152,7 @@ TEST_F(afu, each_process_has_its_own_mmio)
 		ASSERT_TRUE(becomes(strcmp("0/32\n", attribute(self->function, "contexts")), 0));
 	}
 
-	/* Whoever gets a place finds nothing of them. */
+	/* A context that gets their place finds nothing of them. */
 	for (int i = 0; i < 32; i++) {
 		struct ocxl_ioctl_metadata metadata;
 		void *mmio;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: an accelerator whose PE has failed for good is gone like one that was
- * unplugged, without having been touched again.
+ * Promise: an accelerator whose PE has failed permanently is gone like one that
+ * was unplugged, without another touch.
  *
- * Such a PE comes back with the next boot only: the last AFU is spent here, and the
- * suite comes after all others that need it.
+ * Such a PE works again only after the next boot. The suite uses up the last AFU,
+ * so it comes after all others that need it.
  */
 #include "uxive_afu.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: an interrupt whose message lies in the store of an AFU is one like
- * all others of its context: none is lost, it is freed without a trace, and it
- * is the AFU's to raise for that context only, as often as the machine bears.
+ * Promise: an interrupt whose message lies in the store of an AFU is like all
+ * others of its context: no event is lost, and freeing leaves no trace. The AFU
+ * can raise it for that context only, and only as often as the machine bears.
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
@@ -61,7 +61,7 @@ static bool comes_event(int fd, unsigned int type, struct uxive_event *event)
 	return event->header.type == type;
 }
 
-/* What root sees of the store of an AFU. */
+/* The store of an AFU, as root sees it. */
 struct store {
 	void *memory, *table;
 	size_t memory_length, table_length;
@@ -191,7 +191,7 @@ TEST_F(ims, a_call_is_checked_whole)
 	}
 	arg->reserved = 1;
 	EXPECT_REFUSED(EINVAL, arg);
-	/* A queue that is not said to be meant, and the one that would be any. */
+	/* A queue without the flag for it, and the number that stands for any queue. */
 	arg->queue = 1;
 	EXPECT_REFUSED(EINVAL, arg);
 	arg->flags = UXIVE_IMS_QUEUE;
@@ -259,7 +259,7 @@ TEST_F(ims, a_file_for_reading_has_none)
 	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, EBADF, afu_ims_alloc(fd, -1, &offset, NULL));
 	EXPECT_ERRNO(UXIVE_IOC_IMS_ALLOC, EBADF, ux_ioctl(fd, UXIVE_IOC_IMS_ALLOC, NULL));
 	EXPECT_EQ(0, irqs_of(fd));
-	/* What is ocxl's is as with ocxl. */
+	/* The calls of ocxl work as with ocxl. */
 	EXPECT_EQ(0, afu_metadata(fd, &metadata));
 	EXPECT_EQ(0, afu_attach(fd));
 	EXPECT_EQ(0, ux_alloc(fd, &offset));
@@ -350,10 +350,10 @@ TEST_F(ims, a_host_bridge_has_its_messages_and_no_more)
 		EXPECT_GT(CONTEXTS_2 * SLOTS_2, taken);
 		EXPECT_LT(1000, taken);
 
-		/* It was the machine that had no more, and says so. */
+		/* The machine has no more, and the event says so. */
 		EXPECT_TRUE(comes_event(fds[CONTEXTS_2 - 1], UXIVE_EVENT_EXHAUSTED, &event));
 		EXPECT_EQ(UXIVE_RESOURCE_MESSAGE, event.exhausted.resource);
-		/* One that needs one as well has none; one freed is one to be had. */
+		/* An interrupt that needs a message, too, fails. Freeing one makes room for one. */
 		EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOSPC, ux_alloc(fds[CONTEXTS_2 - 1], &offset));
 		EXPECT_EQ(0, ux_free(fds[0], slot_offset(5)));
 		EXPECT_EQ(0, afu_ims_alloc(fds[0], -1, &offset, NULL));
@@ -445,7 +445,7 @@ TEST_F(ims, all_kinds_live_side_by_side)
 			ring(window + i * STRIDE);
 			EXPECT_EQ(1, event_wait(efds[i]));
 		} else {
-			/* What is a message only has no page. */
+			/* An interrupt that is only a message has no page. */
 			EXPECT_EQ(SIGBUS, touch(window + i * STRIDE));
 		}
 		EXPECT_TRUE(afu_raise(context->mmio, i));
@@ -559,7 +559,10 @@ TEST_F(ims, a_freed_one_is_out_of_the_store)
 		EXPECT_EQ(1, event_wait(other));
 		EXPECT_EQ(0, event_read(efd));
 
-		/* What it has kept pending since is sent to whoever is next there, as one event. */
+		/*
+		 * A message that it kept pending is sent to the next owner of
+		 * the slot, as one event.
+		 */
 		ASSERT_EQ(0, afu_ims_alloc(context->fd, efd, &offset, &slot));
 		ASSERT_EQ(0, slot);
 		EXPECT_TRUE(afu_raise(context->mmio, 1));
@@ -750,7 +753,7 @@ TEST_F(ims, a_program_drains_messages_by_itself)
 		events++;
 		progress();
 	}
-	/* What comes before the last is ended is one more when that is done. */
+	/* A message that comes before the last one is ended becomes one more event afterwards. */
 	for (int n = 0; n < 10; n++) {
 		ASSERT_TRUE(afu_raise(context.mmio, 0));
 		/* Or the machine may find both at once. */
@@ -797,7 +800,7 @@ static bool message_rate(const struct afu_function *function, const char *rate)
 	return !file_write(afu_path(function, "max_message_rate"), rate);
 }
 
-/* So many in a tenth of a second, and for how many of these it goes on. */
+/* The limit in a tenth of a second, and for how many tenths the storm goes on. */
 #define STORM_LIMIT	2
 #define STORM_PERIODS	40
 
@@ -825,9 +828,9 @@ TEST_F(ims, a_storm_is_held_back)
 		EXPECT_EQ(slot_offset(0), event.storm.offset);
 
 		/*
-		 * It goes on, of which no more is said, and a context that keeps to the rate
-		 * works as ever. A model that does not get to raise anything for a while
-		 * ends a storm and begins one, but not often.
+		 * The storm goes on without more reports, and a context that keeps to the
+		 * rate works as ever. A model that is held up for a while ends a storm and
+		 * begins another, but not often.
 		 */
 		event_read(efd);
 		for (storm = 0; storm < STORM_LIMIT * STORM_PERIODS; rings++) {
@@ -851,8 +854,9 @@ TEST_F(ims, a_storm_is_held_back)
 		       round, storm, told, rings);
 
 		/*
-		 * What it has left comes: the driver holds back no more, and the machine has
-		 * taken what was raised before the other's second. Then all is as before.
+		 * Its last events come: the driver holds back no more, and the machine has
+		 * handled all that was raised before the other's second event. Then all is
+		 * as before.
 		 */
 		ASSERT_TRUE(message_rate(self->function, "100000"));
 		ping = afu_ping(self->store.memory);
@@ -951,7 +955,7 @@ TEST_F(ims, the_next_in_a_place_is_not_rung_by_the_last)
 	close(its);
 }
 
-/* With each of these errors, by whichever step, a call has failed, and with no other. */
+/* A call has failed with each of these errors, each by some step, and with no other. */
 #define EXPECT_FAULTS(call, ...) do {						\
 	const int errors[] = { __VA_ARGS__ };					\
 										\

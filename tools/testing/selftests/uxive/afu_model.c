@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Promise: the AFUs of the emulated machine are what the driver may expect of
- * an AFU, by the way that root has to a PCI function without a driver: the
- * BARs in sysfs. What the model must stand besides is tested on the host.
+ * an AFU, seen as root sees a PCI function without a driver, by the BARs in
+ * sysfs. All else about the model is tested on the host.
  */
 #include "uxive_afu.h"
 
@@ -56,7 +56,7 @@ struct control {
 };
 
 #define read_once(x)		__atomic_load_n(&(x), __ATOMIC_ACQUIRE)
-/* What was written before is in memory when the AFU sees this. */
+/* All that was written before is in memory when the AFU sees this. */
 #define write_once(x, value)	({					\
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);			\
 	__atomic_store_n(&(x), value, __ATOMIC_RELAXED);		\
@@ -342,7 +342,7 @@ TEST_F(afu, every_doorbell_is_heard_once)
 	}
 	EXPECT_TRUE(becomes(read_once(*heard), before + DOORBELLS));
 
-	/* Nor comes one late: whoever answers has heard what was before. */
+	/* None comes late: an AFU that answers the ping has handled all before it. */
 	self->afu.page->ping++;
 	doorbell(&self->afu);
 	ASSERT_TRUE(becomes(read_once(self->afu.page->pong), self->afu.page->ping));

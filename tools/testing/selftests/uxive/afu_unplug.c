@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: an accelerator may go at any moment, or be wrong, and its programs are
- * told. What they have ends at once, all of it comes back with their last
- * reference, and who comes after them sees nothing of it. What an AFU has not let
- * go of is nobody else's.
+ * Promise: an accelerator may go at any moment, or misbehave, and its programs
+ * are told. Their pages and interrupts end at once, all is freed with their last
+ * reference, and later programs see nothing of it. A context that the AFU has not
+ * detached is given to nobody else.
  *
- * That an AFU is gone has five forms: the driver is unbound from the function,
- * the function is removed, it does not answer, it is reset, or it is recovered
- * from an error of its host bridge. The model is asked to do what is wrong. The
- * first AFU is to have 32 contexts of 63 slots, and its bus for itself: else it
- * could not be reset.
+ * An AFU goes in five ways: the driver is unbound from the function, the
+ * function is removed, it does not answer, it is reset, or it is recovered from
+ * an error of its host bridge. Tests ask the model to misbehave. The first AFU
+ * must have 32 contexts of 63 slots, and a bus for itself, as it could not be
+ * reset otherwise.
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
@@ -22,11 +22,11 @@
 #define CONTEXTS	32
 #define SLOTS_EACH	63
 #define IRQS		4
-/* Bound to what nobody raises. */
+/* This interrupt is never raised. */
 #define QUIET		(IRQS - 1)
 /* For how long an AFU is away at most, and its end is waited for, in milliseconds. */
 #define AWAY_MS		60000
-/* For how long one is away that is not to be gone, and may be at most, on a host that stalls. */
+/* How long an AFU is away that must not count as gone, with room for a host that stalls. */
 #define SHORT_MS	2000
 #define SHORT_MOST_MS	4000
 #define SHORT_TRIES	10
@@ -52,7 +52,7 @@ static bool begins_anew(enum end end)
 	return end >= RESET;
 }
 
-/* What the driver says of a function that can be used again after a reset. */
+/* The driver's line about a function that can be used again after a reset. */
 #define WAS_RESET	": it was reset\n"
 #define IS_OF_NO_USE	": it cannot be used after a reset"
 #define RESETS		"uxive selftest: the function is to be reset"
@@ -234,7 +234,7 @@ static int seat_pages(const struct seat *seat)
 	return there + (look(seat->queue) != SIGBUS);
 }
 
-/* What there is of the machine's before the AFU is bound, and is to be again. */
+/* Resources of the machine in use before the AFU is bound, to compare with afterwards. */
 struct before {
 	long irqs, vp, queues;
 	int linux_irqs, eventfds;
@@ -275,7 +275,7 @@ struct stage {
 	void *global;
 };
 
-/* Has an AFU whose memory is enabled be back, should it be away. */
+/* Makes an AFU, whose memory must be enabled, return if it is away. */
 static bool call_back_enabled(const struct afu_function *function)
 {
 	size_t length;
@@ -327,7 +327,7 @@ static bool stage_unbind(struct stage *stage)
 	return !afu_unbind(stage->functions);
 }
 
-/* Has the AFU be gone. One that is silent is so a while later, of the driver's own accord. */
+/* Makes the AFU go. The driver itself declares a silent one gone, a while later. */
 static bool stage_end(struct stage *stage, enum end end)
 {
 	switch (end) {
@@ -344,14 +344,14 @@ static bool stage_end(struct stage *stage, enum end end)
 	}
 }
 
-/* Whether the AFU hears what is asked of it, after it was told to return. */
+/* Whether the AFU answers requests after it was told to return. */
 static bool stage_answers(struct stage *stage)
 {
 	return afu_misbehave(stage->global, AFU_RETURN, 0, 0) &&
 	       afu_misbehave(stage->global, AFU_STOP_STORM, 0, 0);
 }
 
-/* Waits for the AFU to be one again after a reset, or has it be so. */
+/* Waits until the AFU works again after a reset, or resets it once more. */
 static bool stage_begins_anew(struct stage *stage)
 {
 	munmap(stage->global, PAGE);
@@ -365,7 +365,7 @@ static bool stage_begins_anew(struct stage *stage)
 	return stage->global != MAP_FAILED;
 }
 
-/* Has it return, if it is away, and be bound again. */
+/* Makes it return, if it is away, and binds it again. */
 static bool stage_return(struct stage *stage, enum end end)
 {
 	if (begins_anew(end))
@@ -423,8 +423,8 @@ FIXTURE_SETUP(gone)
 
 /*
  * A function that is found again before the last file of the removed one is closed
- * has no PE after that, and so no new messages: pnv_pci_release_device() takes it
- * from whoever has that address. Another removal cures this.
+ * has no PE after that, and so no new messages: pnv_pci_release_device() takes the
+ * PE from the function that now has the address. Another removal cures this.
  */
 FIXTURE_TEARDOWN(gone)
 {
@@ -441,7 +441,7 @@ struct waiter {
 	pthread_t thread;
 	atomic_int id;
 	struct seat *seat;
-	/* What it was woken by. */
+	/* The event that woke it. */
 	atomic_long woken;
 	__u64 reason;
 };
@@ -628,7 +628,7 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, ENODEV,
 		     ux_set_irqs(fd, UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, 0, 1, NULL));
 
-	/* Nor does it let anyone in, by its node or what is left of that. */
+	/* It cannot be opened, by its node or by an old descriptor's path. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (!begins_anew(variant->end)) {
 		if (stays_bound(variant->end)) {
@@ -642,10 +642,10 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 		EXPECT_TRUE(errno == ENODEV || errno == ENXIO) TH_LOG("errno %d", errno);
 	}
 
-	/* Nor is the MMIO for all contexts there, but for who maps it anew. */
+	/* The global MMIO is gone, too. Only a silent AFU's can be touched anew. */
 	EXPECT_EQ(variant->end == SILENT ? 0 : SIGBUS, look(stage->global));
 
-	/* It is bound again while they are open: for others. */
+	/* Bound again while these files are open, the AFU serves others. */
 	EXPECT_EQ(irqs, all_irqs());
 	if (stays_bound(variant->end) && !begins_anew(variant->end)) {
 		/* One that comes back raises nothing. */
@@ -675,8 +675,9 @@ TEST_F(gone, all_that_a_program_has_ends_and_it_is_told)
 	/* That of the seat's own taking. */
 	EXPECT_LE(1, event_wait(next.efd[0]));
 	/*
-	 * What the AFU raised while nobody had the slot, the function keeps pending, and
-	 * sends when somebody has: before this one. This one itself may still come then.
+	 * The function keeps a message pending that the AFU raised while nobody had the
+	 * slot, and sends it when the slot has an owner: before this one. This one
+	 * itself may still come then.
 	 */
 	EXPECT_EQ(AFU_DONE, afu_do(next.mmio, &quiet));
 	EXPECT_LE(1, event_wait(next.efd[QUIET]));
@@ -903,7 +904,7 @@ TEST_F(afu, all_messages_are_there_again_when_the_last_file_is_closed)
 	EXPECT_EQ(CONTEXTS * SLOTS_EACH, taken[0]);
 }
 
-/* What happened to threads while the AFU came and went. */
+/* Results of the threads while the AFU came and went. */
 struct race {
 	struct stage *stage;
 	atomic_bool over;
@@ -1114,7 +1115,7 @@ TEST_F(afu, one_that_does_not_answer_after_a_reset_is_gone_until_the_next)
 	ASSERT_TRUE(stage_return(&self->stage, RESET));
 	EXPECT_EQ(1, logged(RESETS, WAS_RESET));
 	ASSERT_TRUE(seat_take(&seat, self->function, false));
-	/* What root has set is as it was. */
+	/* The limits that root has set are unchanged. */
 	EXPECT_STREQ("777", file_line(afu_path(self->function, "max_message_rate")));
 	seat_leave(&seat);
 }
@@ -1136,7 +1137,7 @@ TEST_F(afu, one_that_is_bound_while_its_function_recovers_begins_anew)
 	ASSERT_EQ(0, module_load_with(RESUMED_MODULE, parameters));
 	ASSERT_EQ(0, module_unload("resumed"));
 	EXPECT_EQ(1, logged(RESETS, WAS_RESET));
-	/* Nobody shares a place with who comes after that. */
+	/* From here on nobody shares a place with the next owner. */
 	EXPECT_NE(0, polled(seat.fd, POLLIN) & POLLHUP);
 	EXPECT_EQ(0, seat_pages(&seat));
 	ASSERT_TRUE(seat_take(&next, self->function, false));
@@ -1189,7 +1190,7 @@ TEST_F(afu, all_may_be_in_use_while_it_comes_and_goes)
 	for (int i = 0; i < RACERS; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, opener_run, &race));
 	for (int round = 0; round < rounds; round++) {
-		/* At another moment of what the threads do each time. */
+		/* Each round hits the threads at another moment. */
 		EXPECT_TRUE(becomes(race.opened > opened, true));
 		opened = race.opened;
 		progress();
@@ -1310,7 +1311,7 @@ TEST_F(afu, errors_of_before_are_not_the_next_ones)
 	}
 }
 
-/* What an AFU does not let go of. */
+/* Contexts that an AFU does not detach. */
 
 #define INSTANCE	"/sys/kernel/tracing/instances/uxive_selftest"
 
@@ -1481,7 +1482,7 @@ TEST_F(afu, a_queue_that_is_kept_signals_once_at_most)
 		if (!i)
 			EXPECT_EQ(1, event_wait(drain.eventfd));
 	}
-	/* When it has come to rest, nothing is on its way any more. */
+	/* Once it is quiet, nothing is on its way any more. */
 	ASSERT_TRUE(afu_misbehave(self->stage.global, AFU_DO_DETACH, 0, 0));
 	EXPECT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
 	EXPECT_EQ(0, event_read(drain.eventfd));
@@ -1520,10 +1521,10 @@ TEST_F(afu, unloading_ends_what_was_kept)
 		ASSERT_TRUE(becomes(debug_lines("contexts", "", NULL, 0), 0));
 	} else {
 		ASSERT_EQ(0, module_unload("uxive"));
-		/* What would be tried again is tried no more. */
+		/* Nothing is tried again. */
 		sleep(2);
 		EXPECT_EQ(self->stage.before.linux_irqs, linux_irqs());
-		/* It binds what it is to be bound to. */
+		/* Loading binds the functions whose override names the driver. */
 		ASSERT_EQ(0, module_load(UXIVE_MODULE));
 		ASSERT_EQ(0, afu_unbind(self->function));
 	}

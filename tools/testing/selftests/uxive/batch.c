@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: many interrupts are allocated and freed by one call as they are one by
- * one, all of them or none: where the program wants them, from where it wants
- * them, bound as they come, up to the limits, whoever races.
+ * Promise: one call allocates or frees many interrupts as single calls do, all of
+ * them or none: in the slots and from the chip that the program wants, bound as
+ * they come, up to the limits, and also in races.
  *
- * That each step of the calls can fail is shown by the suite `faults`.
+ * The suite `faults` shows that each step of the calls can fail.
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
@@ -222,13 +222,13 @@ TEST_F(batch, begins_where_it_is_wanted_or_is_ebusy)
 		EXPECT_EQ(irqs, irqs_of(self->fd)) TH_LOG("case %zu", i);
 	}
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EBUSY, ux_alloc_at(self->fd, 0, 1));
-	/* What is free is as before: 1 to 89 for the next. */
+	/* The same slots are free as before: the next get 1 to 89. */
 	ASSERT_EQ(0, ux_alloc_many(self->fd, 89, NULL, &start));
 	EXPECT_EQ(1U, start);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, 1, NULL, &start));
 	EXPECT_EQ(111U, start);
 	ASSERT_EQ(0, ux_free_many(self->fd, 0, 112));
-	/* A first one that is refused leaves it open who drains the queue. */
+	/* A refused first call has not chosen who drains the queue. */
 	close(self->fd);
 	self->fd = ux_open();
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, ux_alloc_at(self->fd, SLOTS, 1));
@@ -363,7 +363,7 @@ TEST_F(batch, from_no_chip_or_node_allocates_nothing)
 	}
 	EXPECT_EQ(0, irqs_of(self->fd));
 	EXPECT_EQ(0, total_irqs(self->fd));
-	/* And leaves it open who drains the queue. */
+	/* The refused calls have not chosen who drains the queue. */
 	EXPECT_EQ(0, ux_user_drain(self->fd, -1));
 }
 
@@ -423,7 +423,7 @@ TEST_F(batch, is_bound_as_it_comes)
 	events_new(efds, 100);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, 100, efds, &start));
 	EXPECT_EQ(-1, first_mute(self->fd, start, efds, 100));
-	/* What the program does with its descriptors then is not the driver's concern. */
+	/* The program's descriptors are no longer the driver's concern. */
 	EXPECT_EQ(self->before.events + 100, events_in_use() - 1);
 	ASSERT_EQ(0, ux_free_many(self->fd, start, 100));
 	events_close(efds, 100);
@@ -436,7 +436,7 @@ TEST_F(batch, has_no_eventfd_where_there_is_minus_one)
 	__u32 start;
 	void *pages;
 
-	/* One for two. */
+	/* One eventfd for two interrupts. */
 	efds[5] = efds[4];
 	ASSERT_EQ(0, ux_alloc_many(self->fd, 8, efds, &start));
 	pages = ux_map(self->fd, slot_offset(start), 8 * STRIDE);
@@ -642,7 +642,7 @@ TEST_F(batch, is_populated_by_one_touch)
 						     self->efd));
 				progress();
 			}
-			/* What the first call needs of memory itself. */
+			/* Memory that only the first call needs. */
 			touch(pages + (SLOTS - 1) * STRIDE);
 			faults();
 			before = faults();
@@ -711,7 +711,7 @@ TEST_F(batch, is_freed_whole_or_not_at_all)
 		EXPECT_EQ(left ? 1 : 0, left ? event_wait(efds[slot]) : event_read(efds[slot]));
 	}
 	EXPECT_EQ(10, ux_count(self->fd));
-	/* The eventfds of those that were freed are let go of. */
+	/* The eventfds of the freed interrupts are released. */
 	munmap(pages, 64 * STRIDE);
 	events_close(efds, 64);
 	EXPECT_EQ(self->before.events + 10, events_in_use() - 1);
@@ -869,7 +869,7 @@ TEST_F(batch, of_an_afu_comes_with_messages_as_far_as_there_are)
 #define ROUNDS	400
 #define RACERS	4
 
-/* Who has a slot now, or 0. All racers have the same context. */
+/* The owner of each slot, or 0. All racers have the same context. */
 static atomic_int owners[SLOTS];
 
 struct racer {
@@ -940,7 +940,7 @@ TEST_F(batch, shares_no_slot_with_calls_that_race_it)
 	EXPECT_EQ(0, total_irqs(self->fd));
 }
 
-/* What is freed in one call. */
+/* A range that one call frees. */
 struct freer {
 	int fd;
 	__u32 start, count;
@@ -960,8 +960,8 @@ static void free_all_of(void *arg)
 }
 
 /*
- * Two calls free what has slots in common: exactly one of them does, and the other
- * nothing. Who was first waits longer the next time, so that they meet.
+ * Two calls free ranges that overlap: exactly one of them succeeds, and the other
+ * frees nothing. The first one waits longer the next time, so that they meet.
  */
 TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 {
@@ -1008,7 +1008,7 @@ TEST_F(batch, of_two_that_free_the_same_slot_exactly_one_wins)
 			ASSERT_EQ(64 - freed, left)
 				TH_LOG("case %zu, round %d", i, n);
 			aim_after(&aim, !ret);
-			/* What is left lies in one piece or two. */
+			/* The rest lies in one piece or two. */
 			for (rest = 0; rest < 64 && left; rest++)
 				if (!ux_free(self->fd, slot_offset(rest)))
 					left--;

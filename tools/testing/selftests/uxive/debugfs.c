@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: root, and nobody else, sees in debugfs what there is, as it is, at any
- * time, and does not disturb it by looking.
+ * Promise: root, and nobody else, sees the driver's state in debugfs, correct at
+ * any time, and does not disturb it by looking.
  */
 #include "uxive_faults.h"
 #include "uxive_fixture.h"
@@ -13,7 +13,7 @@
 #define SPARES		256
 #define SOMEBODY	1000
 
-/* What a column has. Lower case: or "-". */
+/* The type of a column. Lower case: or "-". */
 enum {
 	NUMBER = 'N', NUMBER_OR_NONE = 'n',
 	HEX = 'X', HEX_OR_NONE = 'x',	/* 0x before the digits */
@@ -181,7 +181,7 @@ static int text_check(const struct table *table, char *text)
 		} else {
 			good = row_read(table, line, &row);
 			at = good ? number(&row, 0) * (ENTRIES + 1) : -1;
-			/* What is no slot comes after all slots. */
+			/* Lines without a slot come after all slots. */
 			if (good && !strncmp(table->heading, "context slot ", 13))
 				at += strcmp(row.at[1], "-") ? number(&row, 1) : ENTRIES;
 			good = good && at > last;
@@ -312,7 +312,7 @@ static void owner_process(const char *name, int irqs, int ready, int release)
 	fd = ux_open();
 	if (seteuid(0) || fd < 0 || ux_fill(fd, irqs))
 		_exit(2);
-	/* What is shown is who opened it, as that was then. */
+	/* The table shows the process that opened it, with its name at that time. */
 	prctl(PR_SET_NAME, "another");
 	id = ux_context(fd);
 	if (write(ready, &id, sizeof(id)) != sizeof(id))
@@ -348,7 +348,7 @@ static int owner_end(struct owner *owner)
 
 TEST_F(debugfs, a_context_is_shown_with_who_opened_it)
 {
-	/* The name is last, and on one line whatever is in it. */
+	/* The name is last, and always on one line. */
 	static const struct {
 		const char *name, *shown;
 	} names[] = {
@@ -390,7 +390,7 @@ TEST_F(debugfs, contexts_come_in_the_order_of_their_numbers)
 	for (size_t i = 0; i < ARRAY_SIZE(fd); i++) {
 		fd[i] = ux_open();
 		ASSERT_LE(0, fd[i]);
-		/* Not one after another. */
+		/* Closes some that are not neighbours. */
 		if (i % 3 == 2)
 			close(fd[i / 3]);
 	}
@@ -517,7 +517,7 @@ TEST_F(kernel, escalations_have_a_line_in_proc_interrupts)
 	for (int n = 1; n <= 20; n++) {
 		ring(self->bells.window + n * STRIDE);
 		ASSERT_EQ(1, event_wait(self->bells.efd));
-		/* With the lock that the handler has until it is done. */
+		/* debugfs takes the handler's lock, so the handler is done after this. */
 		ASSERT_TRUE(row_of("queues", self->bells.id, -1, &row));
 		ASSERT_EQ(n, interrupts_of(self->bells.id));
 	}
@@ -608,7 +608,10 @@ TEST_F(debugfs, interrupts_come_from_the_reserve_of_their_chip)
 		for (int i = 1; i < SPARES; i++)
 			ASSERT_EQ(0, ux_alloc_on(fd, chip, &offsets[i]));
 		EXPECT_EQ(SPARES, slots_of_chip(ux_context(fd), chip));
-		/* As many as are kept of a chip go back: then it has no fewer, and gets none. */
+		/*
+		 * The sources return to the chip's reserve, so that it is full
+		 * and gets no new ones.
+		 */
 		close(fd);
 		ASSERT_TRUE(row_of("reserve", chip, -1, &row));
 		spare = number(&row, 1);
@@ -817,7 +820,7 @@ TEST_F(debugfs, tables_can_be_read_while_all_changes)
 
 	for (int i = 0; i < CHANGERS; i++)
 		changers[i] = changer(number++);
-	/* One more who reads, in steps that end within lines. */
+	/* Another reader, in steps that end within lines. */
 	reader = fork();
 	if (!reader) {
 		for (int n = 0; n < passes; n++) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: whoever has the file of an export rings the interrupts that were
- * exported, by a store, and can do nothing else with it; when an interrupt is
- * freed, the export revoked, or the owner gone, that is SIGBUS in all processes at
- * once, and never rings anybody else; and who polls the file is told of its end.
+ * Promise: a program that has the file of an export rings the exported interrupts,
+ * by a store, and can do nothing else with it. When an interrupt is freed, the
+ * export revoked, or the owner gone, the store raises SIGBUS in all processes at
+ * once, and never rings another interrupt. poll() on the file reports its end.
  *
- * What fails on the way is in faults.c. The test of an accelerator is left out where
- * the machine has none.
+ * faults.c has the tests of steps that fail. Tests of an accelerator are skipped
+ * where the machine has none.
  *
  * Care: as in mapping.c, only pages that are gone are given to system calls.
  */
@@ -120,7 +120,7 @@ static bool receiver_start(struct receiver *receiver, int fd, int count, uid_t u
 		return false;
 	receiver->pid = fork();
 	if (!receiver->pid) {
-		/* What it was born with is not how it rings. */
+		/* Files that the child inherited must not be what it rings by. */
 		for (int other = 3; other < 64; other++)
 			if (other != socks[1])
 				close(other);
@@ -192,8 +192,8 @@ TEST_F(doorbell, each_page_rings_its_own_interrupt)
 }
 
 /*
- * A batch, too, which comes with one fault where its owner maps it: the owner is
- * not to wait for that.
+ * A batch, too. Its owner maps it with one fault, and must not wait for the
+ * receivers.
  */
 TEST_F(doorbell, a_bundle_comes_64_at_a_time)
 {
@@ -220,7 +220,7 @@ TEST_F(doorbell, a_bundle_comes_64_at_a_time)
 	close(fd);
 }
 
-/* Whoever waits for its end. */
+/* Waiting for the end of an export. */
 
 #define ALL_EVENTS	(POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLWRNORM | POLLRDBAND)
 
@@ -233,7 +233,7 @@ static int epoll_of(int fd, unsigned int flags)
 	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : epoll;
 }
 
-/* What it has to tell, within @timeout; 0 for nothing. */
+/* The events of an epoll within @timeout; 0 for none. */
 static int epoll_next(int epoll, int timeout)
 {
 	struct epoll_event event = {};
@@ -250,10 +250,10 @@ struct waiter {
 	int fd;
 	void *bell;
 	atomic_int tid;
-	/* What it was told, and what it is told if it asks once more; whether nothing woke it. */
+	/* The events that it got, and those of a second call; whether nothing woke it. */
 	int events, again;
 	bool late;
-	/* What its first store after that came to. */
+	/* The signal of its first store after that, or 0. */
 	int sig;
 };
 
@@ -343,7 +343,7 @@ TEST_F(doorbell, polled_it_tells_of_its_end_and_nothing_else)
 		ASSERT_EQ(1, event_wait(self->efd[i]));
 	}
 	EXPECT_NOTHING_TOLD();
-	/* It is revoked, or not: that there is nothing to ring is another thing. */
+	/* Freeing all interrupts does not revoke the export. */
 	ASSERT_EQ(0, ux_free_many(self->fd, 0, 2));
 	EXPECT_TRUE(is_gone(bells));
 	EXPECT_NOTHING_TOLD();
@@ -360,7 +360,7 @@ TEST_F(doorbell, polled_it_tells_of_its_end_and_nothing_else)
 		EXPECT_EQ(POLLHUP, epoll_next(level, 0));
 		EXPECT_EQ(0, epoll_next(edge, 0));
 	}
-	/* Who comes later is told, too. */
+	/* A program that polls later is told, too. */
 	later = epoll_of(fd, EPOLLET);
 	EXPECT_EQ(POLLHUP, epoll_next(later, 0));
 	munmap(bells, 2 * STRIDE);
@@ -552,7 +552,7 @@ TEST_F(doorbell, mappings_are_shared_and_for_writing_and_within_it)
 	close(fd);
 }
 
-/* Whoever was given it can look, for as long as it has the file. */
+/* Any program that has the file can ask, as long as it has it. */
 TEST_F(doorbell, it_tells_what_it_is)
 {
 	const __u32 counts[] = { 1, 3, BELLS };
@@ -652,7 +652,7 @@ TEST_F(doorbell, a_freed_interrupt_is_gone_everywhere_at_once)
 		EXPECT_EQ(0, touch(bells + i * STRIDE));
 		EXPECT_EQ(1, event_wait(self->efd[2 + i]));
 	}
-	/* Both exports are there, whatever they show. */
+	/* Both exports still count, although pages are gone. */
 	EXPECT_EQ(2, total_exports(self->fd));
 	munmap(bells, 3 * STRIDE);
 	munmap(again, 3 * STRIDE);
@@ -664,7 +664,7 @@ TEST_F(doorbell, a_freed_interrupt_is_gone_everywhere_at_once)
 TEST_F(doorbell, freed_in_one_call_they_are_gone_alike)
 {
 	struct uxive_irq_free_many many = { .size = sizeof(many), .start = 2, .count = 3 };
-	/* One that has all of them, and one whose middle they are not. */
+	/* One export has all freed slots, the other only one of them. */
 	int fd = ux_export(self->fd, 0, BELLS, NULL), other = ux_export(self->fd, 4, 2, NULL);
 	void *bells = map_bells(fd, BELLS), *pair = map_bells(other, 2);
 
@@ -769,7 +769,7 @@ TEST_F(doorbell, what_comes_in_its_place_is_not_rung)
 		EXPECT_EQ(SIGBUS, touch(bells + STRIDE)) TH_LOG("round %d", n);
 		EXPECT_EQ(0, event_read(self->efd[1])) TH_LOG("round %d", n);
 	}
-	/* Whoever is to ring it is given an export of it. */
+	/* Ringing the new interrupt takes an export of it. */
 	next = ux_export(self->fd, 1, 1, NULL);
 	page = map_bells(next, 1);
 	EXPECT_EQ(0, touch(page));
@@ -804,7 +804,7 @@ TEST_F(doorbell, revoked_it_is_gone_everywhere_at_once)
 		EXPECT_TRUE(is_gone(bells + i * STRIDE));
 		EXPECT_TRUE(is_gone(again + i * STRIDE));
 	}
-	/* What is mapped only now is no better. */
+	/* A new mapping gives nothing, either. */
 	later = map_bells(fd, 3);
 	ASSERT_NE(MAP_FAILED, later);
 	EXPECT_TRUE(is_gone(later));
@@ -1031,7 +1031,10 @@ TEST_F(owner, that_is_gone_is_not_rung_and_not_kept)
 	EXPECT_TRUE(is_gone(later));
 	EXPECT_EQ(0, receiver_end(&receiver, 15));
 
-	/* Its files keep nothing of it: no interrupt, no queue, no context, no charge. */
+	/*
+	 * The files of its exports keep nothing of it: no interrupt, no queue,
+	 * no context, no charge.
+	 */
 	EXPECT_EQ(0, all_irqs());
 	EXPECT_EQ(0, all_exports());
 	EXPECT_EQ(0, limit_get("queues"));
@@ -1061,7 +1064,7 @@ TEST_F(owner, that_is_gone_is_told_to_who_waits)
 	}
 	EXPECT_EQ(POLLHUP, polled(self->fd, ALL_EVENTS));
 	EXPECT_EQ(-1, waiters_end(waiters));
-	/* It is told of one that nothing is left of. */
+	/* The end is reported although nothing is left of the context. */
 	EXPECT_EQ(0, debug_lines("contexts", "", NULL, 0));
 	EXPECT_EQ(POLLHUP, polled(self->fd, ALL_EVENTS));
 	if (how != KILLED) {
@@ -1088,7 +1091,7 @@ TEST_F(doorbell, a_program_that_drains_is_rung_and_withdraws_alike)
 	ASSERT_EQ(0, touch(bells + STRIDE));
 	ASSERT_EQ(1, event_wait(arg.eventfd));
 	EXPECT_EQ(0x80000002, be32toh(__atomic_load_n(queue, __ATOMIC_ACQUIRE)));
-	/* Of the ESB only what rings: nothing is behind the last trigger page. */
+	/* An export has trigger pages only, and nothing behind the last one. */
 	EXPECT_EQ(-EINVAL, try_map(fd, 2 * STRIDE, STRIDE, PROT_WRITE, MAP_SHARED));
 	EXPECT_EQ(-EINVAL, try_map(fd, arg.esb_offset, STRIDE, PROT_WRITE, MAP_SHARED));
 
@@ -1238,7 +1241,7 @@ TEST_F(doorbell, exports_end_at_their_limits)
 	ASSERT_EQ(0, ux_fill(theirs, 1));
 	ASSERT_EQ(0, seteuid(0));
 	ASSERT_EQ(0, chmod(UXIVE_DEV, 0600));
-	/* The owner is charged, whoever calls. */
+	/* The owner is charged, even if another user calls. */
 	fd[4] = ux_export(theirs, 0, 1, NULL);
 	EXPECT_LE(0, fd[4]);
 	ASSERT_EQ(0, limit_set(export_limits[1], total_exports(self->fd)));
@@ -1269,13 +1272,13 @@ TEST_F(doorbell, without_a_descriptor_left_it_is_emfile)
 	EXPECT_EQ(0, total_exports(self->fd));
 }
 
-/* Races. Each shows by its counts that what it is about has happened. */
+/* Races. The counts of each show that the race has happened. */
 
 /* A thread that stores all the time, to a page that comes and goes. */
 struct touches {
 	pthread_t thread;
 	void *page;
-	/* What the main thread does: nothing, is about to withdraw the page, has done so. */
+	/* The main thread's stage: it does nothing, is about to withdraw the page, has done so. */
 	atomic_int stage;
 	atomic_bool stop;
 	atomic_long rounds, stored, stored_amid, refused, stored_after;
@@ -1344,7 +1347,7 @@ static bool storms_go_round(struct storms *storms, int count)
 	return done;
 }
 
-/* Ends them. What they have counted together is in the first one afterwards. */
+/* Ends both. Afterwards the first one has the sums of their counts. */
 static struct touches *storms_end(struct storms *storms)
 {
 	struct touches *all = &storms->storm[0];
@@ -1365,8 +1368,8 @@ static struct touches *storms_end(struct storms *storms)
 }
 
 /*
- * Puts a mapping of a new export in the place of the last, when none of them is on
- * its way to that any more.
+ * Replaces the mapping of the last export by one of a new export, once no thread
+ * is still about to store to it.
  */
 static bool map_over(struct storms *storms, void *page, int fd)
 {
@@ -1441,7 +1444,10 @@ TEST_F(doorbell, a_stranger_is_never_rung)
 		amid_rounds += storms.storm[0].stored_amid + storms.storm[1].stored_amid != amid;
 		ASSERT_TRUE(storms_go_round(&storms, 3));
 		progress();
-		/* What was rung would be on its way: the same source in order after it. */
+		/*
+		 * A stray ring would show by now: it is of the same source,
+		 * which is handled in order.
+		 */
 		EXPECT_EQ(0, event_read(efd)) TH_LOG("round %d", n);
 		ASSERT_EQ(0, ux_bind(self->fd, offset, self->efd[0]));
 		ASSERT_EQ(0, ux_free(stranger, theirs));
@@ -1498,7 +1504,7 @@ TEST_F(doorbell, no_store_succeeds_after_revoke_returned)
 	munmap(page, STRIDE);
 }
 
-/* One who begins to wait at about the time when the export is revoked. */
+/* A thread that begins to wait at about the time when the export is revoked. */
 struct beginner {
 	pthread_t thread;
 	atomic_int fd, turn, done;
@@ -1572,7 +1578,7 @@ TEST_F(doorbell, who_begins_to_wait_misses_no_end)
 	EXPECT_LT(0, found);
 }
 
-/* Revoking, freeing, closing and touching all at once leave nothing behind, whoever comes first. */
+/* Revoking, freeing, closing and touching at once leave nothing behind, in any order. */
 static void *end_exports(void *data)
 {
 	atomic_int *const fds = data;
@@ -1614,8 +1620,8 @@ TEST_F(doorbell, all_ends_may_race)
 }
 
 /*
- * Two who revoke the same export; each looks at its pages when it is told that
- * there is none any more.
+ * Two threads revoke the same export. A thread that is told that it is gone
+ * looks at its pages.
  */
 struct revoker {
 	pthread_barrier_t *barrier;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Promise: the events of a context come through its one hardware queue, one
- * entry for each, whoever drains it and from wherever they are rung; none is
- * lost when the queue wraps, when the program blocks, when a CPU goes away or
- * when another context storms; and one context's queue is nobody else's matter.
+ * entry for each, drained by the kernel or by the program, and rung on any CPU.
+ * None is lost when the queue wraps, when the program blocks, when a CPU goes
+ * away or when another context storms. One context's queue does not affect
+ * another's.
  */
 #include "uxive_faults.h"
 #include "uxive_fixture.h"
@@ -247,8 +248,8 @@ FIXTURE_TEARDOWN(engine)
 
 /*
  * The second ring comes at any moment of the handler's run for the first, also
- * at the one between its last look and that the escalation is unmasked. From
- * each CPU, as there is one that the escalation interrupts.
+ * between its last look and the unmasking of the escalation. Each CPU rings, as
+ * one of them is interrupted by the escalation.
  */
 TEST_F(engine, kernel_drain_loses_no_ring_at_any_distance)
 {
@@ -373,7 +374,7 @@ TEST_F(engine, a_full_context_is_drained_by_the_kernel)
 		count += more;
 		progress();
 	}
-	/* One more of each end: what comes after proves that no more was under way. */
+	/* One more event, which comes after all others: none is under way any more. */
 	ring(pages);
 	ASSERT_EQ(1, event_wait(efd));
 	EXPECT_EQ(ENTRIES, count);
@@ -389,7 +390,7 @@ TEST_F(engine, an_overrun_queue_is_its_owners_loss_only)
 	ASSERT_TRUE(bells_open(&bells, 1));
 	ASSERT_TRUE(user_open(&user, 2));
 
-	/* Ends what it has not read, more often than there is room for. */
+	/* Ends unread events, more often than the queue has room for. */
 	for (unsigned int n = 0; n < 3 * ENTRIES; n++) {
 		ring(uxive_drain_trigger(&user, n % 2));
 		uxive_drain_eoi(&user, n % 2);
@@ -408,7 +409,7 @@ TEST_F(engine, an_overrun_queue_is_its_owners_loss_only)
 /* The most entries that one run of the handler takes: it looks twice, for 64 each time. */
 #define RUN 128
 
-/* How many interrupts a burst rings: some times what is handled with interrupts off. */
+/* How many interrupts a burst rings: more than are handled with interrupts off. */
 #define BURST 256
 
 /*
@@ -432,7 +433,7 @@ static bool burst_open(int *fd, int efd, void **pages)
 	if (*pages == MAP_FAILED)
 		return false;
 	for (int i = 0; i < BURST; i++) {
-		/* What takes a fault now takes none in a burst. */
+		/* Take the page fault now, so that a burst takes none. */
 		ring(*pages + i * STRIDE);
 		if (ux_bind(*fd, slot_offset(i), efd))
 			return false;
@@ -575,9 +576,9 @@ static void *affinity_run(void *arg)
 
 /*
  * While a CPU is taken down all others are stopped, so stores of programs come
- * before or after. Only a device's store can hit the moment in between, for which
- * the driver looks at every queue when a CPU has gone: that it need do so is not
- * shown here.
+ * before or after. Only a device's store can hit the moment in between. The
+ * driver looks at every queue then because of that; this test does not show the
+ * need.
  */
 TEST_F(engine, a_cpu_that_goes_takes_no_event_with_it)
 {
@@ -640,7 +641,7 @@ static bool is_told(const struct uxive_drain *user)
 	return poll(&pfd, 1, 0) || event_read(user->eventfd);
 }
 
-/* Who waits for an event is not told of one that did not come, and is of the next. */
+/* A program that waits gets no false event, and gets the next one. */
 TEST_F(engine, a_cpu_that_goes_brings_no_event)
 {
 	struct uxive_drain user[CONTEXTS];
@@ -682,8 +683,8 @@ TEST_F(engine, a_cpu_that_goes_brings_no_event)
 #define CPUS_GO		"uxive selftest: a CPU goes while queues are closed"
 
 /*
- * An escalation that is on its way while its queue is torn down would come to a CPU
- * as an interrupt that Linux does not know, which blocks those that come after it.
+ * An escalation on its way while its queue is torn down would reach a CPU as an
+ * interrupt unknown to Linux, and block all later ones.
  */
 TEST_F(engine, queues_that_are_closed_when_a_cpu_has_gone_leave_no_interrupt)
 {
@@ -839,7 +840,7 @@ static void end_armed(long *hit)
 	++*hit;
 }
 
-/* Armed, and then rung: the escalation is to come or has come, P and Q are set. */
+/* Armed, and then rung: the escalation is pending or has come, P and Q are set. */
 static void end_pending(long *hit)
 {
 	struct uxive_drain user;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: what a context has to tell is read from it, in order, each event by
- * one reader, whole, and none is lost without being counted; who waits for one
- * is woken.
+ * Promise: the events of a context are read from its file in order, each by one
+ * reader and whole. A lost event is counted, and a waiting reader is woken.
  *
- * Events are provoked by having the driver told that firmware has no more
- * virtual processors or no more interrupts (fail_uxive in debugfs). A first
- * allocation that fails leaves its context without a queue, so it can fail as
- * often as one likes. For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
+ * Fault injection (fail_uxive in debugfs) provokes events: it tells the driver
+ * that firmware has no more virtual processors or interrupts. A first
+ * allocation that fails leaves its context without a queue, so it can fail any
+ * number of times. For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
 #include "uxive_faults.h"
 #include "uxive_fixture.h"
@@ -332,7 +331,7 @@ TEST_F(events, what_firmware_has_no_more_of_is_told)
 	fail_nth(0);
 	EXPECT_EQ(-ENOSPC, ret);
 
-	/* One that has a number of steps to go does not fail where all others do. */
+	/* A thread with its own number of steps to go does not fail as all others do. */
 	fail_nth(shielded);
 	ASSERT_TRUE(write_file(FAIL_UXIVE, "times", "-1"));
 	ASSERT_TRUE(write_file(FAIL_UXIVE, "probability", "100"));
@@ -343,7 +342,7 @@ TEST_F(events, what_firmware_has_no_more_of_is_told)
 		fail_nth(0);
 		if (ret)
 			break;
-		/* Takes what is kept for new ones, and is refused in a later step. */
+		/* Takes a source of the reserve, and is refused in a later step. */
 		ret = ux_alloc(self->fd, &offset);
 		if (ret != -ENXIO)
 			break;
@@ -533,7 +532,7 @@ static bool waiter_start(struct waiter *waiter, long (*call)(struct waiter *wait
 	       becomes(is_waiting(atomic_load(&waiter->tid)), true);
 }
 
-/* What its call returned; -ETIMEDOUT if it has not. */
+/* The return value of its call; -ETIMEDOUT if it has not returned. */
 static long waiter_end(struct waiter *waiter)
 {
 	if (!becomes(atomic_load(&waiter->done), 1))
@@ -574,7 +573,7 @@ TEST_F(events, as_many_events_wake_as_many_readers)
 	ASSERT_TRUE(waiter_start(&poller, waiter_poll, self->fd));
 	for (int i = 0; i < 4; i++)
 		ASSERT_TRUE(waiter_start(&waiters[i], waiter_read, self->fd));
-	/* And one that nobody reads: who polls may come too late for the others. */
+	/* One event more than readers: a poller may come too late for the others. */
 	ASSERT_TRUE(provoke_many(self->fd, 5));
 	for (int i = 0; i < 4; i++)
 		ASSERT_EQ(EVENT, waiter_end(&waiters[i]));
@@ -699,7 +698,7 @@ TEST_F(events, who_handles_being_continued_is_interrupted_or_reads_on)
 		}
 		ASSERT_TRUE(becomes(is_waiting(pid), true));
 		ASSERT_TRUE(pause_child(pid, STOPPED));
-		/* Not waited for: the child may have ended by then, which is for the end. */
+		/* Not waited for here: the child may have ended already. */
 		ASSERT_EQ(0, kill(pid, SIGCONT));
 		if (restart) {
 			ASSERT_TRUE(becomes(is_waiting(pid), true));
@@ -890,7 +889,7 @@ TEST_F(events, no_wake_up_is_lost)
 	TH_LOG("%ld reads slept, %ld did not", crowd.slept, crowd.at_once);
 }
 
-/* A reader that cannot take what it got, again and again. */
+/* A reader that fails to copy its event, again and again. */
 static void *fail_to_read(void *arg)
 {
 	struct crowd *crowd = arg;
@@ -927,8 +926,8 @@ TEST_F(events, what_is_put_back_wakes_others)
 }
 
 /*
- * The first in the line is woken and killed at the same moment: the event is
- * its own, if that has reached its memory, or the next one's.
+ * The first reader in line is woken and killed at the same moment. The event is
+ * its own if it has reached its memory, else the next reader's.
  */
 TEST_F(events, who_is_killed_takes_no_wake_up_along)
 {

@@ -272,7 +272,7 @@ TEST_F(faults, set_fd_keeps_the_old_eventfd)
 
 TEST_F(faults, free_needs_no_memory)
 {
-	/* The way of a descriptor out of its table is not asked. Hardware is: quarantine.c. */
+	/* Removing a descriptor from its table cannot fail. Hardware can: see quarantine.c. */
 	ASSERT_TRUE(select_faults(USER_COPY));
 	ASSERT_EQ(0, ux_fill(self->fd, 1));
 	while (next_fault(&self->steps)) {
@@ -376,7 +376,7 @@ TEST_F(faults, a_batch_is_freed_whole_or_not_at_all)
 	struct batch batch;
 	__u32 start;
 
-	/* Hardware that does not come to rest is another matter: quarantine.c. */
+	/* Hardware that does not go quiet is tested in quarantine.c. */
 	ASSERT_TRUE(select_faults(KMALLOC | USER_COPY));
 	events_new(batch.efds, BATCH);
 	ASSERT_EQ(0, ux_alloc_many(self->fd, BATCH, batch.efds, &start));
@@ -469,8 +469,8 @@ TEST_F(faults, set_irqs_masks_all_or_none)
 }
 
 /*
- * Has no kmalloc of this task succeed, or ends that. What one such failure is made up for, as
- * that of a table which can lie elsewhere, needs all of them to fail.
+ * Makes every kmalloc of this task fail, or ends that. The kernel makes up for a single
+ * failure where memory can come from elsewhere, as for a table.
  */
 static bool starve(int make_it_fail, bool starved)
 {
@@ -759,8 +759,8 @@ TEST_F(faults, a_touch_of_an_export_is_sigbus_or_comes_through)
 }
 
 /*
- * Has kmalloc fail where the driver, which is a module, asks for it, and what
- * the driver can make fail: loading takes more than that from the kernel.
+ * Makes only the driver's own kmallocs and steps fail: loading a module
+ * allocates much more, by the kernel's own code.
  */
 static bool select_faults_of_module(void)
 {
@@ -829,8 +829,9 @@ static bool node_came(int watch)
 }
 
 /*
- * For a driver that is a module. Loaded once more it takes the same LISNs. No node
- * comes before loading cannot fail any more: who opened it would use a driver that goes.
+ * For a driver that is a module. Loaded once more it takes the same LISNs. No node comes
+ * as long as loading can still fail: a program that opened it would use a driver that
+ * goes.
  */
 TEST_F(faults, loading_leaves_nothing_behind)
 {
@@ -866,10 +867,10 @@ TEST_F(faults, loading_leaves_nothing_behind)
 		EXPECT_EQ(NULL, left_behind())
 			TH_LOG("step %d left %s", self->steps.step, left_behind());
 	}
-	/* What the driver core says of a directory that it has no memory for is EINVAL. */
+	/* The driver core returns EINVAL when it has no memory for a directory. */
 	EXPECT_FAULTS(init_module, ENOMEM, ENOSPC, EBUSY, EINVAL);
 
-	/* Nor does that of an accelerator, which loading binds if the driver is to have it. */
+	/* No AFU's node comes, either: loading binds an AFU whose override names the driver. */
 	ASSERT_LT(0, afu_functions(functions));
 	ASSERT_EQ(0, afu_override(&functions[0], "uxive"));
 	arm(self->steps.nth, last);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Promise: nothing that the rest of the kernel can do with a context, its
- * descriptors, its mappings or its owner reaches a trigger page that it should
- * not, harms anybody else, or keeps what the owner took: fork, exec, passing
- * on, stopping, freezing, tracing, dumping, direct I/O, moving, advising,
- * locking, sealing, loss of rights, namespaces, limits, and death in mid-ring.
+ * descriptors, its mappings or its owner reaches a wrong trigger page, harms
+ * another program, or leaks the owner's resources: fork, exec, passing on,
+ * stopping, freezing, tracing, dumping, direct I/O, moving, advising, locking,
+ * sealing, loss of rights, namespaces, limits, and death in mid-ring.
  *
- * Care: a trigger page does not take the pieces in which the kernel copies.
- * A page that is there is given only to calls that refuse it by what its
- * mapping is, before they touch it; calls that copy get empty slots.
+ * Care: a trigger page must not be accessed in the pieces in which the kernel
+ * copies. Only calls that refuse the mapping before they touch it are given a
+ * page that exists; calls that copy get empty slots.
  */
 #include "uxive_afu.h"
 #include "uxive_fixture.h"
@@ -25,7 +25,7 @@
 
 #define IRQS	4
 
-/* What a call that returns -1 on error said: 0, more, or a negative errno. */
+/* The result of a call that returns -1 on error: 0, more, or a negative errno. */
 #define said(call) ({							\
 	long __ret;							\
 									\
@@ -100,7 +100,7 @@ TEST_F(hard, a_child_that_ends_harms_no_parent)
 		if (!pid) {
 			if (bells_mute(&self->bells) >= 0)
 				_exit(1);
-			/* By all the ways in which an address space goes. */
+			/* The address space ends in each possible way. */
 			if (n % 4 == 1)
 				raise(SIGKILL);
 			if (n % 4 == 2)
@@ -149,7 +149,7 @@ TEST_F(hard, an_inherited_mapping_rings_on_when_the_owner_is_killed)
 			for (;;)
 				pause();
 		}
-		/* All that is left of the context is the mapping. */
+		/* Only the mapping is left of the context. */
 		close(fd);
 		for (int n = 0; n < 10; n++)
 			if (!told(down[0]) || touch(page))
@@ -169,7 +169,7 @@ TEST_F(hard, an_inherited_mapping_rings_on_when_the_owner_is_killed)
 	EXPECT_ALL_RING();
 }
 
-/* What exec leads to: a program that knows only the numbers of descriptors. */
+/* The program after exec, which knows only the numbers of descriptors. */
 static int exec_ring(int fd, int efd)
 {
 	struct bells bells = { .fd = fd, .efd = efd, .irqs = IRQS };
@@ -298,7 +298,7 @@ TEST_F(hard, what_is_in_flight_in_a_cycle_goes)
 			ASSERT_LE(0, files[i]);
 			ASSERT_TRUE(fd_send(socks[i % sockets][0], files[i]));
 		}
-		/* What is sent to the first of a pair is in the queue of the second. */
+		/* A file sent to the first of a pair is in the queue of the second. */
 		for (int i = 0; i < sockets; i++)
 			ASSERT_TRUE(fd_send(socks[i][0], socks[(i + 1) % sockets][1]));
 		bells_close(&bells);
@@ -327,7 +327,7 @@ TEST_F(hard, what_is_in_flight_in_a_cycle_goes)
 	EXPECT_ALL_RING();
 }
 
-/* By pidfd_getfd(), before its owner is killed; there is nothing to be taken after that. */
+/* By pidfd_getfd(), before its owner is killed; after that it fails. */
 TEST_F(hard, a_context_that_was_taken_from_its_owner_outlives_it)
 {
 	struct bells bells = { .irqs = IRQS };
@@ -361,7 +361,7 @@ TEST_F(hard, a_context_that_was_taken_from_its_owner_outlives_it)
 	ASSERT_EQ(-SIGKILL, child_status(pid));
 	EXPECT_EQ(-ESRCH, said(syscall(SYS_pidfd_getfd, pidfd, theirs, 0)));
 
-	/* It is whole: bound to eventfds that nobody has any more, and all can be done with it. */
+	/* The context works fully, although its eventfds have no other owner. */
 	EXPECT_EQ(self->before.irqs + 2 * IRQS, total_irqs(self->bells.fd));
 	EXPECT_EQ(IRQS, ux_count(bells.fd));
 	bells.window = ux_map(bells.fd, IRQ_BASE, IRQS * STRIDE);
@@ -409,7 +409,7 @@ TEST_F(hard, a_stopped_owner_harms_nobody_and_goes_on_when_continued)
 			_exit(1);
 		event_add(bells.efd, full);
 		raise(SIGSTOP);
-		/* What came meanwhile was counted as far as there was room. */
+		/* Rings in the meantime were counted as far as there was room. */
 		pfd.fd = bells.efd;
 		if (poll(&pfd, 1, WATCHDOG_MS) != 1 || event_read(bells.efd) != -1)
 			_exit(2);
@@ -450,7 +450,7 @@ TEST_F(hard, a_stopped_owner_harms_nobody_and_goes_on_when_continued)
 	EXPECT_ALL_RING();
 }
 
-/* A control group of the one process that is to be frozen. */
+/* A control group for the one process that the test freezes. */
 #define CGROUP		"/sys/fs/cgroup/uxive"
 
 static bool can_freeze(void)
@@ -612,7 +612,7 @@ TEST_F(hard, a_debugger_has_no_access_to_a_window)
 	/* Present, and not in the child's page table, and an empty slot. */
 	for (int i = 0; i <= IRQS; i++)
 		places[i] = PAGE(i);
-	/* Present: what the program drains with. */
+	/* Present: the pages of user drain. */
 	places[IRQS + 1] = uxive_drain_trigger(&user, 0);
 	places[IRQS + 2] = uxive_drain_trigger(&user, 0) + STRIDE;
 	places[IRQS + 3] = user.queue;
@@ -628,7 +628,7 @@ TEST_F(hard, a_debugger_has_no_access_to_a_window)
 		raise(SIGSTOP);
 		if (word != 3 || bells_mute(&self->bells) >= 0)
 			_exit(2);
-		/* Had a word arrived there would be an event, or no new one. */
+		/* A word that had arrived would have made an event, or would prevent a new one. */
 		if (uxive_drain_try_next(&user) >= 0 || touch(uxive_drain_trigger(&user, 0)) ||
 		    uxive_drain_wait(&user, WATCHDOG_MS) != 0)
 			_exit(3);
@@ -659,7 +659,7 @@ TEST_F(hard, a_debugger_has_no_access_to_a_window)
 	EXPECT_EQ(0, event_read(self->bells.efd));
 	EXPECT_ALL_RING();
 
-	/* What it may, it can: the calls are the right ones. */
+	/* The calls work on other memory, so they are the right ones. */
 	errno = 0;
 	EXPECT_EQ(1, ptrace(PTRACE_PEEKDATA, pid, &word, NULL));
 	EXPECT_EQ(0, errno);
@@ -703,7 +703,7 @@ static bool smaps_line(const void *at, const char *key, char *line, size_t size)
 #define CORE_PATTERN	"/proc/sys/kernel/core_pattern"
 #define CORE		"/tmp/uxive.core"
 
-/* Replaces what is in a file, and tells what was there. */
+/* Replaces the text of a file, and returns the old one. */
 static bool exchange(const char *path, const char *now, char *old, size_t size)
 {
 	int fd = open(path, O_RDWR);
@@ -809,7 +809,7 @@ TEST_F(hard, a_process_dumps_core_without_its_windows)
 
 /* The kernel as a user of pages. */
 
-/* What takes hold of a page without copying: 0, more, or a negative errno. */
+/* Calls that take hold of a page without copying: 0, more, or a negative errno. */
 static long by_vmsplice(void *page)
 {
 	struct iovec iov = { page, 8 };
@@ -838,7 +838,7 @@ static long by_io_uring(void *page)
 	return ret;
 }
 
-/* A disk in memory. It pins what it is to copy to or from. */
+/* A disk in memory. Direct I/O pins the pages that it copies. */
 #define DISK	"/dev/ram0"
 
 static long by_direct_read(void *page)
@@ -1016,7 +1016,7 @@ static void *late_ioctl_run(void *arg)
 	return NULL;
 }
 
-/* All that another process can do with a context. Each call has to return, with whatever. */
+/* All that another process can do with a context. Each call must return, with any result. */
 static int use_all(int fd)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLPRI };
@@ -1072,12 +1072,15 @@ static bool holds_up_nobody(int fd)
 #define TRIES 1000
 
 /*
- * A program whose memory does not come waits alone, whatever it waits in: where the
- * argument is read, and where it is written, for which it has to go after it was read.
+ * A program that waits for its own memory holds up nobody, both where the driver reads
+ * the argument and where it writes it. For the latter the page goes after it was read.
  */
 TEST_F(hard, no_ioctl_that_waits_for_memory_holds_up_another)
 {
-	/* The call makes the first interrupt, as others are there; what it does; of what. */
+	/*
+	 * The call makes the first interrupt (else there are others); it reads
+	 * or writes its argument; it is an AFU's.
+	 */
 	enum { FIRST = 1, READS = 2, WRITES = 4, AFU = 8 };
 	const struct {
 		const char *name;
@@ -1277,7 +1280,7 @@ TEST_F(hard, a_context_is_neither_end_of_a_pipe)
 	EXPECT_ALL_RING();
 }
 
-/* What a process does to its own mappings. */
+/* Calls of a process on its own mappings. */
 
 TEST_F(hard, no_advice_harms_a_window)
 {
@@ -1467,7 +1470,7 @@ TEST_F(hard, a_context_outlives_the_rights_that_opened_it)
 		if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
 		    setresuid(65534, 65534, 65534))
 			_exit(1);
-		/* Who has lost the rights cannot open another. */
+		/* A process that has lost the rights cannot open another. */
 		if (ux_open() != -EACCES)
 			_exit(2);
 		_exit(in_full_use(&self->bells) ? 0 : 3);
@@ -1605,7 +1608,7 @@ TEST_F(hard, mmap_beyond_the_address_space_is_enomem)
 	ASSERT_EQ(0, setrlimit(RLIMIT_AS, &now));
 	for (int n = 0; n < 100; n++)
 		EXPECT_ERRNO(mmap, ENOMEM, said(ux_map(self->bells.fd, IRQ_BASE, WINDOW)));
-	/* What there is room for can be had. */
+	/* A smaller mapping has room. */
 	page = ux_map(self->bells.fd, IRQ_BASE, WINDOW / 4);
 	EXPECT_NE(MAP_FAILED, page);
 	EXPECT_EQ(0, touch(page));

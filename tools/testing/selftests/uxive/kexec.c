@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: a kernel that takes the machine over, after kexec or after a crash, takes
- * it over whole, whatever rang when it began: the driver loads, interrupts ring, and
- * what rang before does not come, but for one message that was pending in an AFU.
+ * Promise: a kernel that takes the machine over, by kexec or after a crash, has all
+ * of it, even if interrupts rang when it began. The driver loads, interrupts ring,
+ * and none from before comes, except for one message that was pending in an AFU.
  *
  * This goes on through three kernels: the first leaves programs that ring to kexec,
  * the second to a crash, the third ends it. The last two run the suites that are
- * named by the arguments. It is one document of results: on the command line of a
- * kernel stands the job that is to be gone on with (guest/init), and which of them
- * the kernel is.
+ * named by the arguments. All three give one document of results: the command line
+ * of a kernel names the job to continue (guest/init), and which of the three the
+ * kernel is.
  */
 #include "uxive_afu.h"
 
@@ -21,9 +21,9 @@
 #define RAISES		10
 #define IMAGE		"/vmlinux"
 #define INITRAMFS	"/tmp/initramfs"
-/* What the second kernel leaves alone, for the third. */
+/* Memory that the second kernel reserves for the third. */
 #define RESERVED	"crashkernel=384M@256M"
-/* Between these the kernel says that it has crashed. */
+/* Between these lines the testbed takes a crash for no complaint. */
 #define CRASHES		"uxive selftest: the machine is to crash"
 #define TAKEN_OVER	"uxive selftest: the machine was taken over"
 
@@ -122,7 +122,7 @@ TEST(all_ring_on)
 	for (int i = 0; i < all; i++) {
 		if (fork())
 			continue;
-		/* Whoever reads what the test prints waits for the end of that. */
+		/* The reader of the test's output waits until all have closed it. */
 		for (int fd = 0; fd < 3; fd++)
 			dup2(open("/dev/null", O_RDWR), fd);
 		if (i < afus)
@@ -136,7 +136,10 @@ TEST(all_ring_on)
 	}
 }
 
-/* The first that have the interrupts, and the AFU's slot, which rang when the last kernel ended. */
+/*
+ * These contexts are the first to have the interrupts, and the AFU's slot, that
+ * rang when the last kernel ended.
+ */
 TEST(what_rang_before_does_not_come)
 {
 	struct afu_command raise = { .opcode = AFU_RAISE };
@@ -187,7 +190,7 @@ TEST(what_rang_before_does_not_come)
 			ASSERT_LE(1, more);
 			events += more;
 		}
-		/* A message that is pending is left to who has the slot next. */
+		/* A pending message goes to the next owner of the slot. */
 		EXPECT_GE(RAISES + 1, events);
 		close(fd);
 		EXPECT_EQ(0, afu_unbind(functions + i));
@@ -230,7 +233,7 @@ static bool image_load(unsigned long flags, const char *words)
 	char line[1024], *end;
 	int image, initramfs;
 
-	/* Without what came with this kernel only. */
+	/* Without the words that are for this kernel only. */
 	snprintf(line, sizeof(line), "%.255s", file_line("/proc/cmdline"));
 	end = strstr(line, " " RESERVED) ?: strstr(line, " RESUME=") ?: line + strlen(line);
 	snprintf(end, line + sizeof(line) - end, " %s", words);

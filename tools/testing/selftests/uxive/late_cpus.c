@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: the driver does not mind how the kernel was told to handle interrupts
- * and CPUs. With threadirqs its interrupts are handled at once as ever; and CPUs
+ * Promise: the driver works with each of the kernel's options for interrupts and
+ * CPUs. With threadirqs its interrupts are handled at once as ever; and CPUs
  * that come after it was loaded, of a chip that had none before, ring, wait and
  * allocate as others do, and may go again.
  *
@@ -128,7 +128,7 @@ TEST_F(late, a_cpu_that_comes_is_as_good_as_the_first)
 		pin_to_cpu(1);
 		ASSERT_EQ(1, sched_getcpu());
 		EXPECT_EQ(0, drain_lost(&self->drain)) TH_LOG("round %d", n);
-		/* What is asked for there is of that chip, unless another is wanted. */
+		/* An interrupt allocated there is of that chip, unless another is asked for. */
 		chip = chip_of_cpu(1);
 		ASSERT_TRUE(bell_open(&there, -1));
 		ASSERT_TRUE(bell_open(&home, 0));

@@ -4,12 +4,12 @@
  * an AFU here and need not know whose driver it is.
  *
  * So this one is linked to that library and calls it, and makes no ioctl of its
- * own: of the other headers it takes only how functions are bound. What is
- * expected is what <libocxl.h> and the library's source document.
+ * own: of the other headers it takes only how functions are bound. The expected
+ * results are those that <libocxl.h> and the library's source document.
  *
- * An AFU on PCI cannot store to the address that a handle is. It raises the
- * message of the interrupt whose handle was written to its table, see
- * afu_model.h; and a program can store there in its stead.
+ * A handle is an address to store to, which an AFU on PCI cannot do. It raises
+ * the message of the interrupt whose handle was written to its table, see
+ * afu_model.h. A program can store to the handle in its place.
  */
 #include "uxive_afu.h"
 #include <libocxl.h>
@@ -222,7 +222,7 @@ TEST_F(libocxl, contexts_run_out_by_name_on_all_and_by_path_on_one)
 			  ocxl_afu_open_from_dev(afu_path(&self->functions[n], NULL), &more));
 	TH_LOG("%d contexts of %d AFUs", opened, self->count);
 
-	/* What one gives back another gets. */
+	/* A context that is closed can be opened again. */
 	ASSERT_LT(0, opened);
 	EXPECT_EQ(OCXL_OK, ocxl_afu_close(afus[--opened]));
 	ASSERT_EQ(OCXL_OK, ocxl_afu_open(AFU_NAME, &afus[opened]));
@@ -331,7 +331,7 @@ TEST_F(libocxl, parts_of_mmio_are_mapped)
 						      PROT_READ, 0, KIB_64, &part));
 	EXPECT_EQ(OCXL_NO_MEM, ocxl_mmio_map_advanced(afu, OCXL_GLOBAL_MMIO, GLOBAL_MMIO,
 						      PROT_READ, 0, KIB_64, &part));
-	/* The driver refuses what libocxl lets pass. */
+	/* The driver refuses arguments that libocxl passes on. */
 	EXPECT_EQ(OCXL_NO_MEM, ocxl_mmio_map_advanced(afu, OCXL_PER_PASID_MMIO, KIB_64,
 						      PROT_READ | PROT_EXEC, 0, 0, &part));
 	EXPECT_EQ(OCXL_INVALID_ARGS, ocxl_mmio_map_advanced(afu, OCXL_PER_PASID_MMIO, KIB_64,
@@ -439,7 +439,7 @@ TEST_F(libocxl, copies_complete_by_stores_to_the_handle)
 
 		fill(mmio, 0, KIB_64, n);
 		entry = submit(mmio, &copy);
-		/* Who does what an AFU on OpenCAPI would do. */
+		/* The program rings, as an AFU on OpenCAPI would do. */
 		ASSERT_TRUE(becomes(status_of(mmio, entry), AFU_DONE));
 		ring((void *)ocxl_irq_get_handle(afu, irqs[n % IRQS]));
 		ASSERT_TRUE(irq_came(afu, irqs[n % IRQS], &irqs[n % IRQS]));
@@ -518,7 +518,7 @@ TEST_F(libocxl, an_event_that_it_does_not_know_is_passed_over)
 	EXPECT_TRUE(nothing_came(afu));
 	EXPECT_EQ(0, poll(&pollfd, 1, 0));
 
-	/* What comes behind it is not. */
+	/* Later events are read. */
 	submit(mmio, &error);
 	ASSERT_EQ(1, poll(&pollfd, 1, WATCHDOG_MS));
 	submit(mmio, &fault);
@@ -562,7 +562,7 @@ TEST_F(libocxl, a_program_is_told_that_its_afu_is_gone)
 	if (!child) {
 		int count;
 
-		/* Waits for ever, but for the event that libocxl passes over. */
+		/* Waits without limit; only the event that libocxl ignores interrupts that. */
 		do
 			count = ocxl_afu_event_check(afu, -1, &event, 1);
 		while (!count);
@@ -588,7 +588,7 @@ TEST_F(libocxl, a_program_is_told_that_its_afu_is_gone)
 	EXPECT_EQ(OCXL_OK, ocxl_afu_close(afu));
 }
 
-/* What the processes have done, in memory that all share. */
+/* The sums of the processes' work, in memory that all share. */
 struct totals {
 	int ready;
 	unsigned long copies;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: whatever a program does, and however it ends, everything it took
- * comes back: slots, limits, LISNs, Linux interrupts, eventfds; and nothing
- * comes back twice or too early.
+ * Promise: whatever a program does, and however it ends, all its resources are
+ * freed: slots, limits, LISNs, Linux interrupts, eventfds; none twice or too
+ * early.
  *
- * What is in use shows from outside as: the ids that new eventfds get (see
- * events_in_use), /sys/kernel/irq, and the LISNs that a new context gets. That
- * the limits are whole again is shown by the suite `limits`, which runs last.
+ * Resources in use show from outside by the ids of new eventfds (see
+ * events_in_use), /sys/kernel/irq, and the LISNs of a new context. The suite
+ * `limits`, which runs last, shows that the limits are whole again.
  */
 #include "uxive_fixture.h"
 #include <sys/timerfd.h>
@@ -177,7 +177,7 @@ TEST_F(lifetime, kill_returns_all)
 	EXPECT_ALL_RETURNED(self->before);
 }
 
-/* What exec leads to: says that it is there, and stays until told to go. */
+/* The program after exec: says that it is there, and stays until told to go. */
 static int stay(void)
 {
 	char byte = 0;
@@ -211,14 +211,14 @@ TEST_F(lifetime, exec_returns_all)
 }
 
 /*
- * Races against IRQ_FREE. A driver that looks something up, lets go of its lock
- * and then uses it is wrong only if a free comes in between, which left to
- * chance happens once in thousands of rounds. So chance is helped: a thread on
- * one CPU is interrupted somewhere in its call by a timer, whose real-time
- * waiter holds it there while the owner, on another CPU, frees, or the other
- * way round. The hold ends a millisecond later at the latest: a correct driver
- * may make the owner wait for the call. The timer closes in on the moment that
- * decides who wins.
+ * Races against IRQ_FREE. A driver that looks something up, releases its lock
+ * and then uses it fails only if a free comes in between. By chance that
+ * happens once in thousands of rounds. So chance is helped: a thread on one CPU
+ * is interrupted somewhere in its call by a timer, whose real-time waiter holds
+ * it there while the owner, on another CPU, frees, or the other way round. The
+ * hold ends a millisecond later at the latest: a correct driver may make the
+ * owner wait for the call. The timer closes in on the moment that decides who
+ * wins.
  */
 #define RACE_ROUNDS	240
 #define RACE_HOLD_NS	1000000L
@@ -228,16 +228,16 @@ TEST_F(lifetime, exec_returns_all)
 struct race {
 	int fd;
 	void *page;
-	/* What the interrupt signals before the call, and what SET_FD has it signal. */
+	/* The eventfd of the interrupt before the call, and the one that SET_FD binds. */
 	int old, new;
-	/* What is interrupted, its result (0 or not), and how far it is. */
+	/* The interrupted call, its result (0 or not), and how far it is. */
 	int (*call)(struct race *race);
 	int ret;
 	enum { BEFORE, WITHIN, AFTER } phase;
 	/* When to interrupt, and the way this is going to change. */
 	long delay, step;
 	unsigned int seed;
-	/* The order of a round: eventfds, the timer in between, ... */
+	/* Eventfds that order a round, the timer's between them, ... */
 	int go, timer, held, done;
 	/* ... and how often the owner has begun and ended. */
 	int begun, ended;
@@ -321,7 +321,7 @@ static void race_aim(struct race *race, bool won)
 	}
 }
 
-/* One round: allocates, then does @own within the call; what that said. */
+/* One round: allocates, then calls @own within the other call, and returns its result. */
 static int race_round(struct race *race, int (*own)(struct race *race))
 {
 	int ret;
@@ -386,7 +386,7 @@ TEST_F(lifetime, no_touch_succeeds_after_free_returned)
 	       rang, bus, race.caught, stale);
 	EXPECT_EQ(0, race.errors);
 	EXPECT_EQ(0, stale);
-	/* All of it is void unless the free came before, within and after. */
+	/* The test counts only if the free came before, within and after the call. */
 	EXPECT_LT(0, rang);
 	EXPECT_LT(0, bus);
 	EXPECT_LT(0, race.caught);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: a context, a user and all users together end at their limits of
- * interrupts and of event queues, neither one more nor one less, each with its
- * errno and whoever races; root can change the limits at any time; and what is
- * given back, by a free, a close or a kill, can be had again at once.
+ * Promise: a context, a user and all users together reach exactly their limits
+ * of interrupts and of event queues, each with its errno and also in races.
+ * Root can change the limits at any time. All that a free, a close or a kill
+ * returns can be had again at once.
  *
- * Run last: that all can be had shows too that no suite before has left any.
+ * Run last: that all can be had also shows that no earlier suite has left any.
  */
 #include "uxive_fixture.h"
 #include <linux/capability.h>
@@ -145,7 +145,7 @@ TEST_F(limits, they_are_exact_and_room_returns)
 	EXPECT_EQ(1, ux_count(fd[3]));
 	EXPECT_EQ(1000, ux_count(fd[1]));
 
-	/* What one context gives back, another can have. */
+	/* One context frees an interrupt, and another can have it. */
 	ASSERT_EQ(0, ux_free(fd[0], slot_offset(5)));
 	ASSERT_EQ(0, ux_alloc(fd[3], &offset));
 	EXPECT_EQ(slot_offset(1), offset);
@@ -206,7 +206,7 @@ TEST_F(limits, a_user_ends_at_its_limit_over_all_its_contexts)
 	EXPECT_NO_IRQ(EDQUOT, self->fd[0]);
 	EXPECT_EQ(15, limit_get("irqs"));
 
-	/* What one context gives back, another has again. */
+	/* One context frees an interrupt, and another can have it. */
 	ASSERT_EQ(0, ux_free(alice[0], slot_offset(1)));
 	ASSERT_EQ(0, ux_fill(alice[2], 1));
 	EXPECT_NO_IRQ(EDQUOT, alice[0]);
@@ -422,7 +422,10 @@ TEST_F(limits, all_can_read_and_only_root_can_write)
 		EXPECT_EQ(self->limits.saved[i], limit_get(limit_names[i]));
 }
 
-/* Whoever uses a context: inherited by a child that is somebody else, or passed on. */
+/*
+ * The user of the context does not matter: a child of another user inherits it,
+ * or it is passed on.
+ */
 TEST_F(limits, who_opened_a_context_is_charged)
 {
 	int alice = ux_open_as(ALICE), bob = ux_open_as(BOB), sock[2];
@@ -451,12 +454,12 @@ TEST_F(limits, who_opened_a_context_is_charged)
 	EXPECT_EQ(1, info_of(alice).queues_user);
 	EXPECT_EQ(2, info_of(self->fd[0]).irqs_user);
 	EXPECT_EQ(1, info_of(self->fd[0]).queues_user);
-	/* What that one opened has gone with it. */
+	/* The contexts that the child opened have gone with it. */
 	EXPECT_TRUE(becomes(info_of(bob).irqs_user, 0));
 	EXPECT_EQ(0, info_of(bob).queues_user);
 	EXPECT_EQ(5, limit_get("irqs"));
 
-	/* A program that becomes another user is charged for what it opens then. */
+	/* A context is charged to the user that the program is when it opens it. */
 	ASSERT_EQ(0, setresuid(ALICE, BOB, 0));
 	EXPECT_EQ(0, ux_fill(alice, 1));
 	close(bob);
@@ -683,7 +686,7 @@ TEST_F(limits, namespaces_of_root_have_an_account_each)
 /* A queue takes the kernel a thousand times longer to set up than an interrupt. */
 #define RACE_QUEUE_ROUNDS	3
 
-/* What the racers share. */
+/* Memory that the racers share. */
 struct track {
 	int waiting, go;		/* Those at the line, and how often they were sent off. */
 	int held;			/* Each is counted while it is certainly held. */
@@ -693,7 +696,7 @@ struct track {
 struct race {
 	const char *limit;		/* Its name. */
 	long value;
-	int error;			/* The errno of who comes too late. */
+	int error;			/* The errno of a racer that comes too late. */
 	int shared;			/* The context of all, or -1 if each has its own. */
 	bool queues;			/* Of these, each with a context, instead of interrupts. */
 	int users;
@@ -791,7 +794,7 @@ static const char *race_use(const struct race *race)
 	return race->queues ? "queues" : "irqs";
 }
 
-/* Sends them off, and looks at what the kernel says until all are at the line again. */
+/* Starts the racers, and checks the kernel's counts until all are at the line again. */
 static void race_go(const struct race *race, int start)
 {
 	__atomic_store_n(&race->track->go, start, __ATOMIC_SEQ_CST);
@@ -941,10 +944,10 @@ static void write_number(int fd, long number)
 }
 
 /*
- * A context needs a second file, for its mappings. The kernel corrects its count
- * of files in steps of 32 for each CPU. So that now and then the first file is
- * within the limit and the second is not, the count is moved on by two, or once
- * by one, between finding the limit and trying.
+ * A context needs a second file, for its mappings. The test needs the case that
+ * the first file is within the limit and the second is not. The kernel corrects
+ * its count of files in steps of 32 for each CPU, so the count is moved by two,
+ * or once by one, between finding the limit and trying.
  */
 TEST_F(limits, open_at_the_limit_of_files_is_enfile)
 {
@@ -990,8 +993,8 @@ TEST_F(limits, open_at_the_limit_of_files_is_enfile)
 
 /*
  * Opens contexts that have a queue, in the cgroup, until that is refused. Returns
- * the errno. Not to be chosen by the OOM killer, who comes before a refusal where
- * there is somebody to kill.
+ * the errno. The caller must be exempt from the OOM killer, which acts before a
+ * refusal if there is a process to kill.
  */
 static int fill_cgroup(int *count)
 {
@@ -1027,12 +1030,12 @@ TEST_F(limits, memory_is_charged_to_the_cgroup_of_the_caller)
 	snprintf(number, sizeof(number), "%ld", CGROUP_BYTES);
 	ASSERT_EQ(0, file_write(CGROUP "/uxive/memory.max", number));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
-	/* What ends it is to be memory. */
+	/* Memory must be the limit that is reached. */
 	for (size_t i = 0; i < LIMITS; i++)
 		ASSERT_EQ(0, limit_set(limit_names[i], i ? MAX_QUEUES : SLOTS));
 	count = shared_memory(sizeof(*count));
 
-	/* What the OOM killer reports is no complaint then. */
+	/* From here on the testbed takes reports of the OOM killer for no complaint. */
 	ASSERT_TRUE(log_line("uxive selftest: a cgroup runs out of memory"));
 	child = fork();
 	if (!child)
@@ -1045,7 +1048,7 @@ TEST_F(limits, memory_is_charged_to_the_cgroup_of_the_caller)
 	EXPECT_TRUE(becomes(limit_get("queues"), 0));
 	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
 
-	/* Likewise where somebody can be killed, who is the one who took too much. */
+	/* Likewise where a process can be killed: it is the one that took too much. */
 	child = fork();
 	if (!child) {
 		snprintf(pid, sizeof(pid), "%d", getpid());

@@ -4,8 +4,8 @@
  * context's live interrupts, for stores only, and nothing else: an empty slot
  * is SIGBUS (EFAULT in a system call), and no page outlives its interrupt.
  *
- * Care: the kernel copies to user memory in pieces of any width, which a
- * trigger page does not take. Only empty slots are given to system calls.
+ * Care: the kernel copies to user memory in pieces of any width, and a trigger
+ * page takes only 8 bytes. So only empty slots are given to system calls.
  */
 #include "uxive_selftest.h"
 #include <linux/mman.h>
@@ -396,7 +396,7 @@ TEST_F(mapping, a_part_can_be_unmapped)
 		if (!gone)
 			EXPECT_EQ(1, event_wait(self->efd)) TH_LOG("slot %d", i);
 	}
-	/* What is left still belongs to the slots it was mapped for. */
+	/* The remaining pages still belong to their slots. */
 	ASSERT_EQ(0, ux_free(self->fd, slot_offset(6)));
 	EXPECT_EQ(SIGBUS, touch(window + 6 * STRIDE));
 	EXPECT_EQ(0, touch(window + 7 * STRIDE));
@@ -511,7 +511,7 @@ TEST_F(mapping, a_child_does_not_have_what_is_advised_so)
 	EXPECT_EQ(1, event_wait(self->efd));
 }
 
-/* What this process has locked in memory, in KiB; -1 if the kernel does not say. */
+/* Memory that this process has locked, in KiB; -1 if the kernel does not say. */
 static long locked(void)
 {
 	const char *size = line_after("/proc/self/status", "VmLck:");
@@ -611,7 +611,7 @@ TEST_F(mapping, what_is_mapped_under_mcl_future_is_held_against_the_limit)
 	int beyond, within[3];
 	long after;
 
-	/* What this takes of the heap is there before it would be locked. */
+	/* Allocate the heap for this before it would be locked. */
 	ASSERT_EQ(0, locked());
 	ASSERT_EQ(0, lock_limit(LIMIT));
 	ASSERT_EQ(0, seteuid(ANYBODY));
@@ -674,7 +674,10 @@ TEST_F(mapping, all_of_65000_mappings_lose_a_freed_page)
 		progress();
 	}
 	EXPECT_EQ(0, there);
-	/* What comes in its place is in those of the context, and in none of the export. */
+	/*
+	 * The next interrupt in its slot shows in the context's mappings, and
+	 * in none of the export's.
+	 */
 	ASSERT_EQ(0, ux_fill(self->fd, 1));
 	ASSERT_EQ(0, ux_bind(self->fd, IRQ_BASE, self->efd));
 	EXPECT_EQ(0, touch(pages[count - 2]));

@@ -79,7 +79,10 @@ TEST_F(module, it_comes_and_goes_ten_times)
 
 		ASSERT_LE(0, fd) TH_LOG("round %d", n);
 		ASSERT_EQ(0, ux_fill(fd, 1));
-		/* The lowest that firmware has: others would mean that it has not got all back. */
+		/*
+		 * The lowest that firmware has: a higher one would mean that
+		 * some were not returned.
+		 */
 		ASSERT_EQ(1, ux_irqs(fd, &irq, 1));
 		if (n == 1)
 			first = irq;
@@ -193,16 +196,16 @@ TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 	close(fd);
 	ASSERT_EQ(1, debug_lines("quarantine", "", NULL, 0));
 
-	/* Unloading is not refused: it ends, and says what it has left. */
+	/* Unloading succeeds, and logs what it has leaked. */
 	ASSERT_TRUE(becomes(unload(), 0));
 	EXPECT_EQ(1, logged(QUARANTINES, "queue does not go quiet, and is not given back"));
 	EXPECT_EQ(2, logged(QUARANTINES, "does not go quiet, and is not given back"));
 	log_line(NO_MORE_QUARANTINES);
-	/* The Linux interrupt is there, and calls nothing of a module that is not. */
+	/* The Linux interrupt remains, and calls no code of the unloaded module. */
 	EXPECT_EQ(irqs + 1, linux_irqs());
 	EXPECT_EQ(0, lines_with("/proc/interrupts", " uxive-"));
 
-	/* It does no harm to who comes next, who does not get what was left. */
+	/* The next module works, and does not get the leaked interrupt. */
 	ASSERT_EQ(0, module_load(UXIVE_MODULE));
 	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
 	for (int n = 0; n < 20; n++) {

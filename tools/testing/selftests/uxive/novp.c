@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Promise: where the machine has no VP left, the first interrupt of a context
- * is ENOSPC and so is user drain; contexts that have theirs do not notice, and
- * what was refused succeeds once there is one again. And a context that goes
- * gives its VP back.
+ * fails with ENOSPC, and so does user drain. Contexts that have a VP do not
+ * notice, a refused call succeeds once there is a VP again, and a closed
+ * context returns its VP.
  *
  * hoarder.ko takes them all. For kernels that it is built for.
  */

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: a machine that is paused as a whole, as a hypervisor does it, loses no
- * event, and finds no AFU gone that answered before and answers after: however long
- * that was by the clock.
+ * Promise: a machine that a hypervisor pauses as a whole, for any time, loses no
+ * event, and does not take an AFU for gone that answers before and after.
  *
- * The testbed pauses it, since it is asked to by a line of the test's output: the
- * token of the boot, "pause" and the number of seconds. Where there is none to hear
- * that the test is skipped.
+ * The test asks the testbed for the pause by a line of its output: the token of the
+ * boot, "pause" and the number of seconds. Elsewhere the test is skipped.
  */
 #include "uxive_afu.h"
 #include "uxive_fixture.h"

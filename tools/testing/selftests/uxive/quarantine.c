@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: what hardware does not let go of is kept, with its slot; it is counted
- * and told of, tried again, and given back when it has come to rest. The program
- * and others do not notice.
+ * Promise: an interrupt, VP or queue that fails to quiesce is quarantined, with
+ * its slot. It is counted and reported, tried again, and freed once it is quiet.
+ * The program and others do not notice.
  *
- * That something does not come to rest is injected: QEMU's XIVE always does. For
+ * Failures to quiesce are injected, since QEMU's XIVE always goes quiet. For
  * kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
  */
 #include "uxive_faults.h"
@@ -84,7 +84,10 @@ TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 		EXPECT_EQ(step ? UXIVE_QUARANTINE_EVENTS : UXIVE_QUARANTINE_SOURCE,
 			  event.quarantine.reason);
 
-		/* For root it is there. Others do as before; its slot is nobody's. */
+		/*
+		 * Root sees it in debugfs. Other interrupts work as before; its
+		 * slot is given to none.
+		 */
 		snprintf(start, sizeof(start), "%ld ", bells.id);
 		kept_lines = debug_lines("quarantine", start, kept, sizeof(kept));
 		contexts = debug_lines("contexts", start, context, sizeof(context));
@@ -106,7 +109,7 @@ TEST_F(quarantine, a_slot_that_does_not_come_to_rest_is_kept)
 		ring(bells.window + STRIDE);
 		EXPECT_EQ(1, event_wait(bells.efd));
 
-		/* At rest it is given back, and can be had again. */
+		/* Once quiet it is freed, and can be had again. */
 		ASSERT_EQ(1, poll(&(struct pollfd){ .fd = bells.fd, .events = POLLIN }, 1,
 				  WATCHDOG_MS));
 		event = next_event(bells.fd);
@@ -183,7 +186,7 @@ static bool close_fails(int nth, int fd, int step)
 
 /*
  * Whether that step was one that firmware refuses: nothing is quarantined, and the VP is
- * gone for good. The next one is the lowest then.
+ * leaked. The next one is the lowest then.
  */
 static bool was_refused(long *vp)
 {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: a range is a file with so many slots, which can be handed to whoever is to
- * have exactly those: up to 65536, each of which rings; charged to who made it, as long
- * as anybody has it, and of no use to reach anything else of the maker's.
+ * Promise: a range is a file with a number of slots, up to 65536, that can be handed to
+ * another program. Each slot rings. The maker is charged as long as anybody has the
+ * file, and the file gives no access to anything else of the maker's.
  *
- * That each step of the calls can fail is shown by the suite `faults`.
+ * The suite `faults` shows that each step of the calls can fail.
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
@@ -83,7 +83,7 @@ static bool rings(int fd, __u32 slot, int efd)
 	return rang;
 }
 
-/* What a file is. */
+/* The file of a range. */
 
 TEST_F(range, is_a_file_with_slots_of_its_own)
 {
@@ -232,19 +232,20 @@ TEST_F(range, ends_with_its_last_slot)
 }
 
 /*
- * Whatever lies in a range, to ask for more on end than there is free is refused: a
- * kernel with RUST_BITMAP_HARDENED stops if the driver looks beyond the last slot.
+ * A call for more consecutive slots than are free is refused, whatever slots are in
+ * use. A kernel with RUST_BITMAP_HARDENED stops if the driver looks beyond the last
+ * slot.
  */
 TEST_F(range, without_room_on_end_is_enospc_whatever_lies_in_it)
 {
 	__u32 start;
 
-	/* A bitmap of one word is another one than one of many. */
+	/* Bitmaps of one word and of many are different in the kernel. */
 	for (__u32 count = 1; count <= 66; count += count < 8 || count >= 62 ? 1 : 9) {
 		int fd = ux_range(self->fd, count);
 
 		ASSERT_LE(0, fd);
-		/* Free of one slot in use, which is each in turn. */
+		/* One slot is in use, each in turn. */
 		for (__u32 used = 0; used < count; used++) {
 			__u32 most = used > count - 1 - used ? used : count - 1 - used;
 
@@ -295,7 +296,7 @@ TEST_F(range, has_interrupts_at_the_slots_that_are_wanted)
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EBUSY, ux_alloc_at(fd, 0, MOST));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, ux_alloc_at(fd, MOST, 1));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EINVAL, ux_alloc_at(fd, 1, MOST));
-	/* The lowest for who does not care. */
+	/* Without a wish, a call gets the lowest. */
 	ASSERT_EQ(0, ux_alloc(fd, &offset));
 	EXPECT_EQ(slot_offset(2), offset);
 	ASSERT_EQ(0, ux_free(fd, slot_offset(MOST - 1)));
@@ -489,7 +490,7 @@ static int use_as_another(int sock, int efd)
 	fd = fd_receive(sock);
 	if (fd < 0 || info_of(fd).max_irqs != 100)
 		return 2;
-	/* What the maker has put there, and what there is room for. */
+	/* The maker's interrupt is there, and the other slots have room. */
 	pages = ux_map(fd, IRQ_BASE, 100 * STRIDE);
 	if (pages == MAP_FAILED || touch(pages) || event_wait(efd) != 1)
 		return 3;
@@ -519,7 +520,7 @@ TEST_F(range, that_was_sent_to_another_user_is_as_good_as_its_makers)
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		/* Nothing but what is sent. */
+		/* The child keeps only the range that is sent. */
 		close(fd);
 		close(maker);
 		close(self->fd);
@@ -570,7 +571,7 @@ TEST_F(range, goes_on_when_its_maker_is_killed)
 	ASSERT_EQ(0, ux_alloc_many(fd, 500, NULL, &start));
 	EXPECT_EQ(500U, start);
 	EXPECT_TRUE(rings(fd, 999, self->efd));
-	/* At the expense of who made it. */
+	/* The maker is charged. */
 	alice = ux_open_as(ALICE);
 	EXPECT_EQ(1000U, info_of(alice).irqs_user);
 	EXPECT_EQ(1U, info_of(alice).queues_user);
@@ -839,7 +840,7 @@ TEST_F(range, is_charged_to_the_user_of_its_context)
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, ux_fill(fd, 1));
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, EDQUOT, ux_fill(alice, 1));
 	EXPECT_ERRNO(UXIVE_IOC_IRQ_ALLOC_MANY, EDQUOT, ux_alloc_at(fd, 90, 1));
-	/* Whoever calls. */
+	/* The maker is charged for each call. */
 	EXPECT_EQ(50U, info_of(fd).irqs_user);
 	EXPECT_EQ(0U, info_of(self->fd).irqs_user);
 
@@ -860,7 +861,7 @@ TEST_F(range, is_charged_to_the_user_of_its_context)
 	EXPECT_EQ(22U, info_of(alice).irqs_user);
 	close(second);
 
-	/* Whoever calls. */
+	/* A new range is charged to the user of the context, even if another calls. */
 	second = range_as(BOB, alice, 10);
 	ASSERT_EQ(0, ux_fill(second, 5));
 	EXPECT_EQ(25U, info_of(second).irqs_user);

@@ -107,7 +107,7 @@ TEST_F(ring, another_process_rings)
 		void *page;
 		__u64 go;
 
-		/* All that the ringer has is what comes by the socket. */
+		/* The ringer has only the file that it gets by the socket. */
 		close(self->fd);
 		fd = fd_receive(socks[1]);
 		page = ux_map(fd, slot_offset(5), STRIDE);
@@ -145,7 +145,7 @@ TEST_F(ring, a_ring_that_nobody_waits_for_costs_nobody_else)
 		ASSERT_EQ(1, event_wait(self->efd[n % IRQS]));
 	}
 
-	/* It has not gone dead by that: bound at last, it rings. */
+	/* It still works: once bound, it rings. */
 	ASSERT_EQ(0, ux_bind(self->fd, offset, efd));
 	ring(page);
 	ASSERT_LE(1, event_wait(efd));
@@ -164,7 +164,7 @@ TEST_F(ring, after_rebinding_only_the_new_eventfd_counts)
 		ring(PAGE(0));
 		ASSERT_EQ(1, event_wait(old));
 		ASSERT_EQ(0, ux_bind(self->fd, slot_offset(0), new));
-		/* The second is handled after the first is through. */
+		/* The next ring is handled after the last handling has ended. */
 		ring(PAGE(0));
 		ASSERT_EQ(1, event_wait(new));
 		ring(PAGE(0));
@@ -215,7 +215,7 @@ TEST_F(ring, freed_it_signals_no_more)
 	for (int n = 0; n < 100; n++) {
 		int new = event_new();
 
-		/* Whether this one still arrives is open, but not afterwards. */
+		/* This ring may still arrive, but no later one. */
 		ring(PAGE(0));
 		ASSERT_EQ(0, ux_free(self->fd, slot_offset(0)));
 		EXPECT_GE(1, event_read(self->efd[0]));
@@ -261,7 +261,7 @@ TEST_F(ring, who_has_an_eventfd_has_its_counts_and_nothing_else)
 		    ux_map(efd, IRQ_BASE, STRIDE) != MAP_FAILED ||
 		    fdinfo_number(efd, "uxive-context") != -1)
 			_exit(1);
-		/* The owner does not get what is taken here, and gets what is added. */
+		/* Events that are read here do not reach the owner; those added do. */
 		if (event_wait(efd) != 1)
 			_exit(2);
 		event_add(efd, 5);

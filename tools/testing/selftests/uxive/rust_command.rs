@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Promise: the command `uxive` tells what is, rings what it is given, and says in words and by its
-//! status what did not work. The library's examples run.
+//! Promise: the command `uxive` shows the driver's state, rings doorbells, and reports failures in
+//! words and by its status. The library's examples run.
 
 mod ktap;
 
@@ -67,7 +67,7 @@ const HOLD: &str = "--hold";
 
 const WATCHDOG: Option<Duration> = Some(Duration::from_secs(100));
 
-/// What came of a command: its status, output, and errors.
+/// The result of a command: its status, output, and errors.
 struct Done {
     status: i32,
     output: String,
@@ -88,7 +88,7 @@ fn run(program: &str, arguments: &[&str]) -> Done {
     }
 }
 
-/// Runs the command, which is to work. Returns its output.
+/// Runs the command, which must succeed. Returns its output.
 #[track_caller]
 fn uxive(arguments: &[&str]) -> String {
     let done = run("uxive", arguments);
@@ -97,7 +97,7 @@ fn uxive(arguments: &[&str]) -> String {
     done.output
 }
 
-/// Runs the command, which is to work. Returns its output, as it is.
+/// Runs the command, which must succeed. Returns its output, as it is.
 #[track_caller]
 fn uxive_bytes(arguments: &[&str]) -> Vec<u8> {
     let done = Command::new("/bin/uxive").args(arguments).output().unwrap();
@@ -106,7 +106,7 @@ fn uxive_bytes(arguments: &[&str]) -> Vec<u8> {
     done.stdout
 }
 
-/// Runs the command, which is not to work, and to say so.
+/// Runs the command, which must fail with a message.
 #[track_caller]
 fn uxive_fails(arguments: &[&str], status: i32, says: &str) {
     let done = run("uxive", arguments);
@@ -244,7 +244,7 @@ impl Drop for Named {
     }
 }
 
-/// What [`Named`] has this program do: it holds a context until its input ends.
+/// The work of this program in a process of [`Named`]: holds a context until its input ends.
 fn hold(name: &OsStr) -> ExitCode {
     fs::write("/proc/self/comm", name.as_bytes()).unwrap();
     let context = Context::open().unwrap();

@@ -63,7 +63,7 @@ impl Drop for Stop<'_> {
 }
 
 /// Rings in turn from a thread on `cpu`, each time the last ring was acknowledged. `next` takes the
-/// event, which is to be that of the number that it is given, which `ring` was given.
+/// next event, which must be of the same number that `ring` was given.
 fn ring_and_acknowledge(cpu: usize, ring: impl Fn(usize) + Sync, mut next: impl FnMut(usize)) {
     const IRQS: usize = self::IRQS as usize;
     let rings = rings_to_send();
@@ -192,7 +192,7 @@ fn a_bound_eventfd_gives_way_to_the_next() {
     irq.unbind().unwrap();
     irq.ring();
     irq.bind(&second).unwrap();
-    // Comes after what was rung before, which may have met either.
+    // Comes after all earlier rings, which may have signalled either eventfd.
     irq.ring();
     assert!(second.wait(WATCHDOG).unwrap().is_some());
     assert_eq!(first.wait(Some(Duration::ZERO)).unwrap(), None);
@@ -232,7 +232,7 @@ fn errors_are_the_drivers() {
     let context = Context::open().unwrap();
     let file = context.as_fd().try_clone_to_owned().unwrap();
 
-    // That has not made it a drained one.
+    // The refused call has not switched it to user drain.
     assert_eq!(context.drain(0).unwrap_err().raw_os_error(), Some(EINVAL));
     let context = Context::try_from(file).unwrap();
     drop(context.alloc().unwrap());

@@ -75,7 +75,7 @@ const SIGBUS: i32 = 7;
 const WATCHDOG: Option<Duration> = Some(Duration::from_secs(100));
 const NOT_AT_ALL: Option<Duration> = Some(Duration::ZERO);
 
-/// The argument that makes this program the other one.
+/// The argument that turns this program into the receiver.
 const RECEIVE: &str = "receive";
 
 #[track_caller]
@@ -129,7 +129,7 @@ impl Bound {
         }
     }
 
-    /// After a ring that is none: nothing comes before what comes of another interrupt.
+    /// After a ring without effect: another interrupt's event is the first that comes.
     fn nothing_arrived(&self, context: &Context) {
         let (other, event) = (context.alloc().unwrap(), Event::new().unwrap());
 
@@ -353,7 +353,8 @@ impl Drop for Afu {
     }
 }
 
-/// Has a message of an accelerator, which the crate does not allocate, and raises it. Returns its slot.
+/// Allocates a message of an accelerator, which the crate cannot do, and raises it. Returns its
+/// slot.
 fn raise_a_message(context: &impl AsFd) -> u32 {
     // The numbers of the driver's own do not tell a size.
     type ImsAlloc = NoneOpcode<0xca, 0x43, ()>;
@@ -535,8 +536,8 @@ fn a_doorbell_is_taken_back_while_it_is_rung() {
     ));
 }
 
-/// The other program: maps what it is sent by its standard input, and rings as it is told, a byte at
-/// a time: `r` by a call, `s` by a store. Its status says what came of the last.
+/// The other program: maps the export that comes by its standard input, and rings for each byte
+/// that follows: `r` by a call, `s` by a store. Its status is the result of the last ring.
 fn receive() -> ExitCode {
     let socket = io::stdin();
     let receiver = Receiver::receive(&socket).unwrap();
@@ -556,8 +557,8 @@ fn receive() -> ExitCode {
     }
 }
 
-/// Has another program ring. Returns how it ended after its interrupt was freed and it rang in that
-/// way once more.
+/// Makes another program ring. Returns how that ended when it rang once more after its interrupt
+/// was freed.
 fn other_program(way: u8) -> ExitStatus {
     let context = Context::open().unwrap();
     let bound = Bound::new(&context, 1);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: a block of interrupts is raised, masked, unmasked and bound by one call
- * with the semantics of VFIO, all of it or nothing; and of an interrupt that is rung
- * while it is masked exactly one event comes when it is unmasked.
+ * Promise: one call raises, masks, unmasks and binds a block of interrupts with the
+ * semantics of VFIO, all of it or nothing. An interrupt that is rung while it is
+ * masked gives exactly one event when it is unmasked.
  *
- * That nothing came of a ring is shown by ringing the last slot, the fence: the queue
- * is in order, so what is before it has been handled.
+ * To show that a ring caused no event, a test rings the last slot, the fence: the
+ * queue is in order, so all before the fence has been handled.
  *
- * That each step of the calls can fail is shown by the suite `faults`.
+ * The suite `faults` shows that each step of the calls can fail.
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
@@ -54,14 +54,14 @@ static void ring_slot(const struct own_bells *bells, int slot)
 	ring(bells->pages + slot * STRIDE);
 }
 
-/* What was rung before has been handled when this returns; false if the fence is mute. */
+/* When this returns, all earlier rings have been handled; false if the fence is mute. */
 static bool fence(const struct own_bells *bells)
 {
 	ring_slot(bells, FENCE);
 	return event_wait(bells->efd[FENCE]) == 1;
 }
 
-/* What has come of the rings of a slot until now, the last of them included. */
+/* The events of a slot until now, including that of the last ring. */
 static long came(const struct own_bells *bells, int slot)
 {
 	return fence(bells) ? event_read(bells->efd[slot]) : -1;
@@ -299,7 +299,7 @@ TEST_F(set, with_one_bad_eventfd_leaves_bound_what_was)
 		{ pipes[0], -EINVAL }, { bells->fd, -EINVAL },
 	};
 
-	/* One is bound to nothing, which is to be left, too. */
+	/* One is bound to nothing, and must stay so. */
 	ASSERT_EQ(0, ux_bind(bells->fd, slot_offset(4), -1));
 	held = events_in_use();
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -737,20 +737,20 @@ TEST_F(set, messages_of_an_afu_are_masked_and_raised_alike)
 
 /* Races. */
 
-/* How many times as long as is meant a race may take to hit its window. */
+/* A race may go on for this many times its planned length to hit its window. */
 #define MOST_TIMES 100
 
 /*
- * Rings in turn, each time the last ring has come to its eventfd, and says what it saw.
- * Goes on until enough rings came while they were masked: on a host that is busy with
- * others the two seldom meet.
+ * Rings in turn, each time after the last event has reached its eventfd, and counts
+ * faults. Goes on until enough rings came while they were masked: on a host that is
+ * busy with others the two seldom meet.
  */
 struct observer {
 	pthread_t thread;
 	const struct own_bells *bells;
 	int slots;
 	long rings;
-	/* Odd from when they are masked until before they are unmasked. */
+	/* Odd while they are masked. */
 	atomic_long turn;
 	atomic_long rang;
 	atomic_bool done;
@@ -806,7 +806,7 @@ TEST_F(set, no_ring_is_lost_to_who_masks_all_the_time)
 
 			ASSERT_EQ(0, ux_set_irqs(self->bells.fd, MASK, 0, slots[i], NULL));
 			atomic_fetch_add(&observer.turn, 1);
-			/* Until there was one, or for a while as it may have been before. */
+			/* Until there was a ring, or for a while if that came before. */
 			for (int spin = rand_r(&seed) % 2000; spin; spin--)
 				if (atomic_load(&observer.rang) != rang)
 					break;
@@ -918,7 +918,7 @@ TEST_F(set, of_what_is_freed_meanwhile_touches_nothing_of_the_next)
 	EXPECT_EQ(0, masker.errors);
 	ASSERT_EQ(0, ux_set_irqs(bells->fd, UNMASK, 0, IRQS, NULL));
 	ASSERT_EQ(0, ux_set_irqs(bells->fd, BIND, 0, IRQS, bells->efd));
-	/* What was held back may still come. */
+	/* Events that were held back may still come. */
 	ASSERT_TRUE(fence(bells));
 	event_read(bells->efd[0]);
 	event_read(bells->efd[1]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: trace events tell of all that becomes of an interrupt, in order, with
- * the context, slot and LISN that it has elsewhere.
+ * Promise: trace events report each step of an interrupt's life, in order, with
+ * the same context, slot and LISN as elsewhere.
  *
  * For kernels with tracing, debugfs and fault injection. The suite `tracing` has
  * trace-cmd and perf look on at a_ring_is_seen_all_its_way.
@@ -16,8 +16,8 @@
 static bool prepared;
 
 /*
- * What was traced of a context, the event and what it says, without the task and
- * the time. Returns how many lines there are, and fills the first of @lines.
+ * The traced lines of a context, each the event and its text, without task and
+ * time. Returns how many there are, and fills the first of @lines.
  */
 static int traced(long context, char lines[LINES][LINE])
 {
@@ -60,7 +60,7 @@ FIXTURE(trace) {
 	long id;
 };
 
-/* Expects that this is what was traced next. */
+/* Expects this as the next traced line. */
 #define NEXT(...) do {							\
 	char __text[LINE];						\
 									\
@@ -70,7 +70,7 @@ FIXTURE(trace) {
 	self->checked++;						\
 } while (0)
 
-/* Begins to look at what was traced of the context. */
+/* Reads the traced lines of the context. */
 #define LOOK() do {							\
 	self->count = traced(self->id, self->lines);			\
 	self->checked = 0;						\
@@ -251,7 +251,7 @@ TEST_F(trace, what_does_not_succeed_is_seen)
 	NEXT("uxive_alloc: context=%ld slot=-1 lisn=0x0 offset=0x0 ret=%d", self->id, ret);
 	NEXT("uxive_alloc: context=%ld slot=0 lisn=0x%lx offset=0x%lx ret=0",
 	     self->id, irq.lisn, irq.offset);
-	/* What its LISN was nobody has learned. */
+	/* Nobody has learned its LISN. */
 	ASSERT_LE(self->checked + 2, self->count);
 	for (int i = 0; i < 2; i++)
 		*strstr(self->lines[self->checked + i], " lisn=") = 0;
@@ -310,7 +310,7 @@ TEST_F(trace, a_quarantine_is_seen_to_begin_and_to_end)
 /* More than one run handles. */
 #define STORM	128
 
-/* What runs of the handler have told: their entries, and how often there were more. */
+/* The traced runs of the handler: the sum of their entries, and how often there were more. */
 static long drained(long context, long *more)
 {
 	char line[LINE], mark[64];
@@ -340,7 +340,7 @@ TEST_F(trace, runs_of_the_handler_add_up)
 	long events = 0, entries, more;
 	void *pages;
 
-	/* Of each ring it would be too much for the buffer. */
+	/* An event for each ring would overflow the buffer. */
 	ASSERT_TRUE(write_file(INSTANCE, "events/uxive/uxive_ring/enable", "0"));
 	ASSERT_EQ(0, ux_fill(self->fd, STORM));
 	for (int i = 0; i < STORM; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What selftests of accelerators need: the PCI functions of the model AFU, how
- * they are bound and unbound, their files, and the model's commands.
+ * Helpers for selftests of accelerators: the PCI functions of the model AFU,
+ * binding and unbinding, their files, and the model's commands.
  */
 #ifndef UXIVE_AFU_H
 #define UXIVE_AFU_H
@@ -65,7 +65,7 @@ static inline int afu_functions(struct afu_function *functions)
 	return count;
 }
 
-/* The only driver that may be bound, or "" for none but whose table has the function. */
+/* Sets the only driver that may be bound; "" allows those whose table has the function. */
 static inline int afu_override(const struct afu_function *function, const char *driver)
 {
 	char line[64];
@@ -82,7 +82,7 @@ static inline int afu_bind(const struct afu_function *function)
 	return ret ? ret : file_write(AFU_DRIVER "bind", function->address);
 }
 
-/* Loading the driver once more is not to bind it again. */
+/* Clears the override, so that loading the driver again does not bind it. */
 static inline int afu_unbind(const struct afu_function *function)
 {
 	int ret = afu_override(function, "");
@@ -271,7 +271,7 @@ static inline bool afu_raise(void *mmio, __u32 slot)
 	return afu_do(mmio, &command) == AFU_DONE;
 }
 
-/* What root sees of a function, with a driver or without. */
+/* A function as root sees it, with a driver or without. */
 
 /* Lets the BARs of a function without a driver be read and written. */
 static inline bool afu_enable(const struct afu_function *function, const char *on)
@@ -296,7 +296,6 @@ static inline void *afu_map_bar(const struct afu_function *function, int bar, si
 	return map;
 }
 
-/* Whether it has a driver. */
 static inline bool afu_is_bound(const struct afu_function *function)
 {
 	return !access(function_path(function, "driver"), F_OK);
@@ -313,13 +312,16 @@ static inline int afu_bind_anew(const struct afu_function *function)
 /* Errors of a host bridge. */
 
 #define EEH_DEBUG	"/sys/kernel/debug/powerpc/"
-/* The kernel says where it has found the error: not between these it is a complaint. */
+/*
+ * The kernel logs where it has found the error. Outside these lines the testbed
+ * complains of that.
+ */
 #define ERRORS		"uxive selftest: an error of a host bridge is injected"
 #define NO_MORE_ERRORS	"uxive selftest: no more error of a host bridge is injected"
 
 /*
- * Has the kernel take it that the host bridge found an error of the function's PE. It
- * recovers on its own, or gives it up if it had more than @most such errors.
+ * Makes the kernel believe that the host bridge found an error of the function's PE.
+ * The kernel recovers the PE, or gives it up after more than @most such errors.
  */
 static inline bool afu_pe_failed(const struct afu_function *function, const char *most)
 {
@@ -334,7 +336,7 @@ static inline bool afu_pe_failed(const struct afu_function *function, const char
 	       !file_write(EEH_DEBUG "eeh_force_recover", line);
 }
 
-/* What a driver holds of the machine as long as it is bound. */
+/* Resources of the machine that a driver holds as long as it is bound. */
 struct afu_held {
 	int irqs;
 	int regions;
@@ -356,7 +358,7 @@ static inline struct afu_held afu_held(void)
 	return held;
 }
 
-/* Whether no more is held than @before, once what goes later has gone. */
+/* Whether no more is held than @before. Some resources are freed a little later. */
 static inline bool afu_holds_no_more(const struct afu_held *before)
 {
 	struct afu_held now = afu_held();

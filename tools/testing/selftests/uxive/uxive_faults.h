@@ -48,12 +48,12 @@ static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCO
 
 #define INJECTORS	ARRAY_SIZE(injectors)
 
-/* What can be made to fail. */
+/* Steps that can be made to fail. */
 enum {
 	KMALLOC = 1,
 	MEMORY = 2,	/* all of it */
 	USER_COPY = 4,
-	DRIVER = 8,	/* what the driver asks of firmware and of the irq core */
+	DRIVER = 8,	/* the driver's calls of firmware and of the irq core */
 };
 
 static inline bool select_faults(int what)
@@ -71,11 +71,11 @@ static inline bool select_faults(int what)
 }
 
 /*
- * Two functions of the kernel go on without what they could not allocate and
- * WARN about it later: the table of irq descriptors (irq_insert_desc) and the
- * files of /proc/irq (register_irq_proc). Neither is this driver's to mend. So
- * the second and what it calls never fail, and where an irq is made, only
- * kmalloc does: the table takes its memory from a cache of its own.
+ * Two functions of the kernel continue when an allocation fails, and WARN about
+ * it later: the table of irq descriptors (irq_insert_desc) and the files of
+ * /proc/irq (register_irq_proc). Neither is this driver's to mend. So the
+ * second and what it calls never fail, and where an irq is made, only kmalloc
+ * does: the table takes its memory from a cache of its own.
  */
 static inline bool prepare_faults(void)
 {
@@ -109,7 +109,7 @@ static inline bool prepare_faults(void)
 	       write_file(FAIL_PAGE_ALLOC, "min-order", "0");
 }
 
-/* So many steps of the driver fail from now on, in whatever task; -1: all. */
+/* The next @times steps of the driver fail, in any task; -1: all. */
 static inline bool fail_all(int times)
 {
 	char text[16];
@@ -175,7 +175,7 @@ static inline long lowest_vp(void)
 	return vp;
 }
 
-/* Lines for the log. What is not between them, the testbed takes for a complaint. */
+/* Lines for the log. Outside them the testbed takes a quarantine for a complaint. */
 #define QUARANTINES		"uxive selftest: quarantines are injected"
 #define NO_MORE_QUARANTINES	"uxive selftest: no more quarantines are injected"
 
@@ -207,7 +207,7 @@ static inline void arm(int fd, int nth)
 		abort();
 }
 
-/* Ends that; true if the step has failed by now. */
+/* Ends what arm() began; true if the step has failed by now. */
 static inline bool disarm(int fd)
 {
 	char text[16] = {};

@@ -13,7 +13,7 @@
 #include <stdarg.h>
 #include "kselftest.h"
 
-/* A path, until this thread asks for the next one. */
+/* A path, valid until this thread asks for the next one. */
 __printf(1, 2) static inline const char *path_of(const char *format, ...)
 {
 	static __thread char path[PATH_MAX];
@@ -68,8 +68,8 @@ static inline long file_number(const char *path)
 }
 
 /*
- * What comes after @key in the first line that begins with it; NULL if none does. It stays
- * until this thread asks for the next one.
+ * The text after @key in the first line that begins with it; NULL if none does. It stays
+ * valid until this thread asks for the next one.
  */
 static inline const char *line_after(const char *path, const char *key)
 {

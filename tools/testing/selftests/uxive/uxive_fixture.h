@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What several suites set up and take down: what is in use and what the limits are
- * before a test, contexts with interrupts that ring, programs that drain, and threads
- * that ring or take CPUs away meanwhile.
+ * Fixtures of several suites: resources in use and limits before a test, contexts
+ * with interrupts that ring, programs that drain, and threads that ring or take CPUs
+ * away meanwhile.
  */
 #ifndef UXIVE_FIXTURE_H
 #define UXIVE_FIXTURE_H
@@ -15,7 +15,7 @@
 
 /* Before and after a test. */
 
-/* What is in use of what a context takes. */
+/* How much is in use of the resources that contexts take. */
 struct use {
 	long irqs;
 	int linux_irqs;
@@ -81,7 +81,7 @@ struct bells {
 	void *window;
 };
 
-/* Binds and maps what was allocated. */
+/* Binds and maps the allocated interrupts. */
 static inline bool bells_bind(struct bells *bells)
 {
 	bells->id = ux_context(bells->fd);
@@ -179,7 +179,7 @@ static inline void drain_close(struct uxive_drain *drain)
  */
 struct ringer {
 	pthread_t thread;
-	/* Whose it is: that of a program that drains, or else the other. */
+	/* The context: of a program that drains, or else of one that the kernel drains. */
 	struct uxive_drain *drain;
 	const struct bells *bells;
 	/* How long it waits: WATCHDOG_MS, or -1 where clocks leap. */
@@ -263,7 +263,7 @@ struct hotplug {
 	pthread_t thread;
 	atomic_bool stop;
 	atomic_long turns;
-	/* What has ended it before it was stopped. */
+	/* The error that ended it before it was stopped. */
 	atomic_int error;
 };
 
@@ -282,7 +282,10 @@ static inline void *hotplug_run(void *arg)
 	return NULL;
 }
 
-/* The other one of two that race: in each round it acts once, on CPU 1, a while after. */
+/*
+ * The second of two racing threads: in each round it acts once, on CPU 1, a
+ * while after the start.
+ */
 struct rival {
 	pthread_t thread;
 	void (*act)(void *arg);
@@ -314,7 +317,7 @@ static inline int rival_start(struct rival *rival)
 	return pthread_create(&rival->thread, NULL, rival_run, rival);
 }
 
-/* Sends it off into round @n, which is the caller's, too, when this returns. */
+/* Starts round @n of the rival. The caller's round begins when this returns. */
 static inline void rival_go(struct rival *rival, int n, const struct aim *aim)
 {
 	atomic_store(&rival->wait, aim->lead);

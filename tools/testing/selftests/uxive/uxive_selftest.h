@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What every uxive selftest needs: the numbers of the file's layout, the
+ * Helpers for every uxive selftest: the numbers of the file's layout, the
  * ioctls as functions that return 0 or a negative errno, a trigger store that
  * survives SIGBUS, and waiting that cannot hang.
  *
  * No test decides by timing. A ring is acknowledged when its eventfd counts;
  * WATCHDOG_MS only turns a lost event into a failure instead of a hang, and
  * STALL_S a test that makes no progress: neither measures how fast the host is.
- * That an event went nowhere is shown by ringing the same interrupt again: the
- * kernel handles one source in order, so the second event proves that the
+ * To show that an event went nowhere, a test rings the same interrupt again:
+ * the kernel handles one source in order, so the second event proves that the
  * first one has been handled.
  */
 #ifndef UXIVE_SELFTEST_H
@@ -65,8 +65,9 @@ static void __attribute__((constructor)) steps_init(void)
 }
 
 /*
- * A step of a test is done. Long loops call this each time if their number of turns is
- * bounded: a thread that goes on until it is stopped does so in a test that hangs, too.
+ * A step of a test is done. Long loops with a bounded number of turns call this in each
+ * turn. A thread that runs until it is stopped must not, since it goes on in a test
+ * that hangs.
  */
 static inline void progress(void)
 {
@@ -114,13 +115,13 @@ static int poll_for_end(struct pollfd *fds, nfds_t count, int timeout)
 /* The limit over all contexts. */
 #define TOTAL		65536UL
 
-/* Less than STALL_S, so that it is told what did not come. */
+/* Less than STALL_S, so that a test reports the missing event. */
 #define WATCHDOG_MS	100000
 
 /*
- * Expects that @call was refused with @error, which the documentation lists for
- * it: make lint asks for a test of each that is listed. Of several, with " and " between
- * them, if @ret is what all return alike.
+ * Expects that @call was refused with @error. The documentation must list it for @call,
+ * and make lint asks for a test of each listed one. Several calls that all return @ret
+ * have " and " between them.
  */
 #define EXPECT_ERRNO(call, error, ret)					\
 	__EXPECT(-(error), "-" #error, ret, #call ": " #ret, ==, 0)
@@ -333,7 +334,7 @@ static inline int ux_info(int fd, struct uxive_info *info)
 	return ux_ioctl(fd, UXIVE_IOC_INFO, info);
 }
 
-/* What the kernel says of a context; all ones if it does not. */
+/* The kernel's INFO about a context; all ones if the call fails. */
 static inline struct uxive_info info_of(int fd)
 {
 	struct uxive_info info;
@@ -397,7 +398,7 @@ static inline int try_map(int fd, __u64 offset, size_t length, int prot, int fla
 	return 0;
 }
 
-/* Limits and what is in use of them: files in sysfs that have a number. */
+/* Limits and their use: files in sysfs that have a number. */
 
 #define UXIVE_SYSFS	"/sys/class/misc/uxive/"
 
@@ -426,7 +427,7 @@ static inline int limit_set(const char *name, long limit)
 	return limit_write(name, text);
 }
 
-/* What the kernel says of a context in fdinfo. */
+/* A context in fdinfo. */
 
 struct ux_irq {
 	__u64 offset;
@@ -485,7 +486,7 @@ static inline int ux_count(int fd)
 	return ux_irqs(fd, NULL, 0);
 }
 
-/* What fdinfo of a file has behind @key; NULL if it has none. */
+/* The text behind @key in fdinfo of a file; NULL if there is none. */
 static inline const char *fdinfo_of(int fd, const char *key)
 {
 	char start[64];
@@ -503,7 +504,7 @@ static inline const char *fdinfo_of_irq(int fd, __u64 offset)
 	return line_after(fdinfo_path(fd), start);
 }
 
-/* What is behind @key as a number; -1 if there is none. */
+/* The number behind @key; -1 if there is none. */
 static inline long fdinfo_number(int fd, const char *key)
 {
 	const char *found = fdinfo_of(fd, key);
@@ -539,7 +540,7 @@ static inline long clock_ms(void)
 	return clock_ns() / 1000000;
 }
 
-/* What poll() says of a file now, of those @events and what it says unasked; -1 if it fails. */
+/* The events of poll() on a file now: @events and those reported unasked; -1 if it fails. */
 static inline int polled(int fd, short events)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };
@@ -554,7 +555,7 @@ static inline int event_new(void)
 	return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
-/* What the eventfd counts now; -1 if it is full. */
+/* Reads the count of the eventfd; -1 if it is full. */
 static inline long event_read(int efd)
 {
 	long count;
@@ -563,9 +564,9 @@ static inline long event_read(int efd)
 }
 
 /*
- * What the eventfd counts at its next event; 0 if nothing woke us. poll() looks
- * once more when its time is up, so an event that counted without waking anyone
- * shows as an expired clock.
+ * Waits for the next event and reads the count; 0 if nothing woke us. poll()
+ * looks once more when its time is up, so the clock shows an event that counted
+ * without a wake-up.
  */
 static inline long event_wait(int efd)
 {
@@ -579,7 +580,7 @@ static inline long event_wait(int efd)
 	return event_read(efd);
 }
 
-/* What it counts, left there; -1 if fdinfo does not say. */
+/* The count, which stays; -1 if fdinfo does not say. */
 static inline long event_count(int efd)
 {
 	const char *count = fdinfo_of(efd, "eventfd-count");
@@ -622,9 +623,9 @@ static inline int events_in_use(void)
 	__is;								\
 })
 
-/* What a context tells. */
+/* Events of a context. */
 
-/* Never waits, whatever the flags of the file: the bytes, or a negative errno. */
+/* Reads without waiting, also if the file would wait: the bytes, or a negative errno. */
 static inline long read_now(int fd, void *buf, size_t size)
 {
 	struct iovec iov = { buf, size };
@@ -699,16 +700,17 @@ static inline long faults(void)
 }
 
 /*
- * By how much one of two that race begins earlier, in turns of a loop: so that each of
- * them is the first about as often, on whatever machine.
+ * The lead of one of two racing threads, in turns of a loop. It adapts to the machine,
+ * so that each thread is the first about as often.
  */
 struct aim {
 	long lead, step;
 };
 
 /*
- * Who led was the first, or not: leads less the next time, or more; further each time
- * again, and beyond what a host that has less CPUs to give may have one of them wait.
+ * If the leading thread was the first, the lead shrinks, else it grows, in steps that
+ * double. The bound is beyond the time that a host with few CPUs makes one of them
+ * wait.
  */
 static inline void aim_after(struct aim *aim, bool led)
 {

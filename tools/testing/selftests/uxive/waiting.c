@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Promise: whatever way a program waits, by epoll with any of its triggers or by
- * io_uring, for an eventfd or for the context itself, it is told of each event as
- * that way says; each is one thread's, whoever is woken; and several threads may
- * drain one queue by the documented protocol. No event is lost.
+ * Promise: a program that waits by epoll with any of its triggers or by io_uring,
+ * for an eventfd or for the context itself, is told of each event by the rules of
+ * that call. One thread gets an event, even if several are woken. Several threads
+ * may drain one queue by the documented protocol. No event is lost.
  *
- * What a context has to tell comes from the model AFU, which reports an error when
- * it is asked to; without an AFU those tests are skipped.
+ * Events of a context come from the model AFU, which reports an error when it is
+ * asked to; without an AFU those tests are skipped.
  */
 #include "uxive_afu.h"
 #include "uxive_fixture.h"
@@ -39,7 +39,7 @@ static int uring_next(struct io_uring *uring, struct io_uring_cqe *copy)
 	return 0;
 }
 
-/* The result of the next completion, which is to be the last of its request. */
+/* The result of the next completion, which must be the last of its request. */
 static int uring_result(struct io_uring *uring)
 {
 	struct io_uring_cqe cqe;
@@ -58,7 +58,7 @@ static bool uring_quiet(struct io_uring *uring)
 	return io_uring_get_events(uring) >= 0 && io_uring_peek_cqe(uring, &cqe) == -EAGAIN;
 }
 
-/* Submits what is a poll or a read in @sqe; @data names it when it is cancelled. */
+/* Submits the poll or read in @sqe; @data names it for a cancel. */
 static bool uring_submit(struct io_uring *uring, struct io_uring_sqe *sqe, __u64 data)
 {
 	io_uring_sqe_set_data64(sqe, data);
@@ -138,7 +138,7 @@ static void watch_close(struct watch *watch)
 		close(watch->epoll);
 }
 
-/* What is told within the watchdog, 0 for nothing, a negative errno if that fails. */
+/* The events that come within the watchdog's time; 0 for none, or a negative errno. */
 static int watch_told(struct watch *watch)
 {
 	struct epoll_event event;
@@ -172,7 +172,7 @@ static bool watch_quiet(struct watch *watch)
 	return epoll_wait(watch->epoll, &event, 1, 0) == 0;
 }
 
-/* Those that tell once only are to do so once more. */
+/* Rearms a one-shot watch. */
 static bool watch_again(struct watch *watch)
 {
 	if (watch->way == ONE_SHOT)
@@ -308,7 +308,10 @@ TEST_F(way, tells_of_each_ring_of_an_eventfd)
 	bells_close(&bell);
 }
 
-/* Of one that nobody has read: level always, others with the next, or when asked again. */
+/*
+ * An event that nobody has read: level triggers always tell, others with the
+ * next event or when asked again.
+ */
 TEST_F(way, tells_of_what_is_left_as_it_should)
 {
 	struct bells bell;
@@ -325,7 +328,7 @@ TEST_F(way, tells_of_what_is_left_as_it_should)
 		ring(bell.window);
 		if (variant->way == EDGE || variant->way == URING_EVER)
 			continue;
-		/* The next makes no difference to what tells once. */
+		/* Ways that tell once do not tell of the next event. */
 		ASSERT_TRUE(becomes(event_count(bell.efd), n));
 		if (variant->way != LEVEL)
 			ASSERT_TRUE(watch_quiet(&self->watch));
@@ -405,7 +408,7 @@ TEST_F(way, tells_of_each_event_of_a_context)
 	EXPECT_TRUE(teller_close(&teller));
 }
 
-/* It cannot be left out of what is asked for. */
+/* The end is told even if it is not asked for. */
 TEST_F(way, tells_of_the_end)
 {
 	struct uxive_event event;
@@ -486,7 +489,7 @@ static bool reader_start(struct reader *reader, int fd, size_t size)
 	return uring_submit(&reader->uring, sqe, 1);
 }
 
-/* What it has read, with a copy of that; or a negative errno. */
+/* How much it has read, with a copy of the data; or a negative errno. */
 static int reader_end(struct reader *reader, void *data, size_t size)
 {
 	struct io_uring_cqe cqe;
@@ -719,7 +722,7 @@ TEST(io_uring_reads_fail_as_others_do)
 	io_uring_queue_exit(&uring);
 }
 
-/* Threads with an epoll each, of which one is to take what there is. */
+/* Threads with an epoll each, one of which takes the event. */
 
 #define WAITERS 4
 
@@ -881,7 +884,7 @@ TEST_F(exclusive, waiters_take_each_event_once)
 	for (int i = 0; i < WAITERS; i++)
 		pthread_join(members[i].thread, NULL);
 	EXPECT_EQ(rounds, atomic_load(&crowd->taken));
-	/* An eventfd wakes one, a context all that are to look. */
+	/* An eventfd wakes one thread, a context all of them. */
 	if (variant->source == LOG) {
 		EXPECT_LE(rounds, atomic_load(&crowd->woken));
 		EXPECT_GE(rounds * WAITERS, atomic_load(&crowd->woken));
@@ -918,7 +921,7 @@ TEST_F(exclusive, waiters_are_all_woken_at_the_end)
 #define RINGERS		2
 #define SLOTS_EACH	16
 #define IRQS		(RINGERS * SLOTS_EACH)
-/* Who takes this is to end. */
+/* The thread that takes this ends. */
 #define END_SLOT	IRQS
 
 struct shared {
@@ -1066,7 +1069,7 @@ TEST_F(threads, share_a_queue_and_lose_nothing)
 	EXPECT_EQ(rung, handled);
 	for (int slot = 0; slot < IRQS; slot++)
 		EXPECT_EQ(rung / IRQS, self->shared.handled[slot]);
-	/* What the last one has rung for nobody. */
+	/* The last thread's ring, which nobody has taken. */
 	EXPECT_EQ(END_SLOT, uxive_drain_wait(&self->shared.drain, WATCHDOG_MS));
 	EXPECT_EQ(-1, uxive_drain_try_next(&self->shared.drain));
 	TH_LOG("%ld rings; %ld, %ld, %ld, %ld by each thread; interrupted %ld times", rung,
