@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The accelerators (AFUs) of a machine: for each a process of tools/afu-model, started before QEMU and ended with it.
 
-They speak by a Unix socket. Its path must be shorter than 108 bytes, which it is since the tree is at /uxive here,
-wherever it is outside.
+QEMU and the process speak over a Unix socket. Its path must be shorter than 108 bytes. It is, since the tree is at /uxive in
+the root.
 """
 
 import contextlib
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 from steps import BUILD, Failed, LOGS
 
-# A PHB has one slot, so each AFU has its own; that of pcie.5 is the testbed's. Those of pcie.0 and pcie.3 have 4088
-# messages, the others 2040: there an AFU can have more slots than there are messages for.
+# A PHB has one slot, so each AFU has a PHB of its own; pcie.5 is the testbed's. The PHBs of pcie.0 and pcie.3 have 4088
+# messages, the others 2040: there an AFU can have more slots than the PHB has messages.
 MOST = 5
 LAST_WORDS = 5
 
 
 @dataclass(frozen=True)
 class Afu:
-    """What an AFU is made of: contexts, and message slots of each."""
+    """The size of an AFU: its contexts, and the message slots of each."""
     contexts: int
     slots: int
 
@@ -56,7 +56,7 @@ class Accelerators:
 
     def __enter__(self):
         if self.afus:
-            # An eventfd for each vector, here for QEMU; the model does it by itself.
+            # QEMU opens an eventfd for each vector. The model raises its own limit.
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         try:
@@ -73,14 +73,14 @@ class Accelerators:
             process = subprocess.Popen([self.program, socket, "--contexts", str(afu.contexts), "--slots", str(afu.slots)],
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
         self.processes.append((process, log))
-        # It says so when QEMU may connect.
+        # The model prints a line when QEMU may connect.
         if not process.stdout.readline():
             process.wait()
             raise Failed(self.complaint() or "the AFU model ended without having begun")
 
     def complaint(self, wait=0):
-        """What is to be said if one has ended with an error, else None. With the machine they end without, so `wait` is
-        how long they may take for that, in seconds."""
+        """The complaint about a process that has ended with an error, else None. They end without one when the machine ends;
+        `wait` is how many seconds they have for that."""
         for process, log in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(wait)

@@ -58,7 +58,7 @@ def rooms(source):
 
 
 def complaints(source):
-    """What is wrong with the rooms in the directory `source`."""
+    """The complaints about the rooms in the directory `source`."""
     text = (source / f"{ROOT}.rs").read_text()
     told = {name: set(re.findall(r"\w+", imports)) for name, imports in ROW.findall(text)}
     common = COMMON.search(text)
@@ -78,7 +78,7 @@ def complaints(source):
         said += [f"{name} leaves its room by super::" for path in files if leaves(path.relative_to(source), path.read_text())]
         said += [f"{name} adds methods to {other}, which another file declares" for path in files
                  for other in extends(path.read_text())]
-        # Of what all import each may import those that stand before it.
+        # Each of the rooms that all may import may itself import those listed before it.
         allowed = set(common[:common.index(name)] if name in common else common) | told.get(name, set())
         said += [f"{name} imports {other}, which is not in its row" for other in sorted((used & found.keys()) - allowed)]
         said += [f"{name} does not import {other}, which is in its row" for other in sorted(told.get(name, set()) - used)]

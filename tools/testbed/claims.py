@@ -18,7 +18,7 @@ def in_rust(text):
 
 
 def complaints(text, tests):
-    """What is wrong in a document; `tests` are the names of all, as suite:test."""
+    """The complaints about a document; `tests` are the names of all tests, as suite:test."""
     said = [f"there is no test {suite}:{test}" for suite, test in NAMED.findall(text)
             if not any(fnmatchcase(name, f"{suite}:{test}") for name in tests)]
     claims = CLAIM.findall(text)
@@ -28,7 +28,7 @@ def complaints(text, tests):
 
 
 def check(document, suites, sources):
-    """Those of a document, with the suites and the directory of the selftests."""
+    """The complaints about a document, with the tests that the suites and the selftests' directory have."""
     tests = set()
     for suite in suites:
         if (sources / f"{suite.name}.c").exists():

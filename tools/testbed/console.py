@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Looks for what a kernel says on its console when something is wrong with it.
+"""Searches a kernel's console for complaints.
 
-Nothing is excused, but for what a test has said that it injects, and that it no longer does: hardware that does not let go
-of something, a cgroup without memory, an error of a host bridge, a crash. It says so by lines of its own, on the same console.
+A complaint is excused only while a test injects its cause: hardware that does not go quiet, a cgroup without memory, an error
+of a host bridge, a crash. The test announces the begin and the end by lines of its own on the same console.
 """
 
 import re
@@ -23,13 +23,14 @@ COMPLAINTS = re.compile("|".join([
     r"soft lockup", r"hard LOCKUP", r"blocked for more than", r"\bstall(?:s|ed)?\b.*\b(?:CPU|task|jiffies)",
     r"nobody cared",
 ]))
-# What tests bring about on purpose, and the lines by which they say when. The rest of a report is searched as ever.
+# Complaints that tests cause on purpose, and the lines by which they announce begin and end. The rest of a report is searched
+# as ever.
 ANNOUNCED = [
     (re.compile(r"is quarantined|does not go quiet"),
      "uxive selftest: quarantines are injected", "uxive selftest: no more quarantines are injected"),
     (re.compile(r"\bCall Trace\b"),  # of the OOM killer
      "uxive selftest: a cgroup runs out of memory", "uxive selftest: no more cgroup runs out of memory"),
-    (re.compile(r"\bEEH: Call Trace\b"),  # of who has found the error
+    (re.compile(r"\bEEH: Call Trace\b"),  # of the task that found the error
      "uxive selftest: an error of a host bridge is injected", "uxive selftest: no more error of a host bridge is injected"),
     (re.compile(r"Kernel panic - not syncing: sysrq triggered crash|\bCall Trace\b"),
      "uxive selftest: the machine is to crash", "uxive selftest: the machine was taken over"),
@@ -50,7 +51,7 @@ def between(lines, begin, end):
 
 
 def complaints(text):
-    """Stretches of lines, each with a complaint and what stands around it."""
+    """Stretches of lines, each with a complaint and its context."""
     lines = text.splitlines()
     announced = [(pattern, between(lines, begin, end)) for pattern, begin, end in ANNOUNCED]
 

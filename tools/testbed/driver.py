@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is built from this tree: the driver (out of tree, as drivers/misc/uxive, and the pure part of it for the host), test
-modules, the library, programs, the model of an accelerator.
+"""Builds from this tree: the driver (out of tree, as drivers/misc/uxive, and its pure part for the host), test modules, the
+library, programs, the model of an accelerator.
 
-Sources are copied to where they are built, by content: a fresh clone of the same content builds nothing again, and a
-file with an older date but other content is seen. A directory that is built in has two marks: `.made` holds the hash
-of what it was last made from, `.making` stands while it is being made; found there at the start, it means that a
-build was killed, and the directory is made from nothing.
+Sources are copied to where they are built, by content: a fresh clone of the same content builds nothing again, and a file with
+an older date but other content is seen. A directory that is built in has two marks: `.made` holds the hash of what it was last
+made from, `.making` stands while it is being made; a directory that has it at the start is made from nothing, since a build in
+it was killed.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ MODEL = REPO / "tools/afu-model/src/main.rs"
 MODEL_OPTIONS = ["--crate-name=afu_model"]
 LIBC_OPTIONS = ["--crate-name=libc", "--crate-type=rlib", "--edition=2021", "-O", "--cap-lints=allow", '--cfg=feature="std"']
 CROSS = ["powerpc64le-linux-gnu-gcc", "-pthread", "-O2", "-Wall", "-Wextra"]
-# What programs need of debs.MACHINE that have this line, and how they are linked; others as STATIC says.
+# Packages of debs.MACHINE that a program with this line needs, and its linker options. All other programs take STATIC.
 LINK = {"#include <libocxl.h>": ("libocxl-dev libocxl1", ["-l:libocxl.so.1"]),
         "#include <liburing.h>": ("liburing-dev", ["-static", "-luring"])}
 STATIC = ["-static"]
@@ -77,7 +77,7 @@ class Made:
         self.step = Step(title, log, self.work)
 
     def current(self):
-        """Is it made, and from what it would be made from now?"""
+        """Is it made, and up to date with its sources?"""
         made = self.path / ".made"
         return made.exists() and made.read_text() == self.mark()
 
@@ -89,7 +89,7 @@ class Made:
 
     def work(self, step):
         making, made, names = self.path / ".making", self.path / ".made", self.path / ".names"
-        # Kbuild would build on from the leavings of a source that is gone, or of another kernel.
+        # Kbuild would continue from leftovers of a deleted source, or of another kernel.
         if making.exists() or (names.exists() and names.read_text() != self.names):
             shutil.rmtree(self.path)
         if not self.path.exists():
@@ -185,9 +185,8 @@ class InTree(Made):
 
 
 class Rooms(Made):
-    """The rooms of src/ that are pure, for this machine, with their unit tests. What they need of the kernel crate is in
-    tools/testing/host, but for zerocopy, which is that of the kernel that `module` is built for; and the numbers and
-    structures of the user interface, which are in `module`."""
+    """The pure rooms of src/, for this machine, with their unit tests. tools/testing/host stands in for the kernel crate; only
+    zerocopy is the kernel's own. The numbers and structures of the user interface are those that are built for `module`."""
 
     def __init__(self, module):
         super().__init__(BUILD / "rooms", "building the pure rooms", "rooms.log", files(REPO, ["src", "tools/testing/host"]),
@@ -201,7 +200,7 @@ class Rooms(Made):
         return self.module.steps() + super().steps()
 
     def options(self, *crates):
-        """Of what uses these of our crates, which are files here."""
+        """Options of a crate that uses these crates of ours, which are files here."""
         built = self.kernel.path / "rust"
         return [f"-Ldependency={self.path}", f"-Ldependency={built}", f"--extern=zerocopy={self.path}/libzerocopy.rlib",
                 f"--extern=zerocopy_derive={built}/libzerocopy_derive.so",
@@ -227,7 +226,7 @@ class Rooms(Made):
             step.run([*environment, "rustc", *RUST, *options, ROOMS / source, *out])
 
     def commands(self):
-        """What runs the tests."""
+        """The commands that run the tests."""
         return [[self.tests]]
 
 
@@ -235,8 +234,8 @@ class Programs(Made):
     """ppc64le programs: the tests, in C and in Rust, the demonstration as demo-<name>, and as tools the command uxive and
     the library's examples as example-<name>.
 
-    They are static, but for those that include <libocxl.h>: these are for Debian's libocxl, which is not. A program whose
-    library cannot be had is not built, and lacks() says why.
+    They are linked statically, except for those that include <libocxl.h>: Debian's libocxl is a shared library only. A program
+    whose library cannot be had is not built, and lacks() says why.
     """
 
     def __init__(self, kernel):
@@ -256,11 +255,11 @@ class Programs(Made):
 
     def steps(self):
         fetch = debs.MACHINE.steps()
-        # What is fetched decides what can be built.
+        # The packages that are fetched decide which programs can be built.
         return self.kernel.steps() + self.crates.steps() + fetch + ([self.step] if fetch else super().steps())
 
     def work(self, step):
-        # Others may fetch a package meanwhile: what was left out is what is not there.
+        # Another process may have fetched a package by now: the programs left out are those that still lack one.
         self.left_out = self.lacks()
         if not self.current():
             super().work(step)
@@ -298,7 +297,7 @@ class Programs(Made):
         return {name: self.path / name for name in sorted(names) if name not in self.lacks()}
 
     def options(self):
-        """Of what uses the library."""
+        """Options of a program that uses the library."""
         return [*self.std.rustc()[1:], *self.crates.options(), f"--extern=uxive={self.library}"]
 
     def how(self, path):
@@ -307,7 +306,7 @@ class Programs(Made):
         return next((how for line, how in LINK.items() if line in text), ("", STATIC))
 
     def compilations(self):
-        """What compiles each C program that can be built, as far as its source."""
+        """The commands that compile the source of each C program that can be built."""
         lacks = self.lacks()
         include = ["-isystem", self.kernel.path / "usr/include", "-isystem",
                    self.kernel.source.path / "tools/testing/selftests", *(f"-I{REPO / name}" for name in HEADERS)]
@@ -350,7 +349,7 @@ class LibraryTests(Made):
         return self.crates.steps() + super().steps()
 
     def options(self):
-        """Of what uses the library."""
+        """Options of a program that uses the library."""
         return [*self.crates.options(), f"--extern=uxive={self.library}"]
 
     def make(self, step):
@@ -359,7 +358,7 @@ class LibraryTests(Made):
         step.run(["rustc", *RUST, *COMMAND_OPTIONS, *self.options(), "--test", COMMAND, "-o", self.command_tests])
 
     def commands(self):
-        """What runs them."""
+        """The commands that run them."""
         return [[self.tests, "--test-threads=1"], [self.command_tests],
                 ["rustdoc", "--test", "--edition=2021", *LIBRARY_OPTIONS, *self.options(), LIBRARY]]
 
@@ -367,8 +366,8 @@ class LibraryTests(Made):
 class AfuModel(Made):
     """The model of an accelerator, for this machine, and its unit tests.
 
-    Its one crate, libc, is that with which Rust's own library is built. What cargo would tell it about the compiler
-    it can do without.
+    Its one crate, libc, is that with which Rust's own library is built, and needs nothing that cargo would tell it about the
+    compiler.
     """
 
     def __init__(self):
@@ -388,5 +387,5 @@ class AfuModel(Made):
             step.run(["rustc", *RUST, *self.options(), *kind, MODEL, "-o", out])
 
     def commands(self):
-        """What runs its tests."""
+        """The commands that run its tests."""
         return [[self.tests]]

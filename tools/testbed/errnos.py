@@ -5,8 +5,8 @@ The documentation lists errnos call by call: under a heading that names the call
 between them), as the terms of a definition list. A name with * at its end stands for all calls with such a heading in any of
 the documents, but for those that the errno's text begins with: "Not of ``THIS`` and ``THAT``." A test says which it takes:
 EXPECT_ERRNO(call, errno, …) for one, or for several with " and " between them that return it alike, EXPECT_FAULTS(call, errno,
-errno, …) for all that come when each step of the call is made to fail, and EXPECT_GROWS(call, …) for those of an argument that
-is of no size that it may have, or nowhere. It may have macros of its own for that, EXPECT_…(error, …).
+errno, …) for all that come when each step of the call is made to fail, and EXPECT_GROWS(call, …) for those of an argument with
+a wrong size or a bad address. It may have macros of its own for that, EXPECT_…(error, …).
 """
 
 import errno
@@ -25,7 +25,7 @@ NAMES = {*errno.errorcode.values(), "EWOULDBLOCK", "ENOTSUPP"}
 
 
 def listed(text):
-    """The calls that a document has headings of, [(calls, errno, calls that it is not of)], and what is wrong with its form."""
+    """The calls that a document has headings of, [(calls, errno, calls that it is not of)], and the faults of its form."""
     headed, rows, wrong, calls = set(), [], [], []
     lines = text.splitlines()
     for number, (line, below) in enumerate(zip(lines, lines[1:] + [""]), 1):
@@ -46,7 +46,7 @@ def listed(text):
 
 
 def expanded(headed, rows):
-    """{(call, errno)} of documents, and what is wrong with calls that stand for several."""
+    """{(call, errno)} of documents, and the faults of calls that stand for several."""
     known = {call for call in headed if not call.endswith("*")}
     found, wrong = set(), []
     for calls, name, excepted in rows:
@@ -59,7 +59,7 @@ def expanded(headed, rows):
 
 
 def documented(*texts):
-    """{(call, errno)} of documents, and what is wrong with their form."""
+    """{(call, errno)} of documents, and the faults of their form."""
     parts = [listed(text) for text in texts]
     found, wrong = expanded(set().union(*(headed for headed, _, _ in parts)), [row for _, rows, _ in parts for row in rows])
     return found, [line for _, _, lines in parts for line in lines] + wrong
@@ -70,7 +70,7 @@ def code(text, suffix):
 
 
 def written_out(text):
-    """What the EXPECT_…(error, …) of a C file stand for."""
+    """The meaning of each EXPECT_…(error, …) that a C file defines."""
     bodies = {found[1]: found[0].split(")", 1)[1].replace("\\\n", "\n") for found in MACRO.finditer(text)}
     used = re.findall(r"\b(EXPECT_\w+)\(\s*(E[A-Z0-9]+)\s*,", text)
     return "\n".join(re.sub(r"\berror\b", name, bodies[macro]) for macro, name in used if macro in bodies)
@@ -92,7 +92,7 @@ def returned(text):
 
 
 def compare(documents, tests, returns):
-    """What does not fit, a line each."""
+    """The differences, a line each."""
     said = [f"{call}: {name} is documented, and no test expects it by EXPECT_ERRNO() or EXPECT_FAULTS()"
             for call, name in sorted(documents - tests)]
     said += [f"{call}: {name} is expected by a test, and not documented" for call, name in sorted(tests - documents)]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """The emulated machine: its initramfs, its boot, its jobs, and the eye on it.
 
-The kernel's messages go to the console, a log file. What jobs print goes through a virtio port of its own to a second
-file, so that neither garbles the other. In the second, guest/init marks where a job begins and ends with a token that
-is new for each boot. A job that prints a line of the token, "pause" and a number has the machine stand still for so many
-seconds, for which its clock goes on.
+The kernel's messages go to the console, a log file. The output of jobs goes through a virtio port of its own to a second file,
+so that neither garbles the other. In the second, guest/init marks where a job begins and ends with a token that is new for each
+boot. A job that prints a line of the token, "pause" and a number stops the machine for so many seconds, while its clock goes
+on.
 """
 
 import re
@@ -27,7 +27,7 @@ CROSS_LIBRARIES = Path("/usr/powerpc64le-linux-gnu/lib")
 
 
 class Hung(Failed):
-    """The machine did not get to its end; what it said is in the log of its console."""
+    """The machine did not get to its end; the log of its console has its words."""
 
     def __init__(self, text, console=None):
         super().__init__(text)
@@ -65,8 +65,8 @@ def job(number, command):
 
 
 def events(buffer, token):
-    """What a piece of the output says: a list of ("output", bytes), ("begin", job), ("end", job, status), ("pause", seconds),
-    ("done",); and the rest that only more output can tell the meaning of."""
+    """The events in a piece of the output: a list of ("output", bytes), ("begin", job), ("end", job, status), ("pause",
+    seconds), ("done",); and the incomplete rest, which needs more output."""
     found = []
     while True:
         at = buffer.find(token)
@@ -150,7 +150,7 @@ class Machine:
                     now = time.monotonic()
                     if read or size != self.console_log.stat().st_size:
                         heard, size = now, self.console_log.stat().st_size
-                    # When it is over they are about to end, too.
+                    # At the end of the machine they are about to end, too.
                     failed = self.accelerators.complaint(wait=1 if over else 0)
                     if failed:
                         raise Hung(failed)
@@ -178,8 +178,8 @@ def new_token():
 
 
 def program_files(program, debs=MACHINE, more=()):
-    """What a ppc64le program needs in the machine if it is dynamic: its interpreter and libraries, those of the cross compiler,
-    of the Debian packages and of the directories `more`.
+    """The files that a dynamic ppc64le program needs in the machine: its interpreter and libraries, from the cross compiler,
+    the Debian packages and the directories `more`.
 
     Path in the initramfs → path here.
     """
@@ -209,7 +209,7 @@ def program_files(program, debs=MACHINE, more=()):
 
 
 def libraries(programs):
-    """What those of `programs` (name → path here) that are dynamic need in the machine, as program_files()."""
+    """The files of program_files() for all of `programs` (name → path here)."""
     found = {}
     for program in programs.values():
         found |= program_files(program)

@@ -16,7 +16,7 @@ TARGET = "powerpc64le-linux-gnu"
 LIBC = f"/usr/{TARGET}/include"
 C = ["c99", "c11", "c17", "c23"]
 CXX = ["c++11", "c++14", "c++17", "c++20", "c++23"]
-# Tool of recorded.py, command, what is compiled, as what.
+# The tool's name in recorded.py, its command, the language, its standards.
 COMPILERS = [("gcc", CROSS[:1], "c", C), ("clang", ["clang", f"--target={TARGET}"], "c", C),
              ("clang", ["clang++", f"--target={TARGET}"], "c++", CXX)]
 MACRO = re.compile(r"^#define[ \t]+(\w+)[ \t]+\S", re.MULTILINE)

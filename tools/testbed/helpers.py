@@ -8,17 +8,16 @@ their names, have a helper that belongs into a header. Bodies of a few lines may
 import re
 from collections import defaultdict
 
-# A body that is as long as this may be the same as another's by chance.
+# Lines up to which two bodies may be the same by chance.
 CHANCE = 3
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-# Of column 0, and not a macro's: FIXTURE_SETUP(…), TEST_F(…) and the like have no `static`, and names of their own.
+# A static function at column 0. FIXTURE_SETUP(…), TEST_F(…) and other macros have no `static`, and names of their own.
 FUNCTION = re.compile(r"^(?:[\w(), ]+[ ,)])?static [^\n;={}()]*?\b(\w+)\([^;{}]*\)\n\{\n(.*?)^\}$", re.MULTILINE | re.DOTALL)
 TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\w+|[^\w\s]')
 
 
 def functions(text):
-    """Name → body of each static function of a file: its tokens, and how many lines it has. Where it calls itself there is
-    no name."""
+    """Name → body of each static function of a file: its tokens, and how many lines it has. A call of itself has no name."""
     found = {}
     for name, body in FUNCTION.findall(COMMENT.sub("", text)):
         tokens = tuple("" if token == name else token for token in TOKEN.findall(body))
@@ -27,7 +26,7 @@ def functions(text):
 
 
 def complaints(texts):
-    """What is defined more than once in files, given by their names."""
+    """The helpers that are defined more than once in files, given by their names."""
     names, bodies = defaultdict(list), defaultdict(list)
     for file, text in sorted(texts.items()):
         for name, (tokens, lines) in functions(text).items():
@@ -41,5 +40,5 @@ def complaints(texts):
 
 
 def check(sources):
-    """Those of the selftests in a directory."""
+    """The complaints about the selftests in a directory."""
     return complaints({path.name: path.read_text() for pattern in ("*.c", "*.h") for path in sources.glob(pattern)})

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Is the user interface what it was, and does the crate have it as the header says?
 
-tools/testbed/interface has the header without its comments. The header may say more, at the ends of structures and in new
-names; nobody changes what is there, for programs are built on it. Whoever adds to it adds to that file as well.
+tools/testbed/interface has the header without its comments. The header may grow, at the ends of structures and by new names; a
+line that is there never changes, since programs are built on it. An addition to the header is added to that file as well.
 """
 
 import difflib
@@ -20,7 +20,7 @@ CRATE_ARGUMENT = re.compile(r"/// `(UXIVE_IOC_\w+)`\.\n\s*(\w+) None \w+ \{(.*?)
 
 
 def stripped(text):
-    """What a header declares: without comments, and with single spaces."""
+    """A header's declarations: without comments, and with single spaces."""
     lines = (" ".join(line.split()) for line in COMMENT.sub("", text).splitlines())
     return "\n".join(filter(None, lines)) + "\n"
 
@@ -32,7 +32,8 @@ def changes(header, golden):
 
 
 def different(header, numbers, arguments):
-    """In what the crate's sources differ from the header: those with the numbers, and with the arguments of ioctls."""
+    """The differences between the header and the crate's sources, uapi.rs with the numbers and abi.rs with the arguments of
+    ioctls."""
     declared = stripped(header)
     known = {name: int(value, 0) for name, value in NUMBER.findall(declared)}
     ioctls = {name: int(value, 0) for name, value in IOCTL.findall(declared)}

@@ -20,7 +20,7 @@ STATUS = {0: {PASSED, SKIPPED}, 1: {FAILED}, 4: {SKIPPED}}
 
 
 class Outcome(NamedTuple):
-    """What came of a test; why it was skipped; how long it took, in seconds, if that is known."""
+    """The result of a test; why it was skipped; how long it took, in seconds, if that is known."""
     name: str
     result: str
     reason: str = ""
@@ -42,7 +42,7 @@ def read(text, suite, status=None, stamps=()):
     """The outcomes of a suite, from its whole output and, of a program, its exit status. `stamps` says when each line came,
     in seconds from its begin.
 
-    What is wrong with the output itself is a failed outcome too, with the fault as its name.
+    A fault of the output itself is a failed outcome too, with the fault as its name.
     """
     faults = []
     top = None
@@ -98,7 +98,7 @@ def at_indent(stack, indent):
 
 
 def take(level, bad, number, description, seconds):
-    """A result line into its document; returns what is wrong with it."""
+    """Puts a result line into its document; returns the line's faults."""
     faults = []
     level.count += 1
     name = description.split(" # ")[0].strip()

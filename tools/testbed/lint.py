@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make lint: each tool over the files it is for, all complaints shown. Those that only a tool newer than recorded has do not
-fail."""
+"""make lint: runs each tool over its files and shows all complaints. A complaint that only a newer tool than the recorded one
+makes is no failure."""
 
 import json
 import os
@@ -49,7 +49,8 @@ def shell_files():
 
 @dataclass(frozen=True)
 class Complaint:
-    """What a tool (one of recorded.py) says, and by which lint of rustc or clippy. `certain`: any version would say it."""
+    """A complaint of a tool (one of recorded.py), and the lint of rustc or clippy that it comes from. `certain`: any version
+    would make it."""
     text: str
     tool: str
     lint: str = None
@@ -66,7 +67,7 @@ def by(tool, text):
 
 
 def tool(command, **keywords):
-    """What a tool has to say: nothing if it is content."""
+    """The output of a tool that fails; "" of one that succeeds."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **keywords)
     return "" if done.returncode == 0 else (done.stdout + done.stderr).strip() or f"exit status {done.returncode}"
 
@@ -76,7 +77,7 @@ def warnings(module):
 
 
 def diagnostics(command, **keywords):
-    """What rustc or clippy complains of at a place. The kernel's own four warnings about -Ctarget-feature have none."""
+    """The complaints of rustc or clippy that name a place. The kernel's own four warnings about -Ctarget-feature name none."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **keywords)
     found = []
     for line in done.stderr.splitlines():
@@ -121,7 +122,7 @@ def checkpatch(source, paths, *options):
 
 
 def as_compiled(module):
-    """The command that compiled the driver: what comes before the compiler, its options, where it is to run."""
+    """The command that compiled the driver: the words before the compiler, its options, and its mounts."""
     saved = (module.path / "src/.uxive_main.o.cmd").read_text()
     command = shlex.split(re.match(r"savedcmd_\S+ := (.*)", saved)[1])
     start = next(at for at, word in enumerate(command) if word.endswith("rustc"))
@@ -149,8 +150,8 @@ def clippy_driver(module):
 
 
 def clippy(programs, tests, model, rooms):
-    """The library, with all of it and with what needs no std, its tests, the command, the programs that use it, the AFU
-    model, and the pure rooms of the driver."""
+    """Complaints about the library (with and without std), its tests, the command, the programs that use it, the AFU model, and
+    the pure rooms of the driver."""
     library = [*LIBRARY_OPTIONS, *tests.crates.options()]
     command = [*COMMAND_OPTIONS, *tests.options()]
     crate = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], ["--crate-name=uxive", "--test", LIBRARY],
@@ -159,7 +160,7 @@ def clippy(programs, tests, model, rooms):
     ours = [*([*programs.options(), path] for path in sorted(TESTS.glob("*.rs"))), [*model.options(), MODEL],
             [*model.options(), "--test", MODEL]]
     pure = [[*options, ROOMS / source] for source, options in rooms.sources()]
-    # As cargo tells it: nothing is asked of the crate, or of the driver, that the oldest compiler lacks.
+    # As cargo passes it: clippy then suggests nothing that the oldest compiler lacks.
     oldest = {"CARGO_PKG_RUST_VERSION": OLDEST}
     return [complaint for options in [*crate, *pure, *ours] for complaint in
             diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json",
@@ -201,8 +202,7 @@ def sphinx():
 
 @dataclass(frozen=True)
 class Check:
-    """Something that is said of files, by tools of these names. If one file says nothing of another (`apart`), only those that
-    changed are looked at where that is enough."""
+    """A check of files. If files do not depend on each other (`apart`), `make check` checks only those that changed."""
     name: str
     files: list
     work: callable
@@ -210,7 +210,7 @@ class Check:
 
 
 class Passed:
-    """What passed before, by hashes, in build/."""
+    """The checks that passed before, as hashes, in build/."""
 
     def __init__(self, *more):
         self.file = BUILD / "lint-passed"
@@ -233,7 +233,7 @@ class Passed:
 
 
 def lint(changed=False):
-    """All of it, or only what has not passed before as it stands."""
+    """Runs all checks, or only those whose files changed since they passed."""
     debug = Kernel(Source(), "debug")
     modules = [out_of_tree(debug), *test_modules(debug)]
     source = debug.source.path

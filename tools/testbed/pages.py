@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Do the pages show the interface as its headers have it, and programs that are built?
+"""Do the pages show the interface as its headers have it, and are their programs built?
 
-A structure in a page is one of a header, with comments of the page's own. Each of uxive's is shown, and the argument of an
-ioctl at the beginning of the section of that ioctl. So is each number that a page defines. A program is included, not typed
-again, and is one of those that the testbed builds.
+A structure or number in a page must be the same as in a header; only its comments may differ. Each structure of uxive.h must be
+shown, the argument of an ioctl at the beginning of that ioctl's section. A program must be included, not typed again, and the
+testbed must build it.
 """
 
 import re
@@ -29,7 +29,7 @@ def shown(page):
 
 
 def differing(page, *headers):
-    """What a page shows otherwise than the headers have it."""
+    """The structures and numbers of a page that differ from the headers."""
     structures = {name: structure for header in headers for name, structure in declared(header).items()}
     numbers = {line for header in headers for line in stripped(header).splitlines()}
     said = [f"struct {name} is another" for name, structure in shown(page) if structures.get(name) != structure]
@@ -38,7 +38,7 @@ def differing(page, *headers):
 
 
 def missing(header, pages):
-    """What a header has and no page shows, or not where it belongs."""
+    """The structures of a header that no page shows, or not where they belong."""
     sections = {name: text for page in pages for name, text, _ in SECTION.findall(page)}
     seen = {name for page in pages for name, _ in shown(page)}
     said = [f"struct {name} is in no page" for name in declared(header) if name not in seen]

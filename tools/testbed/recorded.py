@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the tree last passed with (recorded.toml), beside what is here now.
+"""Compares the tools that the tree last passed with (recorded.toml) with those that are here.
 
-Debian's backports move: a newer tool is no fault of the tree, and so what only a newer one complains of is shown and does
-not fail. A whole run that passes leaves build/recorded.toml.
+Debian's backports move, and a newer tool is no fault of the tree. So a complaint that only a newer tool makes is shown, and is
+no failure. A whole run that passes leaves build/recorded.toml.
 """
 
 import functools
@@ -76,8 +76,8 @@ def lints():
 
 
 def novel(lint):
-    """Is this lint of rustc or clippy on by default here, and was not when the tree last passed? One that is on because we or
-    the kernel ask for it is none."""
+    """Is this lint of rustc or clippy on by default here, and was it not when the tree last passed? A lint that we or the
+    kernel switch on does not count."""
     name = lint.replace("-", "_")
     return name in lints() and name not in recorded()["lints"]["on"].split()
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What came of every test: shown as it comes, and at the end what failed, what was skipped for want of a package, what took
-long."""
+"""The results of all tests: shown as they come, and at the end those that failed, lacked a package or took long."""
 
 import json
 import sys
@@ -14,9 +13,10 @@ import suites
 from ktap import FAILED, PASSED, SKIPPED
 from steps import BUILD, say
 
-# How a test says that something cannot be had of the mirror, after which is what debs.py says: the package, and why.
+# Begins the reason of a test that is skipped because the mirror lacks a package. The reason goes on with the words of debs.py:
+# the package, and why.
 LACKS = "lacks "
-# What `make check` has besides suites.
+# `make check` shows the result of lint beside those of suites, by this name.
 LINT = "lint"
 SLOWEST = 10
 SLOW = 1.0
@@ -43,7 +43,7 @@ class Results:
             sys.stdout.flush()
 
     def note(self, text):
-        """What the user should know at the end, too."""
+        """Shows a line now and once more at the end."""
         say(text)
         with self.lock:
             self.notes.append(text)
@@ -99,8 +99,8 @@ def label(test):
 
 
 def again(test):
-    """The command that repeats a test, alone where that can be. What is no suite (a boot, its console) repeats by all that ran
-    in that configuration."""
+    """The command that repeats a test, alone if possible. A result that is no suite (a boot, its console) takes all that ran in
+    that configuration."""
     if test["suite"] == LINT:
         return "make lint"
     if test["suite"] not in {suite.name for suite in suites.read()}:
@@ -110,7 +110,7 @@ def again(test):
 
 
 def ktap_text(outcomes):
-    """Outcomes that were not read from KTAP, as such."""
+    """Outcomes that were not read from KTAP, as KTAP."""
     lines = [f"{'not ok' if each.result == FAILED else 'ok'} {number} {each.name}"
              + (f" # SKIP {each.reason}" if each.result == SKIPPED else "") for number, each in enumerate(outcomes, 1)]
     return "\n".join(["KTAP version 1", f"1..{len(outcomes)}", *lines, ""])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Long commands, run one after the other: which of how many, since when, with their output in a log each.
+"""Runs long commands one after the other. Shows which of how many runs, and since when; each command's output goes to a log.
 
 A step is made when its result is missing and is run when all are known, so that "[3/9]" can be said. Messages go to
 standard error; standard output belongs to the results of what was asked for.
@@ -21,7 +21,7 @@ CACHE = Path("/cache")
 
 
 class Failed(Exception):
-    """What the user is told, in one line."""
+    """A failure that ends the command, with one line for the user."""
 
 
 def say(text):
@@ -102,9 +102,9 @@ def in_mounts(mounts, command):
 
 @contextlib.contextmanager
 def made(*wanted):
-    """Makes what is missing of the things wanted (each tells by steps()), and keeps others from changing it meanwhile.
+    """Makes the missing ones of `wanted` (each tells by steps()), and keeps others from changing them meanwhile.
 
-    Builds with the driver in the tree are shared by all clones, so what is used of them later must be copied here.
+    Builds with the driver in the tree are shared by all clones, so files that are needed later must be copied here.
     """
     with (CACHE / "linux-lock").open("w") as lock:
         try:

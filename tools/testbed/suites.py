@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tools/testing/suites: what there is to run, and what of it is asked for."""
+"""Reads tools/testing/suites, and selects the suites that the user asks for."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ from steps import Failed, REPO
 
 TABLE = REPO / "tools/testing/suites"
 HOST = "host"
-# What the kinds of suites of a machine run there. Those of the host are testing.py's.
+# The commands of the kinds of suites that run in a machine. testing.py has those of the host.
 KUNIT = "/sys/kernel/debug/kunit"
 # These have a boot of their own in each configuration.
 OWN_BOOT = ("race", "kexec")

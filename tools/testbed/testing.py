@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make test: the configurations, the machines that are booted for them, and what came of the suites.
+"""make test: the configurations, the machines that are booted for them, and the results of the suites.
 
 tools/testing/suites says what must run. A boot runs the suites of one configuration as jobs, in the order of that list, and
 its console is searched for complaints. A suite that gives no result has failed.
@@ -37,7 +37,7 @@ from tracing import Tracing
 # themselves if they make no progress.
 SILENCE = 900
 AFUS = [Afu(32, 63), Afu(23, 89)]
-# Beside AFUs there is QEMU's edu, which is none: a program that has its registers has all of the memory.
+# Beside AFUs there is QEMU's edu, which is no AFU: a program that has its registers reaches all of the memory.
 NO_AFU = ["-device", "edu,bus=pcie.4"]
 # The second AFU has neighbours, which the host bridge cannot tell from it: one with a driver, which guest/init takes from it,
 # and an edu that does DMA anywhere in memory, as far as that bridge lets it.
@@ -89,7 +89,7 @@ def configurations(source):
 
 
 def build_suite(debug, debug_builtin, base_in_tree, by_gcc):
-    """Did the ways to build the driver come to what they should?"""
+    """Did each way to build the driver give the right module or kernel?"""
     def modinfo(module, name):
         return subprocess.run(["modinfo", "-F", name, module], capture_output=True, text=True).stdout.strip()
 
@@ -112,7 +112,7 @@ def build_suite(debug, debug_builtin, base_in_tree, by_gcc):
 
 
 def unit_tests():
-    """The testbed's own tests, tools/testbed/tests/. In a process of their own: they replace what this one works with."""
+    """The testbed's own tests, tools/testbed/tests/. In a process of their own, since they replace parts of the testbed."""
     done = subprocess.run([sys.executable, HERE / "tests/run.py"], capture_output=True, text=True)
     if done.returncode:
         print(done.stdout + done.stderr)
@@ -123,7 +123,7 @@ def unit_tests():
 
 
 def rust_tests(tests):
-    """What runs on the host and speaks as Rust's own tests do, examples in documentation among them."""
+    """Results of commands that run on the host and print as Rust's own tests do, examples in documentation among them."""
     found = []
     for command in tests.commands():
         done = subprocess.run(command, capture_output=True, text=True)
@@ -162,7 +162,7 @@ def boots(configuration, suites):
 
 
 class Machines:
-    """What all boots of a run share: what is put into the machines, and the results."""
+    """The part that all boots of a run share: the files of the machines, and the results."""
 
     def __init__(self, results, suites, programs, model, tracing, modules, whole):
         self.results = results
@@ -174,7 +174,7 @@ class Machines:
         self.whole = whole
 
     def needs(self, configuration):
-        """What must be made before the machines of a configuration."""
+        """The things that must be made before the machines of a configuration."""
         debug = configuration.kernel.variant == "debug"
         return [configuration, self.programs, self.model, *(self.modules if debug else []),
                 *([self.tracing] if configuration.name in self.traced else [])]
@@ -212,8 +212,8 @@ class Machines:
         return jobs + [(suite, suite.command()) for suite in planted]
 
     def run(self, boot):
-        """One boot: the suites' jobs in the list's order, then the console. A machine that does not come up has nothing to
-        do with what it is to run, and is started once more."""
+        """One boot: the suites' jobs in the list's order, then the console. A machine that does not come up is started once
+        more, since its suites cannot be the cause."""
         for suite in boot.suites:
             if suite.name in self.programs.lacks():
                 outcomes = skipped(suite.declared(), self.programs.lacks()[suite.name])
@@ -379,7 +379,7 @@ class Configured:
 
 
 class Host:
-    """The suites of the host, and what they are about."""
+    """Runs the suites of the host, and builds what they test."""
 
     def __init__(self, results, suites, configurations, model):
         self.results = results

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A Debian mirror on 127.0.0.1 with packages as small as can be, and a room for apt beside the root's own.
 
-apt is the root's, so its messages are those that a real mirror's fault gets. It installs nothing: it stops when it has all
+apt is the root's, so it prints the messages that a real mirror's fault causes. It installs nothing: it stops when it has all
 packages.
 """
 
@@ -60,7 +60,7 @@ class Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self):
         self.server.requests.append(self.path)
-        # It counts in seconds, which are long here.
+        # The header counts in seconds, too coarse for these tests.
         del self.headers["If-Modified-Since"]
         super().do_GET()
 
@@ -140,7 +140,7 @@ class Mirror:
         return path
 
     def add_source(self, name):
-        """A package's source: the description and a tar, which is none."""
+        """A package's source: the description, and a file in place of the tar."""
         sums = ""
         for path in self.top / f"pool/{name}_1.dsc", self.top / f"pool/{name}_1.orig.tar.xz":
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ class Mirror:
                 f"Valid-Until: {days_from_now(valid_for)}\nArchitectures: amd64 ppc64el\nComponents: main\nSHA256:\n{sums}")
 
     def asked(self, end):
-        """How often a file was asked for whose path ends so."""
+        """How often a file with this end of its path was asked for."""
         return sum(path.endswith(end) for path in self.requests)
 
     def wait_for(self, end, process):

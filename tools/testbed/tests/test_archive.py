@@ -31,7 +31,7 @@ class ArchiveTest(MirrorTest):
         return self.mirror.run(ARCHIVE, *arguments)
 
     def fails(self, wanted_status, *reasons, command=("update",)):
-        """It ends so, and these reasons are all that it gives, in whole or from their begin."""
+        """The command ends with this status, and gives exactly these reasons, each in whole or by its beginning."""
         status, output = self.archive(*command)
         found = [line.removeprefix("uxive: ") for line in output.splitlines() if line.startswith("uxive: ")]
         self.assertEqual((status, len(found)), (wanted_status, len(reasons)), output)
@@ -127,7 +127,7 @@ class Install(ArchiveTest):
         self.assertEqual(self.archive("install", "other", "thing:ppc64el")[0], 0)
 
     def test_pool_lacks_it(self):
-        # A 404 is no fault that passes.
+        # A 404 is final: it is not tried again.
         self.mirror.configure(retries=3)
         self.thing.unlink()
         self.fails_to_install(FINAL, f"thing:ppc64el 1.37+b~1: {NOT_THERE}")

@@ -34,7 +34,7 @@ FILES = {
 
 class Arrows(unittest.TestCase):
     def said(self, **changed):
-        """The complaints with some files changed, by their names with _ for what is no letter."""
+        """The complaints with some files changed. A keyword is a file's name, with _ for each character that is no letter."""
         with tempfile.TemporaryDirectory() as place:
             for name, text in FILES.items():
                 path = Path(place, name)

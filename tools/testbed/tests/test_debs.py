@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Does a package that cannot be had lack alone, by name and reason, and only until it can be had?"""
+"""Is a missing package reported by its name and the reason, without others, and fetched once the mirror has it?"""
 
 from unittest import mock
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Does errnos.py see what is missing on either side?"""
+"""Does errnos.py see an errno that is missing on either side?"""
 
 import unittest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Does headers.py see what one language or compiler does not take, and does it take what all do?"""
+"""Does headers.py see a header that one language or compiler refuses, and take one that all accept?"""
 
 import tempfile
 import unittest

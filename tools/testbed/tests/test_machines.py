@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Is a machine that does not come up started once more, and only such a one? Do two machines run at a time, and each when what
-it needs is built?"""
+"""Is a machine that does not come up started once more, and only such a one? Do two machines run at a time, and each as soon as
+its parts are built?"""
 
 import contextlib
 import io

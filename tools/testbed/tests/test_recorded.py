@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Is a newer tool no fault of the tree, and is nothing made anew that a newer one has no part in?"""
+"""Does a newer tool make nothing fail, and is a thing made anew only if the newer tool is used for it?"""
 
 import os
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Do the last lines of a run say what failed and what was skipped for want of a package, and does that count?"""
+"""Do the last lines of a run name the tests that failed or lacked a package, and does a lack count?"""
 
 import contextlib
 import io
@@ -94,7 +94,7 @@ class Names(unittest.TestCase):
     def test_again_is_a_command_that_runs(self):
         table = suites.read()
         known = [(suite.name, suite.configurations[0]) for suite in table]
-        # What is no suite fails, too: a console, a boot, loading the driver.
+        # A result that is no suite fails, too: a console, a boot, loading the driver.
         for suite, configuration in [*known, ("console", "debug"), ("boot", "smp4"), ("load", "base")]:
             for name in "a_test", "2 results planned, 1 there":
                 command = again({"suite": suite, "name": name, "kernel": configuration})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Does the way in (testbed, root) make its Debian root once, from what it is made of, and trust nothing half-made? With the
-root's apt and a mirror that has each fault. Not real are mmdebstrap, which here only updates its index (not even that, if
-$QUICK), the root that comes of it, waiting, and the free space."""
+root's apt and a mirror that has each fault. Replaced are mmdebstrap, which only updates its index here (not even that, if
+$QUICK), the root that it makes, waiting, and the free space."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ PROGRAMS = {
         echo half >"$tar"
         [ -n "${QUICK:-}" ] || apt-get update --error-on=any || { echo "E: mmdebstrap failed to run"; exit 1; }
         echo whole >"$tar" """,
-    # In a chroot / is no mount whose propagation can be changed.
+    # In a chroot, / is no mount point, so its propagation cannot be changed.
     "unshare": 'exec /usr/bin/unshare --propagation unchanged "$@"',
     "sleep": "exec /usr/bin/sleep 0.05",
     "df": 'echo avail; echo $((${FREE_GIB:-99} << 20))',

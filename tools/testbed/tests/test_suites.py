@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Is what is asked for what is run, and is each test of a suite known that cannot run?"""
+"""Are exactly the suites run that the user asks for, and are the tests of a suite known that cannot run?"""
 
 import re
 import tempfile

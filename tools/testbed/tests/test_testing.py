@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Does what lacks keep its own tests from running, and no others? Does each of the testbed's own tests leave a result?"""
+"""Does a missing package keep its own tests from running, and no others? Does each of the testbed's own tests leave a
+result?"""
 
 import unittest
 from types import SimpleNamespace
