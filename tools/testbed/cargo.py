@@ -85,7 +85,7 @@ class Cargo:
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         with self.log.open("a") as log:
             log.write(f"$ cd {directory}; cargo {' '.join(command)}\n{done.stdout}\n")
-        # A run of no test is none.
+        # A run without a test does not count.
         ran = command[0] != "test" or re.search(r"^test result: ok\. [1-9]", done.stdout, re.MULTILINE)
         return done.returncode == 0 and bool(ran), done.stdout
 
@@ -147,5 +147,5 @@ def rustix(directory):
 
 
 def cause(output):
-    """What cargo says at the end of why, in one line."""
+    """The last cause that cargo gives for a failure, in one line."""
     return output.rpartition("Caused by:")[2].strip().partition("\n")[0]

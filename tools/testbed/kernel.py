@@ -18,7 +18,7 @@ from pathlib import Path
 
 from steps import CACHE, Failed, HERE, Step, jobs
 
-# What goes into a kernel and into modules for it.
+# The packages that build a kernel and modules for it.
 PACKAGES = ["bindgen", "bison", "clang*", "flex", "gcc*", "libc6-dev*", "libclang*", "libelf*", "libssl*", "lld*", "llvm*",
             "linux-source-*", "rust-src", "rustc"]
 MAKE = ["make", "ARCH=powerpc", "KBUILD_BUILD_USER=uxive", "KBUILD_BUILD_HOST=testbed", jobs()]
@@ -65,7 +65,7 @@ class Source:
 
 
 def change(patch):
-    """What a patch does, without the message that argues it."""
+    """A patch without its message."""
     text = patch.read_text()
     return text.partition("\n---\n")[2] or text
 
@@ -107,9 +107,9 @@ class Kernel:
 class PreparedByGcc(Kernel):
     """A kernel that gcc configures, and builds as far as modules need it: generated headers, bindgen's bindings, rust/.
 
-    Its vmlinux is not built: that takes minutes, and modules need nothing of it but the list of exported symbols. The list
-    is that of base, which has the same source and, but for gcc.config, the same configuration. Without MODVERSIONS an entry
-    is no more than a name.
+    Its vmlinux is not built: that takes minutes, and modules need only the list of exported symbols. The list is taken from
+    base, which has the same source and the same configuration except for gcc.config. Without MODVERSIONS an entry is only a
+    name.
     """
     make = [*MAKE, "CROSS_COMPILE=powerpc64le-linux-gnu-"]
 

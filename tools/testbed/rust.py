@@ -7,7 +7,7 @@ package. The library's source is in the root, for the kernel's Rust is built fro
 library is built: half a minute, no network, no second version that could differ. It is what `cargo -Zbuild-std` does,
 without cargo, which the root lacks.
 
-And the crates of others that tools/uxive uses, rustix and what that uses in turn, whose sources are Debian packages.
+Also here: rustix and its dependencies, which tools/uxive uses. Their sources are Debian packages.
 
 Entries of the cache, rust-<hash> and rust-crates-<for whom>-<hash>, each named for what it is made from (this file
 included), made beside and renamed when complete.
@@ -29,7 +29,7 @@ REGISTRY = Path("/usr/share/cargo/registry")
 # The library uses what is not stable, and its warnings are not ours.
 OPTIONS = ["--crate-type=rlib", f"--target={TARGET}", "-O", "-Cembed-bitcode=no", "-Zforce-unstable-if-unmarked",
            "--cap-lints=allow"]
-# What build scripts and cargo tell the crates.
+# Variables that build scripts and cargo would set for the crates.
 ENVIRONMENT = {"RUSTC_BOOTSTRAP": "1", "STD_ENV_ARCH": "powerpc64", "CFG_CARGO_FEATURES": "[]", "CFG_OPT_LEVEL": "3",
                "CFG_TARGET_FEATURES": "[]"}
 
@@ -83,9 +83,9 @@ CRATES = [
           "panic-unwind", ("--cfg=backtrace_in_libstd",)),
 ]
 
-# rustix is told what its build.rs finds for powerpc64le. There it calls the C library: its system calls in assembly are
-# an experiment on powerpc. This machine could do those, and calls the C library as well: what is tested here is the same.
-# The libc of Debian's package is another crate than that of Rust's library, hence the metadata.
+# rustix is told what its build.rs finds for powerpc64le. On powerpc it calls the C library, as its own system calls in assembly
+# are experimental there. It calls the C library on this machine as well, so that the same code is tested. The libc of Debian's
+# package is another crate than that of Rust's library, hence the metadata.
 RUSTIX = [
     Crate("bitflags-2.*", features="std", top=REGISTRY),
     Crate("libc-0.2.*", features="std extra_traits", options=("--cfg=libc_const_extern_fn",), top=REGISTRY),
@@ -131,7 +131,8 @@ class Std:
 
 
 class Crates:
-    """What tools/uxive uses of others, RUSTIX, compiled for programs in the machine, or without `std` for this machine."""
+    """The crates of others that tools/uxive uses, RUSTIX, compiled for programs in the machine, or without `std` for this
+    machine."""
 
     def __init__(self, std=None):
         self.std = std
@@ -144,7 +145,7 @@ class Crates:
         return [*self.std.steps(), *missing] if self.std else missing
 
     def options(self):
-        """For the library, and for what uses it."""
+        """Options of the library, and of a crate that uses it."""
         return [f"-Ldependency={self.path}", *(f"--extern={name}={self.path}/lib{name}.rlib" for name in ("libc", "rustix"))]
 
     def make(self, step):
