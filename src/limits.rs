@@ -70,7 +70,7 @@ impl<T> PerKind<T> {
     }
 }
 
-/// Who is charged, and has limits of a user.
+/// A payer: it is charged, and has the limits of a user.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Payer {
     /// A user, by its number in the kernel.

@@ -5,7 +5,7 @@ The documentation lists errnos call by call: under a heading that names the call
 between them), as the terms of a definition list. A name with * at its end stands for all calls with such a heading in any of
 the documents, but for those that the errno's text begins with: "Not of ``THIS`` and ``THAT``." A test says which it takes:
 EXPECT_ERRNO(call, errno, …) for one, or for several with " and " between them that return it alike, EXPECT_FAULTS(call, errno,
-errno, …) for all that come when each step of the call is made to fail, and EXPECT_GROWS(call, …) for those of an argument with
+errno, …) for all that come when each step of the call is made to fail, and GROWING(call, …) for those of an argument with
 a wrong size or a bad address. It may have macros of its own for that, EXPECT_…(error, …).
 """
 
@@ -18,7 +18,7 @@ CALLS = re.compile(r"([A-Z]+_[A-Z0-9_]+\*?|[a-z_]+\(\))(?: and (?:[A-Z]+_[A-Z0-9
 EXCEPT = re.compile(r"\s+Not of (.*?)\. ")
 TERM = re.compile(r"``E[A-Z0-9]+``(?:, ``E[A-Z0-9]+``)*")
 EXPECTED = re.compile(r"\bEXPECT_(?:ERRNO\(\s*(\w+(?: and \w+)*)\s*,\s*(\w+)\s*,|FAULTS\(\s*(\w+)\s*,([\w\s,]+)\))")
-GROWS = re.compile(r"\bEXPECT_GROWS\(\s*(\w+)\s*,")
+GROWING = re.compile(r"\bGROWING\(\s*(\w+)\s*,")
 MACRO = re.compile(r"^#define (EXPECT_\w+)\(error\b(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 COMMENT = {".c": re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL), ".rs": re.compile(r"//[^\n]*")}
 NAMES = {*errno.errorcode.values(), "EWOULDBLOCK", "ENOTSUPP"}
@@ -80,7 +80,7 @@ def tested(text):
     """{(call, errno)} that a C file expects; the macros' own definitions are none."""
     text = code(text, ".c")
     text += written_out(text)
-    grows = {(call, name) for call in GROWS.findall(text) if call != "name" for name in ("EINVAL", "E2BIG", "EFAULT")}
+    grows = {(call, name) for call in GROWING.findall(text) if call != "ioctl" for name in ("EINVAL", "E2BIG", "EFAULT")}
     return grows | {(call, name) for one, single, other, several in EXPECTED.findall(text)
                     for call in (one or other).split(" and ")
                     for name in re.findall(r"\w+", single + several) if name != "error"}

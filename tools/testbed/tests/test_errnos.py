@@ -79,7 +79,7 @@ class Tested(unittest.TestCase):
         self.assertEqual(tested(text), {("open", "ENFILE"), ("UXIVE_IOC_THIS", "EINVAL")})
 
     def test_arguments_that_grow(self):
-        self.assertEqual(tested("#define EXPECT_GROWS(name, structure, ...)\n\tEXPECT_GROWS(UXIVE_IOC_THIS, &this);"),
+        self.assertEqual(tested("#define GROWING(ioctl, type, ...)\n\t.call = GROWING(UXIVE_IOC_THIS, struct this),"),
                          {("UXIVE_IOC_THIS", name) for name in ("EINVAL", "E2BIG", "EFAULT")})
 
     def test_several_of_one_call(self):

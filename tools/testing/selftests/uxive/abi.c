@@ -1000,11 +1000,11 @@ FIXTURE_VARIANT(structure) {
 	.cmd = ioctl, .good = &(const type)fields,			\
 	.known = sizeof(type), .first = sizeof(type), __VA_ARGS__	\
 }
+
 #define FIELDS(...)	{ __VA_ARGS__ }
 
 FIXTURE_VARIANT_ADD(structure, info) {
-	.call = GROWING(UXIVE_IOC_INFO, struct uxive_info,
-			FIELDS()),
+	.call = GROWING(UXIVE_IOC_INFO, struct uxive_info, FIELDS()),
 };
 
 FIXTURE_VARIANT_ADD(structure, user_drain) {
@@ -1014,14 +1014,12 @@ FIXTURE_VARIANT_ADD(structure, user_drain) {
 
 FIXTURE_VARIANT_ADD(structure, arm) {
 	.call = GROWING(UXIVE_IOC_ARM, struct uxive_arm,
-			FIELDS(),
-			.drained = true, .only_read = true),
+			FIELDS(), .drained = true, .only_read = true),
 };
 
 FIXTURE_VARIANT_ADD(structure, irq_alloc) {
 	.call = GROWING(UXIVE_IOC_IRQ_ALLOC, struct uxive_irq_alloc,
-			FIELDS(),
-			.flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE),
+			FIELDS(), .flags = UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE),
 };
 
 FIXTURE_VARIANT_ADD(structure, irq_alloc_on_chip) {
@@ -1044,13 +1042,13 @@ FIXTURE_VARIANT_ADD(structure, irq_free_many) {
 
 FIXTURE_VARIANT_ADD(structure, irq_free_all) {
 	.call = GROWING(UXIVE_IOC_IRQ_FREE_ALL, struct uxive_irq_free_all,
-			FIELDS(),
-			.irqs = 3, .only_read = true),
+			FIELDS(), .irqs = 3, .only_read = true),
 };
 
 FIXTURE_VARIANT_ADD(structure, set_irqs) {
 	.call = GROWING(UXIVE_IOC_SET_IRQS, struct uxive_set_irqs,
-			FIELDS(.flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER, .start = 1, .count = 2),
+			FIELDS(.flags = UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER,
+			       .start = 1, .count = 2),
 			.flags = 0x3f, .irqs = 3, .only_read = true),
 };
 
@@ -1067,8 +1065,7 @@ FIXTURE_VARIANT_ADD(structure, export) {
 
 FIXTURE_VARIANT_ADD(structure, export_info) {
 	.call = GROWING(UXIVE_IOC_EXPORT_INFO, struct uxive_export_info,
-			FIELDS(),
-			.exports = true, .of_export = true),
+			FIELDS(), .exports = true, .of_export = true),
 };
 
 FIXTURE_VARIANT_ADD(structure, revoke) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Promise: a range is a file with a number of slots, up to 65536, that can be handed to
- * another program. Each slot rings. The maker is charged as long as anybody has the
- * file, and the file gives no access to anything else of the maker's.
+ * another program. Each slot rings. The user of the context that it is made from is charged
+ * as long as anybody has the file, and the file gives no access to anything else of the
+ * maker's.
  *
  * The suite `faults` shows that each step of the calls can fail.
  */
