@@ -117,14 +117,23 @@ impl Drop for FirstUse<'_> {
 pub(crate) struct NewIrq<'a> {
     file: &'a ContextFile,
     index: usize,
-    offset: u64,
     /// Until it is committed.
     made: Option<Made<'a>>,
     // Dropped last.
     queue: QueueForSlots<'a>,
 }
 
-impl NewIrq<'_> {
+impl<'a> NewIrq<'a> {
+    #[inline(always)]
+    fn new(file: &'a ContextFile, queue: QueueForSlots<'a>, made: Made<'a>) -> Self {
+        Self {
+            file,
+            index: made.reservation.index(),
+            made: Some(made),
+            queue,
+        }
+    }
+
     /// Returns its index.
     pub(crate) fn index(&self) -> usize {
         self.index
@@ -132,7 +141,7 @@ impl NewIrq<'_> {
 
     /// Returns its offset in the file, in bytes.
     pub(crate) fn offset(&self) -> u64 {
-        self.offset
+        Window::TRIGGER.offset(self.index).unwrap_or(0)
     }
 
     /// Gives it to the program if that was `told` of it; otherwise gives it back.
@@ -140,7 +149,7 @@ impl NewIrq<'_> {
     /// # Errors
     ///
     /// That of `told`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn commit(mut self, told: Result) -> Result {
         if let Err(error) = told {
             return self.refuse(error);
@@ -151,7 +160,7 @@ impl NewIrq<'_> {
                 self.file.context().id(),
                 self.index,
                 made.lisn(),
-                self.offset,
+                self.offset(),
             );
             made.enter(self.file, &self.queue);
         }
@@ -231,12 +240,11 @@ impl Drop for NewIrqs<'_> {
     }
 }
 
-/// The parts of an interrupt, once the queue has it.
+/// The parts of an interrupt, once the queue has it. Its sources are charged to the queue's user until
+/// the slot that is made of them goes.
 struct Made<'a> {
     source: Option<Source>,
     message: Option<KBox<MessageSlot>>,
-    /// For as many as there are of both.
-    charge: IrqCharge<'a>,
     // Dropped last.
     reservation: SlotReservation<'a>,
 }
@@ -249,7 +257,7 @@ impl<'a> Made<'a> {
     ///
     /// Those of [`IrqCharge::add_one`], [`Source::new`], [`Queue::attach`], [`message`] and
     /// [`Self::opened`].
-    #[inline]
+    #[inline(always)]
     fn new(
         file: &ContextFile,
         queue: &Arc<Queue>,
@@ -272,9 +280,9 @@ impl<'a> Made<'a> {
         let made = Self {
             source: Some(source),
             message,
-            charge,
             reservation,
         };
+        charge.forget();
         match made.message {
             None => Ok(made),
             Some(_) => made.opened(file, queue, 0, None),
@@ -294,10 +302,10 @@ impl<'a> Made<'a> {
         let index = reservation.index();
         let message = message(file, entry(file, index).ok_or(ENOSPC)?, queue, index)?;
 
+        charge.forget();
         Self {
             source: None,
             message: Some(message),
-            charge,
             reservation,
         }
         .opened(file, queue, queue_id, eventfd)
@@ -347,14 +355,12 @@ impl<'a> Made<'a> {
         let Self {
             source,
             message,
-            charge,
             reservation,
         } = self;
         let index = reservation.index();
         let slot = Slot::new(
             source,
             message,
-            charge,
             queue.clone(),
             index,
             file.mapping().clone(),
@@ -364,12 +370,11 @@ impl<'a> Made<'a> {
     }
 
     /// Makes the slot in its place in the table.
-    #[inline]
+    #[inline(always)]
     fn enter(self, file: &ContextFile, queue: &Arc<Queue>) {
         let Self {
             source,
             message,
-            charge,
             reservation,
         } = self;
         let index = reservation.index();
@@ -378,7 +383,6 @@ impl<'a> Made<'a> {
             Slot::new(
                 source,
                 message,
-                charge,
                 queue.clone(),
                 index,
                 file.mapping().clone(),
@@ -441,12 +445,18 @@ fn bind(queue: &Queue, index: usize, eventfd: Option<EventFd>) -> Result {
 /// - `ENFILE`: all together have no more of either.
 /// - `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first interrupt,
 ///   [`Queue::new`].
-#[inline]
+#[inline(always)]
 pub(crate) fn allocate(file: &ContextFile, location: Location) -> Result<NewIrq<'_>> {
-    make(file, |queue, charge, reservation| {
-        Made::new(file, queue, location, charge, reservation)
-    })
-    .inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
+    make(file, location).inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
+}
+
+/// As [`allocate`], which traces its failures.
+#[inline(always)]
+fn make(file: &ContextFile, location: Location) -> Result<NewIrq<'_>> {
+    let (queue, charge, reservation) = reserve(file)?;
+    let made = Made::new(file, &queue, location, charge, reservation)?;
+
+    Ok(NewIrq::new(file, queue, made))
 }
 
 /// Makes an interrupt that is a message only, which the AFU sends for work of `queue_id`, and binds it
@@ -462,35 +472,28 @@ pub(crate) fn allocate_message(
     queue_id: u32,
     eventfd: Option<EventFd>,
 ) -> Result<NewIrq<'_>> {
+    make_message(file, queue_id, eventfd)
+        .inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
+}
+
+/// As [`allocate_message`], which traces its failures.
+fn make_message(file: &ContextFile, queue_id: u32, eventfd: Option<EventFd>) -> Result<NewIrq<'_>> {
     if !file.has_afu() {
         return Err(ENOTTY);
     }
-    make(file, |queue, charge, reservation| {
-        Made::of_message(file, queue, queue_id, eventfd, charge, reservation)
-    })
-    .inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
+    let (queue, charge, reservation) = reserve(file)?;
+    let made = Made::of_message(file, &queue, queue_id, eventfd, charge, reservation)?;
+
+    Ok(NewIrq::new(file, queue, made))
 }
 
-/// Reserves an index, and has `make` make an interrupt for it, which is charged to the user.
-#[inline]
-fn make<'a>(
-    file: &'a ContextFile,
-    make: impl FnOnce(&Arc<Queue>, IrqCharge<'a>, SlotReservation<'a>) -> Result<Made<'a>>,
-) -> Result<NewIrq<'a>> {
-    let queue = queue_for_slots(file)?;
-    let limit = file.context().max_irqs();
-    let reservation = file.context().slots().reserve(limit)?;
-    let index = reservation.index();
-    let offset = Window::TRIGGER.offset(index).ok_or(ENOSPC)?;
-    let charge = file.context().user().charge_irqs(1)?;
+/// Takes the queue, a charge and an index for an interrupt that will be made.
+#[inline(always)]
+fn reserve(file: &ContextFile) -> Result<(QueueForSlots<'_>, IrqCharge<'_>, SlotReservation<'_>)> {
+    let (queue, context) = (queue_for_slots(file)?, file.context());
+    let reservation = context.slots().reserve(context.max_irqs())?;
 
-    Ok(NewIrq {
-        file,
-        index,
-        offset,
-        made: Some(make(&queue, charge, reservation)?),
-        queue,
-    })
+    Ok((queue, context.user().charge_irqs(1)?, reservation))
 }
 
 /// Makes `count` interrupts of consecutive slots at `location`: from the slot `start` on, or else the

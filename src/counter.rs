@@ -78,48 +78,70 @@ impl Counter {
         }
     }
 
-    /// Counts `count` more, which each of several users has: `own` is how many they have.
+    /// Counts `count` more, of a user who has `own`, with others `above` it who are charged as well.
     ///
     /// # Errors
     ///
-    /// `EDQUOT` if one of the users may not have so many more, `ENFILE` if all together may not: none is
+    /// `EDQUOT` if one of them may not have so many more, `ENFILE` if all users together may not: none is
     /// counted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn charge<'a>(
         &self,
-        own: impl Iterator<Item = &'a Atomic<usize>> + Clone,
+        own: &'a Atomic<usize>,
+        above: impl ExactSizeIterator<Item = &'a Atomic<usize>> + Clone,
         count: usize,
     ) -> Result {
-        for (charged, user) in own.clone().enumerate() {
-            if !add_up_to(user, count, self.user()) {
-                subtract(own.take(charged), count);
-                return Err(EDQUOT);
-            }
+        if !add_up_to(own, count, self.user()) {
+            return Err(EDQUOT);
+        }
+        if above.len() != 0 {
+            self.charge_above(above.clone(), count)
+                .inspect_err(|_| subtract(own, count))?;
         }
         if !add_up_to(&self.in_use, count, self.total()) {
+            above.for_each(|user| subtract(user, count));
             subtract(own, count);
             return Err(ENFILE);
         }
         Ok(())
     }
 
+    #[cold]
+    fn charge_above<'a>(
+        &self,
+        above: impl Iterator<Item = &'a Atomic<usize>> + Clone,
+        count: usize,
+    ) -> Result {
+        for (charged, user) in above.clone().enumerate() {
+            if !add_up_to(user, count, self.user()) {
+                above.take(charged).for_each(|user| subtract(user, count));
+                return Err(EDQUOT);
+            }
+        }
+        Ok(())
+    }
+
     /// Counts `count` less, which were counted by [`Self::charge`] for the same users.
     #[inline]
-    pub(crate) fn uncharge<'a>(&self, own: impl Iterator<Item = &'a Atomic<usize>>, count: usize) {
-        self.in_use.fetch_sub(count, Relaxed);
+    pub(crate) fn uncharge<'a>(
+        &self,
+        own: &'a Atomic<usize>,
+        above: impl Iterator<Item = &'a Atomic<usize>>,
+        count: usize,
+    ) {
+        subtract(&self.in_use, count);
+        above.for_each(|user| subtract(user, count));
         subtract(own, count);
     }
 }
 
 #[inline]
-fn subtract<'a>(values: impl Iterator<Item = &'a Atomic<usize>>, count: usize) {
-    for value in values {
-        value.fetch_sub(count, Relaxed);
-    }
+fn subtract(value: &Atomic<usize>, count: usize) {
+    value.fetch_sub(count, Relaxed);
 }
 
 /// Adds `count` if that makes no more than `limit`. Returns whether it did.
-#[inline]
+#[inline(always)]
 fn add_up_to(value: &Atomic<usize>, count: usize, limit: usize) -> bool {
     let mut old = value.load(Relaxed);
 
@@ -141,11 +163,11 @@ mod tests {
     }
 
     fn charge(counter: &Counter, user: &Atomic<usize>, count: usize) -> Result {
-        counter.charge([user].into_iter(), count)
+        counter.charge(user, [].into_iter(), count)
     }
 
     fn uncharge(counter: &Counter, user: &Atomic<usize>, count: usize) {
-        counter.uncharge([user].into_iter(), count);
+        counter.uncharge(user, [].into_iter(), count);
     }
 
     #[test]
@@ -220,22 +242,31 @@ mod tests {
 
     #[test]
     fn of_several_users_all_are_counted_or_none() {
-        let (counter, one, other) = (Counter::new(10, 10), none(), none());
-        let both = || [&one, &other].into_iter();
-        let numbers = || (one.load(Relaxed), other.load(Relaxed), counter.in_use());
-        assert_eq!(charge(&counter, &other, 3), Ok(()));
-        assert_eq!(counter.charge(both(), 2), Ok(()));
-        assert_eq!(numbers(), (2, 5, 5));
-        assert_eq!(counter.charge(both(), 1), Err(EDQUOT));
-        assert_eq!(counter.charge(both().rev(), 1), Err(EDQUOT));
-        assert_eq!(numbers(), (2, 5, 5));
+        let (counter, own, others) = (Counter::new(10, 10), none(), [none(), none()]);
+        let numbers = || {
+            let [first, second] = &others;
+            [&own, first, second, &counter.in_use].map(|count| count.load(Relaxed))
+        };
+        let charge_all = |count| counter.charge(&own, others.iter(), count);
+        assert_eq!(charge(&counter, &others[1], 3), Ok(()));
+        assert_eq!(charge_all(2), Ok(()));
+        assert_eq!(numbers(), [2, 2, 5, 5]);
+        // The last of them, then the one in between, then the first.
+        assert_eq!(charge_all(1), Err(EDQUOT));
+        assert_eq!(charge(&counter, &others[0], 3), Ok(()));
+        uncharge(&counter, &others[1], 3);
+        assert_eq!(charge_all(1), Err(EDQUOT));
+        assert_eq!(numbers(), [2, 5, 2, 5]);
+        uncharge(&counter, &others[0], 3);
+        assert_eq!(charge(&counter, &own, 3), Ok(()));
+        assert_eq!(charge_all(1), Err(EDQUOT));
+        assert_eq!(numbers(), [5, 2, 2, 5]);
         assert_eq!(counter.set_user(10), Ok(()));
-        assert_eq!(counter.charge(both(), 6), Err(EDQUOT));
         assert_eq!(counter.set_total(5), Ok(()));
-        assert_eq!(counter.charge(both(), 1), Err(ENFILE));
-        assert_eq!(numbers(), (2, 5, 5));
-        counter.uncharge(both(), 2);
-        assert_eq!(numbers(), (0, 3, 3));
+        assert_eq!(charge_all(1), Err(ENFILE));
+        assert_eq!(numbers(), [5, 2, 2, 5]);
+        counter.uncharge(&own, others.iter(), 2);
+        assert_eq!(numbers(), [3, 0, 0, 3]);
     }
 
     #[test]

@@ -307,11 +307,14 @@ fn irq_free(file: &ContextFile, user: UserPtr) -> Result {
 
 #[inline(never)]
 fn irq_set_fd(file: &ContextFile, user: UserPtr) -> Result {
+    let bytes: [u64; 2] = UserSlice::new(user, size_of::<[u64; 2]>())
+        .reader()
+        .read()?;
     let ocxl_ioctl_irq_fd {
         irq_offset,
         eventfd,
         reserved,
-    } = argument::read(user)?;
+    } = zerocopy::transmute!(bytes);
 
     if reserved != 0 {
         return Err(EINVAL);

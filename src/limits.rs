@@ -190,6 +190,7 @@ impl Limits {
     }
 
     /// Returns how many of a kind there are and may be.
+    #[inline]
     pub(crate) fn counter(&self, kind: LimitKind) -> &Counter {
         self.counters.of(kind)
     }
@@ -198,8 +199,10 @@ impl Limits {
 /// The user to whom a context is charged, with the owners of the user namespaces around.
 pub(crate) struct UserCharge {
     limits: Arc<Limits>,
-    /// Each once. The first is that of the user.
-    accounts: KVec<(Payer, Arc<Account>)>,
+    user: Payer,
+    own: Arc<Account>,
+    /// Those of owners of user namespaces: each once, and not that of the user.
+    above: KVec<(Payer, Arc<Account>)>,
 }
 
 impl UserCharge {
@@ -212,25 +215,27 @@ impl UserCharge {
         let user = Payer::User(Kuid::current_euid().into_raw().val);
         let namespaces = UserNamespace::all_of_current(GFP_KERNEL_ACCOUNT)?;
         let mut charge = Self {
+            own: limits.open_account(user)?,
+            user,
+            above: KVec::new(),
             limits,
-            accounts: KVec::with_capacity(1 + namespaces.len(), GFP_KERNEL_ACCOUNT)?,
         };
 
-        charge.join(user)?;
-        for namespace in &namespaces {
-            charge.join(Payer::of_namespace(namespace))?;
+        // With room in `above` before an account is opened: it is closed from there.
+        for payer in namespaces.iter().map(Payer::of_namespace) {
+            charge.above.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            if charge.payers().all(|other| other != payer) {
+                let account = charge.limits.open_account(payer)?;
+                charge.above.push_within_capacity((payer, account))?;
+            }
         }
         Ok(Arc::new(charge, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Adds the account of a payer, unless it is there.
-    fn join(&mut self, payer: Payer) -> Result {
-        if self.accounts.iter().any(|&(other, _)| other == payer) {
-            return Ok(());
-        }
-        let account = self.limits.open_account(payer)?;
-        self.accounts.push((payer, account), GFP_KERNEL_ACCOUNT)?;
-        Ok(())
+    fn payers(&self) -> impl Iterator<Item = Payer> + '_ {
+        let above = self.above.iter().map(|&(payer, _)| payer);
+
+        Iterator::chain(core::iter::once(self.user), above)
     }
 
     /// Returns the limits.
@@ -239,19 +244,23 @@ impl UserCharge {
         &self.limits
     }
 
-    /// Returns how many of a kind each payer has.
-    #[inline]
-    fn of_each(&self, kind: LimitKind) -> impl Iterator<Item = &Atomic<usize>> + Clone {
-        self.accounts
-            .iter()
-            .map(move |(_, account)| account.of(kind))
-    }
-
     /// Returns how many of a kind the user has.
     pub(crate) fn in_use(&self, kind: LimitKind) -> usize {
-        self.of_each(kind)
-            .next()
-            .map_or(0, |count| count.load(Relaxed))
+        self.own.of(kind).load(Relaxed)
+    }
+
+    #[inline(always)]
+    fn add(&self, kind: LimitKind, count: usize) -> Result {
+        let above = self.above.iter().map(|(_, account)| account.of(kind));
+
+        (self.limits.counter(kind)).charge(self.own.of(kind), above, count)
+    }
+
+    #[inline(always)]
+    fn subtract(&self, kind: LimitKind, count: usize) {
+        let above = self.above.iter().map(|(_, account)| account.of(kind));
+
+        (self.limits.counter(kind)).uncharge(self.own.of(kind), above, count);
     }
 
     /// Counts one more of a kind, as long as what is returned lives.
@@ -261,7 +270,7 @@ impl UserCharge {
     /// `EDQUOT` if the user, or the owner of a user namespace around, has as many as it may, `ENFILE` if
     /// all together have.
     pub(crate) fn charge(self: &Arc<Self>, kind: LimitKind) -> Result<Charge> {
-        (self.limits.counter(kind)).charge(self.of_each(kind), 1)?;
+        self.add(kind, 1)?;
         Ok(Charge {
             user: self.clone(),
             kind,
@@ -273,16 +282,16 @@ impl UserCharge {
     /// # Errors
     ///
     /// As [`Self::charge`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn charge_irqs(&self, count: usize) -> Result<IrqCharge<'_>> {
-        (self.limits.counters.irqs).charge(self.of_each(LimitKind::Irq), count)?;
+        self.add(LimitKind::Irq, count)?;
         Ok(IrqCharge { user: self, count })
     }
 }
 
 impl Drop for UserCharge {
     fn drop(&mut self) {
-        for &(payer, _) in &self.accounts {
+        for payer in self.payers() {
             self.limits.close_account(payer);
         }
     }
@@ -304,7 +313,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        (self.user.limits.counter(self.kind)).uncharge(self.user.of_each(self.kind), 1);
+        self.user.subtract(self.kind, 1);
     }
 }
 
@@ -323,7 +332,7 @@ impl<'a> IrqCharge<'a> {
     ///
     /// Those of [`UserCharge::charge_irqs`].
     pub(crate) fn add_one(&mut self) -> Result {
-        self.user.charge_irqs(1)?.forget();
+        self.user.add(LimitKind::Irq, 1)?;
         self.count += 1;
         Ok(())
     }
@@ -357,6 +366,6 @@ impl<'a> IrqCharge<'a> {
 impl Drop for IrqCharge<'_> {
     #[inline]
     fn drop(&mut self) {
-        (self.user.limits.counters.irqs).uncharge(self.user.of_each(LimitKind::Irq), self.count);
+        self.user.subtract(LimitKind::Irq, self.count);
     }
 }

@@ -38,7 +38,10 @@ use crate::{
         SourceKind, //
     }, //
 };
-use core::ops::Range;
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -140,17 +143,20 @@ impl MessageSlot {
 
 impl Slot {
     /// Makes slot `index` of `source`, whose pages can be mapped in `mapping`, and of `message`;
-    /// either can be missing. Both must be attached to `queue` for that index, and counted by `charge`,
-    /// for the queue's user.
+    /// either can be missing. Both must be attached to `queue` for that index, and charged to its
+    /// user.
     #[inline(always)]
     pub(crate) fn new(
         source: Option<Source>,
         message: Option<KBox<MessageSlot>>,
-        charge: IrqCharge<'_>,
         queue: Arc<Queue>,
         index: usize,
         mapping: Arc<FileMapping>,
     ) -> Self {
+        let queue = ChargedQueue {
+            queue,
+            irqs: u32::from(source.is_some()) + u32::from(message.is_some()),
+        };
         let trigger = Window::TRIGGER.page(index).unwrap_or(0..0);
         let esb = if queue.is_user_drained() {
             esb_pages(index).unwrap_or(0..0)
@@ -158,7 +164,6 @@ impl Slot {
             0..0
         };
 
-        charge.forget();
         Self(DyingSlot {
             source: source.map(|source| MappedPages::new(source, mapping, [trigger, esb])),
             message,
@@ -289,7 +294,7 @@ impl Slot {
     /// # Errors
     ///
     /// Those of [`DyingSlot::quiesce`]: the slot must be [retired](Self::retire) and kept.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_back(&mut self) -> Result<(), QuiesceError> {
         self.0.withdraw();
         trace::zap(self.0.queue.context(), self.0.index(), self.lisn());
@@ -310,10 +315,34 @@ pub(crate) struct DyingSlot {
     /// [`Window::ESB`]; else only the trigger page, in the first. None if it has a message only.
     source: Option<MappedPages<Source, 2>>,
     message: Option<KBox<MessageSlot>>,
-    queue: Arc<Queue>,
+    // Dropped after both: only when these are back may others have as many again.
+    queue: ChargedQueue,
     index: u32,
     joined: bool,
     quiesced: bool,
+}
+
+/// The queue of a slot, whose user is charged for the sources of the slot as long as this lives.
+struct ChargedQueue {
+    queue: Arc<Queue>,
+    /// How many sources.
+    irqs: u32,
+}
+
+impl Deref for ChargedQueue {
+    type Target = Queue;
+
+    #[inline]
+    fn deref(&self) -> &Queue {
+        &self.queue
+    }
+}
+
+impl Drop for ChargedQueue {
+    #[inline]
+    fn drop(&mut self) {
+        drop(IrqCharge::recover(self.queue.user(), self.irqs as usize));
+    }
 }
 
 impl DyingSlot {
@@ -338,7 +367,7 @@ impl DyingSlot {
     /// # Errors
     ///
     /// Those of [`Queue::detach`]: this must be called again later.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn quiesce(&mut self) -> Result<(), QuiesceError> {
         match (&self.source, &self.message) {
             (Some(source), None) => self.queue.detach(self.index(), Some(source), None)?,
@@ -394,11 +423,11 @@ impl DyingSlot {
     /// Tries a last time to quiesce the interrupt. If that fails it is leaked.
     #[cold]
     #[inline(never)]
-    fn quiesce_or_leak(&mut self) -> Result<(), QuiesceError> {
+    fn quiesce_or_leak(&mut self) {
         self.withdraw();
-        let Err(reason) = self.quiesce() else {
-            return Ok(());
-        };
+        if self.quiesce().is_ok() {
+            return;
+        }
         if may_log() {
             let (lisn, context) = (self.lisn(), self.queue.context());
             pr_warn!(
@@ -412,21 +441,16 @@ impl DyingSlot {
             message.source.leak();
         }
         self.queue.leak();
-        Err(reason)
+        // Its sources stay charged.
+        self.queue.irqs = 0;
     }
 }
 
 impl Drop for DyingSlot {
     #[inline(always)]
     fn drop(&mut self) {
-        // Leaked, it stays counted.
-        if !self.quiesced && self.quiesce_or_leak().is_err() {
-            return;
+        if !self.quiesced {
+            self.quiesce_or_leak();
         }
-        let count = usize::from(self.source.is_some()) + usize::from(self.message.is_some());
-
-        // Others may have as many again only when these are back.
-        drop((self.source.take(), self.message.take()));
-        drop(IrqCharge::recover(self.queue.user(), count));
     }
 }

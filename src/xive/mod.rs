@@ -210,7 +210,7 @@ impl Platform {
     /// # Errors
     ///
     /// Those of [`Pool::allocate`].
-    #[inline]
+    #[inline(always)]
     fn take(&self, location: Location) -> Result<SpareSource, AllocError> {
         let pool = &mut *self.sources.pool.lock();
 

@@ -139,7 +139,7 @@ impl Pool {
 
     /// Takes a spare source of `chip`, or else one from OPAL, and has `low` called if there are few
     /// left.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(
         &mut self,
         id: ChipId,
