@@ -260,10 +260,15 @@ pub(super) unsafe fn set_up_mapping(
     }
     check(&NewMapping { vma: new })?;
 
-    // SAFETY: The VMA is being set up. Nothing has set `VM_MIXEDMAP`, which would exclude what is
-    // set here: `NewMapping` does not offer it.
+    new.set_io();
+    new.set_dontexpand();
+    new.set_dontdump();
+    // A child inherits the mapping: it has the file too, and withdrawing reaches all mappings of that.
+    //
+    // SAFETY: The VMA is being set up, so that nobody else has it. Nothing has set `VM_MIXEDMAP`, with
+    // which a mapping cannot be one of page frames: `NewMapping` does not offer it.
     unsafe {
-        extra::uxive_vma_set_pfnmap(vma);
+        (*vma).__bindgen_anon_2.vm_flags = new.flags() | flags::PFNMAP;
         (*vma).vm_ops = operations;
     }
     Ok(())

@@ -27,16 +27,6 @@ const fmode_t uxive_fmode_nowait = FMODE_NOWAIT;
 const int uxive_iocb_nowait = IOCB_NOWAIT;
 
 /*
- * Marks @vma, which is being set up by mmap(), as one of page frames without
- * reference counts: not grown by mremap() and not dumped. A child inherits it:
- * it has the file too, and withdrawing reaches all mappings of that.
- */
-void uxive_vma_set_pfnmap(struct vm_area_struct *vma)
-{
-	vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
-}
-
-/*
  * As vmf_insert_pfn(), uncached if the page is a @device's. The page is entered
  * as used already: else the first store would fault once more to record it.
  */

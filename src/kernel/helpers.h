@@ -15,7 +15,6 @@ struct msi_desc;
 struct user_namespace;
 struct vm_area_struct;
 
-void uxive_vma_set_pfnmap(struct vm_area_struct *vma);
 u32 uxive_vmf_insert_pfn(struct vm_area_struct *vma, unsigned long addr,
 			 unsigned long pfn, bool device);
 u64 uxive_virt_to_phys(const void *addr);
