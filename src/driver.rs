@@ -34,7 +34,8 @@ use crate::{
         class::{
             Class,
             ClassDevice,
-            ClassDeviceOptions, //
+            ClassDeviceOptions,
+            ClassOptions, //
         },
         global::module_global,
         mapping::FileMapping,
@@ -72,6 +73,9 @@ use kernel::{
         Mutex, //
     }, //
 };
+
+/// How many AFUs the driver can drive.
+const MAX_AFUS: u32 = 256;
 
 /// The class of AFUs: that of ocxl, which libocxl knows.
 type AfuClass = Arc<Class<AfuOperations>>;
@@ -116,9 +120,12 @@ impl Shared {
         if let Some(class) = &*class {
             return Ok(class.clone());
         }
-        Ok(class
-            .insert(Arc::new(Class::new(c"ocxl")?, GFP_KERNEL)?)
-            .clone())
+        let new = Class::new(ClassOptions {
+            name: c"ocxl",
+            mode: 0o600,
+            max_devices: MAX_AFUS,
+        })?;
+        Ok(class.insert(Arc::new(new, GFP_KERNEL)?).clone())
     }
 }
 

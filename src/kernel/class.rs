@@ -59,8 +59,16 @@ use kernel::{
     types::Opaque, //
 };
 
-/// How many devices a class can have.
-const MAX_DEVICES: u32 = 256;
+/// What a class of devices is like.
+#[derive(Clone, Copy)]
+pub(crate) struct ClassOptions {
+    /// Its name, which is that of the directory of its nodes, too.
+    pub(crate) name: &'static CStr,
+    /// The permission bits of its nodes, as long as udev has no other rule.
+    pub(crate) mode: u16,
+    /// How many devices it can have.
+    pub(crate) max_devices: u32,
+}
 
 /// A device class whose nodes, `/dev/<class>/<device>`, have the operations `T`.
 ///
@@ -74,6 +82,7 @@ pub(crate) struct Class<T: FileOperations> {
 struct SharedClass {
     /// None of its devices is left when it goes: each keeps this object.
     class: RegisteredClass,
+    mode: u16,
     numbers: DeviceNumbers,
     /// The minors in use, counted from the first of `numbers`. Innermost.
     #[pin]
@@ -94,7 +103,7 @@ unsafe impl Send for RegisteredClass {}
 unsafe impl Sync for RegisteredClass {}
 
 impl RegisteredClass {
-    fn new(name: &'static CStr) -> Result<Self> {
+    fn new<T: FileOperations>(name: &'static CStr) -> Result<Self> {
         // If another module registers the class after this check, `class_create()` fails too, but
         // warns.
         //
@@ -105,10 +114,10 @@ impl RegisteredClass {
 
         may_fail(ENOMEM)?;
         // SAFETY: The name is NUL-terminated and static. The class has no devices yet, so that
-        // nobody asks for a node.
+        // nobody asks for a node, and will have those of a `Node<T>` only.
         let class = unsafe {
             let class = from_err_ptr(bindings::class_create(name.as_char_ptr()))?;
-            (*class).devnode = Some(extra::uxive_class_devnode);
+            (*class).devnode = Some(Node::<T>::devnode);
             NonNull::new_unchecked(class)
         };
         // INVARIANT: Done above.
@@ -123,49 +132,56 @@ impl Drop for RegisteredClass {
     }
 }
 
-/// The numbers of [`MAX_DEVICES`] character devices.
+/// The numbers of some character devices.
 ///
 /// # Invariants
 ///
-/// They are allocated, from `first` on.
+/// They are allocated, `count` from `first` on.
 struct DeviceNumbers {
     first: bindings::dev_t,
+    count: u32,
 }
 
 impl DeviceNumbers {
-    fn new(name: &'static CStr) -> Result<Self> {
+    fn new(name: &'static CStr, count: u32) -> Result<Self> {
         let mut first = 0;
 
         may_fail(EBUSY)?;
         // SAFETY: `first` is valid for writes, and the name is NUL-terminated and static.
         to_result(unsafe {
-            bindings::alloc_chrdev_region(&mut first, 0, MAX_DEVICES, name.as_char_ptr())
+            bindings::alloc_chrdev_region(&mut first, 0, count, name.as_char_ptr())
         })?;
         // INVARIANT: They were allocated above.
-        Ok(Self { first })
+        Ok(Self { first, count })
     }
 }
 
 impl Drop for DeviceNumbers {
     fn drop(&mut self) {
         // SAFETY: They are ours by the type invariants.
-        unsafe { bindings::unregister_chrdev_region(self.first, MAX_DEVICES) };
+        unsafe { bindings::unregister_chrdev_region(self.first, self.count) };
     }
 }
 
 impl<T: FileOperations> Class<T> {
-    /// Registers the class `name`, without devices.
+    /// Registers a class, without devices.
     ///
     /// # Errors
     ///
     /// `EBUSY` if there is one of that name, or no major number is left; `ENOMEM` if there is no
     /// memory.
-    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
-        let minors = IdPool::with_capacity(MAX_DEVICES as usize, GFP_KERNEL)?;
+    pub(crate) fn new(options: ClassOptions) -> Result<Self> {
+        let ClassOptions {
+            name,
+            mode,
+            max_devices,
+        } = options;
+        let minors = IdPool::with_capacity(max_devices as usize, GFP_KERNEL)?;
         let shared = Arc::pin_init(
             try_pin_init!(SharedClass {
-                class: RegisteredClass::new(name)?,
-                numbers: DeviceNumbers::new(name)?,
+                class: RegisteredClass::new::<T>(name)?,
+                mode,
+                numbers: DeviceNumbers::new(name, max_devices)?,
                 minors <- new_mutex!(minors, "class_minors"),
             }? Error),
             GFP_KERNEL,
@@ -333,6 +349,32 @@ impl<T: FileOperations> Node<T> {
             let node = container_of!(Opaque::cast_from(dev), Self, dev);
             Pin::new_unchecked(KBox::from_raw(node.cast_mut()))
         });
+    }
+
+    /// Tells the node of a device, `<class>/<device>`, and with which mode it is made.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the driver core for a device that was made by [`Self::create`], with null or a
+    /// `mode` that is valid for writes.
+    unsafe extern "C" fn devnode(
+        dev: *const bindings::device,
+        mode: *mut bindings::umode_t,
+    ) -> *mut ffi::c_char {
+        // SAFETY: By the contract of this function. The class and the name of a device stay as long
+        // as that is there, as here.
+        unsafe {
+            if !mode.is_null() {
+                let node = &*container_of!(Opaque::cast_from(dev), Self, dev);
+                *mode = node.minor.class.mode;
+            }
+            bindings::kasprintf(
+                bindings::GFP_KERNEL,
+                c"%s/%s".as_char_ptr(),
+                (*(*dev).class).name,
+                bindings::dev_name(dev),
+            )
+        }
     }
 
     /// # Safety

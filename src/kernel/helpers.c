@@ -182,14 +182,6 @@ bool uxive_class_exists(const char *name)
 	return class;
 }
 
-/* The node of a device in the directory of its class, for root alone. */
-char *uxive_class_devnode(const struct device *dev, umode_t *mode)
-{
-	if (mode)
-		*mode = 0600;
-	return kasprintf(GFP_KERNEL, "%s/%s", dev->class->name, dev_name(dev));
-}
-
 /* Where nothing can be claimed, this and the next are inline: -ENODEV. */
 int uxive_claim_dma_owner(struct device *dev, void *owner)
 {

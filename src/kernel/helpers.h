@@ -36,7 +36,6 @@ bool uxive_should_fail(void);
 struct dentry *uxive_create_fault_attr(const char *name);
 int uxive_cpu_to_node(int cpu);
 bool uxive_class_exists(const char *name);
-char *uxive_class_devnode(const struct device *dev, umode_t *mode);
 int uxive_claim_dma_owner(struct device *dev, void *owner);
 void uxive_release_dma_owner(struct device *dev);
 
