@@ -38,10 +38,13 @@ use crate::{
             ClassOptions, //
         },
         global::module_global,
+        io::RuntimeBase,
         mapping::FileMapping,
         pci::{
+            find_capability,
             restore_state,
             save_state,
+            CapabilityId,
             ChannelState,
             DmaOwnership,
             Driver,
@@ -59,7 +62,10 @@ use kernel::{
         Bound,
         Core, //
     },
-    io::Io,
+    io::{
+        register,
+        Io, //
+    },
     new_mutex,
     pci,
     prelude::*,
@@ -469,12 +475,20 @@ fn read_descriptor<'a>(function: &'a pci::Device<Core<'_>>) -> Result<(pci::Bar<
     }
 }
 
-/// Registers of a PCI function's configuration space, see `include/uapi/linux/pci_regs.h`.
-mod config {
-    pub(super) const CAPABILITIES: usize = 0x34;
-    pub(super) const CAPABILITY_MSIX: u8 = 0x11;
-    pub(super) const MSIX_CONTROL: usize = 2;
-    pub(super) const MSIX_TABLE: usize = 4;
+/// Base of the registers of the MSI-X capability, see `include/uapi/linux/pci_regs.h`.
+struct MsixCapability;
+
+register! {
+    MESSAGE_CONTROL(u16) @ MsixCapability + 0x2 {
+        /// The number of the last entry of the table.
+        10:0 last;
+    }
+
+    TABLE(u32) @ MsixCapability + 0x4 {
+        /// In units of 8 bytes.
+        31:3 offset;
+        2:0 bar;
+    }
 }
 
 /// Returns where the MSI-X table of a function lies.
@@ -483,27 +497,15 @@ mod config {
 ///
 /// `ENODEV` if it has none.
 fn msix_table(function: &pci::Device<Bound>) -> Result<MsixTable> {
-    /// As many as fit into the configuration space: the list may be a ring.
-    const MOST: usize = 48;
+    let offset = find_capability(function, CapabilityId::MsiX).ok_or(ENODEV)?;
+    let capability = RuntimeBase::<MsixCapability>::new(offset);
     let config = function.config_space();
-    let mut at = config.try_read8(config::CAPABILITIES)?;
+    let control = config.try_read(capability.at::<MESSAGE_CONTROL>())?;
+    let table = config.try_read(capability.at::<TABLE>())?;
 
-    for _ in 0..MOST {
-        let capability = usize::from(at & !3);
-        if capability == 0 {
-            break;
-        }
-        if config.try_read8(capability)? == config::CAPABILITY_MSIX {
-            let control = config.try_read16(capability + config::MSIX_CONTROL)?;
-            let table = config.try_read32(capability + config::MSIX_TABLE)?;
-
-            return Ok(MsixTable {
-                bar: (table & 7) as usize,
-                offset: table & !7,
-                entries: (control & 0x7ff) + 1,
-            });
-        }
-        at = config.try_read8(capability + 1)?;
-    }
-    Err(ENODEV)
+    Ok(MsixTable {
+        bar: table.bar().get() as usize,
+        offset: table.offset().get() << 3,
+        entries: control.last().get() + 1,
+    })
 }

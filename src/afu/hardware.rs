@@ -15,7 +15,10 @@ use super::descriptor::{
     Descriptor, //
 };
 use crate::{
-    kernel_ext::bar::UserBar,
+    kernel_ext::{
+        bar::UserBar,
+        io::RuntimeBase, //
+    },
     xive::{
         MessagePool,
         MsiMsg, //
@@ -24,7 +27,14 @@ use crate::{
 use core::ops::Range;
 use kernel::{
     device::Bound,
-    io::Io,
+    io::{
+        register,
+        Io,
+        IoCapable,
+        IoLoc,
+        MmioBackend,
+        Region, //
+    },
     new_mutex,
     pci::{
         self,
@@ -38,26 +48,105 @@ use kernel::{
     }, //
 };
 
-/// Registers for the whole AFU, in [`descriptor::BAR`].
-const RESET: u64 = 0x100;
-const RESET_DONE: u64 = 0x104;
-const PING: u64 = 0x108;
-const PONG: u64 = 0x10c;
+register! {
+    /// The number of a reset that the driver asks for.
+    RESET(u32) @ 0x100 {
+        31:0 number => u32;
+    }
 
-/// Registers in the control block of a context.
-const REQUEST: u64 = 0x00;
-const STATE: u64 = 0x04;
-const PASID: u64 = 0x08;
-const ERRORS: u64 = 0x0c;
-const ERROR_KIND: u64 = 0x10;
-const ERROR_ADDRESS: u64 = 0x18;
-const ERROR_CODE: u64 = 0x20;
+    /// The reset that the AFU has carried out last.
+    RESET_DONE(u32) @ 0x104 {
+        31:0 number => u32;
+    }
+
+    /// The number of a question of the driver, whether the AFU is there.
+    PING(u32) @ 0x108 {
+        31:0 number => u32;
+    }
+
+    /// The question that the AFU has answered last.
+    PONG(u32) @ 0x10c {
+        31:0 number => u32;
+    }
+}
+
+/// Base of the registers of a context.
+struct ControlBlock;
+
+register! {
+    /// A request of the driver.
+    REQUEST(u32) @ ControlBlock + 0x00 {
+        /// Counts requests.
+        31:1 number;
+        /// Whether it is to attach the context; else it is to detach it.
+        0:0 attach => bool;
+    }
+
+    /// The last request that the AFU has carried out.
+    STATE(u32) @ ControlBlock + 0x04 {
+        31:1 number;
+        0:0 attach => bool;
+    }
+
+    /// The number by which cookies know the context.
+    PASID(u32) @ ControlBlock + 0x08 {
+        19:0 pasid;
+    }
+
+    /// How many errors the AFU has reported, modulo 2^32. It counts after it has written the others.
+    ERRORS(u32) @ ControlBlock + 0x0c {
+        31:0 count => u32;
+    }
+
+    ERROR_KIND(u32) @ ControlBlock + 0x10 {
+        31:0 kind => u32;
+    }
+
+    ERROR_ADDRESS(u64) @ ControlBlock + 0x18 {
+        63:0 offset => u64;
+    }
+
+    ERROR_CODE(u64) @ ControlBlock + 0x20 {
+        63:0 code => u64;
+    }
+}
+
+/// Base of the registers of an entry of the message store, which are those of one of an MSI-X table.
+struct StoreEntry;
+
+register! {
+    ADDRESS_LOW(u32) @ StoreEntry + 0x0 {
+        31:0 address => u32;
+    }
+
+    ADDRESS_HIGH(u32) @ StoreEntry + 0x4 {
+        31:0 address => u32;
+    }
+
+    DATA(u32) @ StoreEntry + 0x8 {
+        31:0 data => u32;
+    }
+
+    CONTROL(u32) @ StoreEntry + 0xc {
+        0:0 masked => bool;
+    }
+}
+
+/// Base of the register that says whose a slot is.
+struct Cookie;
+
+register! {
+    OWNER(u64) @ Cookie + 0x0 {
+        /// Whether the slot is in use.
+        63:63 valid => bool;
+        51:32 pasid;
+        /// A queue of the AFU, or 0 for any.
+        31:0 queue_id;
+    }
+}
 
 /// How often an error is read once more, until it is the same as before.
 const ERROR_READS: usize = 4;
-
-/// Bit 0 of a request: set to attach a context, clear to detach it. The bits above count requests.
-const ATTACH: u32 = 1;
 
 /// The value of a read where there is nothing. The driver never writes it, so an AFU never answers
 /// it.
@@ -73,17 +162,6 @@ pub(super) fn next_number(number: u32) -> u32 {
 
 /// So many requests have different numbers, none of which gives a request the value [`NOTHING`].
 const REQUESTS: u32 = NOTHING >> 1;
-
-/// Fields of an entry of the message store, as in an MSI-X table.
-const ADDRESS_LOW: u64 = 0x0;
-const ADDRESS_HIGH: u64 = 0x4;
-const DATA: u64 = 0x8;
-const CONTROL: u64 = 0xc;
-const MASKED: u32 = 1;
-
-/// Bits of a cookie: it is in use, and where the PASID begins.
-const COOKIE_VALID: u64 = 1 << 63;
-const COOKIE_PASID_SHIFT: u32 = 32;
 
 /// An error as an AFU reports it.
 pub(super) struct AfuError {
@@ -226,37 +304,48 @@ impl Hardware {
     /// # Errors
     ///
     /// Those of [`Self::with_bar`].
-    fn read32(&self, offset: u64) -> Result<u32> {
-        self.with_bar(descriptor::BAR, |bar| bar.try_read32(offset as usize))
+    fn read<T, L>(&self, location: L) -> Result<T>
+    where
+        L: IoLoc<Region, T>,
+        MmioBackend: IoCapable<L::IoType>,
+    {
+        self.with_bar(descriptor::BAR, |bar| bar.try_read(location))
     }
 
-    /// As [`Self::read32`], of one in which the AFU answers.
+    /// As [`Self::read`], of one in which the AFU answers.
     ///
     /// # Errors
     ///
     /// `ENXIO` if it does not, since there is nothing there.
-    fn read_answer(&self, offset: u64) -> Result<u32> {
-        match self.read32(offset)? {
+    fn read_answer<T, L>(&self, location: L) -> Result<T>
+    where
+        L: IoLoc<Region, T, IoType = u32>,
+        T: Copy + Into<u32>,
+    {
+        let answer = self.read(location)?;
+
+        match answer.into() {
             NOTHING => Err(ENXIO),
-            answer => Ok(answer),
+            _ => Ok(answer),
         }
     }
 
-    /// As [`Self::read32`].
-    fn read64(&self, offset: u64) -> Result<u64> {
-        self.with_bar(descriptor::BAR, |bar| bar.try_read64(offset as usize))
-    }
-
-    /// Writes a register of BAR `bar`, as [`Self::read32`].
-    fn write32(&self, bar: usize, offset: u64, value: u32) -> Result {
-        self.with_bar(bar, |bar| bar.try_write32(value, offset as usize))
+    /// Writes a register of [`descriptor::BAR`], as [`Self::read`].
+    fn write<T, L>(&self, location: L, value: T) -> Result
+    where
+        L: IoLoc<Region, T>,
+        MmioBackend: IoCapable<L::IoType>,
+    {
+        self.with_bar(descriptor::BAR, |bar| bar.try_write(location, value))
     }
 
     /// Rings the AFU's doorbell: the AFU looks at the registers that were written before.
     fn ring(&self) -> Result {
         let doorbell = &self.descriptor().doorbell;
 
-        self.write32(doorbell.bar, doorbell.offset.into(), doorbell.value)
+        self.with_bar(doorbell.bar, |bar| {
+            bar.try_write32(doorbell.value, doorbell.offset as usize)
+        })
     }
 
     /// Asks the AFU to forget all contexts. [`Self::is_reset`] tells when it has.
@@ -267,60 +356,67 @@ impl Hardware {
     /// - `ENXIO` if it is not there, as everywhere where an answer of it is read.
     pub(super) fn reset(&self) -> Result<u32> {
         // Differs from its last answer, which may have been to a driver that was bound before.
-        let number = next_number(self.read_answer(RESET_DONE)?);
+        let number = next_number(self.read_answer(RESET_DONE)?.number());
 
         // The AFU answers with this after the reset: no request will have that value.
         for context in 0..self.descriptor().contexts {
-            self.write32(descriptor::BAR, self.register(context, REQUEST)?, 0)?;
+            self.write(self.control_block(context)?.at(), REQUEST::zeroed())?;
         }
-        self.write32(descriptor::BAR, RESET, number)?;
+        self.write(RESET, RESET::zeroed().with_number(number))?;
         self.ring()?;
         Ok(number)
     }
 
     /// Returns whether the AFU has carried out the reset `number`.
     pub(super) fn is_reset(&self, number: u32) -> Result<bool> {
-        Ok(self.read_answer(RESET_DONE)? == number)
+        Ok(self.read_answer(RESET_DONE)?.number() == number)
     }
 
     /// Asks the AFU whether it is there, as question `number`.
     pub(super) fn ping(&self, number: u32) -> Result {
-        self.write32(descriptor::BAR, PING, number)?;
+        self.write(PING, PING::zeroed().with_number(number))?;
         self.ring()
     }
 
     /// Returns the number of the last question that the AFU has answered.
     pub(super) fn pong(&self) -> Result<u32> {
-        self.read_answer(PONG)
+        Ok(self.read_answer(PONG)?.number())
     }
 
-    /// Returns the offset of a register of a context.
-    fn register(&self, context: u32, offset: u64) -> Result<u64> {
-        Ok(self.descriptor().control_block(context).ok_or(EINVAL)? + offset)
+    /// Returns where the registers of a context are.
+    fn control_block(&self, context: u32) -> Result<RuntimeBase<ControlBlock>> {
+        let offset = self.descriptor().control_block(context).ok_or(EINVAL)?;
+
+        Ok(RuntimeBase::new(offset as usize))
     }
 
     /// Asks the AFU to attach or detach a context, as request `number` of it. Returns what
     /// [`Self::state`] is when it has.
     pub(super) fn request(&self, context: u32, attach: bool, number: u32) -> Result<u32> {
-        let request = (number % REQUESTS) << 1 | if attach { ATTACH } else { 0 };
+        let block = self.control_block(context)?;
+        let request = REQUEST::zeroed()
+            .try_with_number(number % REQUESTS)?
+            .with_attach(attach);
 
         if attach {
-            let pasid = self.register(context, PASID)?;
-            self.write32(descriptor::BAR, pasid, context)?;
+            self.write(block.at(), PASID::zeroed().try_with_pasid(context)?)?;
         }
-        self.write32(descriptor::BAR, self.register(context, REQUEST)?, request)?;
+        self.write(block.at(), request)?;
         self.ring()?;
-        Ok(request)
+        Ok(request.into_raw())
     }
 
     /// Returns the last request for a context that the AFU has carried out.
     pub(super) fn state(&self, context: u32) -> Result<u32> {
-        self.read_answer(self.register(context, STATE)?)
+        let block = self.control_block(context)?;
+
+        Ok(self.read_answer(block.at::<STATE>())?.into_raw())
     }
 
     /// Returns how many errors of a context the AFU has reported, modulo 2^32.
     pub(super) fn errors(&self, context: u32) -> Result<u32> {
-        let errors = self.read32(self.register(context, ERRORS)?)?;
+        let block = self.control_block(context)?;
+        let errors = self.read(block.at::<ERRORS>())?.count();
 
         // The count can have this value. If so, other registers show that the AFU is there.
         if errors == NOTHING {
@@ -345,10 +441,12 @@ impl Hardware {
     }
 
     fn read_error(&self, context: u32) -> Result<AfuError> {
+        let block = self.control_block(context)?;
+
         Ok(AfuError {
-            kind: self.read32(self.register(context, ERROR_KIND)?)?,
-            address: self.read64(self.register(context, ERROR_ADDRESS)?)?,
-            code: self.read64(self.register(context, ERROR_CODE)?)?,
+            kind: self.read(block.at::<ERROR_KIND>())?.kind(),
+            address: self.read(block.at::<ERROR_ADDRESS>())?.offset(),
+            code: self.read(block.at::<ERROR_CODE>())?.code(),
             count: self.errors(context)?,
         })
     }
@@ -356,6 +454,21 @@ impl Hardware {
     /// Returns where the MMIO of a context lies in [`Self::mmio`].
     pub(super) fn mmio_of(&self, context: u32) -> Result<Range<u64>> {
         self.descriptor().mmio(context).ok_or(EINVAL)
+    }
+
+    /// Returns where the message and the cookie of a slot are.
+    fn slot(
+        &self,
+        context: u32,
+        slot: u32,
+    ) -> Result<(RuntimeBase<StoreEntry>, RuntimeBase<Cookie>)> {
+        let entry = self.descriptor().store_entry(context, slot).ok_or(EINVAL)?;
+        let cookie = self.descriptor().cookie(context, slot).ok_or(EINVAL)?;
+
+        Ok((
+            RuntimeBase::new(entry as usize),
+            RuntimeBase::new(cookie as usize),
+        ))
     }
 
     /// Lets the AFU send `message` as that of `slot` from now on, for work of a context and its
@@ -371,25 +484,25 @@ impl Hardware {
         message: MsiMsg,
         queue_id: u32,
     ) -> Result {
-        let entry = self.descriptor().store_entry(context, slot).ok_or(EINVAL)?;
-        let cookie = self.descriptor().cookie(context, slot).ok_or(EINVAL)?;
-        let owner = COOKIE_VALID | u64::from(context) << COOKIE_PASID_SHIFT | u64::from(queue_id);
+        let (entry, cookie) = self.slot(context, slot)?;
+        let owner = OWNER::zeroed()
+            .with_valid(true)
+            .try_with_pasid(u64::from(context))?
+            .with_queue_id(queue_id);
         let store = self.store.lock();
 
         if store.closed {
             return Err(ENODEV);
         }
-        self.with_bar(descriptor::BAR, |bar| {
-            bar.try_write64(owner, cookie as usize)
-        })?;
+        self.write(cookie.at(), owner)?;
         self.with_bar(self.descriptor().store_bar, |bar| {
-            let field = |offset: u64| (entry + offset) as usize;
+            let (low, high) = (message.address as u32, (message.address >> 32) as u32);
 
-            bar.try_write32(message.address as u32, field(ADDRESS_LOW))?;
-            bar.try_write32((message.address >> 32) as u32, field(ADDRESS_HIGH))?;
-            bar.try_write32(message.data, field(DATA))?;
+            bar.try_write(entry.at(), ADDRESS_LOW::zeroed().with_address(low))?;
+            bar.try_write(entry.at(), ADDRESS_HIGH::zeroed().with_address(high))?;
+            bar.try_write(entry.at(), DATA::zeroed().with_data(message.data))?;
             // One that the AFU wanted to send meanwhile is sent now.
-            bar.try_write32(0, field(CONTROL))
+            bar.try_write(entry.at(), CONTROL::zeroed().with_masked(false))
         })
     }
 
@@ -406,21 +519,18 @@ impl Hardware {
 
     /// As [`Self::close_entry`], with the lock held.
     fn clear_entry(&self, context: u32, slot: u32) -> Result {
-        let entry = self.descriptor().store_entry(context, slot).ok_or(EINVAL)?;
-        let cookie = self.descriptor().cookie(context, slot).ok_or(EINVAL)?;
+        let (entry, cookie) = self.slot(context, slot)?;
 
         self.with_bar(self.descriptor().store_bar, |bar| {
-            let field = |offset: u64| (entry + offset) as usize;
-
             // Masked first, so that no half-cleared entry is sent. The read-back makes a message
             // that is on its way arrive first.
-            bar.try_write32(MASKED, field(CONTROL))?;
-            bar.try_read32(field(CONTROL))?;
-            bar.try_write32(0, field(ADDRESS_LOW))?;
-            bar.try_write32(0, field(ADDRESS_HIGH))?;
-            bar.try_write32(0, field(DATA))
+            bar.try_write(entry.at(), CONTROL::zeroed().with_masked(true))?;
+            bar.try_read(entry.at::<CONTROL>())?;
+            bar.try_write(entry.at(), ADDRESS_LOW::zeroed())?;
+            bar.try_write(entry.at(), ADDRESS_HIGH::zeroed())?;
+            bar.try_write(entry.at(), DATA::zeroed())
         })?;
-        self.with_bar(descriptor::BAR, |bar| bar.try_write64(0, cookie as usize))
+        self.write(cookie.at(), OWNER::zeroed())
     }
 
     /// Clears all entries of the store.

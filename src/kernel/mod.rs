@@ -16,6 +16,7 @@ pub(crate) mod eventfd;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod global;
+pub(crate) mod io;
 pub(crate) mod irq;
 pub(crate) mod lock;
 pub(crate) mod mapping;

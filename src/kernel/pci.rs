@@ -25,6 +25,7 @@ use kernel::{
     bindings,
     build_error,
     device::{
+        self,
         Core,
         CoreInternal, //
     },
@@ -388,6 +389,25 @@ impl<T: Driver> Adapter<T> {
 fn as_raw(function: &pci::Device) -> *mut bindings::pci_dev {
     // A `pci::Device` is a transparent wrapper.
     from_ref(function).cast_mut().cast()
+}
+
+/// What a function can have in its list of capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum CapabilityId {
+    /// MSI-X.
+    MsiX = bindings::PCI_CAP_ID_MSIX,
+}
+
+/// Returns where a capability of `function` begins in its configuration space, if it has it.
+pub(crate) fn find_capability(
+    function: &pci::Device<device::Bound>,
+    id: CapabilityId,
+) -> Option<usize> {
+    // SAFETY: A `pci::Device` is valid.
+    let offset = unsafe { bindings::pci_find_capability(as_raw(function), id as ffi::c_int) };
+
+    (offset != 0).then_some(offset.into())
 }
 
 /// Saves the configuration space of `function`, for [`restore_state`].
