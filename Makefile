@@ -14,9 +14,9 @@ CFLAGS_src/trace.o := -I$(src)/src
 # since a relative include! breaks with MO=.
 uxive-bindings := $(obj)/src/kernel/bindings_generated.rs
 
-# Types that the kernel crate has. They are opaque here: their fields would bring
-# more types.
-uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|msi_desc|tracepoint|vm_area_struct)'
+# Types that the kernel crate has, with their anonymous parts. They are opaque
+# here: their fields would bring more types.
+uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|msi_desc|tracepoint|user_namespace|vm_area_struct)(__bindgen_ty_.*)?'
 
 # Flags of gcc that clang, by which bindgen reads, does not know. They are those of
 # bindgen_skip_c_flags in the kernel's rust/Makefile that powerpc can have.
@@ -46,7 +46,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--allowlist-var 'OPAL_XIVE_(ANY_CHIP|EQ_ENABLED)' \
 		--allowlist-var '__tracepoint_uxive_.*' \
 		--allowlist-var __xive_enabled \
-		--allowlist-var 'uxive_.*' \
+		--allowlist-var 'RUST_CONST_HELPER_.*' \
 		--allowlist-var XIVE_INVALID_VP \
 		--allowlist-var 'XIVE_(ESB|IRQ_FLAG)_.*' \
 		-o $@ -- $(filter-out $(CC_FLAGS_LTO) $(uxive-gcc-flags),$(c_flags)) -w \

@@ -30,6 +30,7 @@ use kernel::{
         inode,
         msi_desc,
         tracepoint,
+        user_namespace,
         vm_area_struct, //
     },
     ffi, //

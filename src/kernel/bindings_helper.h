@@ -4,9 +4,14 @@
  * own rust/bindings/bindings_helper.h does not include.
  */
 #include <linux/anon_inodes.h>
+#include <linux/fs.h>
 #include <asm/opal-api.h>
 #include <asm/xive.h>
 #include <asm/xive-regs.h>
 
 #include "helpers.h"
 #include "../trace.h"
+
+/* Macros with casts: bindgen evaluates variables. As the kernel's own file. */
+const fmode_t RUST_CONST_HELPER_FMODE_NOWAIT = FMODE_NOWAIT;
+const int RUST_CONST_HELPER_IOCB_NOWAIT = IOCB_NOWAIT;

@@ -356,8 +356,8 @@ impl<T: FileOperations> FileTable<T> {
         unsafe { bindings::stream_open((*file).f_inode, file) };
         // `read` can be told not to wait, whatever the flags of the file.
         //
-        // SAFETY: As above. The other is a constant.
-        unsafe { (*file).f_mode |= extra::uxive_fmode_nowait };
+        // SAFETY: As above.
+        unsafe { (*file).f_mode |= extra::RUST_CONST_HELPER_FMODE_NOWAIT };
     }
 
     /// Returns the private data of `file`.
@@ -428,8 +428,8 @@ impl<T: FileOperations> FileTable<T> {
                 IovIterDest::from_raw(to),
             )
         };
-        // SAFETY: The `kiocb` is valid, and this call's own. The other is a constant.
-        let no_wait = unsafe { (*kiocb).ki_flags & extra::uxive_iocb_nowait } != 0;
+        // SAFETY: The `kiocb` is valid, and this call's own.
+        let no_wait = unsafe { (*kiocb).ki_flags } & extra::RUST_CONST_HELPER_IOCB_NOWAIT != 0;
         let may_wait = !no_wait && file.flags() & O_NONBLOCK == 0;
 
         from_result(|| Ok(T::read(data, to, may_wait)? as isize))

@@ -5,7 +5,6 @@
 #include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/fault-inject.h>
-#include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/iommu.h>
 #include <linux/irq.h>
@@ -21,10 +20,6 @@
 #include <linux/user_namespace.h>
 
 #include "helpers.h"
-
-/* Macros with casts, which bindgen does not evaluate. */
-const fmode_t uxive_fmode_nowait = FMODE_NOWAIT;
-const int uxive_iocb_nowait = IOCB_NOWAIT;
 
 /*
  * As vmf_insert_pfn(), uncached if the page is a @device's. The page is entered

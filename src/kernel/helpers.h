@@ -4,9 +4,6 @@
 
 #include <linux/types.h>
 
-extern const fmode_t uxive_fmode_nowait;
-extern const int uxive_iocb_nowait;
-
 struct dentry;
 struct device;
 struct device_node;

@@ -42,7 +42,7 @@ impl UserNamespace {
             }
             let owner = Kuid::from_raw(owner);
             // SAFETY: As above.
-            let id = unsafe { extra::uxive_user_ns_id(namespace.cast_const().cast()) };
+            let id = unsafe { extra::uxive_user_ns_id(namespace) };
 
             all.push(Self { id, owner }, flags)?;
             namespace = parent;
