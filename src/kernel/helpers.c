@@ -14,7 +14,6 @@
 #include <linux/msi.h>
 #include <linux/of.h>
 #include <linux/ratelimit.h>
-#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/topology.h>
 #include <linux/user_namespace.h>
@@ -91,15 +90,6 @@ u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data)
 void uxive_of_node_put(struct device_node *node)
 {
 	of_node_put(node);
-}
-
-/* @comm has TASK_COMM_LEN bytes. */
-void uxive_get_current_comm(char *comm)
-{
-	char buffer[TASK_COMM_LEN];
-
-	get_task_comm(buffer, current);
-	memcpy(comm, buffer, sizeof(buffer));
 }
 
 /* In a structure without a name, which bindgen leaves out. */

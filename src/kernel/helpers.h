@@ -20,7 +20,6 @@ void uxive_out_be64(void *addr, u64 val);
 struct msi_desc *uxive_msi_desc_new(struct device *dev);
 u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data);
 void uxive_of_node_put(struct device_node *node);
-void uxive_get_current_comm(char *comm);
 u64 uxive_user_ns_id(const struct user_namespace *ns);
 bool uxive_may_log(void);
 struct dentry *uxive_debugfs_create_dir(const char *name);

@@ -2,13 +2,15 @@
 
 //! Names of tasks.
 //!
+//! For `rust/kernel/task.rs`, whose `Task` has no name.
+//!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 
-use super::bindings as extra;
 use kernel::{
     bindings,
     fmt,
-    str::BStr, //
+    str::BStr,
+    task::Task, //
 };
 
 /// The name of a task, as it was at one moment: chosen by the task, and not text in any encoding.
@@ -17,11 +19,15 @@ pub(crate) struct TaskName([u8; bindings::TASK_COMM_LEN as usize]);
 impl TaskName {
     /// Returns the name of the calling task.
     pub(crate) fn current() -> Self {
-        let mut name = [0; bindings::TASK_COMM_LEN as usize];
+        // SAFETY: The calling task is there as long as this runs.
+        let comm = unsafe { &raw const (*Task::current_raw()).comm };
 
-        // SAFETY: The buffer has the size that the function demands.
-        unsafe { extra::uxive_get_current_comm(name.as_mut_ptr()) };
-        Self(name)
+        // As `get_task_comm`, which is a macro: it takes no lock against those who write the name
+        // meanwhile, who leave a NUL at its end.
+        Self(core::array::from_fn(|index| {
+            // SAFETY: The byte is one of the array, and each is written for itself.
+            unsafe { comm.cast::<u8>().add(index).read_volatile() }
+        }))
     }
 }
 
