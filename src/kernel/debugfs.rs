@@ -8,7 +8,6 @@
 //! C headers: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h),
 //! [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
-use super::bindings as extra;
 use core::marker::PhantomData;
 use kernel::{
     bindings,
@@ -69,25 +68,40 @@ impl<S: Send + Sync + 'static> DebugDir<S> {
     /// Makes the directory `name` at the top of debugfs.
     pub(crate) fn new(name: &'static CStr, source: Arc<S>) -> Self {
         Self {
-            // SAFETY: The name is NUL-terminated.
-            dentry: unsafe { extra::uxive_debugfs_create_dir(name.as_char_ptr()) },
+            // SAFETY: The name is NUL-terminated. No parent is the top.
+            #[cfg(CONFIG_DEBUG_FS)]
+            dentry: unsafe {
+                bindings::debugfs_create_dir(name.as_char_ptr(), core::ptr::null_mut())
+            },
+            #[cfg(not(CONFIG_DEBUG_FS))]
+            dentry: {
+                let _ = name;
+                ENODEV.to_ptr()
+            },
             source,
         }
     }
 
     /// Makes the file `name`, for root to read, with the records `R`.
     pub(crate) fn table<R: Records<Source = S>>(&self, name: &'static CStr) {
+        let operations: &'static bindings::file_operations = &Operations::<R>::FILE;
+
         // SAFETY: The name is NUL-terminated, the parent a directory or an error, which is passed
         // on. The source lives until the file is removed with the directory, and is what the
         // operations expect.
+        #[cfg(CONFIG_DEBUG_FS)]
         unsafe {
-            extra::uxive_debugfs_create_file(
+            bindings::debugfs_create_file_full(
                 name.as_char_ptr(),
+                0o400,
                 self.dentry,
-                Arc::as_ptr(&self.source).cast(),
-                &Operations::<R>::FILE,
-            )
-        };
+                Arc::as_ptr(&self.source).cast_mut().cast(),
+                core::ptr::null(),
+                operations,
+            );
+        }
+        #[cfg(not(CONFIG_DEBUG_FS))]
+        let _ = (name, self.dentry, &self.source, operations);
     }
 }
 
@@ -95,7 +109,10 @@ impl<S> Drop for DebugDir<S> {
     fn drop(&mut self) {
         // SAFETY: Ours by the type invariants; the function ignores errors. It waits for reads that
         // are under way, and nobody can read afterwards.
-        unsafe { extra::uxive_debugfs_remove(self.dentry) };
+        #[cfg(CONFIG_DEBUG_FS)]
+        unsafe {
+            bindings::debugfs_remove(self.dentry)
+        };
     }
 }
 

@@ -107,21 +107,7 @@ bool uxive_may_log(void)
 	return __ratelimit(&state);
 }
 
-/* Where there is no debugfs, this and the next two are inline and do nothing. */
-struct dentry *uxive_debugfs_create_dir(const char *name)
-{
-	return debugfs_create_dir(name, NULL);
-}
-
-/* A file for root to read; @data is handed to its open callback. */
-struct dentry *uxive_debugfs_create_file(const char *name,
-					 struct dentry *parent,
-					 const void *data,
-					 const struct file_operations *fops)
-{
-	return debugfs_create_file(name, 0400, parent, (void *)data, fops);
-}
-
+/* Where there is no debugfs, this is inline and does nothing. */
 void uxive_debugfs_remove(struct dentry *dentry)
 {
 	debugfs_remove(dentry);

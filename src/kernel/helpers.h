@@ -7,7 +7,6 @@
 struct dentry;
 struct device;
 struct device_node;
-struct file_operations;
 struct msi_desc;
 struct user_namespace;
 struct vm_area_struct;
@@ -22,11 +21,6 @@ u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data);
 void uxive_of_node_put(struct device_node *node);
 u64 uxive_user_ns_id(const struct user_namespace *ns);
 bool uxive_may_log(void);
-struct dentry *uxive_debugfs_create_dir(const char *name);
-struct dentry *uxive_debugfs_create_file(const char *name,
-					 struct dentry *parent,
-					 const void *data,
-					 const struct file_operations *fops);
 void uxive_debugfs_remove(struct dentry *dentry);
 bool uxive_should_fail(void);
 struct dentry *uxive_create_fault_attr(const char *name);
