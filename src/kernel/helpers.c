@@ -12,7 +12,6 @@
 #include <linux/kobject.h>
 #include <linux/mm.h>
 #include <linux/msi.h>
-#include <linux/of.h>
 #include <linux/ratelimit.h>
 #include <linux/slab.h>
 #include <linux/topology.h>
@@ -84,12 +83,6 @@ u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data)
 		irq->chip->irq_compose_msi_msg(irq, &msg);
 	*data = msg.data;
 	return (u64)msg.address_hi << 32 | msg.address_lo;
-}
-
-/* Nothing to call where device trees do not change. */
-void uxive_of_node_put(struct device_node *node)
-{
-	of_node_put(node);
 }
 
 /* In a structure without a name, which bindgen leaves out. */

@@ -6,7 +6,6 @@
 
 struct dentry;
 struct device;
-struct device_node;
 struct msi_desc;
 struct user_namespace;
 struct vm_area_struct;
@@ -18,7 +17,6 @@ u64 uxive_in_be64(const void *addr);
 void uxive_out_be64(void *addr, u64 val);
 struct msi_desc *uxive_msi_desc_new(struct device *dev);
 u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data);
-void uxive_of_node_put(struct device_node *node);
 u64 uxive_user_ns_id(const struct user_namespace *ns);
 bool uxive_may_log(void);
 void uxive_debugfs_remove(struct dentry *dentry);

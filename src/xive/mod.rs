@@ -23,12 +23,12 @@
 use crate::{
     kernel_ext::{
         bindings as extra,
+        cpu,
+        of,
         work::Worker, //
     }, //
 };
 use kernel::{
-    bindings,
-    cpumask::Cpumask,
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
@@ -142,19 +142,7 @@ impl Platform {
         }
 
         // `__xive_enabled` is set in pseries guests too, where there is no OPAL to ask.
-        //
-        // SAFETY: Null pointers mean the whole tree and any type. The string is NUL-terminated.
-        let node = unsafe {
-            bindings::of_find_compatible_node(
-                core::ptr::null_mut(),
-                core::ptr::null(),
-                OPAL_XIVE_COMPATIBLE.as_char_ptr(),
-            )
-        };
-        // SAFETY: The node is null, which is allowed, or the search took a reference to it.
-        unsafe { extra::uxive_of_node_put(node) };
-
-        !node.is_null()
+        of::has_compatible(OPAL_XIVE_COMPATIBLE)
     }
 
     /// Returns the chip of the number `id`, which is the `physical_package_id` of its CPUs in sysfs.
@@ -197,12 +185,9 @@ impl Platform {
     /// Returns how many Linux interrupts the online CPUs have room for. Beyond it Linux still makes
     /// some, which never fire.
     pub(crate) fn linux_irqs() -> usize {
-        // SAFETY: The mask is valid for ever. It may change meanwhile, which does not matter.
-        let online = unsafe { Cpumask::from_raw(&raw const bindings::__cpu_online_mask) };
-
         // Each CPU has a queue of a page. An interrupt needs an entry of it, and one entry stays
         // free.
-        (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(online.weight() as usize)
+        (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(cpu::online().weight() as usize)
     }
 
     /// Takes a source.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::kernel_ext::{
     bindings as extra,
+    cpu,
     fault::may_fail,
     work::{
         Work,
@@ -25,7 +26,6 @@ use kernel::{
         nr_cpu_ids,
         CpuId, //
     },
-    cpumask::Cpumask,
     ffi,
     prelude::*,
     sync::Mutex, //
@@ -100,17 +100,16 @@ impl Chip {
     /// Finds the chips of the machine.
     pub(super) fn all() -> Result<KVec<Self>> {
         let mut chips: KVec<Self> = KVec::new();
-        // SAFETY: The mask is set at boot and not changed later.
-        let possible = unsafe { Cpumask::from_raw(&raw const bindings::__cpu_possible_mask) };
         let cpus = (0..nr_cpu_ids()).filter_map(CpuId::from_u32);
 
-        for cpu in cpus.filter(|&cpu| possible.test(cpu)) {
+        for cpu in cpus {
+            let Some(node) = cpu::node_of(cpu) else {
+                continue;
+            };
             let Some(id) = ChipId::of_cpu(cpu) else {
                 continue;
             };
             if chips.iter().all(|chip| chip.id != id) {
-                // SAFETY: The CPU is possible.
-                let node = unsafe { extra::uxive_cpu_to_node(cpu.as_u32() as ffi::c_int) };
                 let spares = KVec::with_capacity(SPARES_PER_CHIP, GFP_KERNEL)?;
                 chips.push(Self { id, node, spares }, GFP_KERNEL)?;
             }
