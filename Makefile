@@ -12,7 +12,7 @@ CFLAGS_src/trace.o := -I$(src)/src
 
 # Bindings that the kernel crate's own lack. A variable hands the path over,
 # since a relative include! breaks with MO=.
-uxive-bindings := $(obj)/src/kernel/bindings_generated.rs
+uxive-bindings := $(obj)/src/bindings_generated.rs
 
 # Types that the kernel crate has, with their anonymous parts. They are opaque
 # here: their fields would bring more types.
@@ -52,7 +52,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		-o $@ -- $(filter-out $(CC_FLAGS_LTO) $(uxive-gcc-flags),$(c_flags)) -w \
 		--target=powerpc64le-linux-gnu -fno-builtin -D__BINDGEN__ -DMODULE
 
-$(uxive-bindings): $(src)/src/kernel/bindings_helper.h FORCE
+$(uxive-bindings): $(src)/src/bindings_helper.h FORCE
 	$(call if_changed_dep,uxive_bindgen)
 
 # Numbers and structures of the user interface. clang evaluates macros with
@@ -79,8 +79,8 @@ $(uxive-uapi): $(src)/include/uapi/misc/uxive.h $(srctree)/include/uapi/misc/ocx
 	$(call if_changed,uxive_uapi)
 
 $(obj)/src/uxive_main.o: $(uxive-bindings) $(uxive-uapi)
-targets += src/kernel/bindings_generated.rs src/uapi_generated.rs
-clean-files += src/kernel/bindings_generated.rs src/uapi_generated.rs src/uxive-precompile.h
+targets += src/bindings_generated.rs src/uapi_generated.rs
+clean-files += src/bindings_generated.rs src/uapi_generated.rs src/uxive-precompile.h
 export UXIVE_BINDINGS := $(abspath $(uxive-bindings))
 export UXIVE_UAPI := $(abspath $(uxive-uapi))
 

@@ -8,9 +8,9 @@
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
-use crate::kernel_ext::{
+use crate::{
     bindings as extra,
-    mapping::FaultResult, //
+    kernel_ext::mapping::FaultResult, //
 };
 use kernel::{
     ffi::c_int,

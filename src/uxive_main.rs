@@ -29,8 +29,9 @@
 //! | `layout` | offsets in a file |  |
 //! | `slots` | the table of slots |  |
 //!
-//! All rooms may import `kernel_ext`, `trace`, `uapi` and `xive`, and each of these those before
-//! it. The first has the safe wrappers that the kernel crate lacks, the last is what names OPAL and XIVE.
+//! All rooms may import `bindings`, `kernel_ext`, `trace`, `uapi` and `xive`, and each of these those
+//! before it. Raw bindings are for `kernel_ext`, `trace` and `xive` alone: the first has the safe
+//! wrappers that the kernel crate lacks, the last is what names OPAL and XIVE.
 
 use crate::{
     device::Device,
@@ -55,6 +56,7 @@ use kernel::{
 mod afu;
 mod alloc;
 mod argument;
+mod bindings;
 mod command;
 mod context;
 mod counter;

@@ -5,10 +5,11 @@
 //! Each is written as it could go upstream: it knows nothing of uxive or XIVE. Together with `xive`, and
 //! with what raises trace events, this is the only place with `unsafe` code.
 
+use crate::bindings;
+
 pub(crate) mod anon;
 pub(crate) mod attribute;
 pub(crate) mod bar;
-pub(crate) mod bindings;
 pub(crate) mod class;
 pub(crate) mod cpu;
 pub(crate) mod cpuhp;

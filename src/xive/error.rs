@@ -2,7 +2,7 @@
 
 //! Why something could not be allocated, or given back.
 
-use crate::kernel_ext::bindings as extra;
+use crate::bindings as extra;
 use kernel::{
     fmt,
     prelude::*, //

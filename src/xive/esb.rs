@@ -3,9 +3,9 @@
 //! The ESB of an interrupt source, and where those of a chip are mapped.
 
 use super::ChipId;
-use crate::kernel_ext::{
+use crate::{
     bindings as extra,
-    fault::may_fail, //
+    kernel_ext::fault::may_fail, //
 };
 use core::ptr::NonNull;
 use kernel::{

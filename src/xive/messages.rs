@@ -27,17 +27,19 @@ use super::{
     Platform,
     Resource, //
 };
-use crate::kernel_ext::{
+use crate::{
     bindings as extra,
-    fault::may_fail,
-    msi::{
-        MessageDomain,
-        MsiIrq, //
-    },
-    ratelimit::may_log,
-    work::{
-        Work,
-        Worker, //
+    kernel_ext::{
+        fault::may_fail,
+        msi::{
+            MessageDomain,
+            MsiIrq, //
+        },
+        ratelimit::may_log,
+        work::{
+            Work,
+            Worker, //
+        }, //
     }, //
 };
 use core::{

@@ -21,8 +21,8 @@
 //! KVM, `arch/powerpc/kvm/book3s_xive_native.c`.
 
 use crate::{
+    bindings as extra,
     kernel_ext::{
-        bindings as extra,
         cpu,
         of,
         work::Worker, //

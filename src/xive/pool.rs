@@ -11,13 +11,15 @@ use super::{
     Resource,
     MAX_SOURCES, //
 };
-use crate::kernel_ext::{
+use crate::{
     bindings as extra,
-    cpu,
-    fault::may_fail,
-    work::{
-        Work,
-        Worker, //
+    kernel_ext::{
+        cpu,
+        fault::may_fail,
+        work::{
+            Work,
+            Worker, //
+        }, //
     }, //
 };
 use kernel::{

@@ -18,10 +18,12 @@ use super::{
     Platform,
     QuiesceError, //
 };
-use crate::kernel_ext::{
+use crate::{
     bindings as extra,
-    fault::may_fail,
-    mapping::UserPages, //
+    kernel_ext::{
+        fault::may_fail,
+        mapping::UserPages, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{

@@ -16,18 +16,20 @@ use super::{
     Source,
     SourceKind, //
 };
-use crate::kernel_ext::{
+use crate::{
     bindings as extra,
-    cpuhp::CpuDeadList,
-    fault::may_fail,
-    irq::{
-        BoundedHandler,
-        IrqHandler,
-        IrqMapping, //
-    },
-    mapping::UserPages,
-    pages::ContiguousPages,
-    ratelimit::may_log, //
+    kernel_ext::{
+        cpuhp::CpuDeadList,
+        fault::may_fail,
+        irq::{
+            BoundedHandler,
+            IrqHandler,
+            IrqMapping, //
+        },
+        mapping::UserPages,
+        pages::ContiguousPages,
+        ratelimit::may_log, //
+    }, //
 };
 use core::mem::ManuallyDrop;
 use kernel::{

@@ -129,7 +129,7 @@ def as_compiled(module):
     out = command.index("--out-dir")
     options = [word for word in command[start + 1:out] + command[out + 2:] if not word.startswith("--emit")]
     environment = ["env", "RUSTC_BOOTSTRAP=1", "CLIPPY_CONF_DIR=/linux",
-                   f"UXIVE_BINDINGS={module.path / 'src/kernel/bindings_generated.rs'}",
+                   f"UXIVE_BINDINGS={module.path / 'src/bindings_generated.rs'}",
                    f"UXIVE_UAPI={module.path / 'src/uapi_generated.rs'}", *command[:start]]
     return environment, options, [(module.kernel.source.path, "/linux"), (module.kernel.path, "/obj")]
 

@@ -9,8 +9,8 @@
 #include <asm/xive.h>
 #include <asm/xive-regs.h>
 
-#include "helpers.h"
-#include "../trace.h"
+#include "kernel/helpers.h"
+#include "trace.h"
 
 /* Macros with casts: bindgen evaluates variables. As the kernel's own file. */
 const fmode_t RUST_CONST_HELPER_FMODE_NOWAIT = FMODE_NOWAIT;
