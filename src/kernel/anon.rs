@@ -2,6 +2,9 @@
 
 //! Files without a name, with [`FileOperations`], that a program is given as descriptors.
 //!
+//! Would go to `rust/kernel/fs/file.rs`, which reserves and installs descriptors of files that exist,
+//! and makes none.
+//!
 //! All or nothing: a [`NewFile`] has its descriptor reserved, and no thread can use it before it is
 //! installed. The driver tells the program the descriptor first, which may fail, and then installs
 //! it, which cannot. A file that is dropped before it is installed is closed.

@@ -2,6 +2,8 @@
 
 //! Attributes of a device in sysfs: numbers and lines of text.
 //!
+//! Would go to `rust/kernel/device/attribute.rs`. The crate has no attributes of devices.
+//!
 //! C headers: [`include/linux/device.h`](srctree/include/linux/device.h),
 //! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 

@@ -2,6 +2,9 @@
 
 //! Memory of a PCI device in user mappings, as long as a driver is bound to the device.
 //!
+//! Would go to `rust/kernel/pci/io.rs`. The crate maps a BAR for the driver only, and does not tell
+//! the flags of its resource.
+//!
 //! A [`UserBar`] is a BAR that may be shown to user space. It is open until the device is unbound.
 //! A [`MappedBar`] is a part of it that faults may place in an open file, a [`BarFile`] one that
 //! they may place in mappings of a file in sysfs. The BAR has a table of all of the first kind;

@@ -2,6 +2,9 @@
 
 //! A class of devices with character nodes, attributes, and memory of a PCI device to map.
 //!
+//! Would go to `rust/kernel/device/class.rs`. The crate has misc devices only: no classes, and no
+//! `struct cdev`.
+//!
 //! A [`ClassDevice`] is the node in `/dev` and the directory in sysfs. It belongs to the driver,
 //! and is removed at the latest when its parent is unbound. Behind it is a [`Node`], counted by its
 //! `struct device`. The `struct cdev` in the node refers to that device, so an open file, and an
@@ -59,7 +62,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What a class of devices is like.
+/// Properties of a class of devices.
 #[derive(Clone, Copy)]
 pub(crate) struct ClassOptions {
     /// Its name, which is that of the directory of its nodes, too.

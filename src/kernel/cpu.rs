@@ -2,8 +2,8 @@
 
 //! Which CPUs there are, and where.
 //!
-//! For `rust/kernel/cpumask.rs`, which has masks of CPUs but not those of the machine, and for
-//! `rust/kernel/cpu.rs`, which knows of no NUMA node.
+//! Would go to `rust/kernel/cpumask.rs`, which has masks of CPUs but not those of the machine, and
+//! to `rust/kernel/cpu.rs`, which has no NUMA nodes.
 //!
 //! C headers: [`include/linux/cpumask.h`](srctree/include/linux/cpumask.h),
 //! [`include/linux/topology.h`](srctree/include/linux/topology.h)

@@ -2,6 +2,8 @@
 
 //! Callbacks for CPUs that have gone offline.
 //!
+//! Would go to `rust/kernel/cpuhp.rs`. The crate has nothing of CPU hotplug.
+//!
 //! C header: [`include/linux/cpuhotplug.h`](srctree/include/linux/cpuhotplug.h)
 
 use super::fault::may_fail;

@@ -2,8 +2,9 @@
 
 //! Tables in debugfs that are made record by record, as they are read.
 //!
-//! `kernel::debugfs` makes the whole of a file at once, in one buffer, and does not keep the module
-//! from being unloaded while one of its files is open.
+//! Would go to `rust/kernel/debugfs/table.rs`. `kernel::debugfs` makes the whole of a file at once,
+//! in one buffer, and does not keep the module from being unloaded while one of its files is open.
+//! Its directories do not tell their `struct dentry`, so these files cannot be in one.
 //!
 //! C headers: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h),
 //! [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)

@@ -2,6 +2,8 @@
 
 //! Event counters that user space waits on.
 //!
+//! Would go to `rust/kernel/eventfd.rs`. The crate has no eventfds.
+//!
 //! C header: [`include/linux/eventfd.h`](srctree/include/linux/eventfd.h)
 
 use core::ptr::NonNull;

@@ -2,6 +2,8 @@
 
 //! Calls that can be made to fail, so that tests see how the driver copes.
 //!
+//! Would go to `rust/kernel/fault.rs`. The crate has no fault injection.
+//!
 //! With `CONFIG_FAULT_INJECTION` only. The kernel itself injects failed allocations and failed
 //! copies from and to user memory; this is for other failures. See
 //! `Documentation/fault-injection/fault-injection.rst`.

@@ -3,6 +3,9 @@
 //! File operations of files that have a mapping of their own: opens of a character device, and files
 //! that have no name.
 //!
+//! Would go to `rust/kernel/fs/operations.rs`, for `rust/kernel/miscdevice.rs` to use, and
+//! `VM_PFNMAP` and the offset of a new mapping to `rust/kernel/mm/virt.rs`.
+//!
 //! Goes beyond `kernel::miscdevice`, which has neither `poll` nor page faults, does not say whether
 //! a read may wait, and leaves all opens of a node on one address space. The files are streams:
 //! they have no position. The module that registers a node finds the device of an open: see

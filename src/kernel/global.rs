@@ -5,6 +5,9 @@
 //! The driver core calls a driver with the device only. The module sets the value before it
 //! registers the driver, and takes it out after it has unregistered it, since a static is never
 //! dropped.
+//!
+//! Would go to `rust/kernel/sync/lock/global.rs`. It is made of a lock by `kernel::sync::global_lock!`,
+//! which unsafe code has to initialize. A `kernel::sync::SetOnce` does not fit: it is never emptied.
 
 /// Declares a static, in a module `$name` of its own, which has a value as long as a guard lives.
 ///

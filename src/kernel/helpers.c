@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Wrappers of inline functions and macros of the kernel, which Rust cannot call.
+ *
+ * Would go to rust/helpers/, each to the file of the header that it is for.
  */
 #include <linux/debugfs.h>
 #include <linux/device.h>
@@ -43,7 +45,10 @@ u64 uxive_virt_to_phys(const void *addr)
 	return virt_to_phys(addr);
 }
 
-/* Loads from a device; nothing after it starts before it is complete. */
+/*
+ * Loads from a device; nothing after it starts before it is complete. The
+ * crate's readq() is for little-endian devices, and all ones have it ask EEH.
+ */
 u64 uxive_in_be64(const void *addr)
 {
 	return in_be64((const u64 __force __iomem *)addr);
@@ -107,20 +112,20 @@ void uxive_debugfs_remove(struct dentry *dentry)
 }
 
 /* The initializer is a macro, and the structure is empty if not configured. */
-static DECLARE_FAULT_ATTR(uxive_fault_attr);
+static DECLARE_FAULT_ATTR(fault_attr);
 
 bool uxive_should_fail(void)
 {
-	return should_fail(&uxive_fault_attr, 1);
+	return should_fail(&fault_attr, 1);
 }
 
 /* Quiet by default: nobody can silence it before the module is loaded. */
 struct dentry *uxive_create_fault_attr(const char *name)
 {
 #ifdef CONFIG_FAULT_INJECTION
-	uxive_fault_attr.verbose = 0;
+	fault_attr.verbose = 0;
 #endif
-	return fault_create_debugfs_attr(name, NULL, &uxive_fault_attr);
+	return fault_create_debugfs_attr(name, NULL, &fault_attr);
 }
 
 int uxive_cpu_to_node(int cpu)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-#ifndef _UXIVE_HELPERS_H
-#define _UXIVE_HELPERS_H
+#ifndef _KERNEL_HELPERS_H
+#define _KERNEL_HELPERS_H
 
 #include <linux/types.h>
 
@@ -27,4 +27,4 @@ bool uxive_class_exists(const char *name);
 int uxive_claim_dma_owner(struct device *dev, void *owner);
 void uxive_release_dma_owner(struct device *dev);
 
-#endif /* _UXIVE_HELPERS_H */
+#endif /* _KERNEL_HELPERS_H */

@@ -2,9 +2,9 @@
 
 //! Registers relative to a base that is known at run time only.
 //!
-//! For `rust/kernel/io/register.rs`: the base of a register that `kernel::io::register!` declares as
-//! relative is a constant there, of a type. A [`RuntimeBase`] is an offset that the device tells, or
-//! that depends on an index. Accesses are checked at run time, by `Io::try_read` and its kin.
+//! Would go to `rust/kernel/io/register.rs`, where the base of a register is a constant of a type. A
+//! [`RuntimeBase`] is a value: an offset that a device tells, or that depends on an index. Accesses
+//! are checked at run time, by `Io::try_read` and its kin.
 
 use core::marker::PhantomData;
 use kernel::io::{

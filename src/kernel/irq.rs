@@ -2,8 +2,11 @@
 
 //! Linux interrupts for hardware interrupt numbers that belong to no device.
 //!
-//! `kernel::irq::Registration` serves interrupts that a bound device has; these are made from a
-//! number that the platform handed out. A handler bounds what it does in hard interrupt context
+//! Would go to `rust/kernel/irq/domain.rs`. `kernel::irq::Registration` serves interrupts that a
+//! bound device has; these are made from a number that the platform handed out. `kernel::irq::Flags`
+//! cannot be used here: their value is private to the crate.
+//!
+//! A handler bounds what it does in hard interrupt context
 //! and leaves the rest to a work item, which comes and goes with the handler. The handler is told when
 //! a CPU has gone offline: an interrupt that it was about to take may have been lost.
 //!

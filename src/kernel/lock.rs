@@ -2,7 +2,7 @@
 
 //! A spinlock for data that hard interrupt handlers share with others.
 //!
-//! As `kernel::sync::SpinLockIrq`, but it saves and restores whether interrupts are disabled, where
+//! Would go to `rust/kernel/sync/lock/spinlock.rs`. As `kernel::sync::SpinLockIrq`, but it saves and restores whether interrupts are disabled, where
 //! that one counts how often they were: it takes half the instructions.
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
@@ -25,7 +25,7 @@ use kernel::{
 /// It takes a closure and gives no guard. With guards, a caller could drop the outer of two such
 /// locks first, which would enable interrupts while the inner one is held. Closures nest.
 ///
-/// Not with `CONFIG_PREEMPT_RT`, where a spinlock sleeps: the driver does not build there.
+/// Not with `CONFIG_PREEMPT_RT`, where a spinlock sleeps: the module does not build there.
 #[pin_data]
 pub(crate) struct SpinLockIrqSave<T> {
     #[pin]

@@ -2,6 +2,9 @@
 
 //! Pages of a driver in the user mappings of a file, which can be withdrawn.
 //!
+//! Would go to `rust/kernel/mm/mapping.rs`. The crate inserts a page at `mmap` only, and only one that
+//! has a `struct page`; it has neither faults nor a way to withdraw a page from all mappings.
+//!
 //! All opens of a character device share the inode of its node, hence one `struct address_space`:
 //! withdrawing an offset there withdraws it from every process that has the device open. A
 //! [`FileMapping`] is an address space of its own for one open file. [`MappedPages`] are pages that

@@ -2,6 +2,9 @@
 
 //! Miscellaneous character devices with [`FileOperations`].
 //!
+//! Would go to `rust/kernel/miscdevice.rs`, whose options have a name only: no path and mode of the
+//! node, no attributes, and no data of the device.
+//!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
 use super::{

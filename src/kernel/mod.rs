@@ -2,8 +2,9 @@
 
 //! Safe wrappers of kernel interfaces that the `kernel` crate does not have yet.
 //!
-//! Each is written as it could go upstream: it knows nothing of uxive or XIVE. Together with `xive`, and
-//! with what raises trace events, this is the only place with `unsafe` code.
+//! Each is written as a patch to that crate: it knows nothing of the driver, and says first in which
+//! file of the crate it would be and what that lacks. The lint `wrappers` looks for both. Together
+//! with `xive` and `trace`, this is the only place with `unsafe` code.
 
 use crate::bindings;
 

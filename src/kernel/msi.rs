@@ -2,6 +2,8 @@
 
 //! Messages of a PCI function that have no fixed place: of an interrupt message store (IMS).
 //!
+//! Would go to `rust/kernel/pci/irq.rs`, which has the vectors of MSI and MSI-X only.
+//!
 //! The PCI core makes the interrupts of the MSI and the MSI-X capability, and writes their messages
 //! there. A [`MsiIrq`] comes from the same domain, that of the host bridge, and its owner writes it
 //! to wherever the function has a place for it. There is no domain of the function's own in between:

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is in the device tree.
+//! Nodes of the device tree.
 //!
-//! For `rust/kernel/of.rs`: the crate has the properties of a device's node, and no way to a node of
-//! which there is no device.
+//! Would go to `rust/kernel/of.rs`. The crate has properties of a device's node, and no way to a node
+//! without a device.
 //!
 //! C header: [`include/linux/of.h`](srctree/include/linux/of.h)
 

@@ -2,6 +2,8 @@
 
 //! Physically contiguous memory that a device writes.
 //!
+//! Would go to `rust/kernel/page.rs`, whose `Page` is a single page and does not tell its address.
+//!
 //! C header: [`include/linux/gfp.h`](srctree/include/linux/gfp.h)
 
 use super::{

@@ -2,13 +2,13 @@
 
 //! PCI drivers that are told of resets, errors and the end of the machine's run.
 //!
-//! `kernel::pci` calls a driver to probe and to unbind a function only. [`Driver`] and [`Adapter`]
+//! Would go to `rust/kernel/pci.rs`. `kernel::pci` calls a driver to probe and to unbind a function only. [`Driver`] and [`Adapter`]
 //! are like those of `kernel::pci`, and add the callbacks of `struct pci_driver` for resets, errors
 //! and shutdown. The PCI core holds the device lock in each callback: for one function no two run
 //! at a time, and none runs unless the function is bound.
 //!
 //! `kernel::pci` also enables a function and makes it a bus master, and undoes neither:
-//! [`EnabledFunction`] does. [`DmaOwnership`] is for drivers of functions that do no DMA.
+//! [`EnabledFunction`] does. It has no list of capabilities: see [`find_capability`]. [`DmaOwnership`] is for drivers of functions that do no DMA.
 //!
 //! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
 //! [`include/linux/iommu.h`](srctree/include/linux/iommu.h)
@@ -391,7 +391,7 @@ fn as_raw(function: &pci::Device) -> *mut bindings::pci_dev {
     from_ref(function).cast_mut().cast()
 }
 
-/// What a function can have in its list of capabilities.
+/// Kinds of capabilities of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum CapabilityId {

@@ -2,6 +2,8 @@
 
 //! Lines in the log that programs can cause.
 //!
+//! Would go to `rust/kernel/print.rs`, which logs every line.
+//!
 //! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
 
 use super::bindings as extra;

@@ -2,7 +2,7 @@
 
 //! Names of tasks.
 //!
-//! For `rust/kernel/task.rs`, whose `Task` has no name.
+//! Would go to `rust/kernel/task.rs`, whose `Task` has no name.
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 

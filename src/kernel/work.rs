@@ -2,7 +2,7 @@
 
 //! Work items that are cancelled when their object is dropped.
 //!
-//! `kernel::workqueue` takes a reference to an object for as long as its work item is queued, and
+//! Would go to `rust/kernel/workqueue.rs`. `kernel::workqueue` takes a reference to an object for as long as its work item is queued, and
 //! cannot cancel it. So it serves neither an object that must not outlive its owner nor one that
 //! must be gone before its module is unloaded.
 //!

@@ -22,6 +22,7 @@ import pages
 import prose
 import recorded
 import suites
+import wrappers
 from cargo import OLDEST
 from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, ROOMS, RUST, TESTS, AfuModel,
                     LibraryTests, Programs, Rooms, content_hash, out_of_tree, test_modules)
@@ -271,6 +272,8 @@ def lint(changed=False):
                              "tools/testing/selftests/uxive/*.[cr]*"), lambda _: by("the tree", claimed())),
         Check("arrows", tree("src/**/*.rs", "tools/testbed/arrows.py"),
               lambda _: by("the tree", "\n".join(arrows.complaints(REPO / "src")))),
+        Check("wrappers", tree("src/kernel/*", "tools/testbed/wrappers.py"),
+              lambda _: by("the tree", "\n".join(wrappers.complaints(REPO / "src/kernel")))),
         Check("helpers", tree("tools/testing/selftests/uxive/*.[ch]", "tools/testbed/helpers.py"),
               lambda _: by("the tree", "\n".join(helpers.check(TESTS)))),
         Check("interface", tree("include/uapi/misc/uxive.h", "tools/testbed/interface*", "tools/uxive/src/*.rs"),
