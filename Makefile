@@ -43,6 +43,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--allowlist-function '(rust_do_trace_)?uxive_.*' \
 		--allowlist-type '(xive_irq_data|uxive_(delivery|quiesce))' \
 		--with-derive-default \
+		--allowlist-var EI_ETYPE_TRUE \
 		--allowlist-var 'OPAL_XIVE_(ANY_CHIP|EQ_ENABLED)' \
 		--allowlist-var '__tracepoint_uxive_.*' \
 		--allowlist-var __xive_enabled \

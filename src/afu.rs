@@ -30,7 +30,7 @@ use crate::{
     },
     kernel_ext::{
         bar::MappedBar,
-        fault::may_fail,
+        fault::injectable,
         mapping::FileMapping,
         work::{
             Work,
@@ -556,14 +556,13 @@ impl AfuContext {
             if place.attachment != Attachment::Detached {
                 return Err(EIO);
             }
-            may_fail(EIO)?;
             // If the AFU is not there, the poll will find that out.
-            place.errors = self
-                .afu
-                .state
-                .hardware
-                .errors(self.index)
-                .map_err(|_| ENODEV)?;
+            place.errors = injectable!(
+                uxive_read_afu_errors,
+                ENODEV,
+                self.afu.state.hardware.errors(self.index)
+            )
+            .map_err(|_| ENODEV)?;
             place.attachment = Attachment::Attached;
             self.request(place, true)?
         };
@@ -723,12 +722,14 @@ impl ImsEntry {
     ///
     /// `ENODEV` if the AFU is unbound.
     pub(crate) fn open(&self, message: MsiMsg, queue_id: u32) -> Result {
-        may_fail(ENODEV)?;
+        let hardware = &self.afu.state.hardware;
+
         self.open.store(true, Relaxed);
-        self.afu
-            .state
-            .hardware
-            .open_entry(self.context, self.slot, message, queue_id)
+        injectable!(
+            uxive_open_ims_entry,
+            ENODEV,
+            hardware.open_entry(self.context, self.slot, message, queue_id)
+        )
     }
 
     /// Stops the AFU from sending it. When this returns the last one has been sent.

@@ -4,6 +4,7 @@
  * own rust/bindings/bindings_helper.h does not include.
  */
 #include <linux/anon_inodes.h>
+#include <linux/error-injection.h>
 #include <linux/fs.h>
 #include <asm/opal-api.h>
 #include <asm/xive.h>

@@ -29,7 +29,7 @@ use crate::{
     argument::Argument,
     command,
     kernel_ext::{
-        fault::may_fail,
+        fault::injectable,
         file::{
             AccessMode,
             FileOperations,
@@ -251,8 +251,11 @@ impl Exports {
     fn next_id(&self) -> Result<u32> {
         let last_id = &mut self.table.lock().last_id;
 
-        may_fail(ENOSPC)?;
-        *last_id = last_id.checked_add(1).ok_or(ENOSPC)?;
+        *last_id = injectable!(
+            uxive_number_export,
+            ENOSPC,
+            last_id.checked_add(1).ok_or(ENOSPC)
+        )?;
         Ok(*last_id)
     }
 

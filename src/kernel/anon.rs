@@ -14,7 +14,7 @@
 
 use super::{
     bindings as extra,
-    fault::may_fail,
+    fault::injectable,
     file::{
         AccessMode,
         FileOperations,
@@ -63,21 +63,27 @@ impl NewFile {
         access: AccessMode,
         open: impl FnOnce(Arc<FileMapping>) -> Result<T::Data>,
     ) -> Result<Self> {
-        may_fail(EMFILE)?;
-        let fd = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
+        let fd = injectable!(
+            uxive_reserve_fd,
+            EMFILE,
+            FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)
+        )?;
         let open_file = OpenFile::<T>::new(open)?;
 
-        may_fail(ENFILE)?;
-        // SAFETY: The name is NUL-terminated, and the operations live as long as their owner, on
-        // which the function takes a reference until the file is gone.
-        let file = from_err_ptr(unsafe {
-            extra::anon_inode_getfile(
-                name.as_char_ptr(),
-                &AnonOperations::<T>::TABLE,
-                core::ptr::null_mut(),
-                access.as_flags() as i32,
-            )
-        })?;
+        let file = injectable!(
+            uxive_make_file,
+            ENFILE,
+            // SAFETY: The name is NUL-terminated, and the operations live as long as their owner, on
+            // which the function takes a reference until the file is gone.
+            from_err_ptr(unsafe {
+                extra::anon_inode_getfile(
+                    name.as_char_ptr(),
+                    &AnonOperations::<T>::TABLE,
+                    core::ptr::null_mut(),
+                    access.as_flags() as i32,
+                )
+            })
+        )?;
         let file = NonNull::new(file).ok_or(EINVAL)?;
 
         // SAFETY: The file is new, and its operations are such a table.

@@ -25,7 +25,7 @@ use super::{
         UserBar, //
     },
     bindings as extra,
-    fault::may_fail,
+    fault::injectable,
     file::{
         FileOperations,
         FileTable, //
@@ -115,11 +115,15 @@ impl RegisteredClass {
             return Err(EBUSY);
         }
 
-        may_fail(ENOMEM)?;
-        // SAFETY: The name is NUL-terminated and static. The class has no devices yet, so that
-        // nobody asks for a node, and will have those of a `Node<T>` only.
+        let class = injectable!(
+            uxive_create_class,
+            ENOMEM,
+            // SAFETY: The name is NUL-terminated and static.
+            from_err_ptr(unsafe { bindings::class_create(name.as_char_ptr()) })
+        )?;
+        // SAFETY: The class was created just now. It has no devices yet, so that nobody asks for a
+        // node, and will have those of a `Node<T>` only.
         let class = unsafe {
-            let class = from_err_ptr(bindings::class_create(name.as_char_ptr()))?;
             (*class).devnode = Some(Node::<T>::devnode);
             NonNull::new_unchecked(class)
         };
@@ -149,11 +153,14 @@ impl DeviceNumbers {
     fn new(name: &'static CStr, count: u32) -> Result<Self> {
         let mut first = 0;
 
-        may_fail(EBUSY)?;
-        // SAFETY: `first` is valid for writes, and the name is NUL-terminated and static.
-        to_result(unsafe {
-            bindings::alloc_chrdev_region(&mut first, 0, count, name.as_char_ptr())
-        })?;
+        injectable!(
+            uxive_alloc_chrdevs,
+            EBUSY,
+            // SAFETY: `first` is valid for writes, and the name is NUL-terminated and static.
+            to_result(unsafe {
+                bindings::alloc_chrdev_region(&mut first, 0, count, name.as_char_ptr())
+            })
+        )?;
         // INVARIANT: They were allocated above.
         Ok(Self { first, count })
     }
@@ -442,12 +449,14 @@ impl<T: FileOperations> Registered<T> {
     fn new(node: NodeRef<T>) -> Result<Self> {
         let mut present = node.present.lock();
 
-        may_fail(ENOMEM)?;
         // An open that comes as soon as the node appears waits for the lock, and then sees whether
         // the node could be registered.
-        //
-        // SAFETY: Both are initialized and not added yet, and `dev` has all it is added with.
-        to_result(unsafe { bindings::cdev_device_add(node.cdev.get(), node.dev.get()) })?;
+        injectable!(
+            uxive_add_node,
+            ENOMEM,
+            // SAFETY: Both are initialized and not added yet, and `dev` has all it is added with.
+            to_result(unsafe { bindings::cdev_device_add(node.cdev.get(), node.dev.get()) })
+        )?;
         *present = true;
         drop(present);
 
@@ -479,12 +488,15 @@ impl<T: FileOperations> Registered<T> {
         let mut has_area = self.0.has_area.lock();
 
         if !*has_area {
-            may_fail(ENOMEM)?;
-            // SAFETY: `dev` is added by the type invariants. The file is removed at the latest when
-            // that is: it is in its group of attributes. It stays as long as `dev`.
-            to_result(unsafe {
-                bindings::sysfs_create_bin_file(self.kobject(), self.0.area.as_raw())
-            })?;
+            injectable!(
+                uxive_create_area,
+                ENOMEM,
+                // SAFETY: `dev` is added by the type invariants. The file is removed at the latest when
+                // that is: it is in its group of attributes. It stays as long as `dev`.
+                to_result(unsafe {
+                    bindings::sysfs_create_bin_file(self.kobject(), self.0.area.as_raw())
+                })
+            )?;
             *has_area = true;
         }
         Ok(())

@@ -6,7 +6,7 @@
 //!
 //! C header: [`include/linux/cpuhotplug.h`](srctree/include/linux/cpuhotplug.h)
 
-use super::fault::may_fail;
+use super::fault::injectable;
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -54,27 +54,28 @@ impl<T: OnCpuDead> CpuDeadList<T> {
     ///
     /// `ENOSPC` if there are too many such lists in the kernel.
     pub(crate) fn new(name: &'static CStr) -> Result<Arc<Self>> {
-        may_fail(ENOSPC)?;
-        // SAFETY: With `multi_instance` the callback is called with a node; its C type leaves that
-        // out, as the C macro for this does, too.
-        let state = unsafe {
-            let callback: unsafe extern "C" fn(
-                ffi::c_uint,
-                *mut bindings::hlist_node,
-            ) -> ffi::c_int = Self::callback;
-            bindings::__cpuhp_setup_state(
-                bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN,
-                name.as_char_ptr(),
-                false,
-                None,
-                Some(core::mem::transmute::<
-                    unsafe extern "C" fn(ffi::c_uint, *mut bindings::hlist_node) -> ffi::c_int,
-                    unsafe extern "C" fn(ffi::c_uint) -> ffi::c_int,
-                >(callback)),
-                true,
-            )
-        };
-        to_result(state)?;
+        let state = injectable!(uxive_setup_cpu_dead, ENOSPC, {
+            // SAFETY: With `multi_instance` the callback is called with a node; its C type leaves
+            // that out, as the C macro for this does, too.
+            let state = unsafe {
+                let callback: unsafe extern "C" fn(
+                    ffi::c_uint,
+                    *mut bindings::hlist_node,
+                ) -> ffi::c_int = Self::callback;
+                bindings::__cpuhp_setup_state(
+                    bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN,
+                    name.as_char_ptr(),
+                    false,
+                    None,
+                    Some(core::mem::transmute::<
+                        unsafe extern "C" fn(ffi::c_uint, *mut bindings::hlist_node) -> ffi::c_int,
+                        unsafe extern "C" fn(ffi::c_uint) -> ffi::c_int,
+                    >(callback)),
+                    true,
+                )
+            };
+            to_result(state).map(|()| state)
+        })?;
 
         // INVARIANT: Set up above.
         let list = Self {

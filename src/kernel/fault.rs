@@ -1,30 +1,106 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls that can be made to fail, so that tests see how the driver copes.
+//! Calls that tests can make fail, to see how the driver copes.
 //!
 //! Would go to `rust/kernel/fault.rs`. The crate has no fault injection.
 //!
-//! With `CONFIG_FAULT_INJECTION` only. The kernel itself injects failed allocations and failed
-//! copies from and to user memory; this is for other failures. See
+//! Function error injection of the kernel. With `CONFIG_FUNCTION_ERROR_INJECTION` each call is in a
+//! function of its own. These are listed in debugfs in `error_injection/list`, and `fail_function`
+//! overrides them. Without that option nothing but the call is left. The kernel itself injects failed
+//! allocations and failed copies from and to user memory. See
 //! `Documentation/fault-injection/fault-injection.rst`.
 //!
-//! C header: [`include/linux/fault-inject.h`](srctree/include/linux/fault-inject.h)
+//! C header: [`include/asm-generic/error-injection.h`](srctree/include/asm-generic/error-injection.h)
 
 use super::bindings as extra;
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+use kernel::ffi;
 use kernel::{
     bindings,
     prelude::*, //
 };
 
-/// Fails with `error` if a fault is injected here. Callers put it before a call of the kernel or of
-/// firmware that may return that error.
-#[inline]
-pub(crate) fn may_fail<E>(error: E) -> Result<(), E> {
-    // SAFETY: The function has no requirements.
-    if cfg!(CONFIG_FAULT_INJECTION) && unsafe { extra::uxive_should_fail() } {
-        return Err(error);
+/// Evaluates `$call`, a `Result`, in a function that error injection can override. An overridden function
+/// does not make the call, and the result is `Err($error)`, which should be an error of the call, too.
+///
+/// `$function` is the name of the function, and becomes a symbol of the kernel. `$call` may become a
+/// closure, and has no `?` and no `return`.
+macro_rules! injectable {
+    ($function:ident, $error:expr, $call:expr $(,)?) => {{
+        #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+        let result = {
+            #[used]
+            #[link_section = "_error_injection_whitelist"]
+            static INJECTABLE: $crate::kernel_ext::fault::Injectable =
+                $crate::kernel_ext::fault::Injectable::new($function);
+
+            #[inline(never)]
+            #[no_mangle]
+            extern "C" fn $function(call: &mut $crate::kernel_ext::fault::Call<'_>) -> bool {
+                // Or LLVM merges all such functions, as they are equal.
+                core::hint::black_box(&INJECTABLE);
+                call.fails()
+            }
+
+            INJECTABLE.call($error, || $call)
+        };
+        #[cfg(not(CONFIG_FUNCTION_ERROR_INJECTION))]
+        let result = $call;
+
+        result
+    }};
+}
+
+pub(crate) use injectable;
+
+/// The argument of an injectable function: its call, which returns whether it has failed.
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+pub(crate) struct Call<'a>(&'a mut dyn FnMut() -> bool);
+
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+impl Call<'_> {
+    /// Makes the call.
+    pub(crate) fn fails(&mut self) -> bool {
+        (self.0)()
     }
-    Ok(())
+}
+
+/// An entry of the list of injectable functions, as `ALLOW_ERROR_INJECTION(function, TRUE)` makes it: for
+/// a function that returns `true` if it fails. Corresponds to `struct error_injection_entry`.
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+#[repr(C)]
+pub(crate) struct Injectable {
+    function: extern "C" fn(&mut Call<'_>) -> bool,
+    etype: ffi::c_int,
+}
+
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+impl Injectable {
+    pub(crate) const fn new(function: extern "C" fn(&mut Call<'_>) -> bool) -> Self {
+        Self {
+            function,
+            etype: extra::EI_ETYPE_TRUE as ffi::c_int,
+        }
+    }
+
+    /// Makes `call` in the function. Returns `error` if the function was overridden.
+    pub(crate) fn call<T, E>(&self, error: E, call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let mut call = Some(call);
+        let mut result = Err(error);
+
+        // SAFETY: The function has no requirements.
+        if unsafe { extra::uxive_should_fail() } {
+            return result;
+        }
+
+        (self.function)(&mut Call(&mut || {
+            if let Some(call) = call.take() {
+                result = call();
+            }
+            result.is_err()
+        }));
+        result
+    }
 }
 
 /// The directory in debugfs by which faults are set up. Removed when dropped.

@@ -19,7 +19,7 @@ use super::{
         CpuDeadList,
         OnCpuDead, //
     },
-    fault::may_fail,
+    fault::injectable,
     work::{
         Work,
         Worker, //
@@ -66,19 +66,21 @@ impl IrqMapping {
     /// The caller must own `hwirq` and have no other mapping of it. It must keep `hwirq` until the
     /// object is dropped, and forever if the handler is [leaked](IrqHandler::leak).
     pub(crate) unsafe fn new(hwirq: u32) -> Result<Self> {
-        may_fail(ENOMEM)?;
-        // SAFETY: A null domain is the default one, a null affinity is none. The caller owns
-        // `hwirq`.
-        let virq = unsafe {
-            bindings::irq_create_mapping_affinity(
-                core::ptr::null_mut(),
-                hwirq as bindings::irq_hw_number_t,
-                core::ptr::null(),
-            )
-        };
-        if virq == 0 {
-            return Err(ENOMEM);
-        }
+        let virq = injectable!(uxive_map_irq, ENOMEM, {
+            // SAFETY: A null domain is the default one, a null affinity is none. The caller owns
+            // `hwirq`.
+            let virq = unsafe {
+                bindings::irq_create_mapping_affinity(
+                    core::ptr::null_mut(),
+                    hwirq as bindings::irq_hw_number_t,
+                    core::ptr::null(),
+                )
+            };
+            match virq {
+                0 => Err(ENOMEM),
+                _ => Ok(virq),
+            }
+        })?;
 
         // INVARIANT: The mapping was made just now, and the caller has no other.
         Ok(Self { virq })
@@ -225,20 +227,24 @@ impl<H: BoundedHandler> IrqHandler<H> {
                     // SAFETY: The object is pinned and valid.
                     let worker = unsafe { &raw mut (*this.as_ptr()).worker };
 
-                    may_fail(ENOMEM)?;
-                    // SAFETY: The callback matches the cookie, which is pinned and lives until the
-                    // handler is freed, as the name does. All fields are initialized, so it may be
-                    // called at once.
-                    to_result(unsafe {
-                        bindings::request_threaded_irq(
-                            virq,
-                            Some(Self::handle),
-                            None,
-                            (bindings::IRQF_NO_THREAD | bindings::IRQF_NOBALANCING) as ffi::c_ulong,
-                            name_ptr,
-                            worker.cast(),
-                        )
-                    })?;
+                    injectable!(
+                        uxive_request_irq,
+                        ENOMEM,
+                        // SAFETY: The callback matches the cookie, which is pinned and lives until the
+                        // handler is freed, as the name does. All fields are initialized, so it may be
+                        // called at once.
+                        to_result(unsafe {
+                            bindings::request_threaded_irq(
+                                virq,
+                                Some(Self::handle),
+                                None,
+                                (bindings::IRQF_NO_THREAD | bindings::IRQF_NOBALANCING)
+                                    as ffi::c_ulong,
+                                name_ptr,
+                                worker.cast(),
+                            )
+                        })
+                    )?;
                     // SAFETY: The object is pinned and valid, and `drop` removes the node.
                     unsafe { dead_list.add(&(*this.as_ptr()).dead_node) };
                 },

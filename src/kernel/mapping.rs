@@ -28,7 +28,7 @@
 
 use super::{
     bindings as extra,
-    fault::may_fail, //
+    fault::injectable, //
 };
 use core::{
     marker::PhantomData,
@@ -92,18 +92,21 @@ pub(crate) struct FileMapping {
 impl FileMapping {
     /// Creates an address space with no pages in it, on behalf of module `M`.
     pub(crate) fn new<M: ModuleMetadata>() -> Result<Arc<Self>> {
-        may_fail(ENFILE)?;
-        // SAFETY: The name is NUL-terminated, and the operations live as long as their owner `M`,
-        // on which `anon_inode_create_getfile` takes a reference until the file is gone.
-        let anon = from_err_ptr(unsafe {
-            extra::anon_inode_create_getfile(
-                M::NAME.as_char_ptr(),
-                &AnonOperations::<M>::TABLE,
-                core::ptr::null_mut(),
-                bindings::O_RDWR as ffi::c_int,
-                core::ptr::null(),
-            )
-        })?;
+        let anon = injectable!(
+            uxive_make_inode,
+            ENFILE,
+            // SAFETY: The name is NUL-terminated, and the operations live as long as their owner `M`,
+            // on which `anon_inode_create_getfile` takes a reference until the file is gone.
+            from_err_ptr(unsafe {
+                extra::anon_inode_create_getfile(
+                    M::NAME.as_char_ptr(),
+                    &AnonOperations::<M>::TABLE,
+                    core::ptr::null_mut(),
+                    bindings::O_RDWR as ffi::c_int,
+                    core::ptr::null(),
+                )
+            })
+        )?;
         let anon = NonNull::new(anon).ok_or(EINVAL)?;
 
         // SAFETY: The reference to the new file is passed on to the `ARef`. Nobody else knows the

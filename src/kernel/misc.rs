@@ -13,7 +13,7 @@ use super::{
         AttributeGroups,
         Registration, //
     },
-    fault::may_fail,
+    fault::injectable,
     file::{
         FileOperations,
         FileTable, //
@@ -91,13 +91,15 @@ impl<T: FileOperations> MiscRegistration<T> {
                 // SAFETY: The field was initialized above.
                 misc.groups = unsafe { (*this.as_ptr()).groups.as_raw() };
 
-                may_fail(EBUSY)?;
-                // SAFETY: `slot` is valid for writes. It is pinned, as are the groups that it refers
-                // to, and deregistered before they go.
-                unsafe {
-                    slot.write(misc);
-                    to_result(bindings::misc_register(slot))
-                }
+                // SAFETY: `slot` is valid for writes.
+                unsafe { slot.write(misc) };
+                injectable!(
+                    uxive_register_misc,
+                    EBUSY,
+                    // SAFETY: `slot` was initialized above. It is pinned, as are the groups that it
+                    // refers to, and deregistered before they go.
+                    to_result(unsafe { bindings::misc_register(slot) })
+                )
             }),
         })
     }

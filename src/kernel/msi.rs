@@ -20,7 +20,7 @@
 
 use super::{
     bindings as extra,
-    fault::may_fail, //
+    fault::injectable, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -92,20 +92,21 @@ impl MessageDomain {
             ..Default::default()
         };
 
-        may_fail(ENOSPC)?;
-        // SAFETY: The domain is valid by the type invariants, and `info` what it takes.
-        let virq = unsafe {
-            bindings::__irq_domain_alloc_irqs(
-                self.domain.as_ptr(),
-                -1,
-                1,
-                bindings::NUMA_NO_NODE,
-                (&raw mut info).cast(),
-                false,
-                core::ptr::null(),
-            )
-        };
-        to_result(virq)?;
+        let virq = injectable!(uxive_alloc_message, ENOSPC, {
+            // SAFETY: The domain is valid by the type invariants, and `info` what it takes.
+            let virq = unsafe {
+                bindings::__irq_domain_alloc_irqs(
+                    self.domain.as_ptr(),
+                    -1,
+                    1,
+                    bindings::NUMA_NO_NODE,
+                    (&raw mut info).cast(),
+                    false,
+                    core::ptr::null(),
+                )
+            };
+            to_result(virq).map(|()| virq)
+        })?;
 
         // INVARIANT: Just allocated.
         let mut message = MsiIrq {
@@ -178,16 +179,18 @@ impl MsiIrq {
     fn compose(&mut self) -> Result {
         let keep_off = bindings::IRQ_NOREQUEST | bindings::IRQ_NOPROBE | bindings::IRQ_NO_BALANCING;
 
-        may_fail(EIO)?;
-        // SAFETY: The interrupt is there, nobody else knows of it yet, and the descriptor with which it
-        // was made stays until it goes.
-        self.address = unsafe {
-            bindings::irq_modify_status(self.virq, 0, keep_off as ffi::c_ulong);
-            extra::uxive_msi_compose(self.desc.raw.as_ptr(), self.virq, &mut self.data)
-        };
-        if self.address == 0 {
-            return Err(EIO);
-        }
+        self.address = injectable!(uxive_compose_message, EIO, {
+            // SAFETY: The interrupt is there, nobody else knows of it yet, and the descriptor with which
+            // it was made stays until it goes.
+            let address = unsafe {
+                bindings::irq_modify_status(self.virq, 0, keep_off as ffi::c_ulong);
+                extra::uxive_msi_compose(self.desc.raw.as_ptr(), self.virq, &mut self.data)
+            };
+            match address {
+                0 => Err(EIO),
+                _ => Ok(address),
+            }
+        })?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 
 use super::{
     bindings as extra,
-    fault::may_fail, //
+    fault::injectable, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -41,18 +41,20 @@ impl ContiguousPages {
     pub(crate) fn new(order: u32) -> Result<Self, AllocError> {
         let page_order = order.saturating_sub(PAGE_SHIFT as u32);
 
-        may_fail(ENOMEM).map_err(|_| AllocError)?;
-        // SAFETY: With flags that may sleep, as `new` may, there are no requirements.
-        let address = unsafe {
-            bindings::get_free_pages_noprof(
-                bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO,
-                page_order,
-            )
-        };
+        let address = injectable!(uxive_alloc_pages, AllocError, {
+            // SAFETY: With flags that may sleep, as `new` may, there are no requirements.
+            let address = unsafe {
+                bindings::get_free_pages_noprof(
+                    bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO,
+                    page_order,
+                )
+            };
+            NonNull::new(address as *mut u8).ok_or(AllocError)
+        })?;
 
         // INVARIANT: The pages were allocated just now.
         Ok(Self {
-            address: NonNull::new(address as *mut u8).ok_or(AllocError)?,
+            address,
             page_order,
         })
     }

@@ -15,7 +15,7 @@
 
 use super::{
     bindings as extra,
-    fault::may_fail, //
+    fault::injectable, //
 };
 use core::{
     mem::offset_of,
@@ -477,15 +477,18 @@ impl<'a> DmaOwnership<'a> {
     pub(crate) fn claim(function: &'a pci::Device<Core<'_>>) -> Result<Self> {
         let raw = as_raw(function);
 
-        may_fail(EBUSY)?;
-        // SAFETY: A `pci::Device` is valid. While its lock is held `driver` does not change, and is
-        // not null: it is being bound. The pointer is compared only.
-        let ret = unsafe {
-            let owner = (*raw).driver;
-            extra::uxive_claim_dma_owner(&raw mut (*raw).dev, owner.cast())
-        };
+        let claimed = injectable!(
+            uxive_own_dma,
+            EBUSY,
+            // SAFETY: A `pci::Device` is valid. While its lock is held `driver` does not change, and
+            // is not null: it is being bound. The pointer is compared only.
+            to_result(unsafe {
+                let owner = (*raw).driver;
+                extra::uxive_claim_dma_owner(&raw mut (*raw).dev, owner.cast())
+            })
+        );
         // Whose it is has no errno of its own.
-        to_result(ret).map_err(|error| match error {
+        claimed.map_err(|error| match error {
             ENODEV | ENOMEM => error,
             _ => EBUSY,
         })?;

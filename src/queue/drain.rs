@@ -17,7 +17,7 @@ use super::{
 use crate::{
     kernel_ext::{
         eventfd::EventFd,
-        fault::may_fail,
+        fault::injectable,
         irq::{
             BoundedHandler,
             Remaining, //
@@ -343,10 +343,14 @@ impl Drain {
         if let Some(route) = state.slots.routes.get_mut(index) {
             let strayed = route.with.strayed();
 
-            may_fail(QuiesceError::Events)?;
-            if strayed > expected {
-                return Err(QuiesceError::Events);
-            }
+            injectable!(
+                uxive_forget_slot,
+                QuiesceError::Events,
+                match strayed > expected {
+                    true => Err(QuiesceError::Events),
+                    false => Ok(()),
+                }
+            )?;
         }
         state.slots.routes.remove(index);
         Ok(())

@@ -28,7 +28,7 @@ use crate::{
     kernel_ext::{
         cpuhp::CpuDeadList,
         eventfd::EventFd,
-        fault::may_fail,
+        fault::injectable,
         file::PollEvents,
         irq::{
             IrqHandler,
@@ -569,16 +569,18 @@ impl Queue {
     pub(crate) fn quiesce(&self, tries: usize) -> Result<(), QuiesceError> {
         let drain = self.drain();
 
-        for _ in 0..tries {
-            if !drain.in_flight() {
-                break;
+        injectable!(uxive_await_escalation, QuiesceError::Escalation, {
+            for _ in 0..tries {
+                if !drain.in_flight() {
+                    break;
+                }
+                fsleep(Delta::from_millis(1));
             }
-            fsleep(Delta::from_millis(1));
-        }
-        may_fail(QuiesceError::Escalation)?;
-        if drain.in_flight() {
-            return Err(QuiesceError::Escalation);
-        }
+            match drain.in_flight() {
+                true => Err(QuiesceError::Escalation),
+                false => Ok(()),
+            }
+        })?;
 
         drain.state.with(|state| {
             if let Err(reason) = drain.queue.mask_escalation() {

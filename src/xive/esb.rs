@@ -5,7 +5,7 @@
 use super::ChipId;
 use crate::{
     bindings as extra,
-    kernel_ext::fault::may_fail, //
+    kernel_ext::fault::injectable, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -39,11 +39,14 @@ pub(super) const OFF_TRIES: usize = 8;
 ///
 /// `EIO` if firmware refuses, `ENOMEM` if the ESB cannot be mapped.
 pub(super) fn populate(lisn: u32, data: &mut extra::xive_irq_data) -> Result {
-    may_fail(EIO)?;
-    // SAFETY: `data` is valid for writes, and any LISN may be asked for.
-    to_result(unsafe { extra::xive_native_populate_irq_data(lisn, data) })
-        // The C side calls a refusal an invalid argument.
-        .map_err(|error| if error == EINVAL { EIO } else { error })
+    injectable!(
+        uxive_populate_esb,
+        EIO,
+        // SAFETY: `data` is valid for writes, and any LISN may be asked for.
+        to_result(unsafe { extra::xive_native_populate_irq_data(lisn, data) })
+    )
+    // The C side calls a refusal an invalid argument.
+    .map_err(|error| if error == EINVAL { EIO } else { error })
 }
 
 /// Returns whether an ESB has two pages of 64 KiB, the trigger page first. Sources of some devices
@@ -107,17 +110,20 @@ impl EsbWindow {
         let first = lisn >> ESB_WINDOW_SHIFT << ESB_WINDOW_SHIFT;
         let before = u64::from(lisn - first) << ESB_SHIFT;
         let phys = trigger.checked_sub(before).ok_or(EIO)?;
-        may_fail(ENOMEM)?;
-        // SAFETY: The range holds ESBs only: firmware lays out those of a chip one after another,
-        // and a chip has a multiple of this many.
-        let virt = unsafe { bindings::ioremap(phys, Self::LEN) };
+        let virt = injectable!(
+            uxive_map_esbs,
+            ENOMEM,
+            // SAFETY: The range holds ESBs only: firmware lays out those of a chip one after another,
+            // and a chip has a multiple of this many.
+            NonNull::new(unsafe { bindings::ioremap(phys, Self::LEN) }).ok_or(ENOMEM)
+        )?;
 
         // INVARIANT: Just mapped.
         Ok(Self {
             number: lisn >> ESB_WINDOW_SHIFT,
             chip,
             phys,
-            virt: NonNull::new(virt.cast()).ok_or(ENOMEM)?,
+            virt: virt.cast(),
             store_eoi,
         })
     }

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     bindings as extra,
     kernel_ext::{
-        fault::may_fail,
+        fault::injectable,
         msi::{
             MessageDomain,
             MsiIrq, //
@@ -189,9 +189,13 @@ impl Drop for MessageSource {
         if self.leaked.as_ref().is_some() {
             return;
         }
-        // SAFETY: The LISN is ours until the message is dropped, after this.
-        let routed = unsafe { extra::xive_native_configure_irq(self.lisn, 0, NOT_ROUTED, 0) };
-        if may_fail(EIO).and(to_result(routed)).is_err() {
+        let unrouted = injectable!(
+            uxive_unroute_message,
+            EIO,
+            // SAFETY: The LISN is ours until the message is dropped, after this.
+            to_result(unsafe { extra::xive_native_configure_irq(self.lisn, 0, NOT_ROUTED, 0) })
+        );
+        if unrouted.is_err() {
             // Not freed, since its route may lead to a VP that is gone.
             if may_log() {
                 let lisn = self.lisn;

@@ -15,13 +15,14 @@ use crate::{
     bindings as extra,
     kernel_ext::{
         cpu,
-        fault::may_fail,
+        fault::injectable,
         work::{
             Work,
             Worker, //
         }, //
     }, //
 };
+use core::num::NonZeroU32;
 use kernel::{
     bindings,
     cpu::{
@@ -172,14 +173,16 @@ impl Pool {
             self.release(other);
         }
 
-        may_fail(EXHAUSTED)?;
-        // SAFETY: `Platform::new` has shown that OPAL and XIVE are there.
-        let lisn = unsafe { extra::xive_native_alloc_irq_on_chip(chip) };
-
         // Every failure is reported as 0.
-        if lisn == 0 {
+        let allocated = injectable!(
+            uxive_alloc_source,
+            (),
+            // SAFETY: `Platform::new` has shown that OPAL and XIVE are there.
+            NonZeroU32::new(unsafe { extra::xive_native_alloc_irq_on_chip(chip) }).ok_or(())
+        );
+        let Ok(lisn) = allocated.map(NonZeroU32::get) else {
             return Err(EXHAUSTED);
-        }
+        };
         match self.esb(lisn) {
             Ok(esb) => {
                 self.held += 1;

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bindings as extra,
     kernel_ext::{
-        fault::may_fail,
+        fault::injectable,
         mapping::UserPages, //
     }, //
 };
@@ -156,15 +156,17 @@ impl Source {
     /// [`QuiesceError::Source`] if its ESB says otherwise.
     #[inline(always)]
     pub(crate) fn switch_off(&self) -> Result<(), QuiesceError> {
-        for _ in 0..OFF_TRIES {
-            self.esb.load(extra::XIVE_ESB_SET_PQ_01);
-            // SAFETY: The LISN is ours.
-            unsafe { extra::xive_native_sync_source(self.lisn) };
-            if self.esb.pq() == PQ_OFF {
-                return may_fail(QuiesceError::Source);
+        injectable!(uxive_switch_off_source, QuiesceError::Source, 'tried: {
+            for _ in 0..OFF_TRIES {
+                self.esb.load(extra::XIVE_ESB_SET_PQ_01);
+                // SAFETY: The LISN is ours.
+                unsafe { extra::xive_native_sync_source(self.lisn) };
+                if self.esb.pq() == PQ_OFF {
+                    break 'tried Ok(());
+                }
             }
-        }
-        Err(QuiesceError::Source)
+            Err(QuiesceError::Source)
+        })
     }
 
     /// Gives `message`, its own, back unless it is leaked.

@@ -20,7 +20,7 @@ use crate::{
     bindings as extra,
     kernel_ext::{
         cpuhp::CpuDeadList,
-        fault::may_fail,
+        fault::injectable,
         irq::{
             BoundedHandler,
             IrqHandler,
@@ -61,13 +61,16 @@ impl VpBlock {
     fn new() -> Result<Self, AllocError> {
         const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::VirtualProcessor);
 
-        may_fail(EXHAUSTED)?;
-        // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
-        match unsafe { extra::xive_native_alloc_vp_block(1) } {
-            extra::XIVE_INVALID_VP => Err(EXHAUSTED),
-            // INVARIANT: OPAL gave it to us just now.
-            vp => Ok(Self(vp)),
-        }
+        injectable!(
+            uxive_alloc_vp,
+            EXHAUSTED,
+            // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
+            match unsafe { extra::xive_native_alloc_vp_block(1) } {
+                extra::XIVE_INVALID_VP => Err(EXHAUSTED),
+                // INVARIANT: OPAL gave it to us just now.
+                vp => Ok(Self(vp)),
+            }
+        )
     }
 }
 
@@ -129,11 +132,13 @@ impl VpQueue {
         let memory = ContiguousPages::new(size.order())?;
         let vp = VpBlock::new()?;
 
-        may_fail(EIO)?;
         // Before the queue: this decides which interrupt the queue will escalate to.
-        //
-        // SAFETY: The VP is ours.
-        to_result(unsafe { extra::xive_native_enable_vp(vp.0, true) })?;
+        injectable!(
+            uxive_enable_vp,
+            EIO,
+            // SAFETY: The VP is ours.
+            to_result(unsafe { extra::xive_native_enable_vp(vp.0, true) })
+        )?;
 
         // INVARIANT: Just enabled, and without a queue until the call below.
         let mut queue = Self {
@@ -143,19 +148,22 @@ impl VpQueue {
             vp: ManuallyDrop::new(vp),
             memory: ManuallyDrop::new(memory),
         };
-        may_fail(EIO)?;
-        // SAFETY: The VP is ours and enabled. The memory is zeroed, aligned and of the size that
-        // is told, and lives until the queue is disabled.
-        to_result(unsafe {
-            extra::xive_native_configure_queue(
-                queue.vp.0,
-                &mut queue.xive,
-                PRIORITY,
-                queue.memory.as_ptr().cast(),
-                size.order(),
-                true,
-            )
-        })?;
+        injectable!(
+            uxive_configure_queue,
+            EIO,
+            // SAFETY: The VP is ours and enabled. The memory is zeroed, aligned and of the size that
+            // is told, and lives until the queue is disabled.
+            to_result(unsafe {
+                extra::xive_native_configure_queue(
+                    queue.vp.0,
+                    &mut queue.xive,
+                    PRIORITY,
+                    queue.memory.as_ptr().cast(),
+                    size.order(),
+                    true,
+                )
+            })
+        )?;
         Ok(queue)
     }
 
@@ -165,33 +173,39 @@ impl VpQueue {
     ///
     /// `EIO` if firmware refuses: hardware may still write there.
     fn disable(&mut self) -> Result {
-        may_fail(EIO)?;
-        // SAFETY: The VP is ours and enabled. If setting up the queue failed, the number of the
-        // escalation is 0 and there is nothing to wait for.
-        to_result(unsafe {
-            if self.xive.esc_irq != 0 {
-                extra::xive_native_sync_queue(self.xive.esc_irq);
-            }
-            extra::xive_native_disable_vp(self.vp.0)
-        })?;
+        injectable!(
+            uxive_disable_vp,
+            EIO,
+            // SAFETY: The VP is ours and enabled. If setting up the queue failed, the number of the
+            // escalation is 0 and there is nothing to wait for.
+            to_result(unsafe {
+                if self.xive.esc_irq != 0 {
+                    extra::xive_native_sync_queue(self.xive.esc_irq);
+                }
+                extra::xive_native_disable_vp(self.vp.0)
+            })
+        )?;
         // SAFETY: As above.
         unsafe { extra::xive_native_disable_queue(self.vp.0, &mut self.xive, PRIORITY) };
 
         // That one returns nothing.
         let mut flags = u64::from(extra::OPAL_XIVE_EQ_ENABLED);
-        may_fail(EIO)?;
-        // SAFETY: As above. A null pointer is for what is not wanted.
-        to_result(unsafe {
-            extra::xive_native_get_queue_info(
-                self.vp.0,
-                PRIORITY.into(),
-                core::ptr::null_mut(),
-                core::ptr::null_mut(),
-                core::ptr::null_mut(),
-                core::ptr::null_mut(),
-                &mut flags,
-            )
-        })?;
+        injectable!(
+            uxive_get_queue_info,
+            EIO,
+            // SAFETY: As above. A null pointer is for what is not wanted.
+            to_result(unsafe {
+                extra::xive_native_get_queue_info(
+                    self.vp.0,
+                    PRIORITY.into(),
+                    core::ptr::null_mut(),
+                    core::ptr::null_mut(),
+                    core::ptr::null_mut(),
+                    core::ptr::null_mut(),
+                    &mut flags,
+                )
+            })
+        )?;
         match flags & u64::from(extra::OPAL_XIVE_EQ_ENABLED) {
             0 => Ok(()),
             _ => Err(EIO),
@@ -279,11 +293,14 @@ impl EventQueue {
     pub(crate) fn route(&self, source: &Source, origin: SourceKind, index: usize) -> Result {
         let eisn = origin.eisn(index, self.queue.size)?;
 
-        may_fail(ENXIO)?;
-        // SAFETY: The LISN and the VP are ours, and the VP has a queue at this priority.
-        to_result(unsafe {
-            extra::xive_native_configure_irq(source.lisn, self.queue.vp.0, PRIORITY, eisn)
-        })
+        injectable!(
+            uxive_route_source,
+            ENXIO,
+            // SAFETY: The LISN and the VP are ours, and the VP has a queue at this priority.
+            to_result(unsafe {
+                extra::xive_native_configure_irq(source.lisn, self.queue.vp.0, PRIORITY, eisn)
+            })
+        )
     }
 
     /// Lets the next event escalate, that is, call the handler.
@@ -307,13 +324,15 @@ impl EventQueue {
     ///
     /// [`QuiesceError::Escalation`] if the ESe says otherwise.
     pub(crate) fn mask_escalation(&self) -> Result<(), QuiesceError> {
-        for _ in 0..OFF_TRIES {
-            self.escalation.load(extra::XIVE_ESB_SET_PQ_01);
-            if self.escalation.load(extra::XIVE_ESB_GET) & PQ_MASK == PQ_OFF {
-                return may_fail(QuiesceError::Escalation);
+        injectable!(uxive_mask_escalation, QuiesceError::Escalation, 'tried: {
+            for _ in 0..OFF_TRIES {
+                self.escalation.load(extra::XIVE_ESB_SET_PQ_01);
+                if self.escalation.load(extra::XIVE_ESB_GET) & PQ_MASK == PQ_OFF {
+                    break 'tried Ok(());
+                }
             }
-        }
-        Err(QuiesceError::Escalation)
+            Err(QuiesceError::Escalation)
+        })
     }
 
     /// Returns whether an escalation is on its way to the handler, or has not been unmasked since.

@@ -1268,7 +1268,7 @@ TEST_F(afu, a_failed_open_or_attach_leaves_nothing)
 		}
 		close(fd);
 	} while (hit && steps[1] < MAX_STEPS);
-	EXPECT_FAULTS(OCXL_IOCTL_ATTACH, ENOMEM, EFAULT, EIO);
+	EXPECT_FAULTS(OCXL_IOCTL_ATTACH, ENOMEM, EFAULT, ENODEV);
 	select_faults(0);
 	TH_LOG("open: %d steps, attach: %d", steps[0] - 1, steps[1] - 1);
 	EXPECT_LT(1, steps[1]);
