@@ -3,10 +3,11 @@
  * Promise: the events of a context are read from its file in order, each by one
  * reader and whole. A lost event is counted, and a waiting reader is woken.
  *
- * Fault injection (fail_uxive in debugfs) provokes events: it tells the driver
+ * Fault injection (fail_function in debugfs) provokes events: it tells the driver
  * that firmware has no more virtual processors or interrupts. A first
  * allocation that fails leaves its context without a queue, so it can fail any
- * number of times. For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
+ * number of times. For kernels that have FAULT_INJECTION_STACKTRACE_FILTER and
+ * FAIL_FUNCTION.
  */
 #include "uxive_faults.h"
 #include "uxive_fixture.h"
@@ -99,26 +100,23 @@ static bool provoke_many(int fd, int count)
 /* The driver's steps are those that fail, and no others. */
 static bool find_vp_step(void)
 {
-	static const char * const others[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY };
+	bool found = false;
 
 	/* A stack of no depth lies within no range. */
-	for (unsigned int i = 0; i < ARRAY_SIZE(others); i++)
-		if (!write_file(others[i], "require-start", "1") ||
-		    !write_file(others[i], "stacktrace-depth", "0"))
+	for (unsigned int i = 0; i < INJECTORS; i++)
+		if (!write_file(injectors[i], "require-start", "1") ||
+		    !write_file(injectors[i], "stacktrace-depth", "0"))
 			return false;
-	/* As it is when the driver is loaded: other suites leave it so that it fails nowhere. */
-	if (!write_file(FAIL_UXIVE, "require-start", "0") ||
-	    !write_file(FAIL_UXIVE, "require-end", "18446744073709551615"))
+	if (!write_file(FAIL_FUNCTION, "verbose", "0") || !inject_functions(FUNCTIONS))
 		return false;
-	for (vp_step = 1; vp_step < 20; vp_step++) {
+	for (vp_step = 0; !found && vp_step < 20;) {
 		int fd = ux_open();
-		bool found = provoke(fd);
 
+		vp_step++;
+		found = provoke(fd);
 		close(fd);
-		if (found)
-			return true;
 	}
-	return false;
+	return inject_functions(NULL) && found;
 }
 
 FIXTURE(events) {
@@ -133,6 +131,7 @@ FIXTURE_SETUP(events)
 	if (!can_inject_faults())
 		SKIP(return, NO_FAULTS);
 	ASSERT_LT(0, vp_step) TH_LOG("no step of the driver fails as for want of a VP");
+	ASSERT_TRUE(inject_functions(FUNCTIONS));
 	self->fd = ux_open();
 	ASSERT_LE(0, self->fd);
 	self->page = mmap(NULL, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -148,7 +147,8 @@ FIXTURE_SETUP(events)
 
 FIXTURE_TEARDOWN(events)
 {
-	EXPECT_TRUE(write_file(FAIL_UXIVE, "probability", "0"));
+	EXPECT_TRUE(fail_all(0));
+	EXPECT_TRUE(inject_functions(NULL));
 	close(self->fd);
 }
 
@@ -333,8 +333,7 @@ TEST_F(events, what_firmware_has_no_more_of_is_told)
 
 	/* A thread with its own number of steps to go does not fail as all others do. */
 	fail_nth(shielded);
-	ASSERT_TRUE(write_file(FAIL_UXIVE, "times", "-1"));
-	ASSERT_TRUE(write_file(FAIL_UXIVE, "probability", "100"));
+	ASSERT_TRUE(fail_all(-1));
 	for (int n = 0; n < 4096; n++) {
 		progress();
 		fail_nth(shielded);
@@ -349,7 +348,7 @@ TEST_F(events, what_firmware_has_no_more_of_is_told)
 	}
 	EXPECT_EQ(-ENOSPC, ret);
 	EXPECT_EQ(-ENOSPC, ux_alloc_on(self->fd, 0, &offset));
-	ASSERT_TRUE(write_file(FAIL_UXIVE, "probability", "0"));
+	ASSERT_TRUE(fail_all(0));
 	EXPECT_EQ(0, ux_alloc(self->fd, &offset));
 
 	EXPECT_EQ(4 * EVENT, ux_read(self->fd, events, sizeof(events)));

@@ -6,7 +6,8 @@
  * Each call is repeated with its first, second, third, ... allocation of memory,
  * copy from or to the user, or call of firmware or of the irq core failing, until
  * it succeeds because it has no more of them (Documentation/fault-injection,
- * fail-nth). For kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
+ * fail-nth). For kernels that have FAULT_INJECTION_STACKTRACE_FILTER and
+ * FAIL_FUNCTION.
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
@@ -759,8 +760,8 @@ TEST_F(faults, a_touch_of_an_export_is_sigbus_or_comes_through)
 }
 
 /*
- * Makes only the driver's own kmallocs and steps fail: loading a module
- * allocates much more, by the kernel's own code.
+ * Makes only the driver's own kmallocs fail: loading a module allocates much
+ * more, by the kernel's own code.
  */
 static bool select_faults_of_module(void)
 {
@@ -776,21 +777,58 @@ static bool select_faults_of_module(void)
 	/* It moves by little when it is loaded again, and the kernel proper is far. */
 	sprintf(start, "%llu", address - (1ULL << 32));
 	sprintf(end, "%llu", address + (1ULL << 32));
-	return address && select_faults(KMALLOC | DRIVER) &&
+	return address && select_faults(KMALLOC) &&
 	       write_file(FAILSLAB, "require-start", start) &&
 	       write_file(FAILSLAB, "require-end", end);
+}
+
+/* Keeps what can be injected of a driver that is loaded, for when it is not. */
+static bool list_functions(FILE *list)
+{
+	FILE *injectable = fopen(INJECTABLE, "r");
+	char function[FUNCTION_SIZE];
+	int count = 0;
+
+	for (; list && next_function(injectable, function); count++)
+		fprintf(list, "%s\n", function);
+	if (injectable)
+		fclose(injectable);
+	if (list)
+		rewind(list);
+	return count;
+}
+
+#define GATE_MODULE	"/modules/gate.ko"
+#define GATE		"/sys/module/gate/parameters/"
+
+/*
+ * Starts a child that injects @function of the driver while the driver is loaded.
+ * gate.ko holds the loading until that is done.
+ */
+static pid_t inject_when_loaded(const char *function)
+{
+	pid_t child = file_write(GATE "closed", "1") ? -1 : fork();
+
+	if (!child) {
+		bool done = becomes(*file_line(GATE "holding"), 'Y') && inject_functions(function);
+
+		_exit(file_write(GATE "closed", "0") || !done);
+	}
+	return child;
 }
 
 /* The first thing that an unloaded driver has left, or NULL. */
 static const char *left_behind(void)
 {
-	const char * const paths[] = { "/sys/module/uxive", "/sys/class/misc/uxive", FAIL_UXIVE };
+	const char * const paths[] = { "/sys/module/uxive", "/sys/class/misc/uxive" };
 	int states = lines_with(CPU_SYSFS "hotplug/states", "uxive");
 	const char *left = states < 0 ? "unknown" : states ? "a state of CPU hotplug" : NULL;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(paths); i++)
 		if (!access(paths[i], F_OK))
 			left = paths[i];
+	if (lines_with(INJECTABLE, "uxive_"))
+		left = INJECTABLE;
 	return becomes(access(UXIVE_DEV, F_OK), -1) ? left : UXIVE_DEV;
 }
 
@@ -835,8 +873,10 @@ static bool node_came(int watch)
  */
 TEST_F(faults, loading_leaves_nothing_behind)
 {
-	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), last = 0;
+	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), last = 0, calls = 0;
 	struct afu_function functions[AFU_MOST];
+	char function[FUNCTION_SIZE] = "";
+	FILE *list = tmpfile();
 	long lisn;
 
 	if (access(UXIVE_MODULE, R_OK))
@@ -844,7 +884,9 @@ TEST_F(faults, loading_leaves_nothing_behind)
 	close(self->fd);
 	/* Its unit tests, which it brings along, have had their turn. */
 	ASSERT_TRUE(write_file(KUNIT, "filter_glob", "none"));
+	ASSERT_EQ(0, module_load(GATE_MODULE));
 	ASSERT_TRUE(select_faults_of_module());
+	ASSERT_TRUE(list_functions(list));
 	ASSERT_TRUE(becomes(module_unload("uxive"), 0));
 	ASSERT_EQ(0, module_load(UXIVE_MODULE));
 	ASSERT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
@@ -852,25 +894,46 @@ TEST_F(faults, loading_leaves_nothing_behind)
 	ASSERT_TRUE(becomes(module_unload("uxive"), 0));
 	ASSERT_LE(0, inotify_add_watch(watch, "/dev", IN_CREATE));
 
-	while (next_fault(&self->steps)) {
-		int ret = module_load(UXIVE_MODULE);
+	/* First allocations fail, then calls of each function of the driver in turn. */
+	do {
+		self->steps.step = 0;
+		while (next_fault(&self->steps)) {
+			pid_t child = *function ? inject_when_loaded(function) : 0;
+			int ret = module_load(UXIVE_MODULE);
 
-		end_fault(&self->steps, ret);
-		EXPECT_EQ(!ret, node_came(watch)) TH_LOG("step %d", self->steps.step);
-		if (ret)
-			last = self->steps.step;
-		if (!ret) {
-			EXPECT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
-			EXPECT_LT(0, first_lisn()) TH_LOG("step %d", self->steps.step);
-			ASSERT_TRUE(becomes(module_unload("uxive"), 0));
+			end_fault(&self->steps, ret);
+			if (child)
+				ASSERT_EQ(0, child_status(child));
+			EXPECT_EQ(!ret, node_came(watch)) TH_LOG("step %d", self->steps.step);
+			if (ret && !*function)
+				last = self->steps.step;
+			if (!ret) {
+				EXPECT_TRUE(becomes(access(UXIVE_DEV, F_OK), 0));
+				EXPECT_LT(0, first_lisn()) TH_LOG("step %d", self->steps.step);
+				ASSERT_TRUE(becomes(module_unload("uxive"), 0));
+			}
+			EXPECT_EQ(NULL, left_behind())
+				TH_LOG("step %d left %s", self->steps.step, left_behind());
 		}
-		EXPECT_EQ(NULL, left_behind())
-			TH_LOG("step %d left %s", self->steps.step, left_behind());
-	}
-	/* The driver core returns EINVAL when it has no memory for a directory. */
-	EXPECT_FAULTS(init_module, ENOMEM, ENOSPC, EBUSY, EINVAL);
+		if (*function) {
+			calls += self->steps.step - 1;
+			continue;
+		}
+		/* The driver core returns EINVAL when it has no memory for a directory. */
+		EXPECT_FAULTS(init_module, ENOMEM, EINVAL);
+		self->steps.fatal = 0;
+		ASSERT_TRUE(select_faults(0));
+	} while (next_function(list, function));
+	self->steps.step = calls + 1;
+	EXPECT_FAULTS(init_module, ENOSPC, EBUSY);
+	EXPECT_EQ(0, module_unload("gate"));
+	fclose(list);
 
 	/* No AFU's node comes, either: loading binds an AFU whose override names the driver. */
+	ASSERT_EQ(0, module_load(UXIVE_MODULE));
+	ASSERT_TRUE(select_faults_of_module());
+	ASSERT_TRUE(becomes(module_unload("uxive"), 0));
+	EXPECT_TRUE(node_came(watch));
 	ASSERT_LT(0, afu_functions(functions));
 	ASSERT_EQ(0, afu_override(&functions[0], "uxive"));
 	arm(self->steps.nth, last);

@@ -167,6 +167,7 @@ TEST_F(module, what_is_quarantined_is_waited_for)
 		EXPECT_EQ(lisn, rung_and_closed(0)) TH_LOG("step %d", step);
 		progress();
 	}
+	EXPECT_TRUE(select_faults(0));
 	log_line(NO_MORE_QUARANTINES);
 }
 
@@ -204,6 +205,8 @@ TEST_F(module, what_does_not_come_to_rest_is_left_to_the_hardware)
 	/* The Linux interrupt remains, and calls no code of the unloaded module. */
 	EXPECT_EQ(irqs + 1, linux_irqs());
 	EXPECT_EQ(0, lines_with("/proc/interrupts", " uxive-"));
+
+	ASSERT_TRUE(fail_all(0) && select_faults(0));
 
 	/* The next module works, and does not get the leaked interrupt. */
 	ASSERT_EQ(0, module_load(UXIVE_MODULE));

@@ -5,7 +5,7 @@
  * The program and others do not notice.
  *
  * Failures to quiesce are injected, since QEMU's XIVE always goes quiet. For
- * kernels that have FAULT_INJECTION_STACKTRACE_FILTER.
+ * kernels that have FAULT_INJECTION_STACKTRACE_FILTER and FAIL_FUNCTION.
  */
 #include "uxive_faults.h"
 #include "uxive_fixture.h"

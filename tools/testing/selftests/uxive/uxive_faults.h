@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Faults that are injected, Documentation/fault-injection: by their number in one
- * thread (fail-nth), or by chance. For kernels that have FAULT_INJECTION and
- * FAULT_INJECTION_STACKTRACE_FILTER.
+ * thread (fail-nth), or by chance. For kernels that have FAULT_INJECTION,
+ * FAULT_INJECTION_STACKTRACE_FILTER and FAIL_FUNCTION.
  */
 #ifndef UXIVE_FAULTS_H
 #define UXIVE_FAULTS_H
@@ -41,10 +41,12 @@ static inline bool kernel_functions(const char *first, const char *last, char *s
 #define FAILSLAB	"/sys/kernel/debug/failslab"
 #define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc"
 #define FAIL_USERCOPY	"/sys/kernel/debug/fail_usercopy"
-#define FAIL_UXIVE	"/sys/kernel/debug/fail_uxive"
+#define FAIL_FUNCTION	"/sys/kernel/debug/fail_function"
+#define INJECTABLE	"/sys/kernel/debug/error_injection/list"
 #define DEBUG_UXIVE	"/sys/kernel/debug/uxive"
 
-static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY, FAIL_UXIVE };
+/* The injectors with a stack filter. */
+static const char * const injectors[] = { FAILSLAB, FAIL_PAGE_ALLOC, FAIL_USERCOPY };
 
 #define INJECTORS	ARRAY_SIZE(injectors)
 
@@ -56,10 +58,48 @@ enum {
 	DRIVER = 8,	/* the driver's calls of firmware and of the irq core */
 };
 
+/* How the names of the driver's injectable functions begin. */
+#define FUNCTIONS	"uxive_"
+
+#define FUNCTION_SIZE	64
+
+/* Reads the next injectable function of the driver in @list; false if there is none. */
+static inline bool next_function(FILE *list, char function[FUNCTION_SIZE])
+{
+	while (list && fscanf(list, "%63s%*[^\n]", function) == 1)
+		if (!strncmp(function, FUNCTIONS, strlen(FUNCTIONS)))
+			return true;
+	return false;
+}
+
+/*
+ * Gives fail_function those whose names begin with @start, or none if it is NULL.
+ * Functions given earlier are withdrawn first: they are gone if the module was
+ * unloaded. That waits for a grace period of RCU for each, so these are expedited.
+ */
+static inline bool inject_functions(const char *start)
+{
+	FILE *list = start ? fopen(INJECTABLE, "r") : NULL;
+	char function[FUNCTION_SIZE];
+	bool done, any = !start;
+
+	done = !file_write("/sys/kernel/rcu_expedited", "1") &&
+	       write_file(FAIL_FUNCTION, "inject", " ") &&
+	       !file_write("/sys/kernel/rcu_expedited", "0");
+	while (done && next_function(list, function)) {
+		if (strncmp(function, start, strlen(start)))
+			continue;
+		done = write_file(FAIL_FUNCTION, "inject", function);
+		any = true;
+	}
+	if (list)
+		fclose(list);
+	return done && any;
+}
+
 static inline bool select_faults(int what)
 {
-	const bool on[] = { what & (KMALLOC | MEMORY), what & MEMORY, what & USER_COPY,
-			    what & DRIVER };
+	const bool on[] = { what & (KMALLOC | MEMORY), what & MEMORY, what & USER_COPY };
 	bool done = write_file(FAILSLAB, "cache-filter", what & KMALLOC ? "Y" : "N");
 
 	/* No stack lies within an empty range. */
@@ -67,7 +107,7 @@ static inline bool select_faults(int what)
 		done = done && write_file(injectors[i], "require-start", on[i] ? "0" : "1") &&
 		       write_file(injectors[i], "require-end",
 				  on[i] ? "18446744073709551615" : "1");
-	return done;
+	return done && inject_functions(what & DRIVER ? FUNCTIONS : NULL);
 }
 
 /*
@@ -81,11 +121,13 @@ static inline bool prepare_faults(void)
 {
 	char start[32], end[32];
 	struct dirent *entry;
-	bool done = true, kmalloc = false;
+	bool done, kmalloc = false;
 	DIR *caches;
 
 	if (!kernel_functions("register_handler_proc", "register_irq_proc", start, end))
 		return false;
+	done = write_file(FAIL_FUNCTION, "verbose", "0") &&
+	       write_file(FAIL_FUNCTION, "probability", "0");
 	for (unsigned int i = 0; i < INJECTORS; i++)
 		done = done && write_file(injectors[i], "verbose", "0") &&
 		       write_file(injectors[i], "probability", "0") &&
@@ -109,14 +151,14 @@ static inline bool prepare_faults(void)
 	       write_file(FAIL_PAGE_ALLOC, "min-order", "0");
 }
 
-/* The next @times steps of the driver fail, in any task; -1: all. */
+/* The next @times calls of the driver's functions fail, in any task; -1: all. */
 static inline bool fail_all(int times)
 {
 	char text[16];
 
 	sprintf(text, "%d", times);
-	return write_file(FAIL_UXIVE, "times", text) &&
-	       write_file(FAIL_UXIVE, "probability", times ? "100" : "0");
+	return write_file(FAIL_FUNCTION, "times", text) &&
+	       write_file(FAIL_FUNCTION, "probability", times ? "100" : "0");
 }
 
 /*

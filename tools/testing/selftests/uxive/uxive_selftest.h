@@ -131,7 +131,8 @@ static int poll_for_end(struct pollfd *fds, nfds_t count, int timeout)
 
 static inline bool can_inject_faults(void)
 {
-	return !access("/proc/thread-self/fail-nth", F_OK);
+	return !access("/proc/thread-self/fail-nth", F_OK) &&
+	       !access("/sys/kernel/debug/fail_function", F_OK);
 }
 
 /*
