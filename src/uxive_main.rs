@@ -38,7 +38,6 @@ use crate::{
     driver::AfuDriver,
     kernel_ext::{
         attribute::Attribute,
-        fault::FaultControl,
         misc::{
             MiscOptions,
             MiscRegistration, //
@@ -143,7 +142,6 @@ struct Uxive {
     _debug: debug::DebugFiles,
     #[pin]
     device: MiscRegistration<DeviceOperations>,
-    _faults: FaultControl,
 }
 
 impl kernel::InPlaceModule for Uxive {
@@ -157,8 +155,6 @@ impl kernel::InPlaceModule for Uxive {
         };
 
         try_pin_init!(Self {
-            // First, since what follows can be made to fail.
-            _faults: FaultControl::new(c"fail_uxive"),
             shared: driver::shared::guard()?,
             functions: driver::Shared::new(Device::new()?)?,
             // Binds no function as long as there is nothing shared.

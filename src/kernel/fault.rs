@@ -12,12 +12,10 @@
 //!
 //! C header: [`include/asm-generic/error-injection.h`](srctree/include/asm-generic/error-injection.h)
 
-use super::bindings as extra;
 #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
-use kernel::ffi;
-use kernel::{
-    bindings,
-    prelude::*, //
+use {
+    super::bindings as extra,
+    kernel::ffi, //
 };
 
 /// Evaluates `$call`, a `Result`, in a function that error injection can override. An overridden function
@@ -88,11 +86,6 @@ impl Injectable {
         let mut call = Some(call);
         let mut result = Err(error);
 
-        // SAFETY: The function has no requirements.
-        if unsafe { extra::uxive_should_fail() } {
-            return result;
-        }
-
         (self.function)(&mut Call(&mut || {
             if let Some(call) = call.take() {
                 result = call();
@@ -100,37 +93,5 @@ impl Injectable {
             result.is_err()
         }));
         result
-    }
-}
-
-/// The directory in debugfs by which faults are set up. Removed when dropped.
-///
-/// # Invariants
-///
-/// `dentry` is what creating the directory returned, an error included.
-pub(crate) struct FaultControl {
-    dentry: *mut bindings::dentry,
-}
-
-// SAFETY: A directory is not bound to a thread.
-unsafe impl Send for FaultControl {}
-
-// SAFETY: There is nothing to do with a shared reference.
-unsafe impl Sync for FaultControl {}
-
-impl FaultControl {
-    /// Makes the directory `name`, if the kernel is configured so.
-    pub(crate) fn new(name: &'static CStr) -> Self {
-        Self {
-            // SAFETY: The name is NUL-terminated. There is one module, which does this once.
-            dentry: unsafe { extra::uxive_create_fault_attr(name.as_char_ptr()) },
-        }
-    }
-}
-
-impl Drop for FaultControl {
-    fn drop(&mut self) {
-        // SAFETY: Ours by the type invariants; the function ignores errors.
-        unsafe { extra::uxive_debugfs_remove(self.dentry) };
     }
 }

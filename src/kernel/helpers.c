@@ -4,9 +4,7 @@
  *
  * Would go to rust/helpers/, each to the file of the header that it is for.
  */
-#include <linux/debugfs.h>
 #include <linux/device.h>
-#include <linux/fault-inject.h>
 #include <linux/io.h>
 #include <linux/iommu.h>
 #include <linux/irq.h>
@@ -103,29 +101,6 @@ bool uxive_may_log(void)
 				      DEFAULT_RATELIMIT_BURST);
 
 	return __ratelimit(&state);
-}
-
-/* Where there is no debugfs, this is inline and does nothing. */
-void uxive_debugfs_remove(struct dentry *dentry)
-{
-	debugfs_remove(dentry);
-}
-
-/* The initializer is a macro, and the structure is empty if not configured. */
-static DECLARE_FAULT_ATTR(fault_attr);
-
-bool uxive_should_fail(void)
-{
-	return should_fail(&fault_attr, 1);
-}
-
-/* Quiet by default: nobody can silence it before the module is loaded. */
-struct dentry *uxive_create_fault_attr(const char *name)
-{
-#ifdef CONFIG_FAULT_INJECTION
-	fault_attr.verbose = 0;
-#endif
-	return fault_create_debugfs_attr(name, NULL, &fault_attr);
 }
 
 int uxive_cpu_to_node(int cpu)

@@ -4,7 +4,6 @@
 
 #include <linux/types.h>
 
-struct dentry;
 struct device;
 struct msi_desc;
 struct user_namespace;
@@ -19,9 +18,6 @@ struct msi_desc *uxive_msi_desc_new(struct device *dev);
 u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data);
 u64 uxive_user_ns_id(const struct user_namespace *ns);
 bool uxive_may_log(void);
-void uxive_debugfs_remove(struct dentry *dentry);
-bool uxive_should_fail(void);
-struct dentry *uxive_create_fault_attr(const char *name);
 int uxive_cpu_to_node(int cpu);
 bool uxive_class_exists(const char *name);
 int uxive_claim_dma_owner(struct device *dev, void *owner);

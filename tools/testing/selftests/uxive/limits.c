@@ -543,7 +543,7 @@ static int taken(int fd)
 }
 
 /* As many as the users of a namespace get together, each by a context of its own. */
-static int taken_by_all(int fd __attribute__((unused)))
+static int taken_by_all(int fd __maybe_unused)
 {
 	int count = 0;
 
@@ -566,7 +566,7 @@ static int taken_by_ranges(int fd)
 }
 
 /* Likewise queues, by one interrupt each. */
-static int queues_by_all(int fd __attribute__((unused)))
+static int queues_by_all(int fd __maybe_unused)
 {
 	int count = 0;
 
