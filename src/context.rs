@@ -15,7 +15,7 @@ use crate::{
     export::Exports,
     kernel_ext::{
         mapping::FileMapping,
-        ratelimit::may_log,
+        ratelimit::pr_warn_ratelimited,
         task::TaskName, //
     },
     layout::{
@@ -375,19 +375,16 @@ impl Context {
 
     /// Says that something is quarantined: the interrupt `lisn`, the event queue, or all.
     fn log(&self, reason: QuiesceError, lisn: Option<u32>) {
-        if !may_log() {
-            return;
-        }
         let Self { id, opener, .. } = self;
         let Opener { pid, name, .. } = opener;
         match lisn {
-            Some(lisn) => pr_warn!(
+            Some(lisn) => pr_warn_ratelimited!(
                 "context {id} (pid {pid}, {name}): interrupt {lisn:#x} is quarantined: {reason}\n"
             ),
-            None if reason == QuiesceError::Afu => pr_warn!(
+            None if reason == QuiesceError::Afu => pr_warn_ratelimited!(
                 "context {id} (pid {pid}, {name}): it is quarantined with all it has: {reason}\n"
             ),
-            None => pr_warn!(
+            None => pr_warn_ratelimited!(
                 "context {id} (pid {pid}, {name}): its event queue is quarantined: {reason}\n"
             ),
         }

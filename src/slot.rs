@@ -18,7 +18,7 @@ use crate::{
             MappedPages,
             View, //
         },
-        ratelimit::may_log, //
+        ratelimit::pr_warn_ratelimited, //
     },
     layout::Window,
     limits::IrqCharge,
@@ -428,12 +428,11 @@ impl DyingSlot {
         if self.quiesce().is_ok() {
             return;
         }
-        if may_log() {
-            let (lisn, context) = (self.lisn(), self.queue.context());
-            pr_warn!(
-                "context {context}: interrupt {lisn:#x} does not go quiet, and is not given back\n"
-            );
-        }
+        let (lisn, context) = (self.lisn(), self.queue.context());
+        pr_warn_ratelimited!(
+            "context {context}: interrupt {lisn:#x} does not go quiet, and is not given back
+"
+        );
         if let Some(source) = &self.source {
             source.leak();
         }

@@ -12,7 +12,6 @@
 #include <linux/kobject.h>
 #include <linux/mm.h>
 #include <linux/msi.h>
-#include <linux/ratelimit.h>
 #include <linux/slab.h>
 #include <linux/topology.h>
 #include <linux/user_namespace.h>
@@ -94,13 +93,6 @@ u64 uxive_user_ns_id(const struct user_namespace *ns)
 	return ns->ns.ns_id;
 }
 
-/* Returns whether a line may be logged now, of those that programs can cause. */
-bool uxive_may_log(void)
-{
-	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL,
-				      DEFAULT_RATELIMIT_BURST);
-
-	return __ratelimit(&state);
 }
 
 int uxive_cpu_to_node(int cpu)

@@ -17,7 +17,6 @@ void uxive_out_be64(void *addr, u64 val);
 struct msi_desc *uxive_msi_desc_new(struct device *dev);
 u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data);
 u64 uxive_user_ns_id(const struct user_namespace *ns);
-bool uxive_may_log(void);
 int uxive_cpu_to_node(int cpu);
 bool uxive_class_exists(const char *name);
 int uxive_claim_dma_owner(struct device *dev, void *owner);

@@ -35,7 +35,7 @@ use crate::{
             Remaining, //
         },
         lock::SpinLockIrqSave,
-        ratelimit::may_log, //
+        ratelimit::pr_warn_ratelimited, //
     },
     limits::{
         Charge,
@@ -609,12 +609,10 @@ impl Drop for Queue {
         // Callers that can wait have quiesced it before. If it is not quiet, freeing the interrupt
         // would wait without an end.
         if !quiet && self.quiesce(LAST_TRIES).is_err() {
-            if may_log() {
-                let context = self.context();
-                pr_warn!(
-                    "context {context}: its event queue does not go quiet, and is not given back\n"
-                );
-            }
+            let context = self.context();
+            pr_warn_ratelimited!(
+                "context {context}: its event queue does not go quiet, and is not given back\n"
+            );
             self.escalation.leak();
         }
     }

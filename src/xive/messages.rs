@@ -35,7 +35,7 @@ use crate::{
             MessageDomain,
             MsiIrq, //
         },
-        ratelimit::may_log,
+        ratelimit::pr_warn_ratelimited,
         work::{
             Work,
             Worker, //
@@ -197,12 +197,10 @@ impl Drop for MessageSource {
         );
         if unrouted.is_err() {
             // Not freed, since its route may lead to a VP that is gone.
-            if may_log() {
-                let lisn = self.lisn;
-                pr_warn!(
-                    "interrupt {lisn:#x}: firmware does not take its route, it is not given back\n"
-                );
-            }
+            let lisn = self.lisn;
+            pr_warn_ratelimited!(
+                "interrupt {lisn:#x}: firmware does not take its route, it is not given back\n"
+            );
             return;
         }
         // SAFETY: It is not used again.

@@ -28,7 +28,7 @@ use crate::{
         },
         mapping::UserPages,
         pages::ContiguousPages,
-        ratelimit::may_log, //
+        ratelimit::pr_warn_ratelimited, //
     }, //
 };
 use core::mem::ManuallyDrop;
@@ -220,10 +220,10 @@ impl Drop for VpQueue {
             return;
         }
         if self.disable().is_err() {
-            if may_log() {
-                let vp = self.vp.0;
-                pr_warn!("VP {vp:#x}: firmware does not disable it, it is not given back\n");
-            }
+            let vp = self.vp.0;
+            pr_warn_ratelimited!(
+                "VP {vp:#x}: firmware does not disable it, it is not given back\n"
+            );
             return;
         }
         // SAFETY: Neither is used again.

@@ -17,17 +17,6 @@
 /* A fresh MMIO has this many words that are not 0, below their end. */
 #define FRESH_WORDS	(AFU_DATA_SIZE / 8 + 1)
 
-/* New lines of the kernel's log. */
-
-static int log_open(void)
-{
-	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-
-	if (lseek(log, 0, SEEK_END))
-		abort();
-	return log;
-}
-
 /* How many there are since the last call that name a function; the last one is @line. */
 static int log_read(int log, const struct afu_function *function, char *line, size_t size)
 {

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include "kselftest.h"
 
 /* A path, valid until this thread asks for the next one. */
@@ -110,6 +111,33 @@ static inline int entries_of(const char *path)
 	if (dir)
 		closedir(dir);
 	return count;
+}
+
+/* Opens the kernel's log, for lines that come from now on. */
+static inline int log_open(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (lseek(log, 0, SEEK_END))
+		abort();
+	return log;
+}
+
+/*
+ * Counts the lines with the text since the log was opened or read last; INT_MAX if there
+ * were more lines than the log holds.
+ */
+static inline int log_lines(int log, const char *text)
+{
+	char record[4096];
+	ssize_t length;
+	int count = 0;
+
+	while ((length = read(log, record, sizeof(record) - 1)) >= 0) {
+		record[length] = '\0';
+		count += !!strstr(record, text);
+	}
+	return errno == EAGAIN ? count : INT_MAX;
 }
 
 #endif /* UXIVE_FILES_H */

@@ -541,6 +541,22 @@ static inline long clock_ms(void)
 	return clock_ns() / 1000000;
 }
 
+/* How long a test provokes lines of the log: a line that comes once a second comes twice. */
+#define STORM_NS	3000000000L
+
+/*
+ * Counts the lines of @log that have @text: at least one, and no more than one for each second since
+ * @start, by the machine's own clock. The log was opened at @start.
+ */
+#define EXPECT_A_LINE_A_SECOND(log, text, start) do {			\
+	int lines_ = log_lines(log, text);				\
+	long seconds_ = (clock_ns() - (start)) / 1000000000;		\
+									\
+	TH_LOG("%d lines in %ld s: %s", lines_, seconds_, text);	\
+	EXPECT_LE(1, lines_);						\
+	EXPECT_GE(seconds_ + 1, lines_);				\
+} while (0)
+
 /* The events of poll() on a file now: @events and those reported unasked; -1 if it fails. */
 static inline int polled(int fd, short events)
 {
