@@ -36,9 +36,10 @@
 //! waits for them. Those of a [BAR](crate::kernel_ext::bar) come before 6, and the one of a part of it is
 //! taken by a fault under 3.
 //!
-//! Five kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
+//! Six kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
-//! that of [`Platform`](crate::xive::Platform) the sources that it has; that of
+//! of the two of [`Platform`](crate::xive::Platform) one guards the sources that it has, the other
+//! what firmware has refused of queues; that of
 //! [`Limits`](crate::limits::Limits) its users, and is taken when a queue or an export comes or goes; that
 //! of an [event log](crate::events) what there is to tell a program; that of the
 //! [exports](crate::export::Exports) of a context which there are. The CPU hotplug lock is taken under

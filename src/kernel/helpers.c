@@ -93,8 +93,6 @@ u64 uxive_user_ns_id(const struct user_namespace *ns)
 	return ns->ns.ns_id;
 }
 
-}
-
 int uxive_cpu_to_node(int cpu)
 {
 	return cpu_to_node(cpu);

@@ -2,10 +2,8 @@
 
 //! Lines in the log that programs can cause.
 //!
-//! Would go to `rust/kernel/print.rs`, which logs every line.
-//!
-//! The macros of `include/linux/ratelimit.h` add a line of their own, which tells how many they have
-//! held back.
+//! Would go to `rust/kernel/print.rs`, which logs every line. The macros of
+//! `include/linux/ratelimit.h` add a line of their own, which tells how many they have held back.
 
 use kernel::{
     bindings,

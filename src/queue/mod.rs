@@ -211,7 +211,7 @@ impl Queue {
         };
         let name = CString::try_from_fmt(fmt!("uxive-{context}"))?;
         let escalation =
-            EscalationHandler::new(EventQueue::new(size)?, name, all.0.clone(), drain)?;
+            EscalationHandler::new(EventQueue::new(platform, size)?, name, all.0.clone(), drain)?;
 
         let queue = Self {
             escalation,

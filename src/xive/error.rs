@@ -44,6 +44,7 @@ pub(crate) enum Resource {
 }
 
 /// Why something could not be allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AllocError {
     /// Firmware has no more: `ENOSPC`.
     Exhausted(Resource),

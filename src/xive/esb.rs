@@ -33,20 +33,26 @@ const ESB_WINDOW_SHIFT: u32 = 13;
 /// How many tries there are to switch a source or an escalation off.
 pub(super) const OFF_TRIES: usize = 8;
 
-/// Asks firmware about `lisn`, and maps its ESB into `data`, for `xive_cleanup_irq_data` to undo.
+/// Asks firmware about `lisn`, and maps its ESB into `data`, for `xive_cleanup_irq_data` to undo. Calls
+/// `refused` if that fails, which is in the log then: see [`LastRefusal`](super::refusal::LastRefusal).
 ///
 /// # Errors
 ///
 /// `EIO` if firmware refuses, `ENOMEM` if the ESB cannot be mapped.
-pub(super) fn populate(lisn: u32, data: &mut extra::xive_irq_data) -> Result {
+pub(super) fn populate(
+    lisn: u32,
+    data: &mut extra::xive_irq_data,
+    refused: impl FnOnce(Error),
+) -> Result {
     injectable!(
         uxive_populate_esb,
         EIO,
         // SAFETY: `data` is valid for writes, and any LISN may be asked for.
         to_result(unsafe { extra::xive_native_populate_irq_data(lisn, data) })
+            // The C side calls a refusal an invalid argument.
+            .map_err(|error| if error == EINVAL { EIO } else { error })
+            .inspect_err(|&error| refused(error))
     )
-    // The C side calls a refusal an invalid argument.
-    .map_err(|error| if error == EINVAL { EIO } else { error })
 }
 
 /// Returns whether an ESB has two pages of 64 KiB, the trigger page first. Sources of some devices
@@ -88,16 +94,16 @@ unsafe impl Send for EsbWindow {}
 impl EsbWindow {
     const LEN: usize = 1 << (ESB_WINDOW_SHIFT + ESB_SHIFT);
 
-    /// Maps the ESBs around that of `lisn`, which must be ours.
+    /// Maps the ESBs around that of `lisn`, which must be ours. `refused` is as for [`populate`].
     ///
     /// # Errors
     ///
     /// `ENOMEM` if it cannot be mapped, `EIO` if firmware tells of another layout than two pages of
     /// 64 KiB, the trigger page first. Programs may have the first one only.
-    pub(super) fn new(lisn: u32) -> Result<Self> {
+    pub(super) fn new(lisn: u32, refused: impl FnOnce(Error)) -> Result<Self> {
         let mut data = extra::xive_irq_data::default();
 
-        populate(lisn, &mut data)?;
+        populate(lisn, &mut data, refused)?;
         let (trigger, fit) = (data.trig_page, has_two_pages(&data));
         let store_eoi = has_store_eoi(&data);
         // SAFETY: `data` was filled above.

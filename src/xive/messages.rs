@@ -22,6 +22,7 @@ use super::{
         ESB_PAGE,
         ESB_SHIFT, //
     },
+    refusal::LastRefusal,
     AllocError,
     ChipId,
     Platform,
@@ -58,11 +59,6 @@ use kernel::{
         Mutex,
         SetOnce,
         UniqueArc, //
-    },
-    time::{
-        Delta,
-        Instant,
-        Monotonic, //
     }, //
 };
 
@@ -75,10 +71,6 @@ const SPARES_LOW: usize = SPARES / 4;
 
 /// How many spare messages a function is given, with room left for some that come back.
 const SPARES_FILLED: usize = SPARES / 2;
-
-/// For how long a PHB that had no more messages is not asked again: it says so in the log each time,
-/// and programs can make us ask.
-const ASK_AGAIN: Delta = Delta::from_secs(1);
 
 /// The priority of a source that is not routed.
 const NOT_ROUTED: u8 = 0xff;
@@ -214,33 +206,27 @@ struct Spares {
     domain: Option<MessageDomain>,
     // Not longer than the capacity that it is made with.
     sources: KVec<UniqueArc<MessageSource>>,
-    /// When the PHB had no more, unless one was given back since.
-    exhausted: Option<Instant<Monotonic>>,
+    /// Of a message.
+    refusal: LastRefusal,
 }
 
 impl Spares {
-    const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::Message);
-
     /// Returns whether to ask the PHB for a message.
     fn may_ask(&self) -> bool {
-        self.domain.is_some() && self.exhausted.is_none_or(|at| at.elapsed() >= ASK_AGAIN)
+        self.domain.is_some() && self.refusal.check().is_ok()
     }
 
     /// Allocates a source. As [`MessagePool::take`].
     fn allocate(&mut self) -> Result<UniqueArc<MessageSource>, AllocError> {
         let domain = self.domain.as_ref().ok_or(ENODEV)?;
+        let message = self.refusal.ask(|| {
+            domain.allocate().map_err(|error| match error {
+                ENOSPC => AllocError::Exhausted(Resource::Message),
+                error => error.into(),
+            })
+        })?;
 
-        if !self.may_ask() {
-            return Err(Self::EXHAUSTED);
-        }
-        match domain.allocate() {
-            Ok(message) => Ok(MessageSource::new(message)?),
-            Err(ENOSPC) => {
-                self.exhausted = Some(Instant::now());
-                Err(Self::EXHAUSTED)
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(MessageSource::new(message)?)
     }
 
     /// Keeps a source for a new interrupt, or returns it if there are enough.
@@ -250,7 +236,6 @@ impl Spares {
             let _ = self.sources.push_within_capacity(source);
             return None;
         }
-        self.exhausted = None;
         Some(source)
     }
 }
@@ -307,7 +292,7 @@ impl MessagePool {
             // SAFETY: `Platform::new` has shown that this is powernv, whose PHBs stay.
             domain: Some(unsafe { MessageDomain::new(dev) }?),
             sources: KVec::with_capacity(SPARES, GFP_KERNEL)?,
-            exhausted: None,
+            refusal: LastRefusal::default(),
         };
         let pool = Arc::pin_init(
             try_pin_init!(Self {
@@ -328,7 +313,7 @@ impl MessagePool {
     ///
     /// - `ENOSPC` when the PHB has no more, or had none a moment ago.
     /// - `ENODEV` if the pool is closed.
-    /// - `ENOMEM` if there is no memory, `EIO` if firmware refuses.
+    /// - `ENOMEM` if there is no memory; `EIO` if firmware refuses, or did a moment ago.
     pub(super) fn take(self: &Arc<Self>) -> Result<UniqueArc<MessageSource>, AllocError> {
         let spares = &mut *self.reserve.spares.lock();
         let spare = spares.sources.pop();

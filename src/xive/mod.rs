@@ -33,7 +33,10 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     static_lock_class,
-    sync::Arc, //
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
 
 mod eisn;
@@ -41,6 +44,7 @@ mod error;
 mod esb;
 mod messages;
 mod pool;
+mod refusal;
 mod source;
 mod table;
 mod vp;
@@ -66,6 +70,7 @@ pub(crate) use pool::{
     ChipId,
     Location, //
 };
+use refusal::LastRefusal;
 pub(crate) use source::{
     MsiMsg,
     Source, //
@@ -96,6 +101,10 @@ pub(crate) struct Platform {
     /// Its work is to fill up the spare sources.
     #[pin]
     sources: Worker<Sources>,
+    /// Of a VP or what belongs to it. Held while firmware is asked for a VP: of several that ask when
+    /// there is none left, one is refused by firmware. Innermost, see `file.rs`.
+    #[pin]
+    queue_refusal: Mutex<LastRefusal>,
 }
 
 impl Platform {
@@ -120,6 +129,7 @@ impl Platform {
         let pool = Pool {
             chips: Chip::all()?,
             windows: KVec::new(),
+            refusal: LastRefusal::default(),
             held: 0,
         };
         let platform = Arc::pin_init(
@@ -127,6 +137,7 @@ impl Platform {
                 sources <- Worker::new(static_lock_class!(), try_pin_init!(Sources {
                     pool <- new_mutex!(pool, "uxive_pool"),
                 }? Error)),
+                queue_refusal <- new_mutex!(LastRefusal::default(), "uxive_queue_refusal"),
             }? Error),
             GFP_KERNEL,
         )?;
@@ -188,6 +199,12 @@ impl Platform {
         // Each CPU has a queue of a page. An interrupt needs an entry of it, and one entry stays
         // free.
         (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(cpu::online().weight() as usize)
+    }
+
+    /// Remembers that firmware, or the kernel, has refused a step of setting up an event queue.
+    #[cold]
+    fn queue_refused(&self, error: Error) {
+        self.queue_refusal.lock().remember(error.into());
     }
 
     /// Takes a source.

@@ -7,6 +7,7 @@ use super::{
         Esb,
         EsbWindow, //
     },
+    refusal::LastRefusal,
     AllocError,
     Resource,
     MAX_SOURCES, //
@@ -125,6 +126,8 @@ impl Chip {
 pub(super) struct Pool {
     pub(super) chips: KVec<Chip>,
     pub(super) windows: KVec<EsbWindow>,
+    /// Of a window. To have no LISN left is not in the log.
+    pub(super) refusal: LastRefusal,
     /// How many there are, spares included. At most [`MAX_SOURCES`].
     pub(super) held: usize,
 }
@@ -221,7 +224,9 @@ impl Pool {
         match self.windows.iter().position(|window| window.covers(lisn)) {
             Some(at) => self.windows.get(at),
             None => {
-                self.windows.push(EsbWindow::new(lisn)?, GFP_KERNEL)?;
+                self.refusal.check()?;
+                let window = EsbWindow::new(lisn, |error| self.refusal.remember(error.into()))?;
+                self.windows.push(window, GFP_KERNEL)?;
                 self.windows.last()
             }
         }

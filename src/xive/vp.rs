@@ -10,6 +10,7 @@ use super::{
         PQ_OFF, //
     },
     AllocError,
+    Platform,
     QueueSize,
     QuiesceError,
     Resource,
@@ -57,19 +58,22 @@ struct VpBlock(u32);
 impl VpBlock {
     /// # Errors
     ///
-    /// `ENOSPC` when the machine has none left.
-    fn new() -> Result<Self, AllocError> {
+    /// `ENOSPC` when the machine has none left, or had none a moment ago; the error of a refusal of
+    /// another step of setting up a queue a moment ago.
+    fn new(platform: &Platform) -> Result<Self, AllocError> {
         const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::VirtualProcessor);
+
+        // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
+        let ask = || match unsafe { extra::xive_native_alloc_vp_block(1) } {
+            extra::XIVE_INVALID_VP => Err(EXHAUSTED),
+            // INVARIANT: OPAL gave it to us just now.
+            vp => Ok(Self(vp)),
+        };
 
         injectable!(
             uxive_alloc_vp,
             EXHAUSTED,
-            // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
-            match unsafe { extra::xive_native_alloc_vp_block(1) } {
-                extra::XIVE_INVALID_VP => Err(EXHAUSTED),
-                // INVARIANT: OPAL gave it to us just now.
-                vp => Ok(Self(vp)),
-            }
+            platform.queue_refusal.lock().ask(ask)
         )
     }
 }
@@ -91,10 +95,10 @@ struct EscalationEsb {
 }
 
 impl EscalationEsb {
-    fn new(lisn: u32) -> Result<Self> {
+    fn new(platform: &Platform, lisn: u32) -> Result<Self> {
         let mut data = extra::xive_irq_data::default();
 
-        populate(lisn, &mut data)?;
+        populate(lisn, &mut data, |error| platform.queue_refused(error))?;
 
         // INVARIANT: Filled above.
         Ok(Self { data })
@@ -128,9 +132,9 @@ struct VpQueue {
 }
 
 impl VpQueue {
-    fn new(size: QueueSize) -> Result<Self, AllocError> {
+    fn new(platform: &Platform, size: QueueSize) -> Result<Self, AllocError> {
         let memory = ContiguousPages::new(size.order())?;
-        let vp = VpBlock::new()?;
+        let vp = VpBlock::new(platform)?;
 
         // Before the queue: this decides which interrupt the queue will escalate to.
         injectable!(
@@ -138,6 +142,7 @@ impl VpQueue {
             EIO,
             // SAFETY: The VP is ours.
             to_result(unsafe { extra::xive_native_enable_vp(vp.0, true) })
+                .inspect_err(|&error| platform.queue_refused(error))
         )?;
 
         // INVARIANT: Just enabled, and without a queue until the call below.
@@ -163,6 +168,7 @@ impl VpQueue {
                     true,
                 )
             })
+            .inspect_err(|&error| platform.queue_refused(error))
         )?;
         Ok(queue)
     }
@@ -253,13 +259,13 @@ impl EventQueue {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` when the machine has no VP left, `ENOMEM` if there is no memory, `EIO` if firmware
-    /// refuses.
-    pub(crate) fn new(size: QueueSize) -> Result<Self, AllocError> {
-        let queue = VpQueue::new(size)?;
+    /// `ENOSPC` when the machine has no VP left, or had none a moment ago; `ENOMEM` if there is no
+    /// memory; `EIO` if firmware refuses, or did a moment ago.
+    pub(crate) fn new(platform: &Platform, size: QueueSize) -> Result<Self, AllocError> {
+        let queue = VpQueue::new(platform, size)?;
 
         Ok(Self {
-            escalation: EscalationEsb::new(queue.xive.esc_irq)?,
+            escalation: EscalationEsb::new(platform, queue.xive.esc_irq)?,
             queue,
         })
     }

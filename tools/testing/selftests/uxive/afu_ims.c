@@ -365,7 +365,49 @@ TEST_F(ims, a_host_bridge_has_its_messages_and_no_more)
 		for (int i = 0; i < CONTEXTS_2; i++)
 			close(fds[i]);
 		EXPECT_TRUE(becomes(all_irqs(), 0));
+		/* For as long the last refusal may be remembered. */
+		sleep(1);
 	}
+}
+
+/* More than the driver keeps for new interrupts: the bridge has some again, each time. */
+#define GIVEN_BACK	70
+#define MIN_ROUNDS	20
+
+TEST_F(ims, refusals_do_not_fill_the_log)
+{
+	int fds[CONTEXTS_2], errors[128] = {}, log, rounds = 0, refused = 0;
+	__u64 offset;
+	long start, taken_all;
+
+	if (self->functions < 2)
+		SKIP(return, "there is no AFU with more slots than messages");
+	for (int i = 0; i < CONTEXTS_2; i++) {
+		fds[i] = afu_open(&self->function[1]);
+		ASSERT_LE(0, fds[i]);
+		ASSERT_EQ(0, afu_attach(fds[i]));
+	}
+	log = log_open();
+	start = clock_ns();
+	take_all(fds, CONTEXTS_2, errors);
+	taken_all = clock_ns();
+	for (; rounds < MIN_ROUNDS || clock_ns() - taken_all < STORM_NS; rounds++) {
+		int ret, taken = 0;
+
+		for (int slot = 0; slot < GIVEN_BACK; slot++)
+			ux_free(fds[0], slot_offset(slot));
+		while (!(ret = afu_ims_alloc(fds[0], -1, &offset, NULL)) && taken < SLOTS_2)
+			taken++;
+		EXPECT_TRUE(!ret || ret == -ENOSPC) TH_LOG("%d", ret);
+		refused += !!ret;
+		progress();
+	}
+	TH_LOG("%d rounds, %d refused", rounds, refused);
+	EXPECT_A_LINE_A_SECOND(log, "failed to find a free MSI", start);
+	for (int i = 0; i < CONTEXTS_2; i++)
+		close(fds[i]);
+	EXPECT_TRUE(becomes(all_irqs(), 0));
+	close(log);
 }
 
 TEST_F(ims, an_interrupt_is_rung_by_a_store_and_by_the_afu)

@@ -292,6 +292,28 @@ TEST_F(limits, queues_of_all_users_end_at_the_limit_over_all)
 	close(bob);
 }
 
+/* However often they are run into. */
+TEST_F(limits, they_are_no_matter_for_the_log)
+{
+	int log = log_open(), tries = 0;
+	long start = clock_ns();
+
+	ASSERT_EQ(0, limit_set("max_irqs_per_context", 3));
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", 5));
+	ASSERT_EQ(0, limit_set("max_queues", 2));
+	ASSERT_EQ(0, ux_fill(self->fd[0], 3));
+	ASSERT_EQ(0, ux_fill(self->fd[1], 2));
+	for (; clock_ns() - start < STORM_NS; tries++) {
+		EXPECT_NO_IRQ(ENOSPC, self->fd[0]);
+		EXPECT_NO_IRQ(EDQUOT, self->fd[1]);
+		EXPECT_NO_QUEUE(ENFILE, self->fd[2]);
+		progress();
+	}
+	TH_LOG("%d times", tries);
+	EXPECT_EQ(0, log_lines(log, "xive"));
+	close(log);
+}
+
 TEST_F(limits, one_that_is_lowered_waits_until_enough_is_given_back)
 {
 	const struct {

@@ -2,8 +2,8 @@
 /*
  * Promise: where the machine has no VP left, the first interrupt of a context
  * fails with ENOSPC, and so does user drain. Contexts that have a VP do not
- * notice, a refused call succeeds once there is a VP again, and a closed
- * context returns its VP.
+ * notice, a refused call succeeds once there is a VP again, after a second at most,
+ * and a closed context returns its VP. The log has a refusal once a second.
  *
  * hoarder.ko takes them all. For kernels that it is built for.
  */
@@ -81,14 +81,14 @@ TEST_F(novp, without_one_a_new_context_is_enospc_and_no_other)
 	EXPECT_EQ(1, event_wait(efd));
 	EXPECT_EQ(0, ux_free(old, slot_offset(0)));
 
-	/* Another's end is room for one, and one only. */
+	/* Another's end is room for one, and one only: after the second of the refusal. */
 	close(leaving);
 	EXPECT_TRUE(becomes(ux_user_drain(user, event_new()), 0));
 	EXPECT_EQ(-ENOSPC, ux_alloc(kernel, &offset));
 
 	ASSERT_EQ(0, module_unload("hoarder"));
 	EXPECT_EQ(0, ux_alloc(user, &offset));
-	ASSERT_EQ(0, ux_alloc(kernel, &offset));
+	ASSERT_TRUE(becomes(ux_alloc(kernel, &offset), 0));
 	EXPECT_EQ(slot_offset(0), offset);
 	munmap(pages, 2 * STRIDE);
 	pages = ux_map(kernel, IRQ_BASE, STRIDE);
@@ -100,6 +100,48 @@ TEST_F(novp, without_one_a_new_context_is_enospc_and_no_other)
 	close(old);
 	close(kernel);
 	close(user);
+}
+
+/* Firmware and the kernel say each time that there is none. */
+TEST_F(novp, refusals_do_not_fill_the_log)
+{
+	int held[4], log, taken = 0, refused = 0;
+	long start;
+
+	for (size_t i = 0; i < ARRAY_SIZE(held); i++) {
+		held[i] = ux_open();
+		ASSERT_EQ(0, ux_fill(held[i], 1));
+	}
+	ASSERT_EQ(0, module_load(HOARDER_MODULE));
+	log = log_open();
+	start = clock_ns();
+	/* One goes and may come again, for which there is a VP; and one more, for which there is none. */
+	for (int n = 0; clock_ns() - start < STORM_NS; n++) {
+		int *fd = &held[n % ARRAY_SIZE(held)], more = ux_open(), ret;
+
+		close(*fd);
+		*fd = ux_open();
+		for (int i = 0; i < 2; i++) {
+			ret = n % 2 ? ux_user_drain(i ? more : *fd, -1) : ux_fill(i ? more : *fd, 1);
+			EXPECT_TRUE(!ret || ret == -ENOSPC) TH_LOG("%d", ret);
+			taken += !ret;
+			refused += !!ret;
+		}
+		close(more);
+		progress();
+	}
+	TH_LOG("%d taken, %d refused", taken, refused);
+	EXPECT_LT(0, taken);
+	EXPECT_LT(0, refused);
+	EXPECT_A_LINE_A_SECOND(log, "OPAL failed to allocate VCPUs", start);
+	ASSERT_EQ(0, module_unload("hoarder"));
+	for (size_t i = 0; i < ARRAY_SIZE(held); i++) {
+		close(held[i]);
+		held[i] = ux_open();
+		EXPECT_TRUE(becomes(ux_fill(held[i], 1), 0));
+		close(held[i]);
+	}
+	close(log);
 }
 
 /* How many VPs there are, seen by what hoarder.ko gets; -1 if that cannot be told. */
