@@ -528,7 +528,7 @@ fn make_many(
     let reservations = slots.reserve_range(start, count, limit)?;
     let mut irqs = NewIrqs {
         file,
-        made: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
+        made: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?,
         queue,
     };
     let mut eventfds = eventfds.drain_all();

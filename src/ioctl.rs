@@ -53,7 +53,7 @@ fn optional_eventfds(address: u64, count: usize) -> Result<KVVec<Option<EventFd>
     let user = UserPtr::from_addr(usize::try_from(address).map_err(|_| EFAULT)?);
     let length = count.checked_mul(size_of::<i32>()).ok_or(EFAULT)?;
     let mut reader = UserSlice::new(user, length).reader();
-    let mut eventfds = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+    let mut eventfds = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
     let mut some = [0_i32; 64];
 
     while !reader.is_empty() {
@@ -111,7 +111,7 @@ fn chosen_bytes(chosen: Chosen, count: usize) -> Result<KVVec<u8>> {
     let mut bytes = KVVec::new();
 
     if let Chosen::Bytes(address) = chosen {
-        bytes.resize(count, 0, GFP_KERNEL_ACCOUNT)?;
+        bytes.resize(count, 0, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
         let user = UserPtr::from_addr(usize::try_from(address).map_err(|_| EFAULT)?);
         UserSlice::new(user, count)
             .reader()

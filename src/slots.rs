@@ -49,7 +49,7 @@ impl<L, Q> Table<L, Q> {
     /// Makes one of `count` indices, all of which are free.
     fn new(count: usize) -> Result<Self> {
         Ok(Self {
-            taken: BitmapVec::new(count, GFP_KERNEL_ACCOUNT)?,
+            taken: BitmapVec::new(count, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?,
             used: 0,
             first_free: 0,
             entries: KVVec::new(),
@@ -111,7 +111,8 @@ impl<L, Q> Table<L, Q> {
     /// Adds `count` empty entries.
     #[inline(never)]
     fn grow(&mut self, count: usize) -> Result {
-        self.entries.reserve(count, GFP_KERNEL_ACCOUNT)?;
+        self.entries
+            .reserve(count, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
         for _ in 0..count {
             self.entries.push_within_capacity(Entry::Empty)?;
         }
@@ -254,7 +255,7 @@ impl<L, Q> Slots<L, Q> {
         if range.end > self.len() {
             return Err(EINVAL);
         }
-        let mut taken = KVVec::with_capacity(range.len(), GFP_KERNEL_ACCOUNT)?;
+        let mut taken = KVVec::with_capacity(range.len(), GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
         let table = &mut *self.table.lock();
 
         if range.clone().any(|index| table.live(index).is_none()) {
@@ -273,7 +274,7 @@ impl<L, Q> Slots<L, Q> {
         let table = &mut *self.table.lock();
         let all = 0..table.entries.len();
         let live = all.clone().filter(|&index| table.live(index).is_some());
-        let mut taken = KVVec::with_capacity(live.count(), GFP_KERNEL_ACCOUNT)?;
+        let mut taken = KVVec::with_capacity(live.count(), GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
 
         self.take_from(table, all, &mut taken)?;
         Ok(taken)

@@ -324,7 +324,7 @@ impl View {
             return Err(EINVAL);
         }
         let count = (len / stride) as usize;
-        let mut pieces = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        let mut pieces = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
         for _ in 0..count {
             pieces.push_within_capacity(Atomic::new(false))?;
         }

@@ -37,7 +37,8 @@ unsafe impl Send for ContiguousPages {}
 unsafe impl Sync for ContiguousPages {}
 
 impl ContiguousPages {
-    /// Allocates `1 << order` bytes, or a page if that is more. Charged to the caller's memcg.
+    /// Allocates `1 << order` bytes, or a page if that is more. Charged to the caller's memcg. Of so much
+    /// in one piece there may be none: that is no matter for the log.
     pub(crate) fn new(order: u32) -> Result<Self, AllocError> {
         let page_order = order.saturating_sub(PAGE_SHIFT as u32);
 
@@ -45,7 +46,7 @@ impl ContiguousPages {
             // SAFETY: With flags that may sleep, as `new` may, there are no requirements.
             let address = unsafe {
                 bindings::get_free_pages_noprof(
-                    bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO,
+                    bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_NOWARN | bindings::__GFP_ZERO,
                     page_order,
                 )
             };

@@ -58,7 +58,7 @@ impl<T, K> EisnTable<T, K> {
     ///
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(platform: &Arc<Platform>, capacity: usize) -> Result<Self> {
-        let mut entries = KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?;
+        let mut entries = KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
 
         while entries.len() < capacity {
             entries.push_within_capacity(None)?;

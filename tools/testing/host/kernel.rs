@@ -79,6 +79,14 @@ pub mod alloc {
     /// How memory is allocated.
     pub struct Flags;
 
+    impl std::ops::BitOr for Flags {
+        type Output = Self;
+
+        fn bitor(self, _: Self) -> Self {
+            self
+        }
+    }
+
     /// A vector of which each growth may fail.
     pub struct KVVec<T>(Vec<T>);
 
@@ -360,4 +368,5 @@ pub mod prelude {
 
     pub const GFP_KERNEL: Flags = Flags;
     pub const GFP_KERNEL_ACCOUNT: Flags = Flags;
+    pub const __GFP_NOWARN: Flags = Flags;
 }

@@ -307,6 +307,109 @@ TEST_F(range, has_interrupts_at_the_slots_that_are_wanted)
 	close(fd);
 }
 
+/* Memory in large pieces: the machine may have none, although it has much memory. */
+
+/*
+ * Has each allocation of pages of @order or more fail for this task. With @verbose the kernel logs
+ * those that have no __GFP_NOWARN.
+ */
+static bool no_pages(int make_it_fail, const char *order, const char *verbose)
+{
+	return write_file(FAIL_PAGE_ALLOC, "task-filter", "Y") &&
+	       write_file(FAIL_PAGE_ALLOC, "times", "-1") &&
+	       write_file(FAIL_PAGE_ALLOC, "min-order", order) &&
+	       write_file(FAIL_PAGE_ALLOC, "verbose", verbose) &&
+	       write_file(FAIL_PAGE_ALLOC, "probability", "100") &&
+	       pwrite(make_it_fail, "1", 1, 0) == 1;
+}
+
+static bool pages_again(int make_it_fail)
+{
+	return pwrite(make_it_fail, "0", 1, 0) == 1 &&
+	       write_file(FAIL_PAGE_ALLOC, "probability", "0") &&
+	       write_file(FAIL_PAGE_ALLOC, "verbose", "0") &&
+	       write_file(FAIL_PAGE_ALLOC, "min-order", "0") &&
+	       write_file(FAIL_PAGE_ALLOC, "task-filter", "N");
+}
+
+/* The size of the queue is that of the program's range. */
+TEST_F(range, without_memory_for_its_queue_is_not_in_the_log)
+{
+	int make_it_fail = open("/proc/thread-self/make-it-fail", O_RDWR), log, fd, alloc, drain;
+	char order[8];
+	__u64 offset;
+
+	if (!can_inject_faults())
+		SKIP(return, NO_FAULTS);
+	ASSERT_TRUE(prepare_faults() && select_faults(MEMORY));
+	snprintf(order, sizeof(order), "%d", __builtin_ctzl((2L << 20) / sysconf(_SC_PAGESIZE)));
+	fd = ux_range(self->fd, MOST);
+	ASSERT_LE(0, fd);
+	log = log_open();
+	ASSERT_TRUE(no_pages(make_it_fail, order, "1"));
+	alloc = ux_alloc(fd, &offset);
+	drain = ux_user_drain(fd, -1);
+	EXPECT_TRUE(pages_again(make_it_fail));
+	select_faults(0);
+	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC, ENOMEM, alloc);
+	EXPECT_ERRNO(UXIVE_IOC_USER_DRAIN, ENOMEM, drain);
+	EXPECT_EQ(0, log_lines(log, "forcing a failure"));
+	EXPECT_EQ(0, ux_fill(fd, 1));
+	EXPECT_EQ(1U, info_of(self->fd).queues_total);
+	close(fd);
+	close(log);
+	close(make_it_fail);
+}
+
+/* Likewise the arrays of a call, and the tables, of as many slots as the program says. */
+TEST_F(range, without_memory_for_a_call_is_not_in_the_log)
+{
+	int make_it_fail = open("/proc/thread-self/make-it-fail", O_RDWR), ret[5], fd, logs[2];
+	__s32 *efds = malloc(MOST * sizeof(*efds));
+	__u32 start;
+
+	if (!can_inject_faults())
+		SKIP(return, NO_FAULTS);
+	ASSERT_TRUE(prepare_faults() && select_faults(MEMORY));
+	for (__u32 i = 0; i < MOST; i++)
+		efds[i] = -1;
+	ASSERT_EQ(0, limit_set("max_irqs_per_user", MOST));
+	fd = ux_range(self->fd, MOST);
+	ASSERT_LE(0, fd);
+	for (int i = 0; i < 2; i++)
+		logs[i] = log_open();
+	/* The arrays that a call copies; the table of slots; then, with that, what was made. */
+	ASSERT_EQ(0, ux_fill(fd, 1));
+	ASSERT_TRUE(no_pages(make_it_fail, "0", "0"));
+	ret[0] = ux_alloc_many_of(fd, UXIVE_ALLOC_AT, 0, MOST - 1, efds, &(__u32){ 1 });
+	ret[1] = ux_alloc_many_of(fd, UXIVE_ALLOC_AT, 0, MOST - 1, NULL, &(__u32){ 1 });
+	ASSERT_TRUE(pages_again(make_it_fail));
+	ASSERT_EQ(0, ux_free_all(fd));
+	ASSERT_EQ(0, ux_alloc_many(fd, MOST, NULL, &start));
+	ASSERT_TRUE(no_pages(make_it_fail, "0", "0"));
+	ret[2] = ux_set_irqs(fd, BIND, 0, MOST, efds);
+	ret[3] = ux_free_many(fd, 0, MOST);
+	ASSERT_TRUE(pages_again(make_it_fail));
+	ASSERT_EQ(0, ux_free_many(fd, 0, MOST));
+	ASSERT_TRUE(no_pages(make_it_fail, "0", "0"));
+	ret[4] = ux_alloc_many(fd, MOST, NULL, &start);
+	ASSERT_TRUE(pages_again(make_it_fail));
+	select_faults(0);
+	for (size_t i = 0; i < ARRAY_SIZE(ret); i++) {
+		EXPECT_EQ(-ENOMEM, ret[i])
+			TH_LOG("call %zu", i);
+	}
+	/* Of pages and of kmalloc. */
+	EXPECT_EQ(0, log_lines(logs[0], "mode:0x"));
+	EXPECT_EQ(0, log_lines(logs[1], "SLUB: Unable to allocate memory"));
+	EXPECT_EQ(0, ux_alloc_many(fd, MOST, efds, &start));
+	close(fd);
+	close(logs[0]);
+	close(logs[1]);
+	close(make_it_fail);
+	free(efds);
+}
+
 /* 65,536 slots. */
 
 #define SIDE	256U
