@@ -17,10 +17,7 @@ use crate::{
         eventfd::EventFd, //
     },
     layout::Window,
-    limits::{
-        IrqCharge,
-        LimitKind, //
-    },
+    limits::IrqCharge,
     queue::Queue,
     slot::{
         DetachedSlot,
@@ -441,7 +438,7 @@ fn bind(queue: &Queue, index: usize, eventfd: Option<EventFd>) -> Result {
 /// # Errors
 ///
 /// - `ENOSPC`: the context has no more, or there are no more at `location`.
-/// - `EDQUOT`: the user has no more interrupts or, for the first one, event queues.
+/// - `EDQUOT`: the user has no more interrupts or, for the first one, event queues or memory for them.
 /// - `ENFILE`: all together have no more of either.
 /// - `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first interrupt,
 ///   [`Queue::new`].
@@ -553,7 +550,7 @@ fn make_many(
 ///
 /// # Errors
 ///
-/// Those of [`UserCharge::charge`](crate::limits::UserCharge::charge) and [`Queue::new`].
+/// Those of [`UserCharge::charge_queue`](crate::limits::UserCharge::charge_queue) and [`Queue::new`].
 #[inline]
 fn queue_for_slots(file: &ContextFile) -> Result<QueueForSlots<'_>> {
     match file.context().queue() {
@@ -577,12 +574,13 @@ fn first_queue(file: &ContextFile) -> Result<QueueForSlots<'_>> {
             first.queue.clone()
         }
         None => {
+            let size = file.layout().queue_size();
             let queue = Queue::new(
                 &device.platform,
                 &device.queues,
                 context.id(),
-                file.layout().queue_size(),
-                context.user().charge(LimitKind::Queue)?,
+                size,
+                context.user().charge_queue(size)?,
             )
             .map_err(|refusal| file.refused(refusal))?;
             let first = FirstQueue {

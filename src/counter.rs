@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many of something there are and may be: in all, and of each user.
+//! How many of something there are and may be, or how many bytes: in all, and of each user.
 //!
 //! Counting takes no lock. There are never more than a limit allows. A limit that is lowered below what
 //! there is takes nothing away: it refuses more until enough was given back.

@@ -83,10 +83,7 @@ use crate::{
         Place,
         Window, //
     },
-    limits::{
-        LimitKind,
-        UserCharge, //
-    },
+    limits::UserCharge,
     queue::Queue,
     slot::Slot,
     trace,
@@ -322,19 +319,20 @@ impl ContextFile {
     /// # Errors
     ///
     /// - `EBUSY` if there is a queue already: an interrupt was allocated, or this was called before.
-    /// - Those of [`UserCharge::charge`] and [`Queue::new_user_drained`].
+    /// - Those of [`UserCharge::charge_queue`] and [`Queue::new_user_drained`].
     pub(crate) fn set_user_drain(&self, eventfd: Option<EventFd>) -> Result {
         let setup = self.setup.lock();
         if setup.is_some() || self.context.queue().is_some() {
             return Err(EBUSY);
         }
 
+        let size = self.layout().queue_size();
         let queue = Queue::new_user_drained(
             &self.device.platform,
             &self.device.queues,
             self.context.id(),
-            self.layout().queue_size(),
-            self.context.user().charge(LimitKind::Queue)?,
+            size,
+            self.context.user().charge_queue(size)?,
             eventfd,
             self.mapping.pollers().clone(),
         )
@@ -373,7 +371,7 @@ impl ContextFile {
     pub(crate) fn export(&self, slots: Range<usize>, access: AccessMode) -> Result<(NewFile, u32)> {
         let (start, count) = (slots.start, slots.len());
         let range = ExportRange::new(start, count)?;
-        let charge = self.context.user().charge(LimitKind::Export)?;
+        let charge = self.context.user().charge_export()?;
         let mut id = 0;
         let file = NewFile::new::<ExportOperations>(c"[uxive-doorbell]", access, |mapping| {
             let (exports, slots) = (self.context.exports(), self.context.slots());
@@ -526,6 +524,8 @@ impl ContextFile {
 
         let slots = self.context.slots().lock();
         seq_print!(m, "uxive-irqs:\t{}\n", slots.iter().count());
+        let queue_bytes = self.context.queue().map_or(0, |queue| queue.size().bytes());
+        seq_print!(m, "uxive-queue-bytes:\t{queue_bytes}\n");
         if let Some(drain) = self.context.queue().and_then(|queue| queue.view().kernel) {
             seq_print!(m, "uxive-deferred:\t{}\n", drain.deferred);
         }

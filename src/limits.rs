@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much each user and all users together may have: interrupts, event queues, exports.
+//! How much each user and all users together may have: interrupts, event queues, the memory of these,
+//! exports.
 //!
 //! A context is charged to the user who opened it, also if others use it later. This is the
 //! effective user: it was allowed to open the file, and the kernel's own limits per user (ucounts)
@@ -14,15 +15,20 @@
 
 use crate::{
     counter::Counter,
-    kernel_ext::user_namespace::UserNamespace,
+    kernel_ext::{
+        pages::total_ram,
+        user_namespace::UserNamespace, //
+    },
     layout::MAX_IRQS,
     xive::{
         Platform,
+        QueueSize,
         MAX_SOURCES, //
     }, //
 };
 use kernel::{
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     rbtree::RBTree,
     sync::{
@@ -39,6 +45,11 @@ use kernel::{
 /// The most event queues that the limits can be set to.
 const MAX_QUEUES: usize = 65536;
 
+/// The part of the machine's memory that event queues may have by default, and how many bytes they
+/// may have at least.
+const QUEUE_MEMORY_PART: usize = 8;
+const MIN_QUEUE_MEMORY: usize = 64 << 20;
+
 /// The most exports that the limits can be set to, and what they are by default.
 const MAX_EXPORTS: usize = 65536;
 const DEFAULT_EXPORTS: usize = 4096;
@@ -49,6 +60,8 @@ pub(crate) enum LimitKind {
     /// Interrupt sources. A slot that an AFU can ring both ways has two.
     Irq,
     Queue,
+    /// Memory of event queues, in bytes.
+    QueueMemory,
     Export,
 }
 
@@ -56,6 +69,7 @@ pub(crate) enum LimitKind {
 struct PerKind<T> {
     irqs: T,
     queues: T,
+    queue_memory: T,
     exports: T,
 }
 
@@ -65,6 +79,7 @@ impl<T> PerKind<T> {
         match kind {
             LimitKind::Irq => &self.irqs,
             LimitKind::Queue => &self.queues,
+            LimitKind::QueueMemory => &self.queue_memory,
             LimitKind::Export => &self.exports,
         }
     }
@@ -120,6 +135,7 @@ impl Limits {
             irqs: Counter::new(MAX_SOURCES, MAX_SOURCES),
             // Each needs a Linux interrupt. The other half of these is for the rest of the machine.
             queues: Counter::new(Platform::linux_irqs() / 2, MAX_QUEUES),
+            queue_memory: Counter::new(Self::default_queue_memory(), total_ram()),
             exports: Counter::new(DEFAULT_EXPORTS, MAX_EXPORTS),
         };
 
@@ -131,6 +147,13 @@ impl Limits {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Returns how many bytes all event queues may have by default.
+    fn default_queue_memory() -> usize {
+        let part = (total_ram() / QUEUE_MEMORY_PART).max(MIN_QUEUE_MEMORY);
+
+        part - part % PAGE_SIZE
     }
 
     /// Returns how many interrupts a context can have.
@@ -167,6 +190,7 @@ impl Limits {
         let account = Account {
             irqs: Atomic::new(0),
             queues: Atomic::new(0),
+            queue_memory: Atomic::new(0),
             exports: Atomic::new(0),
         };
         let account = Arc::new(account, GFP_KERNEL_ACCOUNT)?;
@@ -263,17 +287,50 @@ impl UserCharge {
         (self.limits.counter(kind)).uncharge(self.own.of(kind), above, count);
     }
 
-    /// Counts one more of a kind, as long as what is returned lives.
+    /// Counts `count` more of a kind, as long as the returned charge lives.
     ///
     /// # Errors
     ///
-    /// `EDQUOT` if the user, or the owner of a user namespace around, has as many as it may, `ENFILE` if
-    /// all together have.
-    pub(crate) fn charge(self: &Arc<Self>, kind: LimitKind) -> Result<Charge> {
-        self.add(kind, 1)?;
+    /// `EDQUOT` if the user, or the owner of a user namespace around, may not have so many more, `ENFILE`
+    /// if all together may not.
+    fn charge(self: &Arc<Self>, kind: LimitKind, count: usize) -> Result<Charge> {
+        self.add(kind, count)?;
         Ok(Charge {
             user: self.clone(),
             kind,
+            count,
+        })
+    }
+
+    /// Counts one more export, as long as the returned charge lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::charge`].
+    pub(crate) fn charge_export(self: &Arc<Self>) -> Result<Charge> {
+        self.charge(LimitKind::Export, 1)
+    }
+
+    /// Counts one more event queue, and its memory, as long as the returned charge lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::charge`]; `EDQUOT` if a user has reached one of the two limits and all have reached the
+    /// other.
+    pub(crate) fn charge_queue(self: &Arc<Self>, size: QueueSize) -> Result<QueueCharge> {
+        let queue = match self.charge(LimitKind::Queue, 1) {
+            Err(EDQUOT) => return Err(EDQUOT),
+            queue => queue,
+        };
+        // Also if all have as many queues as they may: a limit of the user comes first.
+        let memory = self.charge(LimitKind::QueueMemory, size.bytes());
+
+        Ok(match (queue, memory) {
+            (_, Err(EDQUOT)) => return Err(EDQUOT),
+            (queue, memory) => QueueCharge {
+                queue: queue?,
+                _memory: memory?,
+            },
         })
     }
 
@@ -297,23 +354,30 @@ impl Drop for UserCharge {
     }
 }
 
-/// An event queue or an export of a user, counted until this is dropped.
+/// Some of a kind of a user, counted until this is dropped.
 pub(crate) struct Charge {
     user: Arc<UserCharge>,
     kind: LimitKind,
-}
-
-impl Charge {
-    /// Returns the user.
-    #[inline]
-    pub(crate) fn user(&self) -> &UserCharge {
-        &self.user
-    }
+    count: usize,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.user.subtract(self.kind, 1);
+        self.user.subtract(self.kind, self.count);
+    }
+}
+
+/// An event queue of a user with its memory, counted until this is dropped.
+pub(crate) struct QueueCharge {
+    queue: Charge,
+    _memory: Charge,
+}
+
+impl QueueCharge {
+    /// Returns the user.
+    #[inline]
+    pub(crate) fn user(&self) -> &UserCharge {
+        &self.queue.user
     }
 }
 

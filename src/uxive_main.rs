@@ -88,7 +88,7 @@ module! {
 }
 
 /// The limits, and what is in use of them.
-static ATTRIBUTES: [Attribute<DeviceOperations>; 9] = [
+static ATTRIBUTES: [Attribute<DeviceOperations>; 12] = [
     Attribute::writable(
         c"max_irqs_per_context",
         |device: &Arc<Device>| device.limits.max_irqs_per_context(),
@@ -115,6 +115,26 @@ static ATTRIBUTES: [Attribute<DeviceOperations>; 9] = [
         |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Queue).set_total(limit),
     ),
     Attribute::writable(
+        c"max_queue_bytes_per_user",
+        |device: &Arc<Device>| device.limits.counter(LimitKind::QueueMemory).user(),
+        |device: &Arc<Device>, limit| {
+            device
+                .limits
+                .counter(LimitKind::QueueMemory)
+                .set_user(limit)
+        },
+    ),
+    Attribute::writable(
+        c"max_queue_bytes",
+        |device: &Arc<Device>| device.limits.counter(LimitKind::QueueMemory).total(),
+        |device: &Arc<Device>, limit| {
+            device
+                .limits
+                .counter(LimitKind::QueueMemory)
+                .set_total(limit)
+        },
+    ),
+    Attribute::writable(
         c"max_exports_per_user",
         |device: &Arc<Device>| device.limits.counter(LimitKind::Export).user(),
         |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Export).set_user(limit),
@@ -129,6 +149,9 @@ static ATTRIBUTES: [Attribute<DeviceOperations>; 9] = [
     }),
     Attribute::read_only(c"queues", |device: &Arc<Device>| {
         device.limits.counter(LimitKind::Queue).in_use()
+    }),
+    Attribute::read_only(c"queue_bytes", |device: &Arc<Device>| {
+        device.limits.counter(LimitKind::QueueMemory).in_use()
     }),
 ];
 

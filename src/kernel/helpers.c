@@ -42,6 +42,11 @@ u64 uxive_virt_to_phys(const void *addr)
 	return virt_to_phys(addr);
 }
 
+unsigned long uxive_totalram_pages(void)
+{
+	return totalram_pages();
+}
+
 /*
  * Loads from a device; nothing after it starts before it is complete. The
  * crate's readq() is for little-endian devices, and all ones have it ask EEH.

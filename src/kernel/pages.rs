@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Physically contiguous memory that a device writes.
+//! Physically contiguous memory that a device writes, and how much memory there is.
 //!
 //! Would go to `rust/kernel/page.rs`, whose `Page` is a single page and does not tell its address.
 //!
-//! C header: [`include/linux/gfp.h`](srctree/include/linux/gfp.h)
+//! C headers: [`include/linux/gfp.h`](srctree/include/linux/gfp.h),
+//! [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
 use super::{
     bindings as extra,
@@ -15,9 +16,18 @@ use kernel::{
     alloc::AllocError,
     bindings,
     ffi,
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*, //
 };
+
+/// Returns how much memory the kernel has, in bytes.
+pub(crate) fn total_ram() -> usize {
+    // SAFETY: The function has no requirements.
+    unsafe { extra::uxive_totalram_pages() }.saturating_mul(PAGE_SIZE)
+}
 
 /// Contiguous pages, zeroed when allocated, aligned to their size.
 ///

@@ -38,7 +38,7 @@ use crate::{
         ratelimit::pr_warn_ratelimited, //
     },
     limits::{
-        Charge,
+        QueueCharge,
         UserCharge, //
     },
     trace,
@@ -138,7 +138,7 @@ pub(crate) struct Queue {
     platform: Arc<Platform>,
     user_drained: bool,
     // Given back after the queue itself.
-    charge: Charge,
+    charge: QueueCharge,
 }
 
 impl Queue {
@@ -153,7 +153,7 @@ impl Queue {
         all: &QueueList,
         context: u64,
         size: QueueSize,
-        charge: Charge,
+        charge: QueueCharge,
     ) -> Result<Arc<Self>, AllocError> {
         let consumer = Consumer::Kernel(Cursor::new(size));
 
@@ -171,7 +171,7 @@ impl Queue {
         all: &QueueList,
         context: u64,
         size: QueueSize,
-        charge: Charge,
+        charge: QueueCharge,
         eventfd: Option<EventFd>,
         pollers: Arc<PollCondVarBox>,
     ) -> Result<Arc<Self>, AllocError> {
@@ -190,7 +190,7 @@ impl Queue {
         all: &QueueList,
         context: u64,
         size: QueueSize,
-        charge: Charge,
+        charge: QueueCharge,
         consumer: Consumer,
     ) -> Result<Arc<Self>, AllocError> {
         let user_drained = matches!(consumer, Consumer::User { .. });

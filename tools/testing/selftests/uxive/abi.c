@@ -298,6 +298,21 @@ TEST_F(abi, fdinfo_lists_the_interrupts)
 	}
 }
 
+TEST_F(abi, fdinfo_tells_the_memory_of_the_queue)
+{
+	int fd = ux_open();
+
+	EXPECT_EQ(0, fdinfo_number(self->fd, "uxive-queue-bytes"));
+	ASSERT_EQ(0, ux_fill(self->fd, 2));
+	EXPECT_EQ(64 << 10, fdinfo_number(self->fd, "uxive-queue-bytes"));
+	/* It stays when there is no interrupt any more. */
+	ASSERT_EQ(0, ux_free_all(self->fd));
+	EXPECT_EQ(64 << 10, fdinfo_number(self->fd, "uxive-queue-bytes"));
+	ASSERT_EQ(0, ux_user_drain(fd, -1));
+	EXPECT_EQ(64 << 10, fdinfo_number(fd, "uxive-queue-bytes"));
+	close(fd);
+}
+
 TEST_F(abi, alloc_to_a_bad_pointer_allocates_nothing)
 {
 	void *bad[] = {

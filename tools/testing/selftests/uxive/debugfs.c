@@ -382,6 +382,33 @@ TEST_F(debugfs, a_context_is_shown_with_who_opened_it)
 	}
 }
 
+/* As all contexts have it, and as each file says it. */
+TEST_F(debugfs, the_memory_of_queues_is_that_of_the_queues)
+{
+	const __u32 slots[] = { 0, 1, SLOTS, SLOTS + 1, 65536 };
+	long bytes = 0;
+	int owner = ux_open(), fd[2 * ARRAY_SIZE(slots)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++) {
+		__u32 count = slots[i / 2];
+
+		fd[i] = count ? ux_range(owner, count) : ux_open();
+		ASSERT_EQ(bytes, limit_get("queue_bytes"));
+		ASSERT_EQ(0, i % 2 ? ux_user_drain(fd[i], -1) : ux_fill(fd[i], 1));
+		EXPECT_EQ(count > SLOTS ? 2 << 20 : 64 << 10,
+			  fdinfo_number(fd[i], "uxive-queue-bytes"));
+		bytes += fdinfo_number(fd[i], "uxive-queue-bytes");
+		EXPECT_EQ(1, lines_of("queues", ux_context(fd[i])));
+	}
+	EXPECT_EQ(bytes, limit_get("queue_bytes"));
+	EXPECT_EQ((long)ARRAY_SIZE(fd), limit_get("queues"));
+	EXPECT_EQ(0, fdinfo_number(owner, "uxive-queue-bytes"));
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+	close(owner);
+	EXPECT_TRUE(becomes(limit_get("queue_bytes"), 0));
+}
+
 TEST_F(debugfs, contexts_come_in_the_order_of_their_numbers)
 {
 	int fd[20];

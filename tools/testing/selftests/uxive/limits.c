@@ -16,6 +16,11 @@
 #define MAX_QUEUES	65536
 #define MAX_EXPORTS	65536
 
+/* The most slots of a range, whose queue is a large one, and what queues have. */
+#define MOST_SLOTS	65536
+#define SMALL_QUEUE	(64L << 10)
+#define LARGE_QUEUE	(2L << 20)
+
 /* Two who are not root. */
 #define ALICE		1001
 #define BOB		1002
@@ -52,6 +57,23 @@ static int queue_by_any(int fd)
 	return ux_user_drain(fd, -1) == ret ? ret : -1000;
 }
 
+/* The machine's memory in bytes: the most that queues can have. */
+static long all_memory(void)
+{
+	return sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+}
+
+/* The number that a limit can be set to at most. */
+static long highest_limit(size_t limit)
+{
+	const long highest[LIMITS] = {
+		SLOTS, TOTAL, TOTAL, MAX_QUEUES, MAX_QUEUES, all_memory(), all_memory(),
+		MAX_EXPORTS, MAX_EXPORTS,
+	};
+
+	return highest[limit];
+}
+
 /* A context gets no more interrupts, or one that has no queue gets none. */
 #define EXPECT_NO_IRQ(error, fd)					\
 	EXPECT_ERRNO(OCXL_IOCTL_IRQ_ALLOC and UXIVE_IOC_IRQ_ALLOC, error, alloc_by_any(fd))
@@ -84,10 +106,12 @@ FIXTURE_TEARDOWN(limits)
 	EXPECT_TRUE(limits_restore(&self->limits));
 	EXPECT_TRUE(becomes(limit_get("irqs"), 0));
 	EXPECT_TRUE(becomes(limit_get("queues"), 0));
+	EXPECT_TRUE(becomes(limit_get("queue_bytes"), 0));
 }
 
 TEST_F(limits, defaults_are_half_for_a_user)
 {
+	long part = all_memory() / 8 > 64 << 20 ? all_memory() / 8 : 64 << 20;
 	long linux_irqs = sysconf(_SC_NPROCESSORS_ONLN) * (sysconf(_SC_PAGESIZE) / 4 - 1);
 	long queues = linux_irqs / 2 < MAX_QUEUES ? linux_irqs / 2 : MAX_QUEUES;
 
@@ -96,6 +120,9 @@ TEST_F(limits, defaults_are_half_for_a_user)
 	EXPECT_EQ(TOTAL, limit_get("max_irqs"));
 	EXPECT_EQ(queues / 2, limit_get("max_queues_per_user"));
 	EXPECT_EQ(queues, limit_get("max_queues"));
+	part -= part % sysconf(_SC_PAGESIZE);
+	EXPECT_EQ(part / 2, limit_get("max_queue_bytes_per_user"));
+	EXPECT_EQ(part, limit_get("max_queue_bytes"));
 }
 
 TEST_F(limits, they_are_exact_and_room_returns)
@@ -292,6 +319,108 @@ TEST_F(limits, queues_of_all_users_end_at_the_limit_over_all)
 	close(bob);
 }
 
+/* One of @uid, without a queue, which will have so many bytes; or a negative errno. */
+static int open_for_queue(uid_t uid, long bytes)
+{
+	int fd = ux_open_as(uid), range;
+
+	if (bytes == SMALL_QUEUE || fd < 0)
+		return fd;
+	range = ux_range(fd, MOST_SLOTS);
+	close(fd);
+	return range;
+}
+
+TEST_F(limits, memory_of_the_queues_of_a_user_ends_at_its_limit)
+{
+	int alice[5], bob = open_for_queue(BOB, LARGE_QUEUE);
+
+	ASSERT_EQ(0, limit_set("max_queue_bytes_per_user", LARGE_QUEUE + 2 * SMALL_QUEUE));
+	for (int i = 0; i < 5; i++)
+		alice[i] = open_for_queue(ALICE, i < 2 ? LARGE_QUEUE : SMALL_QUEUE);
+	EXPECT_EQ(0, limit_get("queue_bytes"));
+	ASSERT_EQ(0, ux_user_drain(alice[0], -1));
+	EXPECT_EQ(LARGE_QUEUE, fdinfo_number(alice[0], "uxive-queue-bytes"));
+	EXPECT_NO_QUEUE(EDQUOT, alice[1]);
+	ASSERT_EQ(0, ux_fill(alice[2], 2));
+	EXPECT_EQ(SMALL_QUEUE, fdinfo_number(alice[2], "uxive-queue-bytes"));
+	EXPECT_NO_QUEUE(EDQUOT, alice[1]);
+	ASSERT_EQ(0, ux_fill(alice[3], 1));
+	for (int i = 1; i < 5; i += 3) {
+		EXPECT_NO_QUEUE(EDQUOT, alice[i]);
+		EXPECT_EQ(0, fdinfo_number(alice[i], "uxive-queue-bytes"));
+	}
+	/* A refused queue counts in neither way. */
+	EXPECT_EQ(LARGE_QUEUE + 2 * SMALL_QUEUE, limit_get("queue_bytes"));
+	EXPECT_EQ(3, info_of(alice[4]).queues_user);
+	EXPECT_EQ(3, limit_get("queues"));
+	/* Contexts with a queue go on, and so does another user. */
+	EXPECT_EQ(0, ux_fill(alice[2], 2));
+	ASSERT_EQ(0, ux_fill(bob, 1));
+	EXPECT_EQ(2 * LARGE_QUEUE + 2 * SMALL_QUEUE, limit_get("queue_bytes"));
+
+	/* The room of a small one is room for a small one, that of a large one for both. */
+	close(alice[2]);
+	EXPECT_NO_QUEUE(EDQUOT, alice[1]);
+	ASSERT_EQ(0, ux_user_drain(alice[4], -1));
+	close(alice[0]);
+	ASSERT_EQ(0, ux_fill(alice[1], 1));
+	alice[0] = open_for_queue(ALICE, SMALL_QUEUE);
+	EXPECT_NO_QUEUE(EDQUOT, alice[0]);
+	for (int i = 0; i < 5; i++)
+		close(i == 2 ? -1 : alice[i]);
+	close(bob);
+}
+
+TEST_F(limits, memory_of_all_queues_ends_at_the_limit_over_all)
+{
+	int alice = open_for_queue(ALICE, LARGE_QUEUE), bob = open_for_queue(BOB, SMALL_QUEUE);
+
+	ASSERT_EQ(0, limit_set("max_queue_bytes", LARGE_QUEUE + SMALL_QUEUE));
+	ASSERT_EQ(0, ux_fill(alice, 1));
+	ASSERT_EQ(0, ux_user_drain(self->fd[0], -1));
+	EXPECT_NO_QUEUE(ENFILE, bob);
+	EXPECT_NO_QUEUE(ENFILE, self->fd[1]);
+	EXPECT_EQ(LARGE_QUEUE + SMALL_QUEUE, limit_get("queue_bytes"));
+	EXPECT_EQ(0, info_of(bob).queues_user);
+	close(alice);
+	EXPECT_EQ(0, ux_user_drain(bob, -1));
+	EXPECT_EQ(2 * SMALL_QUEUE, limit_get("queue_bytes"));
+	alice = open_for_queue(ALICE, LARGE_QUEUE);
+	EXPECT_NO_QUEUE(ENFILE, alice);
+	close(bob);
+	EXPECT_EQ(0, ux_fill(alice, 1));
+	close(alice);
+}
+
+/* Of queues and of their memory, the limit of the user tells first. */
+TEST_F(limits, a_limit_of_the_user_comes_before_one_of_all)
+{
+	const struct {
+		const char *of_user, *of_all;
+		long user, all;
+	} cases[] = {
+		{ "max_queues_per_user", "max_queue_bytes", 1, SMALL_QUEUE },
+		{ "max_queue_bytes_per_user", "max_queues", SMALL_QUEUE, 1 },
+		{ "max_queues_per_user", "max_queues", 1, 1 },
+		{ "max_queue_bytes_per_user", "max_queue_bytes", SMALL_QUEUE, SMALL_QUEUE },
+	};
+
+	ASSERT_EQ(0, ux_fill(self->fd[0], 1));
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int alice = ux_open_as(ALICE);
+
+		ASSERT_EQ(0, limit_set(cases[i].of_user, cases[i].user));
+		ASSERT_EQ(0, limit_set(cases[i].of_all, cases[i].all));
+		EXPECT_NO_QUEUE(EDQUOT, self->fd[1]);
+		EXPECT_NO_QUEUE(ENFILE, alice);
+		EXPECT_EQ(1, limit_get("queues"));
+		EXPECT_EQ(SMALL_QUEUE, limit_get("queue_bytes"));
+		ASSERT_TRUE(limits_restore(&self->limits));
+		close(alice);
+	}
+}
+
 /* However often they are run into. */
 TEST_F(limits, they_are_no_matter_for_the_log)
 {
@@ -361,9 +490,12 @@ TEST_F(limits, queues_wait_alike)
 	const struct {
 		const char *name;
 		int error;
+		long one;
 	} cases[] = {
-		{ "max_queues_per_user", -EDQUOT },
-		{ "max_queues", -ENFILE },
+		{ "max_queues_per_user", -EDQUOT, 1 },
+		{ "max_queues", -ENFILE, 1 },
+		{ "max_queue_bytes_per_user", -EDQUOT, SMALL_QUEUE },
+		{ "max_queue_bytes", -ENFILE, SMALL_QUEUE },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -374,8 +506,9 @@ TEST_F(limits, queues_wait_alike)
 			fd[n] = ux_open();
 			ASSERT_EQ(0, ux_user_drain(fd[n], -1));
 		}
-		ASSERT_EQ(0, limit_set(cases[i].name, 2));
+		ASSERT_EQ(0, limit_set(cases[i].name, 2 * cases[i].one));
 		EXPECT_EQ(4, limit_get("queues"));
+		EXPECT_EQ(4 * SMALL_QUEUE, limit_get("queue_bytes"));
 		for (int n = 0; n < 3; n++) {
 			EXPECT_EQ(cases[i].error, ux_user_drain(last, -1))
 				TH_LOG("%s", cases[i].name);
@@ -390,13 +523,10 @@ TEST_F(limits, queues_wait_alike)
 
 TEST_F(limits, take_numbers_within_their_range_and_nothing_else)
 {
-	const long highest[LIMITS] = {
-		SLOTS, TOTAL, TOTAL, MAX_QUEUES, MAX_QUEUES, MAX_EXPORTS, MAX_EXPORTS,
-	};
 	const char * const bad[] = { "\n", "x", "-1", "1x", "1 2", "0x", "1.5" };
 	const char * const huge[] = {
-		"4294967296", "4294967297", "18446744073709551615", "18446744073709551616",
-		"99999999999999999999999999",
+		"9223372036854775807", "18446744073709551615", "18446744073709551616",
+		"18446744073709551617", "99999999999999999999999999",
 	};
 
 	for (size_t i = 0; i < LIMITS; i++) {
@@ -413,10 +543,13 @@ TEST_F(limits, take_numbers_within_their_range_and_nothing_else)
 			EXPECT_ERRNO(write, ERANGE, limit_write(name, huge[n]))
 				TH_LOG("%s: %s", name, huge[n]);
 		}
-		EXPECT_ERRNO(write, ERANGE, limit_set(name, highest[i] + 1)) TH_LOG("%s", name);
+		for (long more = 1; more <= 1L << 32; more <<= 16) {
+			EXPECT_ERRNO(write, ERANGE, limit_set(name, highest_limit(i) + more))
+				TH_LOG("%s, %ld more", name, more);
+		}
 		EXPECT_EQ(self->limits.saved[i], limit_get(name));
-		EXPECT_EQ(0, limit_set(name, highest[i]));
-		EXPECT_EQ(highest[i], limit_get(name));
+		EXPECT_EQ(0, limit_set(name, highest_limit(i)));
+		EXPECT_EQ(highest_limit(i), limit_get(name));
 		EXPECT_EQ(0, limit_write(name, "0x10"));
 		EXPECT_EQ(16, limit_get(name));
 		EXPECT_EQ(0, limit_write(name, "0"));
@@ -426,7 +559,7 @@ TEST_F(limits, take_numbers_within_their_range_and_nothing_else)
 
 TEST_F(limits, all_can_read_and_only_root_can_write)
 {
-	const char * const use[] = { "irqs", "queues" };
+	const char * const use[] = { "irqs", "queues", "queue_bytes" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(use); i++) {
 		EXPECT_EQ(0, limit_get(use[i]));
@@ -719,7 +852,7 @@ struct track {
 
 struct race {
 	const char *limit;		/* Its name. */
-	long value;
+	long value, unit;		/* The number of those that it allows, and how each counts. */
 	int error;			/* The errno of a racer that comes too late. */
 	int shared;			/* The context of all, or -1 if each has its own. */
 	bool queues;			/* Of these, each with a context, instead of interrupts. */
@@ -813,9 +946,15 @@ static void racer_process(const struct race *race, int number)
 	pause();
 }
 
-static const char *race_use(const struct race *race)
+/*
+ * How many the kernel says that they hold. By memory where that is limited: a queue that
+ * has none is counted for a moment, too.
+ */
+static long race_in_use(const struct race *race)
 {
-	return race->queues ? "queues" : "irqs";
+	if (race->unit)
+		return limit_get("queue_bytes") / race->unit;
+	return limit_get(race->queues ? "queues" : "irqs");
 }
 
 /* Starts the racers, and checks the kernel's counts until all are at the line again. */
@@ -823,7 +962,7 @@ static void race_go(const struct race *race, int start)
 {
 	__atomic_store_n(&race->track->go, start, __ATOMIC_SEQ_CST);
 	while (__atomic_load_n(&race->track->waiting, __ATOMIC_SEQ_CST) < (start + 1) * RACERS) {
-		if (limit_get(race_use(race)) > race->value)
+		if (race_in_use(race) > race->value)
 			race->track->over = 1;
 		usleep(1000);
 	}
@@ -832,11 +971,11 @@ static void race_go(const struct race *race, int start)
 /* The name of the first thing that is not as promised, or NULL. */
 static const char *race_run(struct race *race)
 {
-	const char *use = race_use(race), *wrong = NULL;
+	const char *wrong = NULL;
 	pid_t pids[RACERS];
 
 	race->track = shared_memory(sizeof(*race->track));
-	if (limit_set(race->limit, race->value))
+	if (limit_set(race->limit, race->value * (race->unit ?: 1)))
 		return "setting up";
 	for (int i = 0; i < RACERS; i++) {
 		pids[i] = fork();
@@ -845,7 +984,7 @@ static const char *race_run(struct race *race)
 	}
 	for (int start = 0; !wrong && start < 4; start++) {
 		race_go(race, start);
-		if (limit_get(use) != race->track->held)
+		if (race_in_use(race) != race->track->held)
 			wrong = "what the kernel says that they hold";
 		else if (start % 2 && race->track->held != race->value)
 			wrong = "what they hold who were all refused more";
@@ -930,6 +1069,21 @@ TEST_F(limits, fifty_race_for_the_queues_of_a_user)
 
 	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
 	EXPECT_TRUE(nothing_is_left(alice));
+	close(alice);
+}
+
+TEST_F(limits, fifty_race_for_the_memory_of_queues_of_a_user)
+{
+	struct race race = {
+		.limit = "max_queue_bytes_per_user", .value = 77, .unit = SMALL_QUEUE,
+		.error = EDQUOT, .shared = -1, .queues = true, .users = 1,
+	};
+	int alice = ux_open_as(ALICE);
+	const char *wrong = race_run(&race);
+
+	EXPECT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	EXPECT_TRUE(nothing_is_left(alice));
+	EXPECT_EQ(0, limit_get("queue_bytes"));
 	close(alice);
 }
 
@@ -1056,7 +1210,7 @@ TEST_F(limits, memory_is_charged_to_the_cgroup_of_the_caller)
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
 	/* Memory must be the limit that is reached. */
 	for (size_t i = 0; i < LIMITS; i++)
-		ASSERT_EQ(0, limit_set(limit_names[i], i ? MAX_QUEUES : SLOTS));
+		ASSERT_EQ(0, limit_set(limit_names[i], highest_limit(i)));
 	count = shared_memory(sizeof(*count));
 
 	/* From here on the testbed takes reports of the OOM killer for no complaint. */

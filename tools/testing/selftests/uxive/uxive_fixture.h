@@ -42,6 +42,7 @@ static inline struct use use_now(void)
 static const char * const limit_names[] = {
 	"max_irqs_per_context", "max_irqs_per_user", "max_irqs",
 	"max_queues_per_user", "max_queues",
+	"max_queue_bytes_per_user", "max_queue_bytes",
 	"max_exports_per_user", "max_exports",
 };
 
