@@ -852,7 +852,7 @@ struct track {
 
 struct race {
 	const char *limit;		/* Its name. */
-	long value, unit;		/* The number of those that it allows, and how each counts. */
+	long value, unit;		/* How many it allows, and how each counts. */
 	int error;			/* The errno of a racer that comes too late. */
 	int shared;			/* The context of all, or -1 if each has its own. */
 	bool queues;			/* Of these, each with a context, instead of interrupts. */

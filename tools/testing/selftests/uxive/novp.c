@@ -115,14 +115,16 @@ TEST_F(novp, refusals_do_not_fill_the_log)
 	ASSERT_EQ(0, module_load(HOARDER_MODULE));
 	log = log_open();
 	start = clock_ns();
-	/* One goes and may come again, for which there is a VP; and one more, for which there is none. */
+	/* One goes and may come again, which has a VP; one more comes, which has none. */
 	for (int n = 0; clock_ns() - start < STORM_NS; n++) {
 		int *fd = &held[n % ARRAY_SIZE(held)], more = ux_open(), ret;
 
 		close(*fd);
 		*fd = ux_open();
 		for (int i = 0; i < 2; i++) {
-			ret = n % 2 ? ux_user_drain(i ? more : *fd, -1) : ux_fill(i ? more : *fd, 1);
+			int next = i ? more : *fd;
+
+			ret = n % 2 ? ux_user_drain(next, -1) : ux_fill(next, 1);
 			EXPECT_TRUE(!ret || ret == -ENOSPC) TH_LOG("%d", ret);
 			taken += !ret;
 			refused += !!ret;

@@ -545,14 +545,15 @@ static inline long clock_ms(void)
 #define STORM_NS	3000000000L
 
 /*
- * Counts the lines of @log that have @text: at least one, and no more than one for each second since
- * @start, by the machine's own clock. The log was opened at @start.
+ * Counts the lines of @log that have @text: at least one, and no more than one for each
+ * second since @start, by the machine's own clock. The log was opened at @start.
  */
 #define EXPECT_A_LINE_A_SECOND(log, text, start) do {			\
-	int lines_ = log_lines(log, text);				\
+	const char *text_ = (text);					\
+	int lines_ = log_lines(log, text_);				\
 	long seconds_ = (clock_ns() - (start)) / 1000000000;		\
 									\
-	TH_LOG("%d lines in %ld s: %s", lines_, seconds_, text);	\
+	TH_LOG("%d lines in %ld s: %s", lines_, seconds_, text_);	\
 	EXPECT_LE(1, lines_);						\
 	EXPECT_GE(seconds_ + 1, lines_);				\
 } while (0)
