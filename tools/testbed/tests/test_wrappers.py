@@ -38,6 +38,11 @@ class Wrappers(unittest.TestCase):
         self.assertEqual(self.said("helpers.h", ""),
                          ["helpers.c:1: names the driver", "work.rs:7: names the driver"])
 
+    def test_injectable_functions(self):
+        self.assertEqual(self.said("work.rs", FILES["work.rs"] + "fn f() { injectable!(\n    uxive_queue_work,\n    g())\n}\n"), [])
+        self.assertEqual(self.said("work.rs", FILES["work.rs"] + "fn f() { uxive_queue_work() }\n"),
+                         ["work.rs:8: names the driver"])
+
     def test_the_place(self):
         lacks = ["work.rs: does not say to which file in rust/kernel it would go"]
         self.assertEqual(self.said("work.rs", FILES["mod.rs"]), lacks)
