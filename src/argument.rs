@@ -15,35 +15,31 @@ use kernel::{
 };
 
 /// The argument of one of uxive's own ioctls.
-pub(crate) struct Argument {
+pub(crate) struct Argument<'a> {
     user: UserPtr,
     /// As the program says. If more than [`MAX_SIZE`], all beyond that is 0.
     size: u32,
-    bytes: [u8; MAX_SIZE],
+    bytes: &'a [u8],
 }
 
-impl Argument {
-    /// Reads the structure at `user`, which says its size.
+impl<'a> Argument<'a> {
+    /// Reads the structure at `user`, which says its size, into `buffer`.
     ///
     /// # Errors
     ///
     /// - `E2BIG` if it is larger than a page, or than any structure of this driver and has anything but
     ///   zeros beyond.
     /// - `EFAULT` if it does not lie in accessible memory.
-    pub(crate) fn read(user: UserPtr) -> Result<Self> {
-        let size = UserSlice::new(user, size_of::<u32>()).reader().read()?;
-        let mut argument = Self {
-            user,
-            size,
-            bytes: [0; MAX_SIZE],
-        };
+    // The buffer is the caller's, as a copy of it takes as much as a call of OPAL.
+    pub(crate) fn read(user: UserPtr, buffer: &'a mut [u8; MAX_SIZE]) -> Result<Self> {
+        let size: u32 = UserSlice::new(user, size_of::<u32>()).reader().read()?;
         if size as usize > PAGE_SIZE {
             return Err(E2BIG);
         }
 
         // The size comes once more. Another thread may have changed it: the first counts.
         let mut reader = UserSlice::new(user, size as usize).reader();
-        reader.read_slice_partial(&mut argument.bytes, 0)?;
+        let known = reader.read_slice_partial(buffer, 0)?;
         let mut beyond = [0; 64];
         while !reader.is_empty() {
             let len = reader.read_slice_partial(&mut beyond, 0)?;
@@ -51,7 +47,11 @@ impl Argument {
                 return Err(E2BIG);
             }
         }
-        Ok(argument)
+        Ok(Self {
+            user,
+            size,
+            bytes: buffer.get(..known).unwrap_or(&[]),
+        })
     }
 
     /// Returns the size that the program gave, in bytes.
@@ -61,7 +61,7 @@ impl Argument {
 
     /// Returns the bytes that may be other than 0: as many as the program has, at most [`MAX_SIZE`].
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.size as usize).unwrap_or(&self.bytes)
+        self.bytes
     }
 
     /// Writes the field that lies `offset` bytes behind the beginning of the structure. To be used for

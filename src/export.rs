@@ -385,7 +385,8 @@ impl FileOperations for ExportOperations {
         if cmd != UXIVE_IOC_EXPORT_INFO {
             return Err(ENOTTY);
         }
-        let argument = Argument::read(UserPtr::from_addr(arg))?;
+        let mut buffer = [0; command::MAX_SIZE];
+        let argument = Argument::read(UserPtr::from_addr(arg), &mut buffer)?;
         command::structure::<uxive_export_info>(argument.bytes())?;
         let ExportRange { count, window, .. } = this.0.range;
 

@@ -12,7 +12,8 @@ use crate::{
         Chosen,
         Command,
         Origin,
-        SetAction, //
+        SetAction,
+        MAX_SIZE, //
     },
     file::ContextFile,
     kernel_ext::{
@@ -121,7 +122,7 @@ fn chosen_bytes(chosen: Chosen, count: usize) -> Result<KVVec<u8>> {
 }
 
 #[inline(never)]
-fn info(file: &ContextFile, argument: &Argument) -> Result {
+fn info(file: &ContextFile, argument: &Argument<'_>) -> Result {
     let (context, layout) = (file.context(), file.layout());
     let [irqs, queues, exports] = [LimitKind::Irq, LimitKind::Queue, LimitKind::Export]
         .map(|kind| context.user().limits().counter(kind));
@@ -159,7 +160,7 @@ fn info(file: &ContextFile, argument: &Argument) -> Result {
 }
 
 #[inline(never)]
-fn user_drain(file: &ContextFile, argument: &Argument, eventfd: i32) -> Result {
+fn user_drain(file: &ContextFile, argument: &Argument<'_>, eventfd: i32) -> Result {
     // Written before anything is set up, so that a copy that fails has changed nothing.
     argument.write(uxive_user_drain {
         size: argument.size(),
@@ -175,7 +176,7 @@ fn user_drain(file: &ContextFile, argument: &Argument, eventfd: i32) -> Result {
 }
 
 #[inline(never)]
-fn irq_alloc_from(file: &ContextFile, argument: &Argument, origin: Origin) -> Result {
+fn irq_alloc_from(file: &ContextFile, argument: &Argument<'_>, origin: Origin) -> Result {
     let irq = alloc::allocate(file, location(file, origin)?)?;
     let offset = irq.offset();
 
@@ -185,7 +186,7 @@ fn irq_alloc_from(file: &ContextFile, argument: &Argument, origin: Origin) -> Re
 #[inline(never)]
 fn irq_alloc_many(
     file: &ContextFile,
-    argument: &Argument,
+    argument: &Argument<'_>,
     origin: Origin,
     start: Option<usize>,
     count: usize,
@@ -229,7 +230,7 @@ fn set_irqs(file: &ContextFile, slots: Range<usize>, action: SetAction) -> Resul
 }
 
 #[inline(never)]
-fn ims_alloc(file: &ContextFile, argument: &Argument, queue: u32, eventfd: i32) -> Result {
+fn ims_alloc(file: &ContextFile, argument: &Argument<'_>, queue: u32, eventfd: i32) -> Result {
     let irq = alloc::allocate_message(file, queue, optional_eventfd(eventfd)?)?;
     let (offset, slot) = (irq.offset(), irq.index() as u32);
     let told = argument
@@ -242,7 +243,7 @@ fn ims_alloc(file: &ContextFile, argument: &Argument, queue: u32, eventfd: i32) 
 #[inline(never)]
 fn export(
     file: &ContextFile,
-    argument: &Argument,
+    argument: &Argument<'_>,
     slots: Range<usize>,
     access: AccessMode,
 ) -> Result {
@@ -259,7 +260,7 @@ fn carry_out(
     command: Command,
     file: &ContextFile,
     access: AccessMode,
-    argument: &Argument,
+    argument: &Argument<'_>,
 ) -> Result {
     match command {
         Command::Info => info(file, argument),
@@ -407,6 +408,7 @@ fn dispatch_other(file: &ContextFile, access: AccessMode, cmd: u32, user: UserPt
         return Err(EBADF);
     }
 
-    let argument = Argument::read(user)?;
+    let mut buffer = [0; MAX_SIZE];
+    let argument = Argument::read(user, &mut buffer)?;
     carry_out(decode(argument.bytes())?, file, access, &argument)
 }

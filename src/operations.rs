@@ -74,7 +74,6 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
         device.open(mapping)
     }
 
-    #[inline]
     fn ioctl(file: Pin<&ContextFile>, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
         if D::MAY_GO && file.is_gone() {
             return Err(ENODEV);
@@ -118,12 +117,12 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
 /// - `ENOTTY` if it is a range itself, or a context of an AFU.
 /// - `EINVAL` if the range is to have no slot, or more than [`MAX_RANGE`].
 /// - Those of [`Argument::read`], [`command::structure`], [`NewFile::new`] and [`ContextFile::new`].
-#[inline(never)]
 fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result<isize> {
     if !access.can_write() {
         return Err(EBADF);
     }
-    let argument = Argument::read(user)?;
+    let mut buffer = [0; command::MAX_SIZE];
+    let argument = Argument::read(user, &mut buffer)?;
     let slots = command::structure::<uapi::uxive_range>(argument.bytes())?.count as usize;
     if file.context().kind() != ContextKind::Open || file.has_afu() {
         return Err(ENOTTY);
