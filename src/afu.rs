@@ -391,7 +391,6 @@ impl Afu {
     }
 
     /// Returns whether the AFU is there no more.
-    #[inline]
     fn is_gone(&self) -> bool {
         self.state.gone.as_ref().is_some()
     }

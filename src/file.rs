@@ -171,7 +171,6 @@ impl ContextFile {
     }
 
     /// Returns whether there is no AFU any more, of which this was a context.
-    #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.mapping.is_closed()
     }
@@ -434,7 +433,6 @@ impl ContextFile {
     }
 
     /// Places the page that was touched, which is that of `place`.
-    #[inline]
     fn insert(&self, place: Place, fault: &Fault<'_>) -> FaultResult {
         match place {
             Place::Mmio => match self.mmio.as_ref() {
@@ -489,12 +487,10 @@ impl ContextFile {
     }
 
     /// Returns which windows the file has.
-    #[inline]
     pub(crate) fn layout(&self) -> Layout {
         self.context.layout()
     }
 
-    #[inline]
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.context
     }

@@ -69,7 +69,6 @@ impl Layout {
     }
 
     /// Returns the kind of the page that begins at `offset`, in a window or before the first one.
-    #[inline]
     pub(crate) fn resolve(&self, offset: u64) -> Option<Place> {
         if let Some(index) = Window::TRIGGER.index(offset) {
             Some(Place::Trigger(index))

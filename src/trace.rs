@@ -23,7 +23,6 @@ use kernel::{
 /// bindings, but safe: none of ours takes a pointer.
 macro_rules! declare_trace {
     ($(fn $name:ident($($arg:ident: $type:ty),* $(,)?);)*) => {$(
-        #[inline(always)]
         fn $name($($arg: $type),*) {
             #[cfg(CONFIG_TRACEPOINTS)]
             kernel::macros::paste! {
@@ -80,104 +79,87 @@ pub(crate) enum Delivery {
 }
 
 /// Returns the number of a slot for an event: -1 if there is none.
-#[inline(always)]
 fn number(slot: Option<usize>) -> c_int {
     slot.map_or(-1, |slot| slot as c_int)
 }
 
 /// The program has an interrupt.
-#[inline(always)]
 pub(crate) fn alloc(context: u64, slot: usize, lisn: u32, offset: u64) {
     uxive_alloc(context, number(Some(slot)), lisn, offset, 0);
 }
 
 /// The program could not have one.
-#[inline(always)]
 pub(crate) fn alloc_failed(context: u64, error: Error) {
     uxive_alloc(context, number(None), 0, 0, error.to_errno());
 }
 
 /// An interrupt signals an eventfd from now on, or nothing.
-#[inline(always)]
 pub(crate) fn bind(context: u64, slot: usize, eventfd: bool) {
     uxive_bind(context, number(Some(slot)), eventfd);
 }
 
 /// A page was touched: one of `slot`, or of none.
-#[inline(always)]
 pub(crate) fn fault(context: u64, slot: Option<usize>, offset: u64, result: FaultResult) {
     uxive_fault(context, number(slot), offset, result.into_raw());
 }
 
 /// The kernel has taken an event from the queue.
-#[inline(always)]
 pub(crate) fn ring(context: u64, slot: usize, delivery: Delivery) {
     uxive_ring(context, number(Some(slot)), delivery as u32);
 }
 
 /// A run of the handler has handled `entries`, and there may be `more`.
-#[inline(always)]
 pub(crate) fn drain(context: u64, entries: usize, more: bool) {
     uxive_drain(context, entries as u32, more);
 }
 
 /// A program that drains its queue is told of events: pollers are woken, and `eventfd` says whether
 /// one was signalled.
-#[inline(always)]
 pub(crate) fn wake(context: u64, eventfd: bool) {
     uxive_wake(context, eventfd);
 }
 
 /// A program arms its queue, to be told of the next event; `armed` if it was armed before.
-#[inline(always)]
 pub(crate) fn arm(context: u64, armed: bool) {
     uxive_arm(context, armed);
 }
 
 /// An interrupt is being freed.
-#[inline(always)]
 pub(crate) fn free(context: u64, slot: usize, lisn: u32) {
     uxive_free(context, number(Some(slot)), lisn);
 }
 
 /// No mapping reaches the pages of an interrupt any more.
-#[inline(always)]
 pub(crate) fn zap(context: u64, slot: usize, lisn: u32) {
     uxive_zap(context, number(Some(slot)), lisn);
 }
 
 /// A slot fails to quiesce, and is quarantined.
-#[inline(always)]
 pub(crate) fn quarantine(context: u64, slot: usize, lisn: u32, reason: u32) {
     uxive_quarantine(context, number(Some(slot)), lisn, reason);
 }
 
 /// It has gone quiet.
-#[inline(always)]
 pub(crate) fn quarantine_end(context: u64, slot: usize, lisn: u32) {
     uxive_quarantine_end(context, number(Some(slot)), lisn);
 }
 
 /// A closed context fails to quiesce, and is quarantined.
-#[inline(always)]
 pub(crate) fn context_quarantine(context: u64, reason: u32) {
     uxive_quarantine(context, number(None), 0, reason);
 }
 
 /// It has gone quiet.
-#[inline(always)]
 pub(crate) fn context_quarantine_end(context: u64) {
     uxive_quarantine_end(context, number(None), 0);
 }
 
 /// Others can ring `count` interrupts from slot `start` on.
-#[inline(always)]
 pub(crate) fn export(context: u64, id: u32, start: usize, count: usize) {
     uxive_export(context, id, start as u32, count as u32);
 }
 
 /// They cannot any more.
-#[inline(always)]
 pub(crate) fn revoke(context: u64, id: u32) {
     uxive_revoke(context, id);
 }
