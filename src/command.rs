@@ -96,20 +96,20 @@ pub(crate) fn structure<T: Extensible>(bytes: &[u8]) -> Result<T> {
     }
 }
 
-/// Where new interrupts come from.
+/// The chips that new interrupts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    Anywhere,
+pub(crate) enum ChipChoice {
+    Any,
     /// The chip of this number.
     Chip(u32),
     /// The chips of the NUMA node of this number.
     Node(u32),
 }
 
-impl Origin {
+impl ChipChoice {
     fn new(flags: u32, number: u32) -> Result<Self> {
         match (flags & (UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE), number) {
-            (0, 0) => Ok(Self::Anywhere),
+            (0, 0) => Ok(Self::Any),
             (UXIVE_ALLOC_CHIP, number) => Ok(Self::Chip(number)),
             (UXIVE_ALLOC_NODE, number) => Ok(Self::Node(number)),
             _ => Err(EINVAL),
@@ -149,10 +149,10 @@ pub(crate) enum Command {
     },
     Arm,
     IrqAlloc {
-        origin: Origin,
+        chips: ChipChoice,
     },
     IrqAllocMany {
-        origin: Origin,
+        chips: ChipChoice,
         /// The first slot, or none for the lowest that are free.
         start: Option<usize>,
         /// Not 0.
@@ -277,7 +277,7 @@ impl TryFrom<uxive_irq_alloc> for Command {
     fn try_from(alloc: uxive_irq_alloc) -> Result<Self> {
         zero(alloc.reserved)?;
         Ok(Self::IrqAlloc {
-            origin: Origin::new(alloc.flags, alloc.chip)?,
+            chips: ChipChoice::new(alloc.flags, alloc.chip)?,
         })
     }
 }
@@ -288,7 +288,7 @@ impl TryFrom<uxive_irq_alloc_many> for Command {
     fn try_from(alloc: uxive_irq_alloc_many) -> Result<Self> {
         zero(alloc.reserved)?;
         Ok(Self::IrqAllocMany {
-            origin: Origin::new(alloc.flags, alloc.chip)?,
+            chips: ChipChoice::new(alloc.flags, alloc.chip)?,
             start: match alloc.flags & UXIVE_ALLOC_AT {
                 0 => zero(alloc.start).map(|()| None)?,
                 _ => Some(alloc.start as usize),
@@ -456,18 +456,18 @@ mod tests {
 
     #[test]
     fn a_place_is_a_chip_or_a_node_or_neither() {
-        for (flags, number, origin) in [
-            (0, 0, Ok(Origin::Anywhere)),
+        for (flags, number, chips) in [
+            (0, 0, Ok(ChipChoice::Any)),
             (0, 1, Err(EINVAL)),
-            (UXIVE_ALLOC_CHIP, 0, Ok(Origin::Chip(0))),
-            (UXIVE_ALLOC_CHIP, u32::MAX, Ok(Origin::Chip(u32::MAX))),
-            (UXIVE_ALLOC_NODE, 0, Ok(Origin::Node(0))),
-            (UXIVE_ALLOC_NODE, 252, Ok(Origin::Node(252))),
+            (UXIVE_ALLOC_CHIP, 0, Ok(ChipChoice::Chip(0))),
+            (UXIVE_ALLOC_CHIP, u32::MAX, Ok(ChipChoice::Chip(u32::MAX))),
+            (UXIVE_ALLOC_NODE, 0, Ok(ChipChoice::Node(0))),
+            (UXIVE_ALLOC_NODE, 252, Ok(ChipChoice::Node(252))),
             (UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE, 0, Err(EINVAL)),
         ] {
-            let one = origin.map(|origin| Command::IrqAlloc { origin });
-            let many = origin.map(|origin| Command::IrqAllocMany {
-                origin,
+            let one = chips.map(|chips| Command::IrqAlloc { chips });
+            let many = chips.map(|chips| Command::IrqAllocMany {
+                chips,
                 start: None,
                 count: 2,
                 eventfds: None,
@@ -483,7 +483,7 @@ mod tests {
     fn many_begin_where_a_flag_says() {
         let many = |start| {
             Ok(Command::IrqAllocMany {
-                origin: Origin::Anywhere,
+                chips: ChipChoice::Any,
                 start,
                 count: 3,
                 eventfds: None,

@@ -40,7 +40,7 @@
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
 //! of the two of [`Platform`](crate::xive::Platform) one guards the sources that it has, the other
 //! what firmware has refused of queues; that of
-//! [`Limits`](crate::limits::Limits) its users, and is taken when a queue or an export comes or goes; that
+//! [`Limits`](crate::limits::Limits) its payers, and is taken when a context is opened or is gone; that
 //! of an [event log](crate::events) what there is to tell a program; that of the
 //! [exports](crate::export::Exports) of a context which there are. The CPU hotplug lock is taken under
 //! 1; what is called under it takes 8.

@@ -9,9 +9,9 @@ use crate::{
         Argument, //
     },
     command::{
+        ChipChoice,
         Chosen,
         Command,
-        Origin,
         SetAction,
         MAX_SIZE, //
     },
@@ -95,11 +95,11 @@ fn described(window: Window, stride: u64) -> uxive_window {
 /// # Errors
 ///
 /// `ENODEV` if there is no such chip or node.
-fn location(file: &ContextFile, origin: Origin) -> Result<Location> {
-    match origin {
-        Origin::Anywhere => Ok(Location::Anywhere),
-        Origin::Chip(chip) => file.device().platform.chip(chip),
-        Origin::Node(node) => file.device().platform.node(node),
+fn location(file: &ContextFile, chips: ChipChoice) -> Result<Location> {
+    match chips {
+        ChipChoice::Any => Ok(Location::Anywhere),
+        ChipChoice::Chip(chip) => file.device().platform.chip(chip),
+        ChipChoice::Node(node) => file.device().platform.node(node),
     }
 }
 
@@ -176,8 +176,8 @@ fn user_drain(file: &ContextFile, argument: &Argument<'_>, eventfd: i32) -> Resu
 }
 
 #[inline(never)]
-fn irq_alloc_from(file: &ContextFile, argument: &Argument<'_>, origin: Origin) -> Result {
-    let irq = alloc::allocate(file, location(file, origin)?)?;
+fn irq_alloc_from(file: &ContextFile, argument: &Argument<'_>, chips: ChipChoice) -> Result {
+    let irq = alloc::allocate(file, location(file, chips)?)?;
     let offset = irq.offset();
 
     irq.commit(argument.write_field(offset_of!(uxive_irq_alloc, offset), &offset))
@@ -187,12 +187,12 @@ fn irq_alloc_from(file: &ContextFile, argument: &Argument<'_>, origin: Origin) -
 fn irq_alloc_many(
     file: &ContextFile,
     argument: &Argument<'_>,
-    origin: Origin,
+    chips: ChipChoice,
     start: Option<usize>,
     count: usize,
     eventfds: Option<u64>,
 ) -> Result {
-    let location = location(file, origin)?;
+    let location = location(file, chips)?;
     if start.is_some_and(|start| start + count > file.layout().slots()) {
         return Err(EINVAL);
     }
@@ -266,13 +266,13 @@ fn carry_out(
         Command::Info => info(file, argument),
         Command::UserDrain { eventfd } => user_drain(file, argument, eventfd),
         Command::Arm => file.arm(),
-        Command::IrqAlloc { origin } => irq_alloc_from(file, argument, origin),
+        Command::IrqAlloc { chips } => irq_alloc_from(file, argument, chips),
         Command::IrqAllocMany {
-            origin,
+            chips,
             start,
             count,
             eventfds,
-        } => irq_alloc_many(file, argument, origin, start, count, eventfds),
+        } => irq_alloc_many(file, argument, chips, start, count, eventfds),
         Command::IrqFreeMany { slots } => alloc::free_many(file, slots),
         Command::IrqFreeAll => {
             alloc::free_all(file);

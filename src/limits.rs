@@ -105,13 +105,13 @@ impl Payer {
 }
 
 /// How much of each kind a payer has.
-type Account = PerKind<Atomic<usize>>;
+type Usage = PerKind<Atomic<usize>>;
 
-/// An account that is in use.
-struct OpenAccount {
+/// A payer who has something.
+struct KnownPayer {
     /// How many [`UserCharge`]s refer to it.
     charges: usize,
-    account: Arc<Account>,
+    usage: Arc<Usage>,
 }
 
 /// The limits, and the users with how much each has.
@@ -121,7 +121,7 @@ pub(crate) struct Limits {
     counters: PerKind<Counter>,
     /// Innermost, see `file.rs`.
     #[pin]
-    accounts: Mutex<RBTree<Payer, OpenAccount>>,
+    payers: Mutex<RBTree<Payer, KnownPayer>>,
 }
 
 impl Limits {
@@ -143,7 +143,7 @@ impl Limits {
             pin_init!(Self {
                 max_irqs_per_context: Atomic::new(MAX_IRQS as u32),
                 counters,
-                accounts <- new_mutex!(RBTree::new(), "uxive_accounts"),
+                payers <- new_mutex!(RBTree::new(), "uxive_payers"),
             }),
             GFP_KERNEL,
         )
@@ -175,40 +175,40 @@ impl Limits {
         Ok(())
     }
 
-    /// Returns the account of a payer, to be [closed](Self::close_account).
+    /// Counts a charge of a payer, who must [leave](Self::leave) when it goes. Returns how much it has.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    fn open_account(&self, payer: Payer) -> Result<Arc<Account>> {
-        let accounts = &mut *self.accounts.lock();
+    fn join(&self, payer: Payer) -> Result<Arc<Usage>> {
+        let payers = &mut *self.payers.lock();
 
-        if let Some(open) = accounts.get_mut(&payer) {
+        if let Some(open) = payers.get_mut(&payer) {
             open.charges += 1;
-            return Ok(open.account.clone());
+            return Ok(open.usage.clone());
         }
-        let account = Account {
+        let usage = Usage {
             irqs: Atomic::new(0),
             queues: Atomic::new(0),
             queue_memory: Atomic::new(0),
             exports: Atomic::new(0),
         };
-        let account = Arc::new(account, GFP_KERNEL_ACCOUNT)?;
-        let open = OpenAccount {
+        let usage = Arc::new(usage, GFP_KERNEL_ACCOUNT)?;
+        let open = KnownPayer {
             charges: 1,
-            account: account.clone(),
+            usage: usage.clone(),
         };
-        accounts.try_create_and_insert(payer, open, GFP_KERNEL_ACCOUNT)?;
-        Ok(account)
+        payers.try_create_and_insert(payer, open, GFP_KERNEL_ACCOUNT)?;
+        Ok(usage)
     }
 
-    fn close_account(&self, payer: Payer) {
-        let accounts = &mut *self.accounts.lock();
+    fn leave(&self, payer: Payer) {
+        let payers = &mut *self.payers.lock();
 
-        if let Some(open) = accounts.get_mut(&payer) {
+        if let Some(open) = payers.get_mut(&payer) {
             open.charges -= 1;
             if open.charges == 0 {
-                accounts.remove(&payer);
+                payers.remove(&payer);
             }
         }
     }
@@ -224,9 +224,9 @@ impl Limits {
 pub(crate) struct UserCharge {
     limits: Arc<Limits>,
     user: Payer,
-    own: Arc<Account>,
+    own: Arc<Usage>,
     /// Those of owners of user namespaces: each once, and not that of the user.
-    above: KVec<(Payer, Arc<Account>)>,
+    above: KVec<(Payer, Arc<Usage>)>,
 }
 
 impl UserCharge {
@@ -239,18 +239,18 @@ impl UserCharge {
         let user = Payer::User(Kuid::current_euid().into_raw().val);
         let namespaces = UserNamespace::all_of_current(GFP_KERNEL_ACCOUNT)?;
         let mut charge = Self {
-            own: limits.open_account(user)?,
+            own: limits.join(user)?,
             user,
             above: KVec::new(),
             limits,
         };
 
-        // With room in `above` before an account is opened: it is closed from there.
+        // Has room in `above` before a payer joins: it leaves from there.
         for payer in namespaces.iter().map(Payer::of_namespace) {
             charge.above.reserve(1, GFP_KERNEL_ACCOUNT)?;
             if charge.payers().all(|other| other != payer) {
-                let account = charge.limits.open_account(payer)?;
-                charge.above.push_within_capacity((payer, account))?;
+                let usage = charge.limits.join(payer)?;
+                charge.above.push_within_capacity((payer, usage))?;
             }
         }
         Ok(Arc::new(charge, GFP_KERNEL_ACCOUNT)?)
@@ -275,14 +275,14 @@ impl UserCharge {
 
     #[inline(always)]
     fn add(&self, kind: LimitKind, count: usize) -> Result {
-        let above = self.above.iter().map(|(_, account)| account.of(kind));
+        let above = self.above.iter().map(|(_, usage)| usage.of(kind));
 
         (self.limits.counter(kind)).charge(self.own.of(kind), above, count)
     }
 
     #[inline(always)]
     fn subtract(&self, kind: LimitKind, count: usize) {
-        let above = self.above.iter().map(|(_, account)| account.of(kind));
+        let above = self.above.iter().map(|(_, usage)| usage.of(kind));
 
         (self.limits.counter(kind)).uncharge(self.own.of(kind), above, count);
     }
@@ -349,7 +349,7 @@ impl UserCharge {
 impl Drop for UserCharge {
     fn drop(&mut self) {
         for payer in self.payers() {
-            self.limits.close_account(payer);
+            self.limits.leave(payer);
         }
     }
 }

@@ -112,22 +112,22 @@ register! {
 }
 
 /// Base of the registers of an entry of the message store, which are those of one of an MSI-X table.
-struct StoreEntry;
+struct ImsEntryPlace;
 
 register! {
-    ADDRESS_LOW(u32) @ StoreEntry + 0x0 {
+    ADDRESS_LOW(u32) @ ImsEntryPlace + 0x0 {
         31:0 address => u32;
     }
 
-    ADDRESS_HIGH(u32) @ StoreEntry + 0x4 {
+    ADDRESS_HIGH(u32) @ ImsEntryPlace + 0x4 {
         31:0 address => u32;
     }
 
-    DATA(u32) @ StoreEntry + 0x8 {
+    DATA(u32) @ ImsEntryPlace + 0x8 {
         31:0 data => u32;
     }
 
-    CONTROL(u32) @ StoreEntry + 0xc {
+    CONTROL(u32) @ ImsEntryPlace + 0xc {
         0:0 masked => bool;
     }
 }
@@ -461,7 +461,7 @@ impl Hardware {
         &self,
         context: u32,
         slot: u32,
-    ) -> Result<(RuntimeBase<StoreEntry>, RuntimeBase<Cookie>)> {
+    ) -> Result<(RuntimeBase<ImsEntryPlace>, RuntimeBase<Cookie>)> {
         let entry = self.descriptor().store_entry(context, slot).ok_or(EINVAL)?;
         let cookie = self.descriptor().cookie(context, slot).ok_or(EINVAL)?;
 
