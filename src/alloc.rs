@@ -500,7 +500,7 @@ fn reserve(file: &ContextFile) -> Result<(QueueForSlots<'_>, IrqCharge<'_>, Slot
 ///
 /// - `EBUSY`: a slot from `start` on is in use.
 /// - `EINVAL`: there can be no such slots, or there are eventfds and the program drains by itself.
-/// - Otherwise as [`allocate`], `ENOSPC` also if there are no so many free slots on end.
+/// - Otherwise as [`allocate`], `ENOSPC` also if fewer consecutive slots are free.
 pub(crate) fn allocate_many(
     file: &ContextFile,
     location: Location,

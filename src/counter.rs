@@ -2,8 +2,10 @@
 
 //! How many of something there are and may be, or how many bytes: in all, and of each user.
 //!
-//! Counting takes no lock. There are never more than a limit allows. A limit that is lowered below what
-//! there is takes nothing away: it refuses more until enough was given back.
+//! Counting takes no lock. There are never more than a limit allows. A call that is refused counts for
+//! a moment for the users before the one that refuses: another call then may be refused, too, which
+//! alone would not be. A limit that is lowered below what there is takes nothing away: it refuses more
+//! until enough was given back.
 
 use kernel::{
     prelude::*,

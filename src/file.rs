@@ -112,9 +112,9 @@ use kernel::{
 /// An open file.
 #[pin_data(PinnedDrop)]
 pub(crate) struct ContextFile {
-    context: Arc<Context>,
-    /// The queue's memory, if the program drains it.
+    /// The queue's memory, if the program drains it. Before the context, which is charged for it.
     queue_memory: SetOnce<MappedPages<QueueMemory, 1>>,
+    context: Arc<Context>,
     /// Its part of the AFU's MMIO, once it is attached.
     mmio: SetOnce<MappedBar>,
     mapping: Arc<FileMapping>,

@@ -381,7 +381,7 @@ pub(crate) fn dispatch(
 ) -> Result<isize> {
     let user = UserPtr::from_addr(arg);
 
-    // With their path: what has none in a pattern, and does not exist, would be any number.
+    // With their path: a name without one, if it does not exist, would match any number.
     match cmd {
         uapi::OCXL_IOCTL_IRQ_ALLOC => irq_alloc(file, user)?,
         uapi::OCXL_IOCTL_IRQ_FREE => irq_free(file, user)?,

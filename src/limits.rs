@@ -4,10 +4,9 @@
 //! exports.
 //!
 //! A context is charged to the user who opened it, also if others use it later. This is the
-//! effective user: it was allowed to open the file, and the kernel's own limits per user (ucounts)
-//! go by it. Users are told apart by their number in the kernel, which is the same in all user
-//! namespaces. Root is a user like others, and no capability exempts: a program that may change the
-//! limits needs no exemption.
+//! effective user, who was allowed to open the file, as for namespaces in the kernel (ucounts). Users
+//! are told apart by their number in the kernel, which is the same in all user namespaces. Root is a user
+//! like others, and no capability exempts: a program that may change the limits needs no exemption.
 //!
 //! A user who makes a user namespace is many users in it. So a context is charged to the owners of the
 //! user namespaces that its opener is in as well, as ucounts does. Those of root are containers of
@@ -30,7 +29,10 @@ use kernel::{
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
-    rbtree::RBTree,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
     sync::{
         atomic::{
             Atomic,
@@ -107,7 +109,7 @@ impl Payer {
 /// How much of each kind a payer has.
 type Usage = PerKind<Atomic<usize>>;
 
-/// A payer who has something.
+/// A payer who is charged for a context.
 struct KnownPayer {
     /// How many [`UserCharge`]s refer to it.
     charges: usize,
@@ -181,12 +183,8 @@ impl Limits {
     ///
     /// `ENOMEM` if there is no memory.
     fn join(&self, payer: Payer) -> Result<Arc<Usage>> {
-        let payers = &mut *self.payers.lock();
-
-        if let Some(open) = payers.get_mut(&payer) {
-            open.charges += 1;
-            return Ok(open.usage.clone());
-        }
+        // Allocated before the lock, for which others wait.
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let usage = Usage {
             irqs: Atomic::new(0),
             queues: Atomic::new(0),
@@ -194,20 +192,26 @@ impl Limits {
             exports: Atomic::new(0),
         };
         let usage = Arc::new(usage, GFP_KERNEL_ACCOUNT)?;
-        let open = KnownPayer {
+        let payers = &mut *self.payers.lock();
+
+        if let Some(known) = payers.get_mut(&payer) {
+            known.charges += 1;
+            return Ok(known.usage.clone());
+        }
+        let known = KnownPayer {
             charges: 1,
             usage: usage.clone(),
         };
-        payers.try_create_and_insert(payer, open, GFP_KERNEL_ACCOUNT)?;
+        payers.insert(node.into_node(payer, known));
         Ok(usage)
     }
 
     fn leave(&self, payer: Payer) {
         let payers = &mut *self.payers.lock();
 
-        if let Some(open) = payers.get_mut(&payer) {
-            open.charges -= 1;
-            if open.charges == 0 {
+        if let Some(known) = payers.get_mut(&payer) {
+            known.charges -= 1;
+            if known.charges == 0 {
                 payers.remove(&payer);
             }
         }
@@ -287,7 +291,7 @@ impl UserCharge {
         (self.limits.counter(kind)).uncharge(self.own.of(kind), above, count);
     }
 
-    /// Counts `count` more of a kind, as long as the returned charge lives.
+    /// Counts `count` more of a kind, until the returned charge is dropped.
     ///
     /// # Errors
     ///
@@ -302,7 +306,7 @@ impl UserCharge {
         })
     }
 
-    /// Counts one more export, as long as the returned charge lives.
+    /// Counts one more export, until the returned charge is dropped.
     ///
     /// # Errors
     ///
@@ -311,7 +315,7 @@ impl UserCharge {
         self.charge(LimitKind::Export, 1)
     }
 
-    /// Counts one more event queue, and its memory, as long as the returned charge lives.
+    /// Counts one more event queue, and its memory, until the returned charge is dropped.
     ///
     /// # Errors
     ///
@@ -334,7 +338,7 @@ impl UserCharge {
         })
     }
 
-    /// Counts `count` more interrupts, as long as what is returned lives.
+    /// Counts `count` more interrupts, until the returned charge is dropped.
     ///
     /// # Errors
     ///
@@ -414,7 +418,7 @@ impl<'a> IrqCharge<'a> {
         })
     }
 
-    /// Has them stay counted until what [`Self::recover`] returns is dropped.
+    /// Leaves them counted, for [`Self::recover`].
     #[inline]
     pub(crate) fn forget(self) {
         core::mem::forget(self);

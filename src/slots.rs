@@ -213,7 +213,7 @@ impl<L, Q> Slots<L, Q> {
     ///
     /// # Errors
     ///
-    /// - `ENOSPC` if more than `limit` were in use then, or no so many on end are free.
+    /// - `ENOSPC` if more than `limit` were in use then, or fewer consecutive ones are free.
     /// - `EINVAL` if there are no such indices from `start` on, `EBUSY` if one of them is in use.
     /// - `ENOMEM` if there is no memory.
     pub(crate) fn reserve_range(

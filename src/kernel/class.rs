@@ -212,7 +212,12 @@ struct Minor {
 impl Minor {
     fn new(class: Arc<SharedClass>) -> Result<Self> {
         let mut minors = class.minors.lock();
-        let index = minors.find_unused_id(0).ok_or(ENOSPC)?.acquire();
+        let unused = minors.find_unused_id(0).ok_or(ENOSPC)?;
+        // The pool has more where there are few: as many as need no memory.
+        if unused.as_usize() >= class.numbers.count as usize {
+            return Err(ENOSPC);
+        }
+        let index = unused.acquire();
         drop(minors);
 
         Ok(Self { class, index })

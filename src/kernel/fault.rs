@@ -34,13 +34,15 @@ macro_rules! injectable {
 
             #[inline(never)]
             #[no_mangle]
-            extern "C" fn $function(call: &mut $crate::kernel_ext::fault::Call<'_>) -> bool {
+            extern "C" fn $function(
+                call: &mut $crate::kernel_ext::fault::Call<'_>,
+            ) -> ::kernel::ffi::c_int {
                 // Or LLVM merges all such functions, as they are equal.
                 core::hint::black_box(&INJECTABLE);
-                call.fails()
+                call.fails().into()
             }
 
-            INJECTABLE.call($error, || $call)
+            $crate::kernel_ext::fault::call($function, $error, || $call)
         };
         #[cfg(not(CONFIG_FUNCTION_ERROR_INJECTION))]
         let result = $call;
@@ -68,30 +70,40 @@ impl Call<'_> {
 #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
 #[repr(C)]
 pub(crate) struct Injectable {
-    function: extern "C" fn(&mut Call<'_>) -> bool,
+    function: Function,
     etype: ffi::c_int,
 }
 
+/// An injectable function: not 0 if its call has failed, or was overridden.
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+pub(crate) type Function = extern "C" fn(&mut Call<'_>) -> ffi::c_int;
+
 #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
 impl Injectable {
-    pub(crate) const fn new(function: extern "C" fn(&mut Call<'_>) -> bool) -> Self {
+    pub(crate) const fn new(function: Function) -> Self {
         Self {
             function,
             etype: extra::EI_ETYPE_TRUE as ffi::c_int,
         }
     }
+}
 
-    /// Makes `call` in the function. Returns `error` if the function was overridden.
-    pub(crate) fn call<T, E>(&self, error: E, call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let mut call = Some(call);
-        let mut result = Err(error);
+/// Makes `call` in `function`. Returns `error` if that was overridden.
+// The entry of the list is not asked for the function: built in, it is gone when the kernel has booted.
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+pub(crate) fn call<T, E>(
+    function: Function,
+    error: E,
+    call: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let mut call = Some(call);
+    let mut result = Err(error);
 
-        (self.function)(&mut Call(&mut || {
-            if let Some(call) = call.take() {
-                result = call();
-            }
-            result.is_err()
-        }));
-        result
-    }
+    function(&mut Call(&mut || {
+        if let Some(call) = call.take() {
+            result = call();
+        }
+        result.is_err()
+    }));
+    result
 }

@@ -222,6 +222,8 @@ impl Spares {
         let message = self.refusal.ask(|| {
             domain.allocate().map_err(|error| match error {
                 ENOSPC => AllocError::Exhausted(Resource::Message),
+                // The C side calls a refusal of firmware an invalid argument.
+                EINVAL => EIO.into(),
                 error => error.into(),
             })
         })?;

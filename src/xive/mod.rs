@@ -101,8 +101,7 @@ pub(crate) struct Platform {
     /// Its work is to fill up the spare sources.
     #[pin]
     sources: Worker<Sources>,
-    /// Of a VP or what belongs to it. Held while firmware is asked for a VP: of several that ask when
-    /// there is none left, one is refused by firmware. Innermost, see `file.rs`.
+    /// Of a VP or what belongs to it. Innermost, see `file.rs`.
     #[pin]
     queue_refusal: Mutex<LastRefusal>,
 }
@@ -203,8 +202,8 @@ impl Platform {
 
     /// Remembers that firmware, or the kernel, has refused a step of setting up an event queue.
     #[cold]
-    fn queue_refused(&self, error: Error) {
-        self.queue_refusal.lock().remember(error.into());
+    fn queue_refused(&self, refusal: impl Into<AllocError>) {
+        self.queue_refusal.lock().remember(refusal.into());
     }
 
     /// Takes a source.

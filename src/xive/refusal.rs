@@ -15,8 +15,9 @@
 //! | `pnv_msi_compose_msg` | OPAL refuses a message |
 //!
 //! So after a refusal none of these is called again for a second, and the next calls of programs
-//! fail alike, whatever was given back meanwhile. A lack of memory is no refusal: programs are killed
-//! before the kernel has none left for its own small structures.
+//! fail alike, whatever was given back meanwhile. `ENOMEM` is not remembered: programs are killed
+//! before the kernel has no memory left for its own small structures. Only `xive_native_alloc_vp_block`
+//! does not tell whether it lacks a VP or a page.
 //!
 //! Those that give something back write such lines too, of a VP for instance that OPAL does not
 //! disable. It is never used again then, so that there are no more lines than VPs.
@@ -49,6 +50,25 @@ impl LastRefusal {
             Some((at, refusal)) if at.elapsed() < REMEMBERED => Err(refusal),
             _ => Ok(()),
         }
+    }
+
+    /// As [`Self::check`], for callers that ask without a lock. When the refusal is over one of them asks,
+    /// and the others are refused meanwhile: all of them would have as many lines logged.
+    ///
+    /// # Errors
+    ///
+    /// That of the refusal.
+    pub(super) fn admit(&mut self) -> Result<(), AllocError> {
+        self.check()?;
+        if let Some((at, _)) = &mut self.0 {
+            *at = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Forgets the refusal, as it is given again.
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
     }
 
     /// Remembers that it was refused just now, unless memory was lacking.
@@ -99,6 +119,18 @@ mod tests {
             assert_eq!(ask(&mut last), (Ok(1), true));
         }
         assert_eq!(last.check(), Ok(()));
+    }
+
+    #[test]
+    fn one_asks_when_it_is_over() {
+        let mut last = LastRefusal::default();
+        assert_eq!((last.admit(), last.admit()), (Ok(()), Ok(())));
+        last.remember(NO_VP);
+        assert_eq!(last.admit(), Err(NO_VP));
+        last = aged(last, REMEMBERED);
+        assert_eq!((last.admit(), last.admit()), (Ok(()), Err(NO_VP)));
+        last.forget();
+        assert_eq!((last.admit(), last.admit()), (Ok(()), Ok(())));
     }
 
     #[test]

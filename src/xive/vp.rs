@@ -63,6 +63,7 @@ impl VpBlock {
     fn new(platform: &Platform) -> Result<Self, AllocError> {
         const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::VirtualProcessor);
 
+        platform.queue_refusal.lock().admit()?;
         // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
         let ask = || match unsafe { extra::xive_native_alloc_vp_block(1) } {
             extra::XIVE_INVALID_VP => Err(EXHAUSTED),
@@ -73,7 +74,7 @@ impl VpBlock {
         injectable!(
             uxive_alloc_vp,
             EXHAUSTED,
-            platform.queue_refusal.lock().ask(ask)
+            ask().inspect_err(|&refusal| platform.queue_refused(refusal))
         )
     }
 }
@@ -263,11 +264,10 @@ impl EventQueue {
     /// memory; `EIO` if firmware refuses, or did a moment ago.
     pub(crate) fn new(platform: &Platform, size: QueueSize) -> Result<Self, AllocError> {
         let queue = VpQueue::new(platform, size)?;
+        let escalation = EscalationEsb::new(platform, queue.xive.esc_irq)?;
 
-        Ok(Self {
-            escalation: EscalationEsb::new(platform, queue.xive.esc_irq)?,
-            queue,
-        })
+        platform.queue_refusal.lock().forget();
+        Ok(Self { escalation, queue })
     }
 
     #[inline]
