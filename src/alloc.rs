@@ -286,8 +286,8 @@ impl<'a> Made<'a> {
         }
     }
 
-    /// As [`Self::new`], of a message only, which the AFU sends for work of `queue_id` and which is bound to
-    /// `eventfd`.
+    /// As [`Self::new`], of a message only, which the AFU sends for work of `queue_id` and which is
+    /// bound to `eventfd`.
     fn of_message(
         file: &ContextFile,
         queue: &Arc<Queue>,

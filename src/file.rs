@@ -356,9 +356,9 @@ impl ContextFile {
         self.context.queue().ok_or(EINVAL)?.arm()
     }
 
-    /// Makes a file by which others ring the `count` interrupts from slot `start` on, and returns the number
-    /// by which [`Self::revoke`] knows it. It is open for what this one is, by its `access`. Dropped without
-    /// being installed, it is ended.
+    /// Makes a file by which others ring the `count` interrupts from slot `start` on, and returns
+    /// the number by which [`Self::revoke`] knows it. It is open for what this one is, by its
+    /// `access`. Dropped without being installed, it is ended.
     ///
     /// # Errors
     ///

@@ -2,8 +2,9 @@
 
 //! A spinlock for data that hard interrupt handlers share with others.
 //!
-//! Would go to `rust/kernel/sync/lock/spinlock.rs`. As `kernel::sync::SpinLockIrq`, but it saves and restores whether interrupts are disabled, where
-//! that one counts how often they were: it takes half the instructions.
+//! Would go to `rust/kernel/sync/lock/spinlock.rs`. As `kernel::sync::SpinLockIrq`, but it saves
+//! and restores whether interrupts are disabled, where that one counts how often they were: it
+//! takes half the instructions.
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
 

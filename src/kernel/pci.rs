@@ -2,13 +2,14 @@
 
 //! PCI drivers that are told of resets, errors and the end of the machine's run.
 //!
-//! Would go to `rust/kernel/pci.rs`. `kernel::pci` calls a driver to probe and to unbind a function only. [`Driver`] and [`Adapter`]
-//! are like those of `kernel::pci`, and add the callbacks of `struct pci_driver` for resets, errors
-//! and shutdown. The PCI core holds the device lock in each callback: for one function no two run
-//! at a time, and none runs unless the function is bound.
+//! Would go to `rust/kernel/pci.rs`. `kernel::pci` calls a driver to probe and to unbind a function
+//! only. [`Driver`] and [`Adapter`] are like those of `kernel::pci`, and add the callbacks of
+//! `struct pci_driver` for resets, errors and shutdown. The PCI core holds the device lock in each
+//! callback: for one function no two run at a time, and none runs unless the function is bound.
 //!
 //! `kernel::pci` also enables a function and makes it a bus master, and undoes neither:
-//! [`EnabledFunction`] does. It has no list of capabilities: see [`find_capability`]. [`DmaOwnership`] is for drivers of functions that do no DMA.
+//! [`EnabledFunction`] does. It has no list of capabilities: see [`find_capability`].
+//! [`DmaOwnership`] is for drivers of functions that do no DMA.
 //!
 //! C headers: [`include/linux/pci.h`](srctree/include/linux/pci.h),
 //! [`include/linux/iommu.h`](srctree/include/linux/iommu.h)

@@ -2,9 +2,9 @@
 
 //! Work items that are cancelled when their object is dropped.
 //!
-//! Would go to `rust/kernel/workqueue.rs`. `kernel::workqueue` takes a reference to an object for as long as its work item is queued, and
-//! cannot cancel it. So it serves neither an object that must not outlive its owner nor one that
-//! must be gone before its module is unloaded.
+//! Would go to `rust/kernel/workqueue.rs`. `kernel::workqueue` takes a reference to an object for
+//! as long as its work item is queued, and cannot cancel it. So it serves neither an object that
+//! must not outlive its owner nor one that must be gone before its module is unloaded.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
