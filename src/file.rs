@@ -416,6 +416,7 @@ impl ContextFile {
     }
 
     /// Handles a page fault in a mapping of the file.
+    #[inline(always)]
     pub(crate) fn fault(&self, fault: &Fault<'_>) -> FaultResult {
         let touched = fault.offset();
         let place = self.layout().resolve(touched);
@@ -433,6 +434,7 @@ impl ContextFile {
     }
 
     /// Places the page that was touched, which is that of `place`.
+    #[inline(always)]
     fn insert(&self, place: Place, fault: &Fault<'_>) -> FaultResult {
         match place {
             Place::Mmio => match self.mmio.as_ref() {

@@ -361,7 +361,11 @@ fn get_features(user: UserPtr) -> Result {
     argument::write(user, ocxl_ioctl_features { flags: [0; 4] })
 }
 
-/// Carries out the ioctl `cmd` with the argument `arg`, of a file with the mode `access`.
+/// Carries out `UXIVE_IOC_RANGE`. The file that it makes has the operations of a room above.
+pub(crate) type RangeIoctl = fn(&ContextFile, AccessMode, UserPtr) -> Result;
+
+/// Carries out the ioctl `cmd` with the argument `arg`, of a file with the mode `access`, or has `range`
+/// do so.
 ///
 /// # Errors
 ///
@@ -378,6 +382,7 @@ pub(crate) fn dispatch(
     access: AccessMode,
     cmd: u32,
     arg: usize,
+    range: RangeIoctl,
 ) -> Result<isize> {
     let user = UserPtr::from_addr(arg);
 
@@ -386,7 +391,7 @@ pub(crate) fn dispatch(
         uapi::OCXL_IOCTL_IRQ_ALLOC => irq_alloc(file, user)?,
         uapi::OCXL_IOCTL_IRQ_FREE => irq_free(file, user)?,
         uapi::OCXL_IOCTL_IRQ_SET_FD => irq_set_fd(file, user)?,
-        _ => dispatch_other(file, access, cmd, user)?,
+        _ => dispatch_other(file, access, cmd, user, range)?,
     }
     Ok(0)
 }
@@ -394,8 +399,15 @@ pub(crate) fn dispatch(
 /// Carries out the ioctls that are not called for each interrupt. Apart, so that the frequent ones
 /// do not pay for decoding these.
 #[inline(never)]
-fn dispatch_other(file: &ContextFile, access: AccessMode, cmd: u32, user: UserPtr) -> Result {
+fn dispatch_other(
+    file: &ContextFile,
+    access: AccessMode,
+    cmd: u32,
+    user: UserPtr,
+    range: RangeIoctl,
+) -> Result {
     match cmd {
+        uapi::UXIVE_IOC_RANGE => return range(file, access, user),
         uapi::OCXL_IOCTL_GET_FEATURES => return get_features(user),
         uapi::OCXL_IOCTL_ATTACH if file.has_afu() => return attach(file, user),
         uapi::OCXL_IOCTL_GET_METADATA if file.has_afu() => return get_metadata(file, user),

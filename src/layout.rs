@@ -69,6 +69,7 @@ impl Layout {
     }
 
     /// Returns the kind of the page that begins at `offset`, in a window or before the first one.
+    #[inline(always)]
     pub(crate) fn resolve(&self, offset: u64) -> Option<Place> {
         if let Some(index) = Window::TRIGGER.index(offset) {
             Some(Place::Trigger(index))
@@ -225,6 +226,7 @@ impl Window {
 
     /// Returns the indices around and without `index`, and those of `joined`, whose pages lie at
     /// offsets that are `covered`.
+    #[inline(always)]
     pub(crate) fn around(
         &self,
         index: usize,

@@ -78,10 +78,7 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
         if D::MAY_GO && file.is_gone() {
             return Err(ENODEV);
         }
-        match cmd {
-            uapi::UXIVE_IOC_RANGE => range(&file, access, UserPtr::from_addr(arg)),
-            _ => ioctl::dispatch(&file, access, cmd, arg),
-        }
+        ioctl::dispatch(&file, access, cmd, arg, range)
     }
 
     fn read(file: Pin<&ContextFile>, to: &mut IovIterDest<'_>, may_wait: bool) -> Result<usize> {
@@ -117,7 +114,8 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
 /// - `ENOTTY` if it is a range itself, or a context of an AFU.
 /// - `EINVAL` if the range is to have no slot, or more than [`MAX_RANGE`].
 /// - Those of [`Argument::read`], [`command::structure`], [`NewFile::new`] and [`ContextFile::new`].
-fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result<isize> {
+#[inline(never)]
+fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result {
     if !access.can_write() {
         return Err(EBADF);
     }
@@ -133,12 +131,11 @@ fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result<isize>
 
     let range = NewFile::new::<DeviceOperations>(c"[uxive-range]", access, |mapping| {
         let kind = ContextKind::Range(slots);
-
         let (device, user) = (file.device().clone(), file.context().user().clone());
 
         ContextFile::new(mapping, device, user, kind, None)
     })?;
     argument.write_field(offset_of!(uapi::uxive_range, fd), &(range.fd() as i32))?;
     range.install();
-    Ok(0)
+    Ok(())
 }

@@ -642,6 +642,7 @@ impl Fault<'_> {
     /// May sleep to allocate page tables. The caller's reference to `pages` keeps them from being
     /// withdrawn meanwhile. As a rule it is borrowed from the guard of a lock that freeing takes
     /// too.
+    #[inline(always)]
     pub(crate) fn insert<P: UserPages, const N: usize>(
         &self,
         pages: &MappedPages<P, N>,
