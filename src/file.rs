@@ -25,9 +25,10 @@
 //!    under it, and freeing takes it too, so that a page is never inserted after its slot has left the
 //!    table. It may be held while memory is allocated, but not while user memory is copied, which may
 //!    need 2.
-//! 6. `views` of the file's own mapping, a mutex: guards which exports show pages of it.
+//! 6. `views` of the file's own mapping, a mutex: guards which exports show pages of it. Nothing is
+//!    taken under it.
 //! 7. `i_mmap_rwsem` of the file's own mapping, or of an export's: taken by the kernel when a page
-//!    is withdrawn from user mappings. Of the above at most 1, 4 and 6 are held then.
+//!    is withdrawn from user mappings. Of the above at most 1 and 4 are held then.
 //! 8. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue, and where the events of each slot go. The lock of the eventfd nests in it.
 //!

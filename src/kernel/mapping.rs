@@ -20,8 +20,8 @@
 //! under it, and does not take it under [`FileMapping::views`]: a driver may withdraw a view with a
 //! lock held that faults wait for.
 //!
-//! [`FileMapping::views`] guards which views there are. `i_mmap_rwsem` of the files of views is taken
-//! under it, and no mmap or VMA lock: a fault does not take it. Memory is not allocated under it.
+//! [`FileMapping::views`] guards which views there are. Nothing is taken under it, pages are not
+//! withdrawn and memory is not allocated: others who have a view wait for it.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h)
@@ -164,11 +164,15 @@ impl FileMapping {
     /// out.
     fn with_views(&self, what: impl Fn(&Self)) {
         what(self);
+        self.each_view(|_| true, |view| what(&view.mapping));
+    }
 
+    /// Calls `what` for each view of it that is `wanted`. A view that comes meanwhile may be left out.
+    fn each_view(&self, wanted: impl Fn(&Shown) -> bool, what: impl Fn(&Shown)) {
         // One by one, see the head of this file.
         let mut from = Some(0);
-        while let Some((key, view)) = from.and_then(|from| self.view_from(from)) {
-            what(&view.mapping);
+        while let Some((key, view)) = from.and_then(|from| self.view_from(from, &wanted)) {
+            what(&view);
             from = key.checked_add(1);
         }
     }
@@ -185,13 +189,22 @@ impl FileMapping {
         (!self.is_closed()).then_some(inserting)
     }
 
-    /// Returns the first view of the file from `key` on, with its key.
-    fn view_from(&self, key: usize) -> Option<(usize, Arc<Shown>)> {
-        let views = self.views.lock();
-        let cursor = views.cursor_lower_bound(&key)?;
-        let (&key, shown) = cursor.current();
+    /// Returns the first view of the file from `key` on that is `wanted`, with its key.
+    fn view_from(
+        &self,
+        key: usize,
+        wanted: impl Fn(&Shown) -> bool,
+    ) -> Option<(usize, Arc<Shown>)> {
+        let mut views = self.views.lock();
+        let mut cursor = views.cursor_lower_bound_mut(&key)?;
 
-        Some((key, shown.clone()))
+        loop {
+            let (&key, shown) = cursor.current();
+            if wanted(shown) {
+                return Some((key, shown.clone()));
+            }
+            cursor = cursor.move_next()?;
+        }
     }
 
     /// Removes all pages from every mapping of the file in every process. May sleep.
@@ -203,10 +216,22 @@ impl FileMapping {
     /// As [`Self::zap`], of the ranges that are not empty, and in the files with a view of them.
     fn zap_each<const N: usize>(&self, ranges: [Range<u64>; N]) {
         if self.is_viewed() {
-            self.withdraw_from_views(&ranges);
+            self.each_view(
+                |view| view.covers(&ranges),
+                |view| ranges.iter().for_each(|range| view.zap(range)),
+            );
         }
         for range in ranges.into_iter().filter(|range| !range.is_empty()) {
             self.zap(range);
+        }
+    }
+
+    /// Has no view show the pages in `ranges` any more. They are mapped there until they are zapped.
+    #[cold]
+    #[inline(never)]
+    fn hide(&self, ranges: &[Range<u64>]) {
+        for view in self.views.lock().values() {
+            ranges.iter().for_each(|range| view.hide(range));
         }
     }
 
@@ -244,13 +269,15 @@ impl FileMapping {
     #[cold]
     #[inline(never)]
     fn withdraw_from_views(&self, ranges: &[Range<u64>]) {
-        let views = self.views.lock();
-
-        for view in views.values() {
-            for range in ranges {
-                view.withdraw(range);
-            }
-        }
+        self.each_view(
+            |view| view.covers(ranges),
+            |view| {
+                for range in ranges {
+                    view.hide(range);
+                    view.zap(range);
+                }
+            },
+        );
     }
 }
 
@@ -272,21 +299,37 @@ impl Shown {
         self.pieces.get((offset / self.stride) as usize)
     }
 
-    /// Removes `range` of the file from every mapping of the other, and shows it no more.
-    fn withdraw(&self, range: &Range<u64>) {
+    /// Returns the part of `range` of the host that it covers, as a part of the other file.
+    fn part(&self, range: &Range<u64>) -> Option<Range<u64>> {
         let start = range.start.max(self.range.start);
         let end = range.end.min(self.range.end);
-        if start >= end {
+
+        (start < end).then(|| start - self.range.start..end - self.range.start)
+    }
+
+    /// Returns whether it covers a part of one of `ranges` of the host.
+    fn covers(&self, ranges: &[Range<u64>]) -> bool {
+        ranges.iter().any(|range| self.part(range).is_some())
+    }
+
+    /// Shows `range` of the host no more. Pages of that stay mapped until they are zapped.
+    fn hide(&self, range: &Range<u64>) {
+        let Some(here) = self.part(range) else {
             return;
-        }
-        let here = start - self.range.start..end - self.range.start;
+        };
         let first = (here.start / self.stride) as usize;
         let last = here.end.div_ceil(self.stride) as usize;
 
         for piece in self.pieces.iter().take(last).skip(first) {
             piece.store(false, Relaxed);
         }
-        self.mapping.zap(here);
+    }
+
+    /// Removes `range` of the host from every mapping of the other file.
+    fn zap(&self, range: &Range<u64>) {
+        if let Some(here) = self.part(range) {
+            self.mapping.zap(here);
+        }
     }
 }
 
@@ -507,13 +550,13 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
         }
     }
 
-    /// As [`Self::withdraw`], of many. Neighbours in one mapping, as pages of 64 KiB are, are
-    /// zapped together.
+    /// As [`Self::withdraw`], of many. Those in one mapping are zapped together, there and in each
+    /// view: pages between them go as well, and come back when they are touched.
     pub(crate) fn withdraw_many<'a>(all: impl Iterator<Item = &'a mut Self>)
     where
         P: 'a,
     {
-        let mut run: Option<(Arc<FileMapping>, [Range<u64>; N])> = None;
+        let mut withdrawal: Option<Withdrawal<N>> = None;
 
         // None of them can be used otherwise until this returns, as `'a` is not over before.
         for pages in all {
@@ -522,21 +565,20 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
             };
             let ranges = core::mem::replace(&mut pages.ranges, [const { 0..0 }; N]);
 
-            if let Some((zapped, run)) = &mut run {
-                let mut both = run.iter().zip(&ranges);
-                if Arc::ptr_eq(zapped, &mapping) && both.all(|(run, next)| run.end == next.start) {
-                    for (run, next) in run.iter_mut().zip(&ranges) {
-                        run.end = next.end;
+            match &mut withdrawal {
+                Some(withdrawal) if Arc::ptr_eq(&withdrawal.mapping, &mapping) => {
+                    withdrawal.add(ranges);
+                }
+                _ => {
+                    let next = Withdrawal::new(mapping, ranges);
+                    if let Some(withdrawal) = withdrawal.replace(next) {
+                        withdrawal.finish();
                     }
-                    continue;
                 }
             }
-            if let Some((mapping, ranges)) = run.replace((mapping, ranges)) {
-                mapping.zap_each(ranges);
-            }
         }
-        if let Some((mapping, ranges)) = run {
-            mapping.zap_each(ranges);
+        if let Some(withdrawal) = withdrawal {
+            withdrawal.finish();
         }
     }
 
@@ -547,6 +589,58 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
 
         (within < self.pages.len() && (offset | within) % PAGE_SIZE as u64 == 0)
             .then(|| self.pages.phys() + within)
+    }
+}
+
+/// A withdrawal of many pages of one mapping.
+struct Withdrawal<const N: usize> {
+    mapping: Arc<FileMapping>,
+    /// The last of them that lie side by side.
+    run: [Range<u64>; N],
+    /// Those before, which no view shows any more, and all that lies between them.
+    span: [Range<u64>; N],
+}
+
+impl<const N: usize> Withdrawal<N> {
+    fn new(mapping: Arc<FileMapping>, run: [Range<u64>; N]) -> Self {
+        Self {
+            mapping,
+            run,
+            span: [const { 0..0 }; N],
+        }
+    }
+
+    /// Adds pages in `ranges`.
+    fn add(&mut self, ranges: [Range<u64>; N]) {
+        let mut both = self.run.iter().zip(&ranges);
+
+        if both.all(|(run, next)| run.end == next.start) {
+            for (run, next) in self.run.iter_mut().zip(ranges) {
+                run.end = next.end;
+            }
+        } else {
+            self.end_run();
+            self.run = ranges;
+        }
+    }
+
+    fn end_run(&mut self) {
+        // Exactly: the pages between may be shown.
+        if self.mapping.is_viewed() {
+            self.mapping.hide(&self.run);
+        }
+        for (span, run) in self.span.iter_mut().zip(&self.run) {
+            if span.is_empty() {
+                *span = run.clone();
+            } else if !run.is_empty() {
+                *span = span.start.min(run.start)..span.end.max(run.end);
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        self.end_run();
+        self.mapping.zap_each(self.span);
     }
 }
 
