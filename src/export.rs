@@ -77,6 +77,10 @@ use kernel::{
     uaccess::UserPtr, //
 };
 
+/// The most mappings that the file of an export may have. Receivers make them, and withdrawing a page
+/// takes the owner about 1,000 instructions for each.
+const MAX_MAPPINGS: usize = 128;
+
 /// The trigger pages that an export shows: those of consecutive slots.
 #[derive(Clone, Copy)]
 pub(crate) struct ExportRange {
@@ -380,6 +384,8 @@ pub(crate) struct ExportOperations;
 impl FileOperations for ExportOperations {
     type Device = ();
     type Data = KBox<ExportFile>;
+
+    const MAX_MAPPINGS: Option<usize> = Some(MAX_MAPPINGS);
 
     fn ioctl(this: &ExportFile, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
         if cmd != UXIVE_IOC_EXPORT_INFO {

@@ -67,6 +67,14 @@ pub(crate) trait FileOperations: Sized + 'static {
     /// The driver's data of one open file.
     type Data: ForeignOwnable + Send + Sync;
 
+    /// The most mappings that a file may have, of all processes together, if there is a limit: each takes
+    /// time when pages are withdrawn.
+    ///
+    /// `mmap` beyond it fails with `ENOMEM`, and so does a call that would split a mapping in two. A child
+    /// does not inherit the mappings, since that can be refused no more than moving them. Calls of several
+    /// processes at the same time can exceed the limit, by one mapping for each process that has one.
+    const MAX_MAPPINGS: Option<usize> = None;
+
     /// Called by `open` of the node. `mapping` is the address space that `mmap` of this file will use.
     fn open(_device: &Self::Device, _mapping: Arc<FileMapping>) -> Result<Self::Data> {
         build_error!(VTABLE_DEFAULT_ERROR)
@@ -266,7 +274,8 @@ pub(super) unsafe fn set_up_mapping(
     new.set_io();
     new.set_dontexpand();
     new.set_dontdump();
-    // A child inherits the mapping: it has the file too, and withdrawing reaches all mappings of that.
+    // As a rule a child inherits the mapping: it has the file too, and withdrawing reaches all mappings
+    // of that.
     //
     // SAFETY: The VMA is being set up, so that nobody else has it. Nothing has set `VM_MIXEDMAP`, with
     // which a mapping cannot be one of page frames: `NewMapping` does not offer it.
@@ -467,13 +476,77 @@ impl<T: FileOperations> FileTable<T> {
         vma: *mut bindings::vm_area_struct,
     ) -> ffi::c_int {
         // SAFETY: The file is open for the duration of the call.
-        let data = unsafe { Self::data(file) };
+        let open_file = unsafe { Self::open_file(file) };
+        let check = |new: &NewMapping<'_>| {
+            T::mmap(open_file.data(), new)?;
+            let Some(limit) = T::MAX_MAPPINGS else {
+                return Ok(());
+            };
+
+            // As `mmap` does where a process has too many mappings. The last step that can fail:
+            // nothing takes the mapping out of the count if there will be none.
+            if !open_file.mapping.try_add_mapping(limit) {
+                return Err(ENOMEM);
+            }
+            // `madvise` does not undo this for page frames.
+            new.vma.set_dontcopy();
+            Ok(())
+        };
 
         from_result(|| {
             // SAFETY: The VMA is being set up, and the operations are those of the file.
-            unsafe { set_up_mapping(vma, &Self::VM_OPERATIONS, |new| T::mmap(data, new)) }?;
+            unsafe { set_up_mapping(vma, &Self::VM_OPERATIONS, check) }?;
             Ok(0)
         })
+    }
+
+    /// Returns the address space of the file that `vma` maps.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must have been set up by [`Self::mmap`], or be a copy of such, and not go during `'a`.
+    unsafe fn mapping<'a>(vma: *mut bindings::vm_area_struct) -> &'a FileMapping {
+        // SAFETY: By the contract of the function. The VMA keeps its file open.
+        &unsafe { Self::open_file((*vma).vm_file) }.mapping
+    }
+
+    /// Called when the kernel has made a mapping of another, by splitting or moving that.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be a copy of one that was set up by [`Self::mmap`].
+    unsafe extern "C" fn vma_open(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: By the contract of the function.
+        unsafe { Self::mapping(vma) }.add_mapping();
+    }
+
+    /// Called when a mapping goes.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must have been set up by [`Self::mmap`], or be a copy of such.
+    unsafe extern "C" fn vma_close(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: By the contract of the function.
+        unsafe { Self::mapping(vma) }.remove_mapping();
+    }
+
+    /// Called before a mapping is split: [`Self::vma_open`] cannot refuse that.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::vma_close`].
+    unsafe extern "C" fn may_split(
+        vma: *mut bindings::vm_area_struct,
+        _address: ffi::c_ulong,
+    ) -> ffi::c_int {
+        // SAFETY: By the contract of the function.
+        let mapping = unsafe { Self::mapping(vma) };
+
+        // Room is not taken: the kernel may ask and not split, and does not tell.
+        match T::MAX_MAPPINGS {
+            Some(limit) if !mapping.has_room(limit) => ENOMEM.to_errno(),
+            _ => 0,
+        }
     }
 
     /// # Safety
@@ -511,8 +584,26 @@ impl<T: FileOperations> FileTable<T> {
         } else {
             None
         },
+        open: if Self::IS_COUNTED {
+            Some(Self::vma_open)
+        } else {
+            None
+        },
+        close: if Self::IS_COUNTED {
+            Some(Self::vma_close)
+        } else {
+            None
+        },
+        may_split: if Self::IS_COUNTED {
+            Some(Self::may_split)
+        } else {
+            None
+        },
         ..pin_init::zeroed()
     };
+
+    /// Whether the mappings of a file are counted.
+    const IS_COUNTED: bool = T::MAX_MAPPINGS.is_some();
 
     /// Makes the table for a node whose `open` callback is `open`, or for files without one.
     pub(super) const fn build(

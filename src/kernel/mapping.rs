@@ -76,6 +76,9 @@ use kernel::{
 #[pin_data]
 pub(crate) struct FileMapping {
     anon: ARef<File>,
+    /// How many mappings the file has, if they are
+    /// [limited](super::file::FileOperations::MAX_MAPPINGS).
+    mappings: Atomic<usize>,
     /// Held while a fault inserts pages.
     #[pin]
     inserting: Mutex<()>,
@@ -120,6 +123,7 @@ impl FileMapping {
         Arc::pin_init(
             pin_init!(Self {
                 anon,
+                mappings: Atomic::new(0),
                 inserting <- new_mutex!((), "file_inserting"),
                 closed: Atomic::new(false),
                 pollers,
@@ -135,6 +139,34 @@ impl FileMapping {
         // SAFETY: `anon` is a valid file, and nobody changes its `f_mapping`, which is that of the
         // inode that the file keeps.
         unsafe { (*self.anon.as_ptr()).f_mapping }
+    }
+
+    /// Counts a mapping more if there are fewer than `limit`. Returns whether there were.
+    pub(super) fn try_add_mapping(&self, limit: usize) -> bool {
+        let mut count = self.mappings.load(Relaxed);
+
+        while count < limit {
+            match self.mappings.cmpxchg(count, count + 1, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => count = now,
+            }
+        }
+        false
+    }
+
+    /// Returns whether there are fewer mappings than `limit`.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        self.mappings.load(Relaxed) < limit
+    }
+
+    /// Counts a mapping that the kernel has made of another, whatever the limit.
+    pub(super) fn add_mapping(&self) {
+        self.mappings.add(1, Relaxed);
+    }
+
+    /// Counts a mapping less.
+    pub(super) fn remove_mapping(&self) {
+        self.mappings.fetch_sub(1, Relaxed);
     }
 
     pub(crate) fn pollers(&self) -> &Arc<PollCondVarBox> {

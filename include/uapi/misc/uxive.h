@@ -399,7 +399,8 @@ struct uxive_ims_alloc {
  * @id: Out: number of the export in this context, for UXIVE_IOC_REVOKE. It is
  *	not 0, and no other export of the context has it or will.
  * @fd: Out: descriptor of the new file, with O_CLOEXEC. At @count strides from
- *	offset 0 on it has their trigger pages.
+ *	offset 0 on it has their trigger pages. All processes together can map it
+ *	128 times; a child does not inherit a mapping.
  * @reserved: In: must be 0.
  */
 struct uxive_export {

@@ -179,6 +179,8 @@ impl AsFd for Export {
 
 /// The doorbells of an [`Export`], mapped. All threads can ring them.
 ///
+/// A child of `fork()` does not inherit the mapping: it maps the file itself.
+///
 /// # Invariants
 ///
 /// `pages` maps `count` pages for writing, `stride` bytes from one to the next. Nobody relies on what
@@ -195,7 +197,8 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// `ENOTTY` if the file is of another kind. Those of `mmap()`. `EIO` if the answers are not the
+    /// `ENOTTY` if the file is of another kind. Those of `mmap()`: `ENOMEM` also if the export has as
+    /// many mappings as it may, which are 128 in all processes. `EIO` if the answers are not the
     /// driver's.
     pub fn map(file: impl AsFd) -> io::Result<Self> {
         let mut info = abi::ExportInfo {

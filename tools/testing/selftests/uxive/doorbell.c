@@ -20,6 +20,8 @@
 /* Somebody who is not root. */
 #define ALICE		1001
 #define BELLS		8
+/* As many as an export can have. */
+#define MAPPINGS	128
 
 /* A context with BELLS interrupts, each with an eventfd, and what it exports. */
 FIXTURE(doorbell) {
@@ -1109,7 +1111,7 @@ TEST_F(doorbell, a_program_that_drains_is_rung_and_withdraws_alike)
 
 /* Mappings that are made otherwise. */
 
-TEST_F(doorbell, a_child_inherits_it_and_loses_it_alike)
+TEST_F(doorbell, a_child_maps_it_anew_and_loses_it_alike)
 {
 	__u32 id;
 	int fd = ux_export(self->fd, 0, 2, &id), socks[2];
@@ -1124,15 +1126,23 @@ TEST_F(doorbell, a_child_inherits_it_and_loses_it_alike)
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		if (touch(bells))
+		/* It has the file, and not the mapping. */
+		if (touch(bells) != SIGSEGV || touch(bells + STRIDE) != SIGSEGV)
 			_exit(1);
-		if (write(socks[1], "t", 1) != 1 || read(socks[1], &byte, 1) != 1)
+		bells = map_bells(fd, 2);
+		if (bells == MAP_FAILED || touch(bells))
 			_exit(2);
-		_exit(is_gone(bells) && is_gone(bells + STRIDE) ? 0 : 3);
+		if (write(socks[1], "t", 1) != 1 || read(socks[1], &byte, 1) != 1)
+			_exit(3);
+		_exit(is_gone(bells) && is_gone(bells + STRIDE) ? 0 : 4);
 	}
 	ASSERT_EQ(1, read(socks[0], &byte, 1));
 	EXPECT_EQ(1, event_wait(self->efd[0]));
+	/* The parent has its own as before. */
+	ASSERT_EQ(0, touch(bells));
+	EXPECT_EQ(1, event_wait(self->efd[0]));
 	ASSERT_EQ(0, ux_revoke(self->fd, id));
+	EXPECT_TRUE(is_gone(bells));
 	ASSERT_EQ(1, write(socks[0], "r", 1));
 	EXPECT_EQ(0, child_status(pid));
 	munmap(bells, 2 * STRIDE);
@@ -1174,6 +1184,189 @@ TEST_F(doorbell, moved_shrunk_or_in_parts_it_is_withdrawn_alike)
 	munmap(bells, 4 * STRIDE);
 	munmap(moved, 4 * STRIDE);
 	close(fd);
+}
+
+/*
+ * How many there can be: each makes freeing and revoking take longer.
+ */
+
+static int errno_of(bool failed)
+{
+	return failed ? -errno : 0;
+}
+
+/* Maps it until that is refused, @most times, and touches each mapping. Returns how often. */
+static int map_all(int fd, int most)
+{
+	for (int n = 0; n < most; n++) {
+		void *bell = map_bells(fd, 1);
+
+		if (bell == MAP_FAILED)
+			return errno == ENOMEM ? n : -1;
+		if (touch(bell))
+			return -1;
+		progress();
+	}
+	return most;
+}
+
+TEST_F(doorbell, its_mappings_end_at_a_limit)
+{
+	int fd = ux_export(self->fd, 0, 4, NULL), other = ux_export(self->fd, 0, 4, NULL);
+	void *four = map_bells(fd, 4), *bells[MAPPINGS], *own[2 * MAPPINGS], *room, *spot;
+	long before;
+
+	ASSERT_NE(MAP_FAILED, four);
+	for (int i = 1; i < MAPPINGS; i++) {
+		bells[i] = map_bells(fd, 1);
+		ASSERT_NE(MAP_FAILED, bells[i]) TH_LOG("mapping %d", i);
+	}
+	for (int i = 0; i < 4; i++)
+		ASSERT_EQ(0, touch(four + i * STRIDE));
+	room = mmap(NULL, 4 * STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	spot = mmap(NULL, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, room);
+	ASSERT_NE(MAP_FAILED, spot);
+
+	/* Neither one more, nor one in parts. */
+	EXPECT_ERRNO(mmap, ENOMEM, try_map(fd, 0, STRIDE, PROT_WRITE, MAP_SHARED));
+	EXPECT_ERRNO(munmap, ENOMEM, errno_of(munmap(four + STRIDE, STRIDE)));
+	EXPECT_ERRNO(munmap, ENOMEM, errno_of(munmap(four, STRIDE)));
+	EXPECT_ERRNO(munmap, ENOMEM, errno_of(munmap(four + 3 * STRIDE, STRIDE)));
+	EXPECT_ERRNO(mmap, ENOMEM,
+		     errno_of(mmap(four + STRIDE, STRIDE, PROT_NONE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED));
+	EXPECT_ERRNO(mprotect, ENOMEM, errno_of(mprotect(four + STRIDE, STRIDE, PROT_NONE)));
+	EXPECT_ERRNO(madvise, EAGAIN, errno_of(madvise(four + STRIDE, STRIDE, MADV_RANDOM)));
+	EXPECT_ERRNO(mremap, ENOMEM,
+		     errno_of(mremap(four, 4 * STRIDE, 2 * STRIDE, 0) == MAP_FAILED));
+	EXPECT_ERRNO(mremap, ENOMEM,
+		     errno_of(mremap(four + STRIDE, STRIDE, STRIDE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				     spot) == MAP_FAILED));
+	before = faults();
+	for (int i = 0; i < 4; i++)
+		ring(four + i * STRIDE);
+	EXPECT_EQ(before, faults());
+
+	/* Others are not affected: another export of the same, and the owner's own mappings. */
+	EXPECT_EQ(MAPPINGS, map_all(other, MAPPINGS + 1));
+	for (int i = 0; i < 2 * MAPPINGS; i++) {
+		own[i] = ux_map(self->fd, IRQ_BASE, STRIDE);
+		ASSERT_NE(MAP_FAILED, own[i]);
+		ASSERT_EQ(0, touch(own[i]));
+	}
+	for (int i = 0; i < 2 * MAPPINGS; i++)
+		munmap(own[i], STRIDE);
+
+	/* One that goes, is moved or replaced as a whole makes place for one. */
+	ASSERT_EQ(four, mmap(four, 4 * STRIDE, PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0));
+	ASSERT_EQ(room, mremap(four, 4 * STRIDE, 4 * STRIDE, MREMAP_MAYMOVE | MREMAP_FIXED, room));
+	EXPECT_EQ(-ENOMEM, try_map(fd, 0, STRIDE, PROT_WRITE, MAP_SHARED));
+	for (int n = 0; n < 3; n++) {
+		ASSERT_EQ(0, munmap(bells[1], STRIDE));
+		bells[1] = map_bells(fd, 1);
+		ASSERT_NE(MAP_FAILED, bells[1]);
+		EXPECT_EQ(-ENOMEM, try_map(fd, 0, STRIDE, PROT_WRITE, MAP_SHARED));
+	}
+
+	/* Parts count: one in the middle makes three of one, and two when it goes. */
+	ASSERT_EQ(0, munmap(bells[1], STRIDE));
+	ASSERT_EQ(0, munmap(bells[2], STRIDE));
+	ASSERT_EQ(0, mprotect(room + STRIDE, STRIDE, PROT_NONE));
+	EXPECT_EQ(0, map_all(fd, 1));
+	ASSERT_EQ(room + STRIDE,
+		  mmap(room + STRIDE, STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		       -1, 0));
+	EXPECT_EQ(1, map_all(fd, 2));
+	for (int i = 0; i < 4; i++) {
+		EXPECT_EQ(i == 1 ? SIGSEGV : 0, touch(room + i * STRIDE))
+			TH_LOG("page %d", i);
+	}
+
+	ASSERT_EQ(0, ux_free_many(self->fd, 0, 4));
+	EXPECT_TRUE(is_gone(room));
+	EXPECT_TRUE(is_gone(room + 3 * STRIDE));
+	EXPECT_TRUE(is_gone(bells[MAPPINGS - 1]));
+	close(fd);
+	close(other);
+}
+
+/* A process tells its number, and how often it has mapped an export. */
+struct mapped {
+	int number, count;
+};
+
+/* A process that maps it @most times at most, and tells how often it did. Killed, or it ends. */
+static pid_t mapper_start(int number, int fd, int most, int told, int end)
+{
+	struct mapped mapped = { .number = number };
+	pid_t pid = fork();
+	char byte;
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	mapped.count = map_all(fd, most);
+	if (write(told, &mapped, sizeof(mapped)) != sizeof(mapped))
+		_exit(1);
+	_exit(read(end, &byte, 1) == 1 ? 0 : 2);
+}
+
+TEST_F(doorbell, its_mappings_count_in_all_processes_until_these_end)
+{
+	enum { MAPPERS = 8, EACH = 40 };
+	int fd = ux_export(self->fd, 0, 1, NULL), other = ux_export(self->fd, 0, 1, NULL);
+	int told[2], end[2], sum = 0, most = 0;
+	pid_t mappers[MAPPERS], idle;
+	struct mapped mapped;
+	int counts[MAPPERS];
+
+	ASSERT_EQ(0, pipe(told));
+	ASSERT_EQ(0, pipe(end));
+	/* They race. */
+	for (int i = 0; i < MAPPERS; i++)
+		mappers[i] = mapper_start(i, fd, EACH, told[1], end[0]);
+	for (int i = 0; i < MAPPERS; i++) {
+		ASSERT_EQ((ssize_t)sizeof(mapped), read(told[0], &mapped, sizeof(mapped)));
+		ASSERT_LE(0, mapped.count);
+		counts[mapped.number] = mapped.count;
+		sum += mapped.count;
+		most += mapped.count == EACH;
+	}
+	TH_LOG("%d processes made %d mappings; %d were not refused one", MAPPERS, sum, most);
+	EXPECT_EQ(MAPPINGS, sum);
+	EXPECT_GT(MAPPERS, most);
+	EXPECT_EQ(0, map_all(fd, 1));
+	/* A child has none of them, and takes none away when it ends. */
+	EXPECT_EQ(1, map_all(other, 1));
+	idle = mapper_start(MAPPERS, fd, 1, told[1], end[0]);
+	ASSERT_EQ((ssize_t)sizeof(mapped), read(told[0], &mapped, sizeof(mapped)));
+	EXPECT_EQ(0, mapped.count);
+	ASSERT_EQ(0, kill(idle, SIGKILL));
+	ASSERT_EQ(-SIGKILL, child_status(idle));
+	EXPECT_EQ(0, map_all(fd, 1));
+	EXPECT_EQ(MAPPINGS - 1, map_all(other, MAPPINGS));
+
+	/* Killed they give back all of theirs, and so they do at their end. */
+	for (int i = 0; i < MAPPERS / 2; i++) {
+		ASSERT_EQ(0, kill(mappers[i], SIGKILL));
+		ASSERT_EQ(-SIGKILL, child_status(mappers[i]));
+	}
+	sum = 0;
+	for (int i = MAPPERS / 2; i < MAPPERS; i++)
+		sum += counts[i];
+	EXPECT_EQ(MAPPINGS - sum, map_all(fd, MAPPINGS));
+	for (int i = MAPPERS / 2; i < MAPPERS; i++)
+		ASSERT_EQ(1, write(end[1], "e", 1));
+	for (int i = MAPPERS / 2; i < MAPPERS; i++)
+		EXPECT_EQ(0, child_status(mappers[i]));
+	EXPECT_EQ(sum, map_all(fd, MAPPINGS));
+	close(fd);
+	close(other);
+	for (int i = 0; i < 2; i++) {
+		close(told[i]);
+		close(end[i]);
+	}
 }
 
 TEST_F(doorbell, neither_a_lock_nor_advice_keeps_it)
@@ -1642,7 +1835,7 @@ static void *revoke_and_look(void *arg)
 
 TEST_F(doorbell, who_revokes_it_second_finds_no_page_either)
 {
-	const int rounds = 50, mappings = 200;
+	const int rounds = 50, mappings = MAPPINGS;
 	pthread_barrier_t barrier;
 	int second[2] = {};
 
@@ -1690,29 +1883,32 @@ TEST_F(doorbell, who_revokes_it_second_finds_no_page_either)
 /* Many. */
 
 #define RECEIVERS	1000
+#define OF_EACH		125
 
+/* Exports of one interrupt: each can be mapped so often only. */
 TEST_F(doorbell, a_thousand_receivers_lose_it_by_one_call)
 {
-	int fd, ready[2], go[2], ended = 0, wrong = 0;
+	int fds[RECEIVERS / OF_EACH], ready[2], go[2], ended = 0, wrong = 0;
 	struct timespec start, end;
-	void *bell;
 	char byte;
-	__u32 id;
 
 	ASSERT_EQ(0, pipe(ready));
 	ASSERT_EQ(0, pipe(go));
-	fd = ux_export(self->fd, 0, 1, &id);
-	bell = map_bells(fd, 1);
-	ASSERT_NE(MAP_FAILED, bell);
+	for (int i = 0; i < RECEIVERS / OF_EACH; i++) {
+		fds[i] = ux_export(self->fd, 0, 1, NULL);
+		ASSERT_LE(0, fds[i]);
+	}
 	for (int i = 0; i < RECEIVERS; i++) {
 		pid_t pid = fork();
+		void *bell;
 
 		ASSERT_LE(0, pid) TH_LOG("receiver %d", i);
 		progress();
 		if (pid)
 			continue;
 		close(go[1]);
-		if (touch(bell) || write(ready[1], "t", 1) != 1)
+		bell = map_bells(fds[i / OF_EACH], 1);
+		if (bell == MAP_FAILED || touch(bell) || write(ready[1], "t", 1) != 1)
 			_exit(1);
 		/* One by one: all at once would wait for the lock of the pipe. */
 		if (read(go[0], &byte, 1) != 1)
@@ -1724,7 +1920,7 @@ TEST_F(doorbell, a_thousand_receivers_lose_it_by_one_call)
 		progress();
 	}
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	EXPECT_EQ(0, ux_revoke(self->fd, id));
+	EXPECT_EQ(0, ux_free(self->fd, slot_offset(0)));
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	for (int i = 0; i < RECEIVERS; i++) {
 		int status;
@@ -1735,15 +1931,15 @@ TEST_F(doorbell, a_thousand_receivers_lose_it_by_one_call)
 		progress();
 		wrong = status ? status : wrong;
 	}
-	TH_LOG("%d receivers, revoked in %ld us of the emulated machine", ended,
+	TH_LOG("%d receivers, freed in %ld us of the emulated machine", ended,
 	       (end.tv_sec - start.tv_sec) * 1000000 + (end.tv_nsec - start.tv_nsec) / 1000);
 	EXPECT_EQ(RECEIVERS, ended) TH_LOG("status %d", wrong);
-	munmap(bell, STRIDE);
 	close(ready[0]);
 	close(ready[1]);
 	close(go[0]);
 	close(go[1]);
-	close(fd);
+	for (int i = 0; i < RECEIVERS / OF_EACH; i++)
+		close(fds[i]);
 }
 
 TEST_F(doorbell, all_that_there_may_be_are_ended_by_close)
