@@ -9,6 +9,9 @@
 //! installed. The driver tells the program the descriptor first, which may fail, and then installs
 //! it, which cannot. A file that is dropped before it is installed is closed.
 //!
+//! Each file has an inode of its own, which a security module labels by the name of the file and which
+//! is the file's address space, too.
+//!
 //! C headers: [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h),
 //! [`include/linux/file.h`](srctree/include/linux/file.h)
 
@@ -49,14 +52,15 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     /// Makes a file with the operations `T`, and reserves its descriptor. `/proc/<pid>/fd` shows
-    /// `name`. The file is open for `access`, at most that of the file whose ioctl makes it; it
-    /// cannot be opened again for more. `open` makes the file's data, and is given its address
-    /// space.
+    /// `name`, which to a security module is the class of the file. The file is open for `access`, at
+    /// most that of the file whose ioctl makes it; it cannot be opened again for more. `open` makes
+    /// the file's data, and is given its address space.
     ///
     /// # Errors
     ///
     /// - `EMFILE` if the process has as many descriptors as it may, `ENFILE` if the machine has as many
     ///   files.
+    /// - `EACCES` if a security module does not let the program make it.
     /// - `ENOMEM` if there is no memory, and what `open` returns.
     pub(crate) fn new<T: FileOperations>(
         name: &'static CStr,
@@ -68,30 +72,35 @@ impl NewFile {
             EMFILE,
             FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)
         )?;
-        let open_file = OpenFile::<T>::new(open)?;
-
         let file = injectable!(
-            uxive_make_file,
-            ENFILE,
-            // SAFETY: The name is NUL-terminated, and the operations live as long as their owner, on
-            // which the function takes a reference until the file is gone.
-            from_err_ptr(unsafe {
-                extra::anon_inode_getfile(
-                    name.as_char_ptr(),
-                    &AnonOperations::<T>::TABLE,
-                    core::ptr::null_mut(),
-                    access.as_flags() as i32,
-                )
-            })
+            uxive_permit_file,
+            EACCES,
+            injectable!(
+                uxive_make_file,
+                ENFILE,
+                // SAFETY: The name is NUL-terminated, and the operations live as long as their owner,
+                // on which the function takes a reference until the file is gone.
+                from_err_ptr(unsafe {
+                    extra::anon_inode_create_getfile(
+                        name.as_char_ptr(),
+                        &AnonOperations::<T>::TABLE,
+                        core::ptr::null_mut(),
+                        access.as_flags() as i32,
+                        core::ptr::null(),
+                    )
+                })
+            )
         )?;
-        let file = NonNull::new(file).ok_or(EINVAL)?;
-
-        // SAFETY: The file is new, and its operations are such a table.
-        unsafe { FileTable::<T>::finish(file.as_ptr(), open_file) };
+        let raw = NonNull::new(file).ok_or(EINVAL)?;
         // SAFETY: The reference to the new file is passed on to the `ARef`. Nobody else knows the
         // file, so there is no `fdget_pos` on it.
-        let file = unsafe { ARef::from_raw(file.cast::<File>()) };
+        let file = unsafe { ARef::from_raw(raw.cast::<File>()) };
 
+        // SAFETY: The file is valid. Its inode is its own.
+        let mapping = unsafe { FileMapping::of_file(raw) }?;
+        let open_file = OpenFile::<T>::new(mapping, open)?;
+        // SAFETY: The file is new, and its operations are such a table.
+        unsafe { FileTable::<T>::finish(raw.as_ptr(), open_file) };
         Ok(Self { fd, file })
     }
 

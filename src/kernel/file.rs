@@ -299,12 +299,12 @@ pub(super) struct OpenFile<T: FileOperations> {
 }
 
 impl<T: FileOperations> OpenFile<T> {
-    /// Makes the private data of a file. `open` makes the driver's part, and is given the address
-    /// space.
+    /// Makes the private data of a file whose address space will be `mapping`. `open` makes the
+    /// driver's part, and is given that.
     pub(super) fn new(
+        mapping: Arc<FileMapping>,
         open: impl FnOnce(Arc<FileMapping>) -> Result<T::Data>,
     ) -> Result<KBox<Self>> {
-        let mapping = FileMapping::new::<T::OwnerModule>()?;
         let open_file = KBox::<Self>::new_uninit(GFP_KERNEL_ACCOUNT)?;
         let data = open(mapping.clone())?.into_foreign();
 
@@ -342,7 +342,7 @@ impl<T: FileOperations> FileTable<T> {
     /// To be called from the `open` callback of a table made by [`Self::build`], with the file
     /// being opened.
     pub(super) unsafe fn open(device: &T::Device, file: *mut bindings::file) -> Result {
-        let open_file = OpenFile::new(|mapping| T::open(device, mapping))?;
+        let open_file = OpenFile::new(FileMapping::new()?, |mapping| T::open(device, mapping))?;
 
         // SAFETY: The file is being opened.
         unsafe { Self::finish(file, open_file) };
@@ -394,11 +394,18 @@ impl<T: FileOperations> FileTable<T> {
 
     /// # Safety
     ///
-    /// To be called as the last callback of a file that was given to [`Self::finish`].
+    /// To be called as the last callback of a file that was given to [`Self::finish`], or whose private
+    /// data is null.
     unsafe extern "C" fn release(
         _inode: *mut bindings::inode,
         file: *mut bindings::file,
     ) -> ffi::c_int {
+        // A file without a name that was made, and then its data was not.
+        //
+        // SAFETY: The file is valid.
+        if unsafe { (*file).private_data }.is_null() {
+            return 0;
+        }
         // SAFETY: `finish` stored the box there. This is the last callback of the file.
         let open_file = unsafe { KBox::<OpenFile<T>>::from_foreign((*file).private_data) };
 

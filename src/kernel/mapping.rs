@@ -7,7 +7,8 @@
 //!
 //! All opens of a character device share the inode of its node, hence one `struct address_space`:
 //! withdrawing an offset there withdraws it from every process that has the device open. A
-//! [`FileMapping`] is an address space of its own for one open file. [`MappedPages`] are pages that
+//! [`FileMapping`] is an address space of its own for one open file: that of the file's inode if no
+//! other file has it, else that of an inode which no file has. [`MappedPages`] are pages that
 //! faults may place in certain ranges of it, and that no mapping reaches any more once they are
 //! withdrawn or dropped: their owner need not remember to. A [`View`] shows some of them in another
 //! file, from which they are withdrawn with the others, or when it is dropped. A mapping that is
@@ -24,6 +25,7 @@
 //! withdrawn and memory is not allocated: others who have a view wait for it.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h)
 
 use super::{
@@ -42,8 +44,6 @@ use kernel::{
     bindings,
     error::from_err_ptr,
     ffi,
-    fs::File,
-    module::this_module,
     new_mutex,
     page::{
         PAGE_SHIFT,
@@ -56,7 +56,6 @@ use kernel::{
     },
     static_lock_class,
     sync::{
-        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -65,17 +64,120 @@ use kernel::{
         Arc,
         Mutex,
         MutexGuard,
+        SetOnce,
         UniqueArc, //
-    },
-    ModuleMetadata, //
+    }, //
 };
 
-/// The address space of one open file.
+/// The file system of anonymous inodes, which stays as long as the kernel.
+#[derive(Clone, Copy)]
+struct AnonFs(NonNull<bindings::super_block>);
+
+// SAFETY: The superblock is the kernel's, and is nobody's in particular.
+unsafe impl Send for AnonFs {}
+
+// SAFETY: A shared reference gives its address only.
+unsafe impl Sync for AnonFs {}
+
+static ANON_FS: SetOnce<AnonFs> = SetOnce::new();
+
+impl AnonFs {
+    fn get() -> Result<Self> {
+        match ANON_FS.copy() {
+            Some(fs) => Ok(fs),
+            None => Self::find(),
+        }
+    }
+
+    /// Finds it by way of a file, which is the only way for a module.
+    #[cold]
+    fn find() -> Result<Self> {
+        // SAFETY: The name is NUL-terminated, and the operations are the kernel's: a module that is
+        // being loaded may be gone before the file, as that goes later than it is put.
+        let file = from_err_ptr(unsafe {
+            extra::anon_inode_getfile(
+                c"[mapping]".as_char_ptr(),
+                &raw const bindings::generic_ro_fops,
+                core::ptr::null_mut(),
+                bindings::O_RDONLY as ffi::c_int,
+            )
+        })?;
+        // SAFETY: The file is valid, and so are its inode and the superblock of that.
+        let superblock = unsafe { (*(*file).f_inode).i_sb };
+        // SAFETY: The reference to the new file is ours.
+        unsafe { bindings::fput(file) };
+        let fs = Self(NonNull::new(superblock).ok_or(EINVAL)?);
+
+        // Another thread may have entered it already: it is the same.
+        ANON_FS.populate(fs);
+        Ok(fs)
+    }
+}
+
+/// A reference to an inode.
 ///
-/// It is that of an anonymous file which is never given to user space, with an inode of its own.
+/// # Invariants
+///
+/// The pointer is valid, and the object owns a reference to the inode.
+struct Inode(NonNull<bindings::inode>);
+
+// SAFETY: Any thread may put a reference to an inode.
+unsafe impl Send for Inode {}
+
+// SAFETY: A shared reference gives its address only.
+unsafe impl Sync for Inode {}
+
+impl Inode {
+    /// Makes one that no file has, for its address space.
+    ///
+    /// It is private: security modules do not look at it. There is nothing that a program could do
+    /// with it.
+    fn new_private() -> Result<Self> {
+        let fs = AnonFs::get()?;
+        let inode = injectable!(
+            uxive_make_inode,
+            ENOMEM,
+            // SAFETY: The superblock is valid.
+            from_err_ptr(unsafe { bindings::alloc_anon_inode(fs.0.as_ptr()) })
+        )?;
+
+        // INVARIANT: The reference to the new inode is passed on.
+        Ok(Self(NonNull::new(inode).ok_or(EINVAL)?))
+    }
+
+    /// Returns that of `file`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be valid.
+    unsafe fn of_file(file: NonNull<bindings::file>) -> Result<Self> {
+        // SAFETY: By the contract of the function. A file does not change its inode.
+        let inode = NonNull::new(unsafe { (*file.as_ptr()).f_inode }).ok_or(EINVAL)?;
+
+        // SAFETY: The file has a reference to its inode.
+        unsafe { bindings::ihold(inode.as_ptr()) };
+        // INVARIANT: The reference was taken above.
+        Ok(Self(inode))
+    }
+
+    fn address_space(&self) -> *mut bindings::address_space {
+        // SAFETY: The inode is valid by the type invariants. Nobody changes the field.
+        unsafe { (*self.0.as_ptr()).i_mapping }
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours by the type invariants.
+        unsafe { bindings::iput(self.0.as_ptr()) };
+    }
+}
+
+/// The address space of one open file. Dropping the last reference may sleep.
 #[pin_data]
 pub(crate) struct FileMapping {
-    anon: ARef<File>,
+    /// Whose address space it is.
+    inode: Inode,
     /// How many mappings the file has, if they are
     /// [limited](super::file::FileOperations::MAX_MAPPINGS).
     mappings: Atomic<usize>,
@@ -93,28 +195,40 @@ pub(crate) struct FileMapping {
 }
 
 impl FileMapping {
-    /// Creates an address space with no pages in it, on behalf of module `M`.
-    pub(crate) fn new<M: ModuleMetadata>() -> Result<Arc<Self>> {
-        let anon = injectable!(
-            uxive_make_inode,
-            ENFILE,
-            // SAFETY: The name is NUL-terminated, and the operations live as long as their owner `M`,
-            // on which `anon_inode_create_getfile` takes a reference until the file is gone.
-            from_err_ptr(unsafe {
-                extra::anon_inode_create_getfile(
-                    M::NAME.as_char_ptr(),
-                    &AnonOperations::<M>::TABLE,
-                    core::ptr::null_mut(),
-                    bindings::O_RDWR as ffi::c_int,
-                    core::ptr::null(),
-                )
-            })
-        )?;
-        let anon = NonNull::new(anon).ok_or(EINVAL)?;
+    /// Has all ready for [`Self::new`], which then fails for want of memory only.
+    ///
+    /// # Errors
+    ///
+    /// `ENFILE` if there are as many open files as there may be, `ENOMEM` if there is no memory.
+    pub(crate) fn prepare() -> Result {
+        AnonFs::get()?;
+        Ok(())
+    }
 
-        // SAFETY: The reference to the new file is passed on to the `ARef`. Nobody else knows the
-        // file, so there is no `fdget_pos` on it.
-        let anon = unsafe { ARef::from_raw(anon.cast::<File>()) };
+    /// Creates an address space with no pages in it, for a file that shares its inode with others.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Self::of_inode(Inode::new_private()?)
+    }
+
+    /// Returns the address space of `file`. No other file must have the inode.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be valid.
+    pub(super) unsafe fn of_file(file: NonNull<bindings::file>) -> Result<Arc<Self>> {
+        // SAFETY: By the contract of the function.
+        Self::of_inode(unsafe { Inode::of_file(file) }?)
+    }
+
+    fn of_inode(inode: Inode) -> Result<Arc<Self>> {
         let pollers = Arc::new(
             PollCondVarBox::new(c"file_pollers", static_lock_class!())?,
             GFP_KERNEL_ACCOUNT,
@@ -122,7 +236,7 @@ impl FileMapping {
 
         Arc::pin_init(
             pin_init!(Self {
-                anon,
+                inode,
                 mappings: Atomic::new(0),
                 inserting <- new_mutex!((), "file_inserting"),
                 closed: Atomic::new(false),
@@ -136,9 +250,7 @@ impl FileMapping {
 
     /// Returns the address space, which is valid as long as `self`.
     pub(super) fn as_raw(&self) -> *mut bindings::address_space {
-        // SAFETY: `anon` is a valid file, and nobody changes its `f_mapping`, which is that of the
-        // inode that the file keeps.
-        unsafe { (*self.anon.as_ptr()).f_mapping }
+        self.inode.address_space()
     }
 
     /// Counts a mapping more if there are fewer than `limit`. Returns whether there were.
@@ -495,16 +607,6 @@ impl Drop for View {
         let node = (self.host.views.lock()).remove_node(&Self::key(&self.shown));
         drop(node);
     }
-}
-
-/// The operations of the anonymous file: none.
-struct AnonOperations<M>(PhantomData<M>);
-
-impl<M: ModuleMetadata> AnonOperations<M> {
-    const TABLE: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<M>().as_ptr(),
-        ..pin_init::zeroed()
-    };
 }
 
 /// Contiguous pages that may be shown to user space.

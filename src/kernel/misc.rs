@@ -17,7 +17,8 @@ use super::{
     file::{
         FileOperations,
         FileTable, //
-    }, //
+    },
+    mapping::FileMapping, //
 };
 use kernel::{
     bindings,
@@ -80,6 +81,10 @@ impl<T: FileOperations> MiscRegistration<T> {
         try_pin_init!(&this in Self {
             device,
             groups <- AttributeGroups::new(attributes, core::ptr::null()),
+            _: {
+                // Or the first open would. Root is held to no limit of files.
+                FileMapping::prepare().or(Err(ENOMEM))?;
+            },
             // Last, for the device may be opened before the registration returns.
             misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
                 let mut misc: bindings::miscdevice = pin_init::zeroed();

@@ -1369,6 +1369,24 @@ TEST_F(doorbell, its_mappings_count_in_all_processes_until_these_end)
 	}
 }
 
+/* A security module labels an inode, and all eventfds and the like share one. */
+TEST_F(doorbell, it_has_an_inode_of_its_own)
+{
+	int fd[2] = { ux_export(self->fd, 0, 1, NULL), ux_export(self->fd, 0, 1, NULL) };
+	struct stat own[2], shared;
+
+	ASSERT_EQ(0, fstat(self->efd[0], &shared));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, fstat(fd[i], &own[i]));
+		EXPECT_EQ(shared.st_dev, own[i].st_dev);
+		EXPECT_NE(shared.st_ino, own[i].st_ino);
+		EXPECT_EQ(0, own[i].st_mode & S_IFMT);
+	}
+	EXPECT_NE(own[0].st_ino, own[1].st_ino);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 TEST_F(doorbell, neither_a_lock_nor_advice_keeps_it)
 {
 	__u32 id;

@@ -1122,10 +1122,9 @@ static void write_number(int fd, long number)
 }
 
 /*
- * A context needs a second file, for its mappings. The test needs the case that
- * the first file is within the limit and the second is not. The kernel corrects
- * its count of files in steps of 32 for each CPU, so the count is moved by two,
- * or once by one, between finding the limit and trying.
+ * A context needs one file, as others do. The kernel corrects its count of files in
+ * steps of 32 for each CPU, so the count is moved by two, or once by one, between
+ * finding the limit and trying.
  */
 TEST_F(limits, open_at_the_limit_of_files_is_enfile)
 {

@@ -120,6 +120,24 @@ TEST_F(range, is_a_file_with_slots_of_its_own)
 	EXPECT_EQ(3, ux_count(self->fd));
 }
 
+/* As an export, see doorbell.c. */
+TEST_F(range, has_an_inode_of_its_own)
+{
+	int fd[2] = { ux_range(self->fd, 1), ux_range(self->fd, 1) };
+	struct stat own[2], shared;
+
+	ASSERT_EQ(0, fstat(self->efd, &shared));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, fstat(fd[i], &own[i]));
+		EXPECT_EQ(shared.st_dev, own[i].st_dev);
+		EXPECT_NE(shared.st_ino, own[i].st_ino);
+		EXPECT_EQ(0, own[i].st_mode & S_IFMT);
+	}
+	EXPECT_NE(own[0].st_ino, own[1].st_ino);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 TEST_F(range, of_no_slots_or_too_many_is_refused)
 {
 	const struct uxive_range bad[] = {
