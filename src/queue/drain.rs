@@ -392,6 +392,7 @@ impl Drain {
                             self.queue.unmask_escalation();
                         }
                     },
+                    || state.closing || self.queue.hold_escalation(),
                 );
                 let handled = backlog.wrapping_sub(state.backlog);
                 trace::drain(self.context, handled, remaining == Remaining::Some);
