@@ -37,14 +37,18 @@
 //! waits for them. Those of a [BAR](crate::kernel_ext::bar) come before 6, and the one of a part of it is
 //! taken by a fault under 3.
 //!
-//! Six kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
+//! Eight kinds of mutex are for themselves: nothing of this driver is taken under them, and of the
 //! above at most 1 is held. That of the [registry](crate::registry) guards which contexts there are;
-//! of the two of [`Platform`](crate::xive::Platform) one guards the sources that it has, the other
-//! what firmware has refused of queues; that of
+//! of the four of [`Platform`](crate::xive::Platform) one guards the sources that it has, one which VPs
+//! it has, one what firmware has refused of queues, and one which host bridges there are; that of
 //! [`Limits`](crate::limits::Limits) its payers, and is taken when a context is opened or is gone; that
 //! of an [event log](crate::events) what there is to tell a program; that of the
 //! [exports](crate::export::Exports) of a context which there are. The CPU hotplug lock is taken under
 //! 1; what is called under it takes 8.
+//!
+//! `Platform` has a fifth mutex, taken under 1: of those that need a VP when it has none, one asks firmware
+//! for a block, and the others wait for the answer, which is theirs, too. Under it is taken that of the
+//! VPs, but not while firmware is asked, so that no other waits for that.
 
 use crate::{
     afu::{

@@ -109,6 +109,19 @@ impl Payer {
 /// How much of each kind a payer has.
 type Usage = PerKind<Atomic<usize>>;
 
+impl Usage {
+    fn is_none(&self) -> bool {
+        let Self {
+            irqs,
+            queues,
+            queue_memory,
+            exports,
+        } = self;
+
+        ([irqs, queues, queue_memory, exports].iter()).all(|count| count.load(Relaxed) == 0)
+    }
+}
+
 /// A payer who is charged for a context.
 struct KnownPayer {
     /// How many [`UserCharge`]s refer to it.
@@ -211,7 +224,8 @@ impl Limits {
 
         if let Some(known) = payers.get_mut(&payer) {
             known.charges -= 1;
-            if known.charges == 0 {
+            // Leaked queues stay the payer's, also when it comes back.
+            if known.charges == 0 && known.usage.is_none() {
                 payers.remove(&payer);
             }
         }
@@ -333,7 +347,7 @@ impl UserCharge {
             (_, Err(EDQUOT)) => return Err(EDQUOT),
             (queue, memory) => QueueCharge {
                 queue: queue?,
-                _memory: memory?,
+                memory: memory?,
             },
         })
     }
@@ -371,10 +385,17 @@ impl Drop for Charge {
     }
 }
 
+impl Charge {
+    /// Leaves it counted for ever.
+    fn leak(&mut self) {
+        self.count = 0;
+    }
+}
+
 /// An event queue of a user with its memory, counted until this is dropped.
 pub(crate) struct QueueCharge {
     queue: Charge,
-    _memory: Charge,
+    memory: Charge,
 }
 
 impl QueueCharge {
@@ -382,6 +403,12 @@ impl QueueCharge {
     #[inline]
     pub(crate) fn user(&self) -> &UserCharge {
         &self.queue.user
+    }
+
+    /// Leaves both counted for ever.
+    pub(crate) fn leak(&mut self) {
+        self.queue.leak();
+        self.memory.leak();
     }
 }
 

@@ -47,6 +47,7 @@ use crate::{
         EisnTable,
         EscalationHandler,
         EventQueue,
+        LeakMark,
         Platform,
         QueueMemory,
         QueueSize,
@@ -132,13 +133,27 @@ pub(crate) struct RouteView {
     pub(crate) rings: u64,
 }
 
+/// The charge of a queue: until that is gone, or for ever if it is leaked.
+struct LeakableCharge {
+    charge: QueueCharge,
+    leaked: LeakMark,
+}
+
+impl Drop for LeakableCharge {
+    fn drop(&mut self) {
+        if self.leaked.is_set() {
+            self.charge.leak();
+        }
+    }
+}
+
 /// The event queue of a context, with the targets of its events.
 pub(crate) struct Queue {
     escalation: EscalationHandler<Drain>,
     platform: Arc<Platform>,
     user_drained: bool,
     // Given back after the queue itself.
-    charge: QueueCharge,
+    charge: LeakableCharge,
 }
 
 impl Queue {
@@ -194,6 +209,10 @@ impl Queue {
         consumer: Consumer,
     ) -> Result<Arc<Self>, AllocError> {
         let user_drained = matches!(consumer, Consumer::User { .. });
+        let charge = LeakableCharge {
+            charge,
+            leaked: LeakMark::new()?,
+        };
         let state = DrainState {
             consumer,
             slots: Targets::new(platform)?,
@@ -210,8 +229,8 @@ impl Queue {
             }? Error)
         };
         let name = CString::try_from_fmt(fmt!("uxive-{context}"))?;
-        let escalation =
-            EscalationHandler::new(EventQueue::new(platform, size)?, name, all.0.clone(), drain)?;
+        let queue = EventQueue::new(platform, size, charge.leaked.clone())?;
+        let escalation = EscalationHandler::new(queue, name, all.0.clone(), drain)?;
 
         let queue = Self {
             escalation,
@@ -225,7 +244,7 @@ impl Queue {
     /// Returns the user whose queue it is.
     #[inline]
     pub(crate) fn user(&self) -> &UserCharge {
-        self.charge.user()
+        self.charge.charge.user()
     }
 
     /// Routes `source` here, for slot `index`, which is new, and switches it on.

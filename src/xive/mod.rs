@@ -48,6 +48,7 @@ mod refusal;
 mod source;
 mod table;
 mod vp;
+mod vps;
 
 pub(crate) use eisn::{
     QueueSize,
@@ -79,9 +80,11 @@ pub(crate) use table::{
     EisnTable,
     MessageEisnTable, //
 };
+use vp::VpPool;
 pub(crate) use vp::{
     EscalationHandler,
     EventQueue,
+    LeakMark,
     QueueMemory, //
 };
 
@@ -101,7 +104,9 @@ pub(crate) struct Platform {
     /// Its work is to fill up the spare sources.
     #[pin]
     sources: Worker<Sources>,
-    /// Of a VP or what belongs to it. Innermost, see `file.rs`.
+    #[pin]
+    vps: VpPool,
+    /// Of what belongs to a VP. Innermost, see `file.rs`.
     #[pin]
     queue_refusal: Mutex<LastRefusal>,
 }
@@ -136,6 +141,7 @@ impl Platform {
                 sources <- Worker::new(static_lock_class!(), try_pin_init!(Sources {
                     pool <- new_mutex!(pool, "uxive_pool"),
                 }? Error)),
+                vps <- VpPool::new(),
                 queue_refusal <- new_mutex!(LastRefusal::default(), "uxive_queue_refusal"),
             }? Error),
             GFP_KERNEL,

@@ -15,7 +15,8 @@
 //! | `pnv_msi_compose_msg` | OPAL refuses a message |
 //!
 //! So after a refusal none of these is called again for a second, and the next calls of programs
-//! fail alike, whatever was given back meanwhile. `ENOMEM` is not remembered: programs are killed
+//! fail alike, whatever was given back to firmware meanwhile. VPs of its blocks and spare messages the
+//! driver hands out meanwhile. `ENOMEM` is not remembered: programs are killed
 //! before the kernel has no memory left for its own small structures. Only `xive_native_alloc_vp_block`
 //! does not tell whether it lacks a VP or a page.
 //!

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A VP with its event queue, and the escalation of that.
+//! VPs, their event queues, and the escalations of these.
 
 use super::{
     esb::{
@@ -8,6 +8,12 @@ use super::{
         OFF_TRIES,
         PQ_MASK,
         PQ_OFF, //
+    },
+    refusal::LastRefusal,
+    vps::{
+        TakenVp,
+        VpBlocks,
+        BLOCK, //
     },
     AllocError,
     Platform,
@@ -35,11 +41,13 @@ use crate::{
 use core::mem::ManuallyDrop;
 use kernel::{
     error::to_result,
+    new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     str::CString,
     sync::{
         Arc,
+        Mutex,
         SetOnce, //
     }, //
 };
@@ -48,41 +56,171 @@ use kernel::{
 /// queue of single escalation. VPs that never run have nothing to prioritize.
 const PRIORITY: u8 = 6;
 
-/// A block of one VP.
+/// The VPs that OPAL has given to us.
 ///
-/// # Invariants
-///
-/// OPAL has allocated it to us.
-struct VpBlock(u32);
+/// A VP that comes back is disabled, and is handed out anew as it is. OPAL does more when it gives a
+/// block back and out again: it clears the state in which hardware keeps a VP that does not run on a
+/// CPU (NVT). Disabling a VP leaves one thing in that which an earlier queue has left: that an event of
+/// our priority is pending (IPB). Nothing but running the VP on a CPU would take that. So each VP of
+/// ours has it from its first event to its end, and escalates all the same. Its ENDs OPAL does not
+/// touch then. Disabling the queue and the VP has cleared both that we use, the one of our priority
+/// and the gather queue.
+#[pin_data(PinnedDrop)]
+pub(super) struct VpPool {
+    /// Innermost, see `file.rs`.
+    #[pin]
+    blocks: Mutex<VpBlocks>,
+    /// Held by a caller that asks OPAL for a block, while others that need one wait; see `file.rs`.
+    #[pin]
+    refusal: Mutex<LastRefusal>,
+}
 
-impl VpBlock {
+impl VpPool {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            blocks <- new_mutex!(VpBlocks::new(), "uxive_vps"),
+            refusal <- new_mutex!(LastRefusal::default(), "uxive_vp_refusal"),
+        })
+    }
+
+    /// Takes a VP of the blocks that we have, or of a new one.
+    ///
     /// # Errors
     ///
-    /// `ENOSPC` when the machine has none left, or had none a moment ago; the error of a refusal of
-    /// another step of setting up a queue a moment ago.
-    fn new(platform: &Platform) -> Result<Self, AllocError> {
-        const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::VirtualProcessor);
+    /// `ENOSPC` when OPAL has no block left, or had none a moment ago; `ENOMEM` if there is no memory.
+    #[inline]
+    fn take(&self) -> Result<TakenVp, AllocError> {
+        let taken = self.blocks.lock().take();
 
-        platform.queue_refusal.lock().admit()?;
+        match taken {
+            Some(taken) => Ok(taken),
+            None => self.take_of_new_block(),
+        }
+    }
+
+    #[cold]
+    fn take_of_new_block(&self) -> Result<TakenVp, AllocError> {
+        // One asks at a time: of many that need a VP each would have a block otherwise.
+        let mut refusal = self.refusal.lock();
+        {
+            let mut blocks = self.blocks.lock();
+
+            // The last one that asked may have left some.
+            if let Some(taken) = blocks.take() {
+                return Ok(taken);
+            }
+            blocks.reserve()?;
+        }
+
         // SAFETY: There is a `Platform`, so OPAL and XIVE are there.
-        let ask = || match unsafe { extra::xive_native_alloc_vp_block(1) } {
-            extra::XIVE_INVALID_VP => Err(EXHAUSTED),
-            // INVARIANT: OPAL gave it to us just now.
-            vp => Ok(Self(vp)),
-        };
+        let first = refusal.ask(
+            || match unsafe { extra::xive_native_alloc_vp_block(BLOCK) } {
+                extra::XIVE_INVALID_VP => Err(NO_VP),
+                first => Ok(first),
+            },
+        )?;
+        let mut blocks = self.blocks.lock();
 
-        injectable!(
-            uxive_alloc_vp,
-            EXHAUSTED,
-            ask().inspect_err(|&refusal| platform.queue_refused(refusal))
-        )
+        // Does not fail: there is room, and only the holder of the other lock fills it.
+        blocks.add(first)?;
+        blocks.take().ok_or(NO_VP)
+    }
+
+    /// Takes a VP back, which must be disabled.
+    fn put(&self, taken: TakenVp) {
+        let surplus = self.blocks.lock().put(taken);
+
+        if let Some(first) = surplus {
+            Self::give_back(first);
+        }
+    }
+
+    /// Gives a block back to OPAL, of which no VP is taken any more.
+    fn give_back(first: u32) {
+        // SAFETY: It is out of the blocks that we have, and all its VPs are disabled.
+        unsafe { extra::xive_native_free_vp_block(first) };
     }
 }
 
-impl Drop for VpBlock {
+#[pinned_drop]
+impl PinnedDrop for VpPool {
+    fn drop(self: Pin<&mut Self>) {
+        let mut blocks = self.blocks.lock();
+
+        // A block of which a VP was leaked stays.
+        while let Some(first) = blocks.remove_spare() {
+            Self::give_back(first);
+        }
+    }
+}
+
+/// There is no VP.
+const NO_VP: AllocError = AllocError::Exhausted(Resource::VirtualProcessor);
+
+/// A VP. It must be disabled when it is dropped, or leaked.
+///
+/// # Invariants
+///
+/// OPAL has allocated it to us, and nothing else uses it.
+struct Vp {
+    number: u32,
+    /// `None` if it is leaked.
+    taken: Option<TakenVp>,
+    platform: Arc<Platform>,
+}
+
+impl Vp {
+    /// # Errors
+    ///
+    /// Those of [`VpPool::take`]; the error of a refusal of another step of setting up a queue a moment
+    /// ago.
+    fn new(platform: &Arc<Platform>) -> Result<Self, AllocError> {
+        platform.queue_refusal.lock().admit()?;
+        let taken = injectable!(uxive_alloc_vp, NO_VP, platform.vps.take())?;
+
+        // INVARIANT: It is of a block of ours, and in no other hands.
+        Ok(Self {
+            number: taken.number,
+            taken: Some(taken),
+            platform: platform.clone(),
+        })
+    }
+
+    /// Keeps it from being used again, or being given back with its block.
+    fn leak(&mut self) {
+        self.taken = None;
+    }
+}
+
+impl Drop for Vp {
     fn drop(&mut self) {
-        // SAFETY: It is ours by the type invariants.
-        unsafe { extra::xive_native_free_vp_block(self.0) };
+        if let Some(taken) = self.taken {
+            self.platform.vps.put(taken);
+        }
+    }
+}
+
+/// Whether a queue was leaked, for its owner to know when it is gone.
+#[derive(Clone)]
+pub(crate) struct LeakMark(Arc<SetOnce<()>>);
+
+impl LeakMark {
+    /// Makes the mark of a queue that is not leaked.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(Arc::new(SetOnce::new(), GFP_KERNEL_ACCOUNT)?))
+    }
+
+    fn set(&self) {
+        self.0.populate(());
+    }
+
+    /// Returns whether the queue was leaked, or will be when it is dropped.
+    pub(crate) fn is_set(&self) -> bool {
+        SetOnce::as_ref(&self.0).is_some()
     }
 }
 
@@ -122,38 +260,44 @@ impl Drop for EscalationEsb {
 ///
 /// # Invariants
 ///
-/// The VP is enabled, and `memory` is the only queue configured for it, at [`PRIORITY`].
+/// The VP is enabled unless it is being set up, and `memory` is the only queue configured for it, at
+/// [`PRIORITY`].
 struct VpQueue {
     size: QueueSize,
     xive: extra::xive_q,
-    leaked: SetOnce<()>,
-    vp: ManuallyDrop<VpBlock>,
-    // Freed last, when no hardware writes to it any more.
+    leaked: LeakMark,
+    vp: Vp,
+    // Freed when no hardware writes to it any more.
     memory: ManuallyDrop<ContiguousPages>,
 }
 
 impl VpQueue {
-    fn new(platform: &Platform, size: QueueSize) -> Result<Self, AllocError> {
+    fn new(
+        platform: &Arc<Platform>,
+        size: QueueSize,
+        leaked: LeakMark,
+    ) -> Result<Self, AllocError> {
         let memory = ContiguousPages::new(size.order())?;
-        let vp = VpBlock::new(platform)?;
+        let vp = Vp::new(platform)?;
+
+        // INVARIANT: Without a queue until it is configured below. Dropped from here on, it is disabled,
+        // however far it came: the next owner of the VP finds it so.
+        let mut queue = Self {
+            size,
+            xive: extra::xive_q::default(),
+            leaked,
+            vp,
+            memory: ManuallyDrop::new(memory),
+        };
 
         // Before the queue: this decides which interrupt the queue will escalate to.
         injectable!(
             uxive_enable_vp,
             EIO,
             // SAFETY: The VP is ours.
-            to_result(unsafe { extra::xive_native_enable_vp(vp.0, true) })
+            to_result(unsafe { extra::xive_native_enable_vp(queue.vp.number, true) })
                 .inspect_err(|&error| platform.queue_refused(error))
         )?;
-
-        // INVARIANT: Just enabled, and without a queue until the call below.
-        let mut queue = Self {
-            size,
-            xive: extra::xive_q::default(),
-            leaked: SetOnce::new(),
-            vp: ManuallyDrop::new(vp),
-            memory: ManuallyDrop::new(memory),
-        };
         injectable!(
             uxive_configure_queue,
             EIO,
@@ -161,7 +305,7 @@ impl VpQueue {
             // is told, and lives until the queue is disabled.
             to_result(unsafe {
                 extra::xive_native_configure_queue(
-                    queue.vp.0,
+                    queue.vp.number,
                     &mut queue.xive,
                     PRIORITY,
                     queue.memory.as_ptr().cast(),
@@ -183,17 +327,17 @@ impl VpQueue {
         injectable!(
             uxive_disable_vp,
             EIO,
-            // SAFETY: The VP is ours and enabled. If setting up the queue failed, the number of the
-            // escalation is 0 and there is nothing to wait for.
+            // SAFETY: The VP is ours. If setting up the queue failed, the number of the escalation is 0
+            // and there is nothing to wait for.
             to_result(unsafe {
                 if self.xive.esc_irq != 0 {
                     extra::xive_native_sync_queue(self.xive.esc_irq);
                 }
-                extra::xive_native_disable_vp(self.vp.0)
+                extra::xive_native_disable_vp(self.vp.number)
             })
         )?;
         // SAFETY: As above.
-        unsafe { extra::xive_native_disable_queue(self.vp.0, &mut self.xive, PRIORITY) };
+        unsafe { extra::xive_native_disable_queue(self.vp.number, &mut self.xive, PRIORITY) };
 
         // That one returns nothing.
         let mut flags = u64::from(extra::OPAL_XIVE_EQ_ENABLED);
@@ -203,7 +347,7 @@ impl VpQueue {
             // SAFETY: As above. A null pointer is for what is not wanted.
             to_result(unsafe {
                 extra::xive_native_get_queue_info(
-                    self.vp.0,
+                    self.vp.number,
                     PRIORITY.into(),
                     core::ptr::null_mut(),
                     core::ptr::null_mut(),
@@ -222,22 +366,20 @@ impl VpQueue {
 
 impl Drop for VpQueue {
     fn drop(&mut self) {
-        // Hardware may write to the memory for as long as the machine runs.
-        if self.leaked.as_ref().is_some() {
-            return;
-        }
-        if self.disable().is_err() {
-            let vp = self.vp.0;
+        if !self.leaked.is_set() && self.disable().is_err() {
+            let vp = self.vp.number;
             pr_warn_ratelimited!(
                 "VP {vp:#x}: firmware does not disable it, it is not given back\n"
             );
+            self.leaked.set();
+        }
+        // Hardware may write to the memory of one that is leaked for as long as the machine runs.
+        if self.leaked.is_set() {
+            self.vp.leak();
             return;
         }
-        // SAFETY: Neither is used again.
-        unsafe {
-            ManuallyDrop::drop(&mut self.vp);
-            ManuallyDrop::drop(&mut self.memory);
-        }
+        // SAFETY: It is not used again.
+        unsafe { ManuallyDrop::drop(&mut self.memory) };
     }
 }
 
@@ -256,14 +398,18 @@ unsafe impl Send for EventQueue {}
 unsafe impl Sync for EventQueue {}
 
 impl EventQueue {
-    /// Sets up a VP with an empty queue of `size`.
+    /// Sets up a VP with an empty queue of `size`. `leaked` is set when it is leaked.
     ///
     /// # Errors
     ///
     /// `ENOSPC` when the machine has no VP left, or had none a moment ago; `ENOMEM` if there is no
     /// memory; `EIO` if firmware refuses, or did a moment ago.
-    pub(crate) fn new(platform: &Platform, size: QueueSize) -> Result<Self, AllocError> {
-        let queue = VpQueue::new(platform, size)?;
+    pub(crate) fn new(
+        platform: &Arc<Platform>,
+        size: QueueSize,
+        leaked: LeakMark,
+    ) -> Result<Self, AllocError> {
+        let queue = VpQueue::new(platform, size, leaked)?;
         let escalation = EscalationEsb::new(platform, queue.xive.esc_irq)?;
 
         platform.queue_refusal.lock().forget();
@@ -304,7 +450,7 @@ impl EventQueue {
             ENXIO,
             // SAFETY: The LISN and the VP are ours, and the VP has a queue at this priority.
             to_result(unsafe {
-                extra::xive_native_configure_irq(source.lisn, self.queue.vp.0, PRIORITY, eisn)
+                extra::xive_native_configure_irq(source.lisn, self.queue.vp.number, PRIORITY, eisn)
             })
         )
     }
@@ -347,13 +493,13 @@ impl EventQueue {
     }
 
     pub(crate) fn vp(&self) -> u32 {
-        self.queue.vp.0
+        self.queue.vp.number
     }
 
     /// Leaks the VP and the memory when the queue is dropped: for a queue to which hardware may
     /// still write.
     pub(crate) fn leak(&self) {
-        self.queue.leaked.populate(());
+        self.queue.leaked.set();
     }
 }
 

@@ -48,6 +48,8 @@ mod uapi;
 mod xive {
     #[path = "../../../src/xive/eisn.rs"]
     mod eisn;
+    #[path = "../../../src/xive/vps.rs"]
+    mod vps;
 
     pub(crate) use eisn::{
         QueueSize,

@@ -400,18 +400,23 @@ TEST_F(quarantine, lines_come_once_a_second_and_hide_no_other)
 }
 
 #define REFUSALS "uxive selftest: firmware refuses"
+#define QUEUE_BYTES	(64L << 10)
 
 /* Hardware may still write to the memory of a VP that firmware does not disable. */
 TEST(what_firmware_does_not_disable_is_not_given_back)
 {
-	int nth, step = 1, kept = 0;
+	long vp, queues, bytes = limit_get("queue_bytes");
+	int nth, step = 1, kept = 0, fd = ux_open();
 	bool failed = true;
-	long vp;
+	__u32 of_user;
 
 	if (!can_inject_faults())
 		SKIP(return, NO_FAULTS);
 	ASSERT_TRUE(prepared && select_faults(DRIVER) && fail_all(0));
 	vp = lowest_vp();
+	queues = limit_get("queues");
+	of_user = info_of(fd).queues_user;
+	close(fd);
 	nth = open("/proc/thread-self/fail-nth", O_RDWR);
 	ASSERT_LE(0, nth);
 	ASSERT_TRUE(log_line(QUARANTINES) && log_line(REFUSALS));
@@ -435,6 +440,12 @@ TEST(what_firmware_does_not_disable_is_not_given_back)
 		}
 	}
 	EXPECT_EQ(2, kept);
+	/* They count against the limits, also of the user, who has no context in between. */
+	EXPECT_EQ(queues + kept, limit_get("queues"));
+	EXPECT_EQ(bytes + kept * QUEUE_BYTES, limit_get("queue_bytes"));
+	fd = ux_open();
+	EXPECT_EQ(of_user + kept, info_of(fd).queues_user);
+	close(fd);
 	EXPECT_TRUE(becomes(logged(REFUSALS, "firmware does not disable it, it is not given back"),
 			    kept));
 	TH_LOG("%d steps, %d VPs are kept", step - 2, kept);
@@ -443,8 +454,18 @@ TEST(what_firmware_does_not_disable_is_not_given_back)
 	log_line(NO_MORE_QUARANTINES);
 }
 
+/* Queues that were leaked count as long as the module is loaded. */
+static void load_again(void)
+{
+	if (module_unload("uxive") || module_load(UXIVE_MODULE))
+		_exit(KSFT_FAIL);
+}
+
 int main(int argc, char **argv)
 {
 	prepared = prepare_faults();
+	/* The harness does not return. */
+	if (prepared)
+		atexit(load_again);
 	return test_harness_run(argc, argv);
 }

@@ -106,6 +106,7 @@ static int poll_for_end(struct pollfd *fds, nfds_t count, int timeout)
 #define UXIVE_DEV	"/dev/uxive"
 #define UXIVE_MODULE	"/modules/uxive.ko"
 #define OCXL_MODULE	"/modules/ocxl.ko"
+#define HOARDER_MODULE	"/modules/hoarder.ko"
 
 /* The trigger window of a context: slot k lies at IRQ_BASE + k * STRIDE. */
 #define IRQ_BASE	0x10000000000ULL
