@@ -44,8 +44,10 @@ use kernel::{
     task::Kuid, //
 };
 
-/// The most event queues that the limits can be set to.
+/// The most event queues that the limits can be set to, and how many there may be by default. Each takes
+/// a VP, of which a POWER9 has about 130,000 for each chip. KVM wants a block of 2048 for a guest as a rule.
 const MAX_QUEUES: usize = 65536;
+const DEFAULT_QUEUES: usize = 16384;
 
 /// The part of the machine's memory that event queues may have by default, and how many bytes they
 /// may have at least.
@@ -148,8 +150,8 @@ impl Limits {
     pub(crate) fn new() -> Result<Arc<Self>> {
         let counters = PerKind {
             irqs: Counter::new(MAX_SOURCES, MAX_SOURCES),
-            // Each needs a Linux interrupt. The other half of these is for the rest of the machine.
-            queues: Counter::new(Platform::linux_irqs() / 2, MAX_QUEUES),
+            // Each needs a Linux interrupt, too. The other half of these is for the rest of the machine.
+            queues: Counter::new(DEFAULT_QUEUES.min(Platform::linux_irqs() / 2), MAX_QUEUES),
             queue_memory: Counter::new(Self::default_queue_memory(), total_ram()),
             exports: Counter::new(DEFAULT_EXPORTS, MAX_EXPORTS),
         };

@@ -137,10 +137,10 @@ def out_of_tree(kernel):
     return Module(kernel, "uxive", REPO, DRIVER, ("CONFIG_UXIVE=m",))
 
 
-def test_modules(kernel):
-    """tools/testing/modules/*, each a directory with a Makefile that builds a module of its name."""
+def test_modules(kernel, names=None):
+    """tools/testing/modules/*, each a directory with a Makefile that builds a module of its name: all, or those named."""
     return [Module(kernel, path.parent.name, path.parent, ["."])
-            for path in sorted(MODULES.glob("*/Makefile"))]
+            for path in sorted(MODULES.glob("*/Makefile")) if names is None or path.parent.name in names]
 
 
 class InTree(Made):

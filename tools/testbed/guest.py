@@ -92,13 +92,14 @@ def pause(process, seconds):
 
 
 class Machine:
-    def __init__(self, name, kernel, image, append="", cpus=None, machine=None, accelerators=None):
+    def __init__(self, name, kernel, image, append="", cpus=None, machine=None, accelerators=None,
+                 memory=None):
         self.accelerators = accelerators or Accelerators(name, None, [])
         self.console_log = LOGS / f"{name}.console"
         self.output_log = LOGS / f"{name}.output"
         self.qemu_log = LOGS / f"{name}.qemu"
-        self.command = ["qemu-system-ppc64", "-M", machine or "powernv9", "-smp", str(cpus or 2), "-m", "1536M",
-                        "-display", "none", "-vga", "none", "-net", "none", "-no-reboot", "-kernel", kernel, "-initrd", image,
+        self.command = ["qemu-system-ppc64", "-M", machine or "powernv9", "-smp", str(cpus or 2),
+                        "-m", memory or "1536M", "-display", "none", "-vga", "none", "-net", "none", "-no-reboot", "-kernel", kernel, "-initrd", image,
                         "-append", f"{COMMAND_LINE} {append}".strip(),
                         "-device", "virtio-serial-pci,bus=pcie.5",
                         "-chardev", f"file,id=output,path={self.output_log}",

@@ -43,12 +43,15 @@ NO_AFU = ["-device", "edu,bus=pcie.4"]
 # and an edu that does DMA anywhere in memory, as far as that bridge lets it.
 NEIGHBOURS = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1",
               "-device", f"edu,bus=pcie.1,addr=0.2,dma_mask={2**64 - 1}"]
+# Modules of the kernel base, which tests load: those for guests, and of tools/testing/modules.
+KVM = ["kvm.ko", "kvm-hv.ko"]
+BASE_MODULES = ["hoarder"]
 
 
 class Configuration:
-    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp and -M, its AFUs."""
+    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp, -M and -m, its AFUs."""
 
-    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None, afus=()):
+    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None, memory=None, afus=()):
         self.name = name
         self.kernel = kernel
         self.builtin = module if isinstance(module, InTree) else None
@@ -57,6 +60,7 @@ class Configuration:
         self.append = append
         self.cpus = cpus
         self.machine = machine
+        self.memory = memory
         self.afus = afus
         self.copy = BUILD / name / "vmlinux"
 
@@ -79,7 +83,8 @@ def configurations(source):
         Configuration("debug", debug, out_of_tree(debug), afus=AFUS),
         # With pages of 64 KiB that takes long for each that is freed: not where most suites run.
         Configuration("debug-builtin", debug, InTree(debug, "y"), append="page_poison=1", afus=AFUS),
-        Configuration("base", base, out_of_tree(base), afus=AFUS[:1]),
+        # Has memory for as many queues as the limits allow.
+        Configuration("base", base, out_of_tree(base), memory="3G", afus=AFUS[:1]),
         Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2", afus=AFUS),
         Configuration("power10", base, out_of_tree(base), machine="powernv10", afus=AFUS),
         Configuration("smp1", base, out_of_tree(base), append="threadirqs maxcpus=1", cpus="2,sockets=2"),
@@ -175,9 +180,11 @@ class Machines:
 
     def needs(self, configuration):
         """The things that must be made before the machines of a configuration."""
-        debug = configuration.kernel.variant == "debug"
-        return [configuration, self.programs, self.model, *(self.modules if debug else []),
+        return [configuration, self.programs, self.model, *self.modules_for(configuration),
                 *([self.tracing] if configuration.name in self.traced else [])]
+
+    def modules_for(self, configuration):
+        return [module for module in self.modules if module.kernel is configuration.kernel]
 
     def files(self, boot):
         """Path in the initramfs → path here."""
@@ -187,9 +194,11 @@ class Machines:
         files |= libraries(self.programs.tests) | self.programs.in_bin() | {"/bin/bind-afus": GUEST / "bind-afus"}
         if configuration.kernel.variant == "debug":
             files["/modules/ocxl.ko"] = configuration.kernel.path / "drivers/misc/ocxl/ocxl.ko"
-            for module in self.modules:
-                files[f"/modules/{module.ko.name}"] = module.ko
-                files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}
+        else:
+            files |= {f"/modules/{name}": configuration.kernel.path / "arch/powerpc/kvm" / name for name in KVM}
+        for module in self.modules_for(configuration):
+            files[f"/modules/{module.ko.name}"] = module.ko
+            files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}
         if configuration.name in self.traced:
             files |= self.tracing.files()
             files["/lacks"] = BUILD / f"{boot.name}.lacks"
@@ -243,7 +252,7 @@ class Machines:
         image = initramfs(configuration.kernel.path, name, self.files(boot),
                           "".join(job(number, command) for number, (_, command) in enumerate(jobs)), token)
         machine = Machine(name, configuration.image(), image, configuration.append, configuration.cpus, configuration.machine,
-                          Accelerators(name, self.model.program, configuration.afus))
+                          Accelerators(name, self.model.program, configuration.afus), configuration.memory)
         if configuration.afus:
             machine.command += NO_AFU
         if len(configuration.afus) > 1:
@@ -429,7 +438,8 @@ def run(results, suites, whole):
     model = AfuModel()
     programs = Programs((wanted or [known["base"]])[0].kernel)
     tracing = Tracing(source)
-    machines = Machines(results, suites, programs, model, tracing, test_modules(known["debug"].kernel), whole)
+    modules = test_modules(known["debug"].kernel) + test_modules(known["base"].kernel, BASE_MODULES)
+    machines = Machines(results, suites, programs, model, tracing, modules, whole)
     host = Host(results, suites, known, model)
     every = [boot for configuration in wanted for boot in boots(configuration, suites)]
     failing = []

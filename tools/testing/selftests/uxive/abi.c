@@ -741,6 +741,8 @@ static bool is_window(const struct uxive_window *window, __u64 offset, __u64 len
 
 TEST_F(abi, info_tells_of_the_interface)
 {
+	/* Half of those that the CPUs, all of which are online, have room for. */
+	long linux_irqs = sysconf(_SC_NPROCESSORS_ONLN) * (sysconf(_SC_PAGESIZE) / 4 - 1) / 2;
 	struct uxive_info info;
 
 	ASSERT_EQ(0, ux_info(self->fd, &info));
@@ -755,6 +757,7 @@ TEST_F(abi, info_tells_of_the_interface)
 	EXPECT_EQ(0, info.irqs);
 	EXPECT_EQ(0, info.reserved);
 	EXPECT_EQ(TOTAL / 2, info.max_irqs_user);
+	EXPECT_EQ(linux_irqs < 16384 ? linux_irqs : 16384, info.max_queues_total);
 	EXPECT_EQ(info.max_queues_total / 2, info.max_queues_user);
 	EXPECT_EQ(4096, info.max_exports_total);
 	EXPECT_EQ(2048, info.max_exports_user);

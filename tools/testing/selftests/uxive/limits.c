@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 
 #define MAX_QUEUES	65536
+#define DEFAULT_QUEUES	16384
 #define MAX_EXPORTS	65536
 
 /* The most slots of a range, whose queue is a large one, and what queues have. */
@@ -113,7 +114,7 @@ TEST_F(limits, defaults_are_half_for_a_user)
 {
 	long part = all_memory() / 8 > 64 << 20 ? all_memory() / 8 : 64 << 20;
 	long linux_irqs = sysconf(_SC_NPROCESSORS_ONLN) * (sysconf(_SC_PAGESIZE) / 4 - 1);
-	long queues = linux_irqs / 2 < MAX_QUEUES ? linux_irqs / 2 : MAX_QUEUES;
+	long queues = linux_irqs / 2 < DEFAULT_QUEUES ? linux_irqs / 2 : DEFAULT_QUEUES;
 
 	EXPECT_EQ(SLOTS, limit_get("max_irqs_per_context"));
 	EXPECT_EQ(TOTAL / 2, limit_get("max_irqs_per_user"));
