@@ -322,7 +322,7 @@ impl Afu {
         function: &pci::Device<Bound>,
         parts: Arc<Parts>,
     ) -> Result<Arc<Self>> {
-        let messages = MessagePool::new(platform, function)?;
+        let messages = MessagePool::new(platform, function, parts.descriptor.messages())?;
         let afu = Self::new(function, Hardware::new(parts, messages)?)
             .and_then(|afu| afu.reset().map(|()| afu));
 

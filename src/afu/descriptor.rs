@@ -350,6 +350,11 @@ impl Descriptor {
         Some(self.store.start + self.entry(context, slot)? * STORE_ENTRY)
     }
 
+    /// Returns how many message slots all contexts have together.
+    pub(crate) fn messages(&self) -> usize {
+        (self.contexts as usize).saturating_mul(self.slots as usize)
+    }
+
     /// Returns the number of `slot` of `context` among all slots.
     fn entry(&self, context: u32, slot: u32) -> Option<u64> {
         (context < self.contexts && slot < self.slots)

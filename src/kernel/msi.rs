@@ -79,6 +79,33 @@ impl MessageDomain {
         Ok(Self { dev, domain })
     }
 
+    /// Returns which host bridge it is of.
+    pub(crate) fn bridge(&self) -> BridgeId {
+        BridgeId(self.domain.as_ptr().addr())
+    }
+
+    /// Returns the first cells of the property `name` that the host bridge has in the device tree.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if it has no such property, or a shorter one.
+    pub(crate) fn bridge_cells<const N: usize>(&self, name: &CStr) -> Result<[u32; N]> {
+        let mut cells = [0; N];
+
+        // SAFETY: The domain and its node are valid by the type invariants, and there may be no node. The
+        // name is NUL-terminated, and there is room for so many cells.
+        to_result(unsafe {
+            bindings::fwnode_property_read_u32_array(
+                self.domain.as_ref().fwnode,
+                name.as_char_ptr(),
+                cells.as_mut_ptr(),
+                N,
+            )
+        })
+        .map_err(|_| ENODEV)?;
+        Ok(cells)
+    }
+
     /// Makes a message. May sleep.
     ///
     /// # Errors
@@ -119,6 +146,10 @@ impl MessageDomain {
         Ok(message)
     }
 }
+
+/// A host bridge, as far as it is told from others: each has a domain of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BridgeId(usize);
 
 /// The descriptor by which the domain knows the device of a message.
 ///

@@ -16,6 +16,10 @@
 //! The lock of a pool is as that of [`Platform`]: see `file.rs`. The irq core's are taken under it.
 
 use super::{
+    bridge::{
+        Bridge,
+        BridgeCharge, //
+    },
     esb::{
         has_two_pages,
         Esb,
@@ -62,8 +66,7 @@ use kernel::{
     }, //
 };
 
-/// The most messages of a function that are kept for new interrupts. A PHB has 2040 or 4088, which all
-/// functions behind it share.
+/// The most messages of a function that are kept for new interrupts.
 const SPARES: usize = 64;
 
 /// With fewer spare messages than this a function gets more, up to [`SPARES_FILLED`].
@@ -114,6 +117,7 @@ pub(crate) struct MessageSource {
     pub(super) lisn: u32,
     pub(super) esb: Esb,
     leaked: SetOnce<()>,
+    charge: BridgeCharge,
     /// The pool that it was taken from. `None` while it is a spare there.
     pool: Option<Arc<MessagePool>>,
 }
@@ -122,7 +126,7 @@ impl MessageSource {
     /// # Errors
     ///
     /// `EIO` if the message is not XIVE's, or firmware tells of an ESB that is of no use here.
-    fn new(message: MsiIrq) -> Result<UniqueArc<Self>> {
+    fn new(message: MsiIrq, charge: BridgeCharge) -> Result<UniqueArc<Self>> {
         // SAFETY: Valid as long as the message.
         let irq = unsafe { message.source().as_ref() };
         // SAFETY: An interrupt has a chip.
@@ -140,6 +144,7 @@ impl MessageSource {
                 esb: Self::esb(data)?,
                 message: ManuallyDrop::new(message),
                 leaked: SetOnce::new(),
+                charge,
                 pool: None,
             },
             GFP_KERNEL,
@@ -179,6 +184,7 @@ impl MessageSource {
 impl Drop for MessageSource {
     fn drop(&mut self) {
         if self.leaked.as_ref().is_some() {
+            self.charge.leak();
             return;
         }
         let unrouted = injectable!(
@@ -193,6 +199,7 @@ impl Drop for MessageSource {
             pr_warn_ratelimited!(
                 "interrupt {lisn:#x}: firmware does not take its route, it is not given back\n"
             );
+            self.charge.leak();
             return;
         }
         // SAFETY: It is not used again.
@@ -204,6 +211,12 @@ impl Drop for MessageSource {
 struct Spares {
     /// `None` if the function is no longer ours.
     domain: Option<MessageDomain>,
+    bridge: Arc<Bridge>,
+    /// Of the interrupt that the PCI core has to make MSI-X work, as long as the function is ours.
+    own: Option<BridgeCharge>,
+    /// How many there are, those of contexts included, and how many the function has places for.
+    held: usize,
+    needed: usize,
     // Not longer than the capacity that it is made with.
     sources: KVec<UniqueArc<MessageSource>>,
     /// Of a message.
@@ -211,24 +224,32 @@ struct Spares {
 }
 
 impl Spares {
-    /// Returns whether to ask the PHB for a message.
+    /// Returns whether to ask the PHB for a spare message.
     fn may_ask(&self) -> bool {
-        self.domain.is_some() && self.refusal.check().is_ok()
+        self.domain.is_some()
+            && self.held < self.needed
+            && self.bridge.has_room()
+            && self.refusal.check().is_ok()
     }
 
     /// Allocates a source. As [`MessagePool::take`].
     fn allocate(&mut self) -> Result<UniqueArc<MessageSource>, AllocError> {
+        const EXHAUSTED: AllocError = AllocError::Exhausted(Resource::Message);
+
         let domain = self.domain.as_ref().ok_or(ENODEV)?;
+        let charge = BridgeCharge::new(&self.bridge).ok_or(EXHAUSTED)?;
         let message = self.refusal.ask(|| {
             domain.allocate().map_err(|error| match error {
-                ENOSPC => AllocError::Exhausted(Resource::Message),
+                ENOSPC => EXHAUSTED,
                 // The C side calls a refusal of firmware an invalid argument.
                 EINVAL => EIO.into(),
                 error => error.into(),
             })
         })?;
 
-        Ok(MessageSource::new(message)?)
+        let source = MessageSource::new(message, charge)?;
+        self.held += 1;
+        Ok(source)
     }
 
     /// Keeps a source for a new interrupt, or returns it if there are enough.
@@ -238,6 +259,7 @@ impl Spares {
             let _ = self.sources.push_within_capacity(source);
             return None;
         }
+        self.held -= 1;
         Some(source)
     }
 }
@@ -254,7 +276,7 @@ impl Reserve {
     fn add_spare(&self) -> bool {
         let spares = &mut *self.spares.lock();
 
-        if spares.sources.len() >= SPARES_FILLED {
+        if spares.sources.len() >= SPARES_FILLED || !spares.may_ask() {
             return false;
         }
         match spares.allocate() {
@@ -282,17 +304,28 @@ pub(crate) struct MessagePool {
 }
 
 impl MessagePool {
-    /// Makes the pool of the function `dev`, and has spare messages allocated soon.
+    /// Makes the pool of the function `dev`, which has places for `needed` messages, and has spare ones
+    /// allocated soon.
     ///
     /// The function raises interrupts only if its MSI-X is enabled.
     ///
     /// # Errors
     ///
     /// `ENODEV` if the function cannot have messages, `ENOMEM` if there is no memory.
-    pub(crate) fn new(_machine: &Platform, dev: &pci::Device<Bound>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        machine: &Platform,
+        dev: &pci::Device<Bound>,
+        needed: usize,
+    ) -> Result<Arc<Self>> {
+        // SAFETY: `Platform::new` has shown that this is powernv, whose PHBs stay.
+        let domain = unsafe { MessageDomain::new(dev) }?;
+        let bridge = machine.bridge(&domain)?;
         let spares = Spares {
-            // SAFETY: `Platform::new` has shown that this is powernv, whose PHBs stay.
-            domain: Some(unsafe { MessageDomain::new(dev) }?),
+            domain: Some(domain),
+            own: Some(BridgeCharge::of_pci_core(&bridge)),
+            bridge,
+            held: 0,
+            needed,
             sources: KVec::with_capacity(SPARES, GFP_KERNEL)?,
             refusal: LastRefusal::default(),
         };
@@ -313,7 +346,8 @@ impl MessagePool {
     ///
     /// # Errors
     ///
-    /// - `ENOSPC` when the PHB has no more, or had none a moment ago.
+    /// - `ENOSPC` when the driver has as many of the PHB as it may, or the PHB has no more, or had none a
+    ///   moment ago.
     /// - `ENODEV` if the pool is closed.
     /// - `ENOMEM` if there is no memory; `EIO` if firmware refuses, or did a moment ago.
     pub(super) fn take(self: &Arc<Self>) -> Result<UniqueArc<MessageSource>, AllocError> {
@@ -342,15 +376,16 @@ impl MessagePool {
     /// Gives the spare messages back. From now on no more are allocated, and those that come back are
     /// freed.
     pub(crate) fn close(&self) {
-        let (domain, sources) = {
+        let (domain, own, sources) = {
             let spares = &mut *self.reserve.spares.lock();
             (
                 spares.domain.take(),
+                spares.own.take(),
                 core::mem::replace(&mut spares.sources, KVec::new()),
             )
         };
 
-        drop((sources, domain));
+        drop((sources, own, domain));
     }
 }
 

@@ -24,6 +24,10 @@ use crate::{
     bindings as extra,
     kernel_ext::{
         cpu,
+        msi::{
+            BridgeId,
+            MessageDomain, //
+        },
         of,
         work::Worker, //
     }, //
@@ -39,6 +43,7 @@ use kernel::{
     }, //
 };
 
+mod bridge;
 mod eisn;
 mod error;
 mod esb;
@@ -50,6 +55,7 @@ mod table;
 mod vp;
 mod vps;
 
+use bridge::Bridge;
 pub(crate) use eisn::{
     QueueSize,
     SourceKind,
@@ -92,6 +98,10 @@ pub(crate) use vp::{
 /// too, in `arch/powerpc/sysdev/xive/native.c`.
 const OPAL_XIVE_COMPATIBLE: &CStr = c"ibm,opal-xive-pe";
 
+/// OPAL's name for the messages of a host bridge: the number of the first, and how many there are. The
+/// kernel allocates those of `arch/powerpc/platforms/powernv/pci-ioda.c` from them.
+const MSI_RANGES: &CStr = c"ibm,opal-msi-ranges";
+
 /// How many spare sources there are of a chip.
 pub(crate) struct ReserveView {
     pub(crate) chip: ChipId,
@@ -109,6 +119,9 @@ pub(crate) struct Platform {
     /// Of what belongs to a VP. Innermost, see `file.rs`.
     #[pin]
     queue_refusal: Mutex<LastRefusal>,
+    /// The host bridges of functions that have messages. Innermost, see `file.rs`.
+    #[pin]
+    bridges: Mutex<KVec<(BridgeId, Arc<Bridge>)>>,
 }
 
 impl Platform {
@@ -143,6 +156,7 @@ impl Platform {
                 }? Error)),
                 vps <- VpPool::new(),
                 queue_refusal <- new_mutex!(LastRefusal::default(), "uxive_queue_refusal"),
+                bridges <- new_mutex!(KVec::new(), "uxive_bridges"),
             }? Error),
             GFP_KERNEL,
         )?;
@@ -204,6 +218,24 @@ impl Platform {
         // Each CPU has a queue of a page. An interrupt needs an entry of it, and one entry stays
         // free.
         (PAGE_SIZE / size_of::<u32>() - 1).saturating_mul(cpu::online().weight() as usize)
+    }
+
+    /// Returns the host bridge that `domain` is of.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if firmware does not tell how many messages it has, `ENOMEM` if there is no memory.
+    fn bridge(&self, domain: &MessageDomain) -> Result<Arc<Bridge>> {
+        let bridges = &mut *self.bridges.lock();
+        let id = domain.bridge();
+
+        if let Some((_, known)) = bridges.iter().find(|(known, _)| *known == id) {
+            return Ok(known.clone());
+        }
+        let [_, messages] = domain.bridge_cells(MSI_RANGES)?;
+        let bridge = Arc::new(Bridge::new(messages as usize), GFP_KERNEL)?;
+        bridges.push((id, bridge.clone()), GFP_KERNEL)?;
+        Ok(bridge)
     }
 
     /// Remembers that firmware, or the kernel, has refused a step of setting up an event queue.

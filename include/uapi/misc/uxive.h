@@ -515,12 +515,15 @@ struct uxive_event_quarantine {
 /* Virtual processors, of which each context with an interrupt needs one. */
 #define UXIVE_RESOURCE_VP	2
 
-/* Messages, of which each interrupt of an AFU needs one: of its host bridge. */
+/*
+ * Messages, of which each interrupt of an AFU needs one: of its host bridge. The driver
+ * takes half of these at most.
+ */
 #define UXIVE_RESOURCE_MESSAGE	3
 
 /**
  * struct uxive_event_exhausted - body of UXIVE_EVENT_EXHAUSTED
- * @resource: UXIVE_RESOURCE_*: firmware had no more of it, so a call failed.
+ * @resource: UXIVE_RESOURCE_*: firmware had no more of it for us, so a call failed.
  *	Not reported for the limits that UXIVE_IOC_INFO tells.
  * @reserved: 0.
  */
