@@ -12,9 +12,11 @@
 #include <linux/kobject.h>
 #include <linux/mm.h>
 #include <linux/msi.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/topology.h>
 #include <linux/user_namespace.h>
+#include <asm/time.h>
 
 #include "helpers.h"
 
@@ -45,6 +47,22 @@ u64 uxive_virt_to_phys(const void *addr)
 unsigned long uxive_totalram_pages(void)
 {
 	return totalram_pages();
+}
+
+void uxive_cond_resched(void)
+{
+	cond_resched();
+}
+
+u64 uxive_timebase(void)
+{
+	return get_tb();
+}
+
+/* Whether more than @micros have passed since the timebase was @begin. */
+bool uxive_has_passed(u64 begin, u32 micros)
+{
+	return get_tb() - begin > micros * tb_ticks_per_usec;
 }
 
 /*

@@ -13,6 +13,9 @@ u32 uxive_vmf_insert_pfn(struct vm_area_struct *vma, unsigned long addr,
 			 unsigned long pfn, bool device);
 u64 uxive_virt_to_phys(const void *addr);
 unsigned long uxive_totalram_pages(void);
+void uxive_cond_resched(void);
+u64 uxive_timebase(void);
+bool uxive_has_passed(u64 begin, u32 micros);
 u64 uxive_in_be64(const void *addr);
 void uxive_out_be64(void *addr, u64 val);
 struct msi_desc *uxive_msi_desc_new(struct device *dev);

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names of tasks.
+//! Names of tasks, and letting others run.
 //!
-//! Would go to `rust/kernel/task.rs`, whose `Task` has no name.
+//! Would go to `rust/kernel/task.rs`, whose `Task` has no name, and which has no `cond_resched()`.
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 
+use super::bindings as extra;
 use kernel::{
     bindings,
     fmt,
     str::BStr,
     task::Task, //
 };
+
+/// Lets another task run if one should. To be called in process context, without a spinlock.
+pub(crate) fn cond_resched() {
+    // SAFETY: The function has no preconditions: where it must not be called it does harm, as anything
+    // that may sleep does, but memory is safe.
+    unsafe { extra::uxive_cond_resched() };
+}
 
 /// The name of a task, as it was at one moment: chosen by the task, and not text in any encoding.
 pub(crate) struct TaskName([u8; bindings::TASK_COMM_LEN as usize]);

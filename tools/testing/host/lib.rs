@@ -6,7 +6,36 @@
 #![allow(dead_code, reason = "the rooms that use it are not here")]
 
 /// See `src/kernel`.
+#[path = "."]
 mod kernel_ext {
+    #[path = "../../../src/kernel/chunks.rs"]
+    pub(crate) mod chunks;
+
+    pub(crate) mod clock {
+        use std::time::{
+            Duration,
+            Instant, //
+        };
+
+        pub(crate) struct TimeSlice {
+            length: Duration,
+            begin: Option<Instant>,
+        }
+
+        impl TimeSlice {
+            pub(crate) fn of_micros(micros: u32) -> Self {
+                Self {
+                    length: Duration::from_micros(micros.into()),
+                    begin: None,
+                }
+            }
+
+            pub(crate) fn is_over(&mut self) -> bool {
+                self.begin.get_or_insert_with(Instant::now).elapsed() > self.length
+            }
+        }
+    }
+
     pub(crate) mod irq {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Remaining {
