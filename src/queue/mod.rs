@@ -26,6 +26,7 @@
 
 use crate::{
     kernel_ext::{
+        chunks::Room,
         cpuhp::CpuDeadList,
         eventfd::EventFd,
         fault::injectable,
@@ -150,7 +151,6 @@ impl Drop for LeakableCharge {
 /// The event queue of a context, with the targets of its events.
 pub(crate) struct Queue {
     escalation: EscalationHandler<Drain>,
-    platform: Arc<Platform>,
     user_drained: bool,
     // Given back after the queue itself.
     charge: LeakableCharge,
@@ -234,7 +234,6 @@ impl Queue {
 
         let queue = Self {
             escalation,
-            platform: platform.clone(),
             user_drained,
             charge,
         };
@@ -259,13 +258,13 @@ impl Queue {
 
         drain.queue.route(source, SourceKind::Ipi, index)?;
         if !self.is_user_drained() {
-            let entered = |state: &mut DrainState| match index < state.slots.routes.capacity() {
-                true => (state
+            let entered = |state: &mut DrainState| match state.slots.routes.missing(index) {
+                None => (state
                     .slots
                     .routes
                     .insert(index, Some(source), Target::new()))
                 .map(|()| true),
-                false => Ok(false),
+                Some(_) => Ok(false),
             };
 
             while !drain.state.with(entered)? {
@@ -304,7 +303,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Makes room for slot `index` in a table of the drain, unless there is. It grows by doubling.
+    /// Makes room for slot `index` in a table of the drain, unless there is.
     ///
     /// # Errors
     ///
@@ -316,23 +315,17 @@ impl Queue {
         table: fn(&mut DrainState) -> &mut EisnTable<T, K>,
     ) -> Result {
         let drain = self.drain();
-        let capacity = (index + 1).next_power_of_two();
+        let missing = drain.state.with(|state| table(state).missing(index));
 
-        if index < drain.state.with(|state| table(state).capacity()) {
-            return Ok(());
+        if let Some(capacity) = missing {
+            // Memory is neither allocated nor freed under the lock.
+            let mut room = Room::new(index, capacity)?;
+
+            drain
+                .state
+                .with(|state| table(state).grow(index, &mut room));
         }
-        // Memory is neither allocated nor freed under the lock.
-        let mut larger = EisnTable::new(&self.platform, capacity)?;
-
-        drain.state.with(|state| {
-            let routes = table(state);
-
-            // Another may have been faster.
-            match larger.capacity() > routes.capacity() {
-                true => routes.grow(&mut larger),
-                false => Ok(()),
-            }
-        })
+        Ok(())
     }
 
     /// Begins a new period, in which the message of each slot may come `limit` times, at least 1. Calls

@@ -8,6 +8,11 @@ use super::{
     Platform,
     Source, //
 };
+use crate::kernel_ext::chunks::{
+    Chunks,
+    Room,
+    CHUNK, //
+};
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -43,7 +48,7 @@ impl<T, K> EisnEntry<T, K> {
 /// It has the ESBs only, and keeps them mapped. A slot must be removed before its sources are
 /// dropped: their LISNs may have another owner after that.
 pub(crate) struct EisnTable<T, K = ()> {
-    entries: KVVec<Option<EisnEntry<T, K>>>,
+    entries: Chunks<Option<EisnEntry<T, K>>>,
     // Keeps the ESBs mapped but for those of messages.
     platform: Arc<Platform>,
 }
@@ -58,10 +63,12 @@ impl<T, K> EisnTable<T, K> {
     ///
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(platform: &Arc<Platform>, capacity: usize) -> Result<Self> {
-        let mut entries = KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+        let mut entries = Chunks::new();
 
-        while entries.len() < capacity {
-            entries.push_within_capacity(None)?;
+        for index in (0..capacity).step_by(CHUNK) {
+            if let Some(capacity) = entries.missing(index) {
+                entries.grow(index, &mut Room::new(index, capacity)?);
+            }
         }
         Ok(Self {
             entries,
@@ -69,28 +76,21 @@ impl<T, K> EisnTable<T, K> {
         })
     }
 
-    /// Returns below which index slots have room.
+    /// Returns below which index there can be slots.
     pub(crate) fn capacity(&self) -> usize {
-        self.entries.len()
+        self.entries.capacity()
     }
 
-    /// Moves the entries to the memory of `larger`, which is empty and gets the old memory. Neither
-    /// allocates nor frees memory.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if `larger` is smaller, or another machine's.
-    pub(crate) fn grow(&mut self, larger: &mut Self) -> Result {
-        let same = Arc::ptr_eq(&self.platform, &larger.platform);
+    /// Returns what [`Room::new`] needs to know if there is no room for slot `index`.
+    #[inline(always)]
+    pub(crate) fn missing(&self, index: usize) -> Option<usize> {
+        self.entries.missing(index)
+    }
 
-        if !same || larger.capacity() < self.capacity() {
-            return Err(EINVAL);
-        }
-        core::mem::swap(self, larger);
-        for (to, from) in self.entries.iter_mut().zip(&mut larger.entries) {
-            core::mem::swap(to, from);
-        }
-        Ok(())
+    /// Makes room for slot `index`, if there is none, with the memory of `room`, which was made for it
+    /// and gets the memory that is left. Neither allocates nor frees memory.
+    pub(crate) fn grow(&mut self, index: usize, room: &mut Room<Option<EisnEntry<T, K>>>) {
+        self.entries.grow(index, room);
     }
 
     /// Returns the place where slot `index` is entered. Neither allocates nor frees memory.
