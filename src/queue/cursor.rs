@@ -5,13 +5,35 @@
 //! Knows neither the queue nor what its entries are for.
 
 use crate::{
-    kernel_ext::irq::Remaining,
+    kernel_ext::{
+        clock::TimeSlice,
+        irq::Remaining, //
+    },
     xive::QueueSize, //
 };
 use kernel::prelude::*;
 
 /// How many entries are handled at a time, with interrupts off.
 pub(super) const BUDGET: usize = 64;
+
+/// Beyond which time no further entry is handled with them, in microseconds: an eventfd that is
+/// signalled wakes any number of waiters. As long as it takes to signal 64 with few waiters, or more.
+const SLICE_US: u32 = 100;
+
+/// Returns the time for the entries that are handled at a time.
+pub(super) fn slice() -> TimeSlice {
+    TimeSlice::of_micros(SLICE_US)
+}
+
+/// The result of a look at the queue.
+pub(super) enum Next {
+    /// The EISN of the next entry, which was taken.
+    Entry(usize),
+    /// Hardware has not written it yet.
+    Empty,
+    /// There is one, and no time for it.
+    Late,
+}
 
 /// A reader's place in an event queue.
 pub(super) struct Cursor {
@@ -32,20 +54,22 @@ impl Cursor {
         }
     }
 
-    /// Takes the next entry, which `read` gets by its index, and returns its EISN. `None` if
-    /// hardware has not written it yet.
-    #[inline]
-    pub(super) fn next(&mut self, read: impl FnOnce(usize) -> u32) -> Option<usize> {
+    /// Takes the next entry, which `read` gets by its index, unless `slice` is over.
+    #[inline(always)]
+    pub(super) fn next(&mut self, read: impl FnOnce(usize) -> u32, slice: &mut TimeSlice) -> Next {
         let entry = read(self.index);
 
         if (entry ^ self.generation) & Self::GENERATION != 0 {
-            return None;
+            return Next::Empty;
+        }
+        if slice.is_over() {
+            return Next::Late;
         }
         self.index = self.index.wrapping_add(1) & (self.size.entries() - 1);
         if self.index == 0 {
             self.generation ^= Self::GENERATION;
         }
-        Some((entry & !Self::GENERATION) as usize)
+        Next::Entry((entry & !Self::GENERATION) as usize)
     }
 
     /// Returns the place behind all entries that hardware has written to a queue of `size`, which
@@ -87,7 +111,8 @@ impl Cursor {
     }
 }
 
-/// A piece of kernel drain: handles up to [`BUDGET`] entries, which `next` takes from the queue.
+/// A piece of kernel drain: handles up to [`BUDGET`] entries, which `next` takes from the queue, in
+/// the time that there is.
 ///
 /// Called when the escalation has fired, which masks it. When the queue is empty this calls
 /// `unmask`, and looks at the queue once more, before it returns [`Remaining::Nothing`].
@@ -96,9 +121,9 @@ impl Cursor {
 /// `false` if it has fired. Then the handler will be called, and they are left to it. Another that
 /// went on with them would unmask the escalation while it is on its way, so that nobody could tell that
 /// it is, and the queue could go before it arrives.
-#[inline]
+#[inline(always)]
 pub(super) fn drain(
-    mut next: impl FnMut() -> Option<usize>,
+    mut next: impl FnMut() -> Next,
     mut handle: impl FnMut(usize),
     unmask: impl FnOnce(),
     hold: impl FnOnce() -> bool,
@@ -107,12 +132,16 @@ pub(super) fn drain(
 
     for _ in 0..BUDGET {
         match (next(), unmask.take()) {
-            (Some(eisn), unused) => {
+            (Next::Entry(eisn), unused) => {
                 unmask = unused;
                 handle(eisn);
             }
-            (None, Some(unmask)) => unmask(),
-            (None, None) => return Remaining::Nothing,
+            (Next::Empty, Some(unmask)) => unmask(),
+            (Next::Empty, None) => return Remaining::Nothing,
+            (Next::Late, unused) => {
+                unmask = unused;
+                break;
+            }
         }
     }
     match unmask.is_some() || hold() {
@@ -153,24 +182,41 @@ mod tests {
         generation << 31 | eisn
     }
 
+    /// Takes the next entry, without looking at the time.
+    fn next(cursor: &mut Cursor, read: impl FnOnce(usize) -> u32) -> Option<usize> {
+        match cursor.next(read, &mut slice()) {
+            Next::Entry(eisn) => Some(eisn),
+            _ => None,
+        }
+    }
+
     #[test]
     fn empty_queue_has_nothing() {
-        assert!(Cursor::new(QueueSize::SMALL).next(|_| 0).is_none());
+        assert!(next(&mut Cursor::new(QueueSize::SMALL), |_| 0).is_none());
     }
 
     #[test]
     fn entries_come_in_order() {
         let mut cursor = Cursor::new(QueueSize::SMALL);
-        assert_eq!(cursor.next(|index| entry(1, 7 + index as u32)), Some(7));
-        assert_eq!(cursor.next(|index| entry(1, 7 + index as u32)), Some(8));
-        assert_eq!(cursor.next(|_| entry(0, 9)), None);
-        assert_eq!(cursor.next(|index| entry(1, 7 + index as u32)), Some(9));
+        assert_eq!(
+            next(&mut cursor, |index| entry(1, 7 + index as u32)),
+            Some(7)
+        );
+        assert_eq!(
+            next(&mut cursor, |index| entry(1, 7 + index as u32)),
+            Some(8)
+        );
+        assert_eq!(next(&mut cursor, |_| entry(0, 9)), None);
+        assert_eq!(
+            next(&mut cursor, |index| entry(1, 7 + index as u32)),
+            Some(9)
+        );
     }
 
     #[test]
     fn largest_eisn() {
         assert_eq!(
-            Cursor::new(QueueSize::SMALL).next(|_| u32::MAX),
+            next(&mut Cursor::new(QueueSize::SMALL), |_| u32::MAX),
             Some(0x7fff_ffff)
         );
     }
@@ -181,8 +227,11 @@ mod tests {
         for pass in 0..5 {
             let generation = (pass & 1) ^ 1;
             for index in 0..QueueSize::SMALL.entries() {
-                assert_eq!(cursor.next(|_| entry(generation ^ 1, 0)), None);
-                assert_eq!(cursor.next(|at| entry(generation, at as u32)), Some(index));
+                assert_eq!(next(&mut cursor, |_| entry(generation ^ 1, 0)), None);
+                assert_eq!(
+                    next(&mut cursor, |at| entry(generation, at as u32)),
+                    Some(index)
+                );
             }
         }
     }
@@ -252,6 +301,20 @@ mod tests {
             (entries > 0).then_some(0)
         }
 
+        /// As [`Self::take`], but of no more than `left`.
+        fn take_in_time(&self, left: &Cell<usize>) -> Next {
+            self.step();
+            match (self.entries.get(), left.get()) {
+                (0, _) => Next::Empty,
+                (_, 0) => Next::Late,
+                (entries, in_time) => {
+                    self.entries.set(entries - 1);
+                    left.set(in_time - 1);
+                    Next::Entry(0)
+                }
+            }
+        }
+
         fn unmask(&self) {
             self.step();
             self.masked.set(false);
@@ -261,6 +324,21 @@ mod tests {
             self.step();
             !self.masked.replace(true)
         }
+    }
+
+    /// `before` entries are there, one more comes at `step`, and there is time for `in_time`.
+    fn drained(before: usize, step: usize, in_time: usize) -> (usize, Remaining, Machine) {
+        let machine = Machine::new(true, step);
+        machine.entries.set(before);
+        let (handled, left) = (Cell::new(0), Cell::new(in_time));
+        let remaining = drain(
+            || machine.take_in_time(&left),
+            |_| handled.set(handled.get() + 1),
+            || machine.unmask(),
+            || machine.hold(),
+        );
+
+        (handled.get(), remaining, machine)
     }
 
     /// Returns whether those that are left are another run's, in hard interrupt context or outside, but
@@ -276,27 +354,54 @@ mod tests {
     fn no_event_is_left_whenever_it_comes() {
         for before in 0..BUDGET + 2 {
             for step in 0..BUDGET + 4 {
-                let machine = Machine::new(true, step);
-                machine.entries.set(before);
-                let handled = Cell::new(0);
-                let remaining = drain(
-                    || machine.take(),
-                    |_| handled.set(handled.get() + 1),
-                    || machine.unmask(),
-                    || machine.hold(),
-                );
+                let (handled, remaining, machine) = drained(before, step, usize::MAX);
 
-                assert!(handled.get() <= BUDGET);
+                assert!(handled <= BUDGET);
                 assert!(has_one_next_run(remaining, &machine));
             }
         }
     }
 
     #[test]
+    fn no_event_is_left_when_there_is_no_time() {
+        for before in 0..8 {
+            for step in 0..12 {
+                for in_time in 0..8 {
+                    let (handled, remaining, machine) = drained(before, step, in_time);
+
+                    assert!(handled <= in_time);
+                    assert!(has_one_next_run(remaining, &machine));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_for_which_there_is_no_time_is_not_taken() {
+        let mut cursor = Cursor::new(QueueSize::SMALL);
+        let mut over = TimeSlice::of_micros(0);
+
+        assert!(matches!(
+            cursor.next(|_| entry(1, 7), &mut over),
+            Next::Entry(7)
+        ));
+        while !over.is_over() {}
+        assert!(matches!(
+            cursor.next(|_| entry(0, 8), &mut over),
+            Next::Empty
+        ));
+        assert!(matches!(
+            cursor.next(|_| entry(1, 8), &mut over),
+            Next::Late
+        ));
+        assert_eq!(next(&mut cursor, |_| entry(1, 8)), Some(8));
+    }
+
+    #[test]
     fn an_empty_queue_is_unmasked_once() {
         let unmasked = Cell::new(0);
         let remaining = drain(
-            || None,
+            || Next::Empty,
             |_| (),
             || unmasked.set(unmasked.get() + 1),
             || false,
@@ -310,7 +415,7 @@ mod tests {
     fn a_storm_uses_up_the_budget_and_stays_masked() {
         let (handled, unmasked) = (Cell::new(0), Cell::new(false));
         let remaining = drain(
-            || Some(0),
+            || Next::Entry(0),
             |_| handled.set(handled.get() + 1),
             || unmasked.set(true),
             || false,

@@ -5,8 +5,10 @@
 use super::{
     cursor::{
         drain,
+        slice,
         Arming,
         Cursor,
+        Next,
         BUDGET, //
     },
     rate::{
@@ -22,7 +24,8 @@ use crate::{
             BoundedHandler,
             Remaining, //
         },
-        lock::SpinLockIrqSave, //
+        lock::SpinLockIrqSave,
+        task, //
     },
     trace::{
         self,
@@ -72,7 +75,7 @@ impl Consumer {
 
 /// How the next event of a source is kept while its slot is masked.
 #[derive(Clone, Copy, Default)]
-struct Kept {
+pub(super) struct Kept {
     /// No event was on its way when the slot was masked: the next one waits in the source.
     parked: bool,
     /// An event that was on its way has come, and its interrupt has not been ended.
@@ -193,8 +196,9 @@ impl Targets {
         Ok(())
     }
 
-    /// Lets events of slot `index` of `context` through again.
-    pub(super) fn unmask(&mut self, context: u64, index: usize) -> Result {
+    /// Lets events of slot `index` of `context` through again, but for one of its message if it returns
+    /// that: it is for [`Self::unmask_message`].
+    pub(super) fn unmask(&mut self, context: u64, index: usize) -> Result<Option<Kept>> {
         let route = self.routes.get_mut(index).ok_or(EINVAL)?;
         let Target::Live {
             eventfd,
@@ -208,25 +212,31 @@ impl Targets {
             generic, message, ..
         } = core::mem::take(mask);
 
-        for kept in [generic, message] {
-            if kept.came {
-                *rings = rings.wrapping_add(1);
-                signal(context, index, eventfd.as_ref());
-            }
+        if generic.came {
+            *rings = rings.wrapping_add(1);
+            signal(context, index, eventfd.as_ref());
         }
         // An event that was sent and has not come yet will come, and its interrupt is ended then.
         // Ending it here, too, would allow two entries of a source in the queue.
         if generic.parked || generic.came {
             route.end_interrupt();
         }
-        if message.came {
-            self.moderation.end_interrupt(&mut self.messages, index);
-        } else if message.parked {
-            if let Some(message) = self.messages.get(index) {
-                message.end_interrupt();
+        Ok((message.came || message.parked).then_some(message))
+    }
+
+    /// Lets the event of the message of slot `index` of `context` through that [`Self::unmask`] has left.
+    pub(super) fn unmask_message(&mut self, context: u64, index: usize, kept: Kept) {
+        if kept.came {
+            if let Some(Target::Live { eventfd, rings, .. }) =
+                self.routes.get_mut(index).map(|route| &mut route.with)
+            {
+                *rings = rings.wrapping_add(1);
+                signal(context, index, eventfd.as_ref());
             }
+            self.moderation.end_interrupt(&mut self.messages, index);
+        } else if let Some(message) = self.messages.get(index) {
+            message.end_interrupt();
         }
-        Ok(())
     }
 
     /// Ends the interrupt of the entry `eisn` of a queue of `size`, and signals its eventfd.
@@ -308,28 +318,35 @@ impl Drain {
     /// Handles all entries that are in the queue now, so that none is left of a source that is off.
     pub(super) fn flush(&self) {
         // Others may keep ringing, but no more entries than there is room for are older than this.
-        for _ in 0..self.queue.size().entries() / BUDGET {
-            if self.state.with(|state| self.flush_some(state)) == Remaining::Nothing {
-                break;
-            }
+        let mut left = self.queue.size().entries();
+
+        while left > 0
+            && self.state.with(|state| self.flush_some(state, &mut left)) == Remaining::Some
+        {
+            // The CPU may be needed: there can be many, and each can take long.
+            task::cond_resched();
         }
     }
 
-    /// Handles up to [`BUDGET`] entries if the kernel drains the queue. Leaves the escalation alone.
-    #[inline(always)]
-    pub(super) fn flush_some(&self, state: &mut DrainState) -> Remaining {
-        if let Consumer::Kernel(cursor) = &mut state.consumer {
-            for _ in 0..BUDGET {
-                match cursor.next(|index| self.queue.entry(index)) {
-                    Some(eisn) => {
-                        state.slots.deliver(self.context, self.queue.size(), eisn);
-                    }
-                    None => return Remaining::Nothing,
+    /// Handles up to [`BUDGET`] entries if the kernel drains the queue, as far as there is time for
+    /// them, and takes their number from `left`. Leaves the escalation alone.
+    fn flush_some(&self, state: &mut DrainState, left: &mut usize) -> Remaining {
+        let Consumer::Kernel(cursor) = &mut state.consumer else {
+            return Remaining::Nothing;
+        };
+        let mut slice = slice();
+
+        for _ in 0..BUDGET {
+            match cursor.next(|index| self.queue.entry(index), &mut slice) {
+                Next::Entry(eisn) => {
+                    *left = left.saturating_sub(1);
+                    state.slots.deliver(self.context, self.queue.size(), eisn);
                 }
+                Next::Empty => return Remaining::Nothing,
+                Next::Late => break,
             }
-            return Remaining::Some;
         }
-        Remaining::Nothing
+        Remaining::Some
     }
 
     /// Forgets slot `index`, whose source is off and flushed, if no entry of it comes any more. There
@@ -380,9 +397,9 @@ impl Drain {
     fn fired(&self, state: &mut DrainState) -> Remaining {
         match &mut state.consumer {
             Consumer::Kernel(cursor) => {
-                let mut backlog = state.backlog;
+                let (mut backlog, mut slice) = (state.backlog, slice());
                 let remaining = drain(
-                    || cursor.next(|index| self.queue.entry(index)),
+                    || cursor.next(|index| self.queue.entry(index), &mut slice),
                     |eisn| {
                         backlog = backlog.wrapping_add(1);
                         state.slots.deliver(self.context, self.queue.size(), eisn);

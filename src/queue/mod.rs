@@ -31,10 +31,7 @@ use crate::{
         eventfd::EventFd,
         fault::injectable,
         file::PollEvents,
-        irq::{
-            IrqHandler,
-            Remaining, //
-        },
+        irq::IrqHandler,
         lock::SpinLockIrqSave,
         ratelimit::pr_warn_ratelimited, //
     },
@@ -475,10 +472,10 @@ impl Queue {
         message: Option<&Source>,
     ) -> Result<(), QuiesceError> {
         let drain = self.drain();
+        let are_idle = [generic, message].into_iter().flatten().all(Source::hold);
         // The eventfd that is unbound is dropped when this returns, outside the lock.
         let mut _eventfd = None;
-        let mut expected = 0;
-        let forgotten = drain.state.with(|state| {
+        let left = drain.state.with(|state| {
             // Once the slot is closed, its events are discarded.
             if message.is_some() {
                 let Targets {
@@ -489,31 +486,48 @@ impl Queue {
 
                 moderation.forget(messages, index);
             }
+            let mut was_open = self.user_drained;
             if let Some(route) = state.slots.routes.get_mut(index) {
                 let closed = route.with.close();
-                // A source that was on has P set while an entry of it is in the queue, so there is
-                // no second.
-                if closed.is_some() {
-                    expected = u64::from(generic.is_some()) + u64::from(message.is_some());
-                }
+                was_open = closed.is_some();
                 _eventfd = closed.flatten();
             }
 
-            // Only now, as handling an entry of a source that is off would switch it on.
-            if let Some(source) = generic {
-                source.switch_off()?;
+            if !are_idle || !was_open {
+                // A source that was on has P set while an entry of it is in the queue, so there is
+                // no second.
+                let sources = u64::from(generic.is_some()) + u64::from(message.is_some());
+                return Ok(Some(if was_open { sources } else { 0 }));
             }
-            if let Some(source) = message {
-                source.switch_off()?;
+            for source in [generic, message].into_iter().flatten() {
+                source.switch_off(true)?;
             }
-            match drain.flush_some(state) {
-                Remaining::Nothing => drain.forget(state, index, expected).map(|()| true),
-                Remaining::Some => Ok(false),
-            }
+            drain.forget(state, index, 0).map(|()| None)
         })?;
 
-        if forgotten {
-            return Ok(());
+        match left {
+            None => Ok(()),
+            Some(expected) => self.detach_busy(index, generic, message, expected),
+        }
+    }
+
+    /// The rest of [`Self::detach`], if there may be events of the slot, which is closed: `expected` at
+    /// most.
+    #[cold]
+    #[inline(never)]
+    fn detach_busy(
+        &self,
+        index: usize,
+        generic: Option<&Source>,
+        message: Option<&Source>,
+        expected: u64,
+    ) -> Result<(), QuiesceError> {
+        let drain = self.drain();
+
+        // Only now that it is closed, as handling an entry of a source that is off would switch it
+        // on. Without the lock, as firmware is called.
+        for source in [generic, message].into_iter().flatten() {
+            source.switch_off(false)?;
         }
         drain.flush();
         (drain.state).with(|state| drain.forget(state, index, expected))
@@ -558,18 +572,21 @@ impl Queue {
         self.drain().state.with(|state| state.slots.mask(index))
     }
 
-    /// Lets events of slot `index` through again: for any number that came meanwhile from a source, one.
-    /// Nothing changes if they are.
+    /// Lets events of slot `index`, which is not freed meanwhile, through again: for any number that came
+    /// meanwhile from a source, one. Nothing changes if they are.
     ///
     /// # Errors
     ///
     /// As [`Self::bind`].
     pub(crate) fn unmask(&self, index: usize) -> Result {
         let drain = self.drain();
+        let kept = (drain.state).with(|state| state.slots.unmask(drain.context, index))?;
 
-        drain
-            .state
-            .with(|state| state.slots.unmask(drain.context, index))
+        // For itself, since an eventfd that is signalled wakes any number of waiters.
+        if let Some(kept) = kept {
+            (drain.state).with(|state| state.slots.unmask_message(drain.context, index, kept));
+        }
+        Ok(())
     }
 
     /// Quiesces the escalation: waits, `tries` times a millisecond, until one that is on its way

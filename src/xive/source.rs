@@ -149,18 +149,32 @@ impl Source {
         self.esb.load(extra::XIVE_ESB_SET_PQ_00);
     }
 
+    /// Has events of the source wait in it from now on. Returns whether it is idle: each event that it
+    /// has sent has come, and its interrupt was ended.
+    ///
+    /// None of an idle source comes any more before an interrupt of it is ended, and that nobody does
+    /// without an event.
+    #[inline]
+    pub(crate) fn hold(&self) -> bool {
+        self.esb.load(extra::XIVE_ESB_SET_PQ_10) & u64::from(extra::XIVE_ESB_VAL_P) == 0
+    }
+
     /// Switches the source off. When this returns, its last event has reached the queue.
+    ///
+    /// Calls firmware, which waits for that event, unless the source `is_idle`: see [`Self::hold`].
     ///
     /// # Errors
     ///
     /// [`QuiesceError::Source`] if its ESB says otherwise.
     #[inline(always)]
-    pub(crate) fn switch_off(&self) -> Result<(), QuiesceError> {
+    pub(crate) fn switch_off(&self, is_idle: bool) -> Result<(), QuiesceError> {
         injectable!(uxive_switch_off_source, QuiesceError::Source, 'tried: {
             for _ in 0..OFF_TRIES {
                 self.esb.load(extra::XIVE_ESB_SET_PQ_01);
-                // SAFETY: The LISN is ours.
-                unsafe { extra::xive_native_sync_source(self.lisn) };
+                if !is_idle {
+                    // SAFETY: The LISN is ours.
+                    unsafe { extra::xive_native_sync_source(self.lisn) };
+                }
                 if self.esb.pq() == PQ_OFF {
                     break 'tried Ok(());
                 }

@@ -31,7 +31,13 @@ mod kernel_ext {
             }
 
             pub(crate) fn is_over(&mut self) -> bool {
-                self.begin.get_or_insert_with(Instant::now).elapsed() > self.length
+                match self.begin {
+                    None => {
+                        self.begin = Some(Instant::now());
+                        false
+                    }
+                    Some(begin) => begin.elapsed() > self.length,
+                }
             }
         }
     }
