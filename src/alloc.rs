@@ -636,15 +636,21 @@ pub(crate) fn free_many(file: &ContextFile, range: Range<usize>) -> Result {
     Ok(())
 }
 
-/// Frees all interrupts, as [`free`] does.
+/// Frees all interrupts, as [`free`] does, some at a time.
 pub(crate) fn free_all(file: &ContextFile) {
     let context = file.context();
-    let result = match context.slots().take_all() {
-        Ok(all) => context.retire_many(all),
-        // This does not fail for want of memory.
-        Err(_) => context.retire_all(),
-    };
+    let slots = context.slots();
+    let (mut from, mut result) = (0, Ok(()));
 
+    while from < slots.len() {
+        let Ok((some, end)) = slots.take_some(from) else {
+            // This does not fail for want of memory.
+            result = context.retire_all().and(result);
+            break;
+        };
+        result = context.retire_many(some).and(result);
+        from = end;
+    }
     if result.is_err() {
         file.device().registry().retry_later();
     }

@@ -45,6 +45,9 @@ use kernel::{
     task::Kuid, //
 };
 
+/// Of how many slots the pages are withdrawn in one call.
+const WITHDRAWN_AT_ONCE: usize = 256;
+
 /// The process that opened a context, as it was then.
 pub(crate) struct Opener {
     /// Its number in the initial namespace.
@@ -237,7 +240,10 @@ impl Context {
     ) -> Result<(), QuiesceError> {
         let mut result = Ok(());
 
-        Slot::withdraw_many(taken.iter_mut().filter_map(DetachedSlot::slot_mut));
+        // Opening and closing an export of the context waits for each of these.
+        for some in taken.chunks_mut(WITHDRAWN_AT_ONCE) {
+            Slot::withdraw_many(some.iter_mut().filter_map(DetachedSlot::slot_mut));
+        }
         for slot in taken.drain_all() {
             result = self.retire(slot).and(result);
         }
@@ -282,8 +288,11 @@ impl Context {
         if self.slots.is_quiet() {
             return;
         }
-        for index in 0..self.slots.len() {
-            let quiesced = self.slots.take_quarantined(index, |quarantined| {
+        let mut from = 0;
+
+        while let Some((index, ())) = self.slots.find(from, |_| None, |_| Some(())) {
+            from = index + 1;
+            let quiesced = self.slots.try_quarantined(index, |quarantined| {
                 let QuarantinedSlot { slot, reason } = quarantined;
 
                 match slot.quiesce() {

@@ -297,9 +297,15 @@ impl Exports {
 
     /// Lists them in `/proc/<pid>/fdinfo/<fd>` of the context.
     pub(crate) fn show(&self, m: &SeqFile) {
-        for (id, export) in self.table.lock().by_id.iter() {
-            let ExportRange { start, count, .. } = export.range;
+        let mut from = 0;
+
+        // One by one: closing the file of an export waits for the lock.
+        while let Some(ExportView { id, start, count }) = self.next(from) {
             seq_print!(m, "uxive-export:\tid:{id} start:{start} count:{count}\n");
+            let Some(next) = id.checked_add(1) else {
+                break;
+            };
+            from = next;
         }
     }
 }
@@ -332,13 +338,10 @@ impl ExportFile {
         let first = Window::TRIGGER.offset(start).ok_or(EINVAL)?;
         let pollers = mapping.pollers().clone();
         let view = View::new(host, mapping, first..first + window.len(), window.stride())?;
-        {
-            // No slot is freed before all are shown.
-            let slots = slots.lock();
-            for index in start..start + count {
-                slots.get(index).ok_or(EINVAL)?.show_trigger(&view)?;
-            }
-        }
+        // One that is freed before all are shown is shown no more: the view knows already.
+        slots.for_each(start..start + count, |_, slot| {
+            slot.ok_or(EINVAL)?.show_trigger(&view)
+        })?;
 
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let id = exports.next_id()?;

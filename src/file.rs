@@ -244,15 +244,18 @@ impl ContextFile {
         eventfds: &mut [Option<EventFd>],
     ) -> Result {
         let queue = self.kernel_drained()?;
-        let slots = self.context.slots().lock();
+        let slots = self.context.slots();
+        let mut eventfds = eventfds.iter_mut();
 
         slots.require(range.clone())?;
-        // Nothing fails from here on: as long as the lock is held, all of them stay. The old ones take
-        // the places of the new, and may be freed when the caller drops them.
-        for (index, eventfd) in range.zip(eventfds) {
-            *eventfd = queue.bind(index, eventfd.take())?;
-        }
-        Ok(())
+        // Nothing fails from here on: one that is freed meanwhile might have been so after this. The old
+        // ones take the places of the new, and may be freed when the caller drops them.
+        slots.for_each(range, |index, slot| {
+            if let (Some(eventfd), Some(_)) = (eventfds.next(), slot) {
+                *eventfd = queue.bind(index, eventfd.take())?;
+            }
+            Ok(())
+        })
     }
 
     /// Holds back events of those slots in `range` that are `chosen` by their place in it, if `masked`,
@@ -268,17 +271,15 @@ impl ContextFile {
         masked: bool,
     ) -> Result {
         let queue = self.kernel_drained()?;
-        let slots = self.context.slots().lock();
+        let (slots, start) = (self.context.slots(), range.start);
 
         slots.require(range.clone())?;
         // This does not fail, either.
-        for (_, index) in range.enumerate().filter(|&(place, _)| chosen(place)) {
-            match masked {
-                true => queue.mask(index)?,
-                false => queue.unmask(index)?,
-            }
-        }
-        Ok(())
+        slots.for_each(range, |index, slot| match slot {
+            Some(_) if chosen(index - start) && masked => queue.mask(index),
+            Some(_) if chosen(index - start) => queue.unmask(index),
+            _ => Ok(()),
+        })
     }
 
     /// Raises the interrupts of those slots in `range` that are `chosen` by their place in it. All or
@@ -292,15 +293,16 @@ impl ContextFile {
         range: Range<usize>,
         chosen: &dyn Fn(usize) -> bool,
     ) -> Result {
-        let slots = self.context.slots().lock();
+        let (slots, start) = (self.context.slots(), range.start);
 
         slots.require(range.clone())?;
-        for (_, index) in range.enumerate().filter(|&(place, _)| chosen(place)) {
-            if let Some(slot) = slots.get(index) {
-                slot.trigger();
+        slots.for_each(range, |index, slot| {
+            match slot {
+                Some(slot) if chosen(index - start) => slot.trigger(),
+                _ => (),
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Returns the queue.
@@ -451,7 +453,7 @@ impl ContextFile {
                 let Some(wanted) = slots.get(index) else {
                     return FaultResult::SIGBUS;
                 };
-                let joined = slots.joined(index, Slot::is_joined);
+                let joined = slots.joined(index, Window::near(index), Slot::is_joined);
                 let around = Window::TRIGGER.around(index, joined, fault.covered());
                 for neighbour in around.filter_map(|index| slots.get(index)) {
                     // The others would fail, too.
@@ -515,6 +517,23 @@ impl ContextFile {
         self.setup.lock()
     }
 
+    /// Lists slot `index`, see [`Self::show`].
+    fn show_slot(index: usize, slot: &Slot, m: &SeqFile) {
+        let offset = Window::TRIGGER.base() + index as u64 * Window::TRIGGER.stride();
+
+        seq_print!(m, "uxive-irq:\toffset:{offset:x}");
+        if let Some(lisn) = slot.generic_lisn() {
+            seq_print!(m, " lisn:{lisn:x}");
+        }
+        if let Some(lisn) = slot.message_lisn() {
+            seq_print!(m, " message:{lisn:x}");
+        }
+        if slot.is_masked() {
+            seq_print!(m, " masked");
+        }
+        seq_print!(m, "\n");
+    }
+
     /// Lists the interrupts in `/proc/<pid>/fdinfo/<fd>`.
     pub(crate) fn show(&self, m: &SeqFile) {
         seq_print!(m, "uxive-context:\t{}\n", self.context.id());
@@ -525,28 +544,20 @@ impl ContextFile {
             place.show(m);
         }
 
-        let slots = self.context.slots().lock();
-        seq_print!(m, "uxive-irqs:\t{}\n", slots.iter().count());
+        let slots = self.context.slots();
+        seq_print!(m, "uxive-irqs:\t{}\n", slots.counts().0);
         let queue_bytes = self.context.queue().map_or(0, |queue| queue.size().bytes());
         seq_print!(m, "uxive-queue-bytes:\t{queue_bytes}\n");
         if let Some(drain) = self.context.queue().and_then(|queue| queue.view().kernel) {
             seq_print!(m, "uxive-deferred:\t{}\n", drain.deferred);
         }
-        for (index, slot) in slots.iter() {
-            let offset = Window::TRIGGER.base() + index as u64 * Window::TRIGGER.stride();
-            seq_print!(m, "uxive-irq:\toffset:{offset:x}");
-            if let Some(lisn) = slot.generic_lisn() {
-                seq_print!(m, " lisn:{lisn:x}");
+        // Not all at one moment: faults, of others too, wait for this.
+        let _ = slots.for_each(0..slots.len(), |index, slot| {
+            if let Some(slot) = slot {
+                Self::show_slot(index, slot, m);
             }
-            if let Some(lisn) = slot.message_lisn() {
-                seq_print!(m, " message:{lisn:x}");
-            }
-            if slot.is_masked() {
-                seq_print!(m, " masked");
-            }
-            seq_print!(m, "\n");
-        }
-        drop(slots);
+            Ok(())
+        });
         self.context.exports().show(m);
     }
 }

@@ -23,8 +23,12 @@ pub(crate) const MAX_IRQS: usize = QueueSize::SMALL.entries();
 pub(crate) const MAX_RANGE: usize = MAX_SOURCES;
 
 /// How many neighbouring interrupts a fault considers: the touched one and those around it that are
-/// allocated are mapped at once, and so are all that came in one call with it.
+/// allocated are mapped at once.
 const FAULT_AROUND: usize = 64;
+
+/// How many it considers of those that came in one call with it. A fault holds the lock of the slots as
+/// long as it takes to map them, and looks at no signal meanwhile.
+const FAULT_JOINED: usize = 256;
 
 /// Returns the number of mappable pages of an event queue.
 const fn queue_pages(size: QueueSize) -> usize {
@@ -224,6 +228,14 @@ impl Window {
         index(offsets.start)..index(offsets.end)
     }
 
+    /// Returns which indices, if they came in one call with `index`, are mapped with it.
+    #[inline]
+    pub(crate) fn near(index: usize) -> Range<usize> {
+        let first = index - index % FAULT_JOINED;
+
+        first..first + FAULT_JOINED
+    }
+
     /// Returns the indices around and without `index`, and those of `joined`, whose pages lie at
     /// offsets that are `covered`.
     #[inline(always)]
@@ -357,6 +369,15 @@ mod tests {
         assert_eq!(around(70, 70..71, 70..71), (None, 0));
         assert_eq!(around(70, 10..200, 0..1000), (Some(10), 188));
         assert_eq!(around(70, 10..200, 20..90), (Some(20), 68));
+    }
+
+    #[test]
+    fn those_that_came_in_one_call_are_mapped_in_pieces() {
+        for (index, near) in [(0, 0..256), (255, 0..256), (256, 256..512)] {
+            assert_eq!(Window::near(index), near);
+        }
+        // A piece has all that are mapped around an index of it.
+        assert_eq!(FAULT_JOINED % FAULT_AROUND, 0);
     }
 
     #[test]

@@ -7,10 +7,23 @@
 //! made or torn down, so that no new slot gets an offset at which an old page may still be mapped.
 //!
 //! Knows nothing of what a slot is: `L` is one that is live, `Q` one that is quarantined.
+//!
+//! The table has a lock, which faults of other programs need, too. So it is held for some slots at a
+//! time only, however many there are: [`PIECE`], or as many as there is time for.
 
+use crate::{
+    indices::Indices,
+    kernel_ext::{
+        chunks::{
+            Chunks,
+            Room,
+            CHUNK, //
+        },
+        clock::TimeSlice, //
+    }, //
+};
 use core::ops::Range;
 use kernel::{
-    bitmap::BitmapVec,
     new_mutex,
     prelude::*,
     sync::{
@@ -19,9 +32,29 @@ use kernel::{
     }, //
 };
 
+/// How many slots are moved with the lock held.
+const PIECE: usize = 256;
+
+/// How many slots are looked at with the lock held.
+const LOOK: usize = 8 * PIECE;
+
+/// How long the lock is held for other work on many slots, in microseconds.
+const SLICE_US: u32 = 100;
+
+/// Returns the parts of `range`, of `size` indices each.
+fn pieces(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let Range { start, end } = range;
+
+    (start..end)
+        .step_by(size)
+        .map(move |start| start..start.saturating_add(size).min(end))
+}
+
 /// The entry of an index.
+#[derive(Default)]
 enum Entry<L, Q> {
     /// Nothing, or a slot that is being made or torn down.
+    #[default]
     Empty,
     /// A slot that the program has.
     Live(L),
@@ -31,30 +64,30 @@ enum Entry<L, Q> {
 
 struct Table<L, Q> {
     /// The indices in use.
-    taken: BitmapVec,
+    taken: Indices,
     /// How many indices are in use.
     used: usize,
     /// All indices below this are in use.
     first_free: usize,
     /// The slots by index; the table grows as far as it is used.
-    entries: KVVec<Entry<L, Q>>,
-    /// How many are quarantined.
+    entries: Chunks<Entry<L, Q>>,
+    /// How many are live.
+    live: usize,
+    /// How many are quarantined, with one that is being [tried](Slots::try_quarantined).
     quarantined: usize,
 }
 
-/// How many entries the table grows by.
-const GROWTH: usize = 64;
-
 impl<L, Q> Table<L, Q> {
     /// Makes one of `count` indices, all of which are free.
-    fn new(count: usize) -> Result<Self> {
-        Ok(Self {
-            taken: BitmapVec::new(count, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?,
+    const fn new(count: usize) -> Self {
+        Self {
+            taken: Indices::new(count),
             used: 0,
             first_free: 0,
-            entries: KVVec::new(),
+            entries: Chunks::new(),
+            live: 0,
             quarantined: 0,
-        })
+        }
     }
 
     /// Takes the lowest free index into use, and makes sure that there is an entry for it.
@@ -63,19 +96,19 @@ impl<L, Q> Table<L, Q> {
         if self.used >= limit {
             return Err(ENOSPC);
         }
-        let index = self.next_free(self.first_free).ok_or(ENOSPC)?;
+        let index = self.taken.next_free(self.first_free).ok_or(ENOSPC)?;
 
-        if index >= self.entries.len() {
-            self.grow(GROWTH)?;
+        if self.entries.get(index).is_none() {
+            self.grow(index)?;
         }
-        self.taken.set_bit(index);
+        self.taken.take_one(index)?;
         self.used += 1;
         self.first_free = index + 1;
         Ok(index)
     }
 
-    /// Takes `count` consecutive indices into use, from `start` on or else the lowest that are free, and
-    /// makes sure that there are entries for them.
+    /// Takes `count` consecutive indices into use, from `start` on or else the lowest that are free.
+    /// There may be no entries for them.
     fn reserve_range(
         &mut self,
         start: Option<usize>,
@@ -85,75 +118,42 @@ impl<L, Q> Table<L, Q> {
         let range = match start {
             Some(start) => {
                 let end = start.checked_add(count).ok_or(EINVAL)?;
-                if start >= self.taken.len() || end > self.taken.len() {
+                if start >= self.taken.count() || end > self.taken.count() {
                     return Err(EINVAL);
                 }
-                if self.free_from(start).len() < count {
+                if !self.taken.are_free(start..end) {
                     return Err(EBUSY);
                 }
                 start..end
             }
-            None => self.find_range(count).ok_or(ENOSPC)?,
+            None => {
+                let start = self.taken.find(self.first_free, count).ok_or(ENOSPC)?;
+
+                start..start + count
+            }
         };
         if count > limit.saturating_sub(self.used) {
             return Err(ENOSPC);
         }
 
-        let missing = range.end.saturating_sub(self.entries.len());
-        self.grow(missing.next_multiple_of(GROWTH))?;
-        for index in range.clone() {
-            self.taken.set_bit(index);
-        }
+        self.taken.take(range.clone())?;
         self.used += count;
         Ok(range)
     }
 
-    /// Adds `count` empty entries.
+    /// Makes sure that there is an entry for `index`.
     #[inline(never)]
-    fn grow(&mut self, count: usize) -> Result {
-        self.entries
-            .reserve(count, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
-        for _ in 0..count {
-            self.entries.push_within_capacity(Entry::Empty)?;
+    fn grow(&mut self, index: usize) -> Result {
+        if let Some(capacity) = self.entries.missing(index) {
+            self.entries.grow(index, &mut Room::new(index, capacity)?);
         }
         Ok(())
-    }
-
-    /// Returns the lowest free index from `start` on.
-    // A bitmap panics if asked from its end on, where the kernel is built with
-    // `CONFIG_RUST_BITMAP_HARDENED`.
-    #[inline(always)]
-    fn next_free(&self, start: usize) -> Option<usize> {
-        match start < self.taken.len() {
-            true => self.taken.next_zero_bit(start),
-            false => None,
-        }
-    }
-
-    /// Returns the indices from `start` on that are free without one in between that is in use.
-    ///
-    /// `start` is less than how many there can be.
-    fn free_from(&self, start: usize) -> Range<usize> {
-        start..self.taken.next_bit(start).unwrap_or(self.taken.len())
-    }
-
-    /// Returns the lowest `count` consecutive indices that are free.
-    fn find_range(&self, count: usize) -> Option<Range<usize>> {
-        let mut from = self.first_free;
-
-        loop {
-            let free = self.free_from(self.next_free(from)?);
-            if free.len() >= count {
-                return Some(free.start..free.start + count);
-            }
-            from = free.end;
-        }
     }
 
     /// Gives an index back.
     #[inline(always)]
     fn release(&mut self, index: usize) {
-        self.taken.clear_bit(index);
+        self.taken.release_one(index);
         self.used -= 1;
         self.first_free = self.first_free.min(index);
     }
@@ -172,7 +172,10 @@ impl<L, Q> Table<L, Q> {
         let entry = self.entries.get_mut(index)?;
 
         match entry {
-            Entry::Live(_) => Some(core::mem::replace(entry, Entry::Empty)),
+            Entry::Live(_) => {
+                self.live -= 1;
+                Some(core::mem::replace(entry, Entry::Empty))
+            }
             _ => None,
         }
     }
@@ -193,7 +196,7 @@ impl<L, Q> Slots<L, Q> {
     /// `ENOMEM` if there is no memory.
     pub(crate) fn new(count: usize) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            table <- new_mutex!(Table::new(count)?, "uxive_slots"),
+            table <- new_mutex!(Table::new(count), "uxive_slots"),
         }? Error)
     }
 
@@ -223,16 +226,33 @@ impl<L, Q> Slots<L, Q> {
         limit: usize,
     ) -> Result<Reservations<'_, L, Q>> {
         let range = self.table.lock().reserve_range(start, count, limit)?;
+        let reservations = Reservations {
+            slots: self,
+            range: range.clone(),
+        };
 
-        Ok(Reservations { slots: self, range })
+        // Entries for many take time.
+        for piece in pieces(range, PIECE) {
+            let table = &mut *self.table.lock();
+
+            for chunk in piece.start / CHUNK..piece.end.div_ceil(CHUNK) {
+                table.grow(chunk * CHUNK)?;
+            }
+        }
+        Ok(reservations)
     }
 
-    /// Enters slots of `self`, as [`Detached::enter`] does.
+    /// Enters slots of `self`, as [`Detached::enter`] does, piece by piece.
     pub(crate) fn enter(&self, mut slots: KVVec<Detached<'_, L, Q>>) {
-        let table = &mut *self.table.lock();
+        let pieces = slots.len().div_ceil(PIECE);
+        let mut slots = slots.drain_all();
 
-        for slot in slots.drain_all() {
-            slot.enter_in(table);
+        for _ in 0..pieces {
+            let table = &mut *self.table.lock();
+
+            for slot in slots.by_ref().take(PIECE) {
+                slot.enter_in(table);
+            }
         }
     }
 
@@ -245,39 +265,92 @@ impl<L, Q> Slots<L, Q> {
         Some(Detached { entry, reservation })
     }
 
+    /// Makes sure that all slots in `range` are live, piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they are not.
+    pub(crate) fn require(&self, range: Range<usize>) -> Result {
+        for mut piece in pieces(range, LOOK) {
+            let slots = self.lock();
+
+            if !piece.all(|index| slots.get(index).is_some()) {
+                return Err(EINVAL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for the slots in `range`, with `None` for one that is not live. Meanwhile no slot comes or
+    /// goes, but some may between one call and the next.
+    ///
+    /// # Errors
+    ///
+    /// The first of `each`, which is not called again.
+    pub(crate) fn for_each(
+        &self,
+        mut range: Range<usize>,
+        mut each: impl FnMut(usize, Option<&L>) -> Result,
+    ) -> Result {
+        while !range.is_empty() {
+            let slots = self.lock();
+            let mut slice = TimeSlice::of_micros(SLICE_US);
+
+            for index in range.by_ref() {
+                each(index, slots.get(index))?;
+                if slice.is_over() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes out the slots in `range`.
+    ///
+    /// Not all of many at the same moment. If another takes one out meanwhile, those that were taken are
+    /// entered again: of two that want the same slots, one gets all of its own.
     ///
     /// # Errors
     ///
     /// `EINVAL` if not all of them are live, `ENOMEM` if there is no memory: none is taken.
     pub(crate) fn take_range(&self, range: Range<usize>) -> Result<KVVec<Detached<'_, L, Q>>> {
-        // Before memory is allocated for slots that cannot exist.
-        if range.end > self.len() {
-            return Err(EINVAL);
-        }
+        // Before memory is allocated for slots that cannot exist; and nothing changes if one is missing
+        // to begin with.
+        self.require(range.clone())?;
         let mut taken = KVVec::with_capacity(range.len(), GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
-        let table = &mut *self.table.lock();
 
-        if range.clone().any(|index| table.live(index).is_none()) {
-            return Err(EINVAL);
+        // From the lowest on, as all do it: the call that takes the first one that two want gets the others.
+        for piece in pieces(range, PIECE) {
+            let are_live = {
+                let table = &mut *self.table.lock();
+                let are_live = piece.clone().all(|index| table.live(index).is_some());
+
+                if are_live {
+                    self.take_from(table, piece, &mut taken)?;
+                }
+                are_live
+            };
+            if !are_live {
+                self.enter(taken);
+                return Err(EINVAL);
+            }
         }
-        self.take_from(table, range, &mut taken)?;
         Ok(taken)
     }
 
-    /// Takes out all slots that are live.
+    /// Takes out the first slots from `index` on that are live, some of them. Returns from where on there
+    /// are more.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory: none is taken.
-    pub(crate) fn take_all(&self) -> Result<KVVec<Detached<'_, L, Q>>> {
-        let table = &mut *self.table.lock();
-        let all = 0..table.entries.len();
-        let live = all.clone().filter(|&index| table.live(index).is_some());
-        let mut taken = KVVec::with_capacity(live.count(), GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+    pub(crate) fn take_some(&self, index: usize) -> Result<(KVVec<Detached<'_, L, Q>>, usize)> {
+        let mut taken = KVVec::with_capacity(PIECE, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+        let end = index.saturating_add(PIECE);
 
-        self.take_from(table, all, &mut taken)?;
-        Ok(taken)
+        self.take_from(&mut self.table.lock(), index..end, &mut taken)?;
+        Ok((taken, end))
     }
 
     /// Moves the slots in `range` that are live from `table`, which is that of `self`, to `taken`, which
@@ -297,22 +370,32 @@ impl<L, Q> Slots<L, Q> {
         Ok(())
     }
 
-    /// Takes out the slot `index` if it is quarantined and `is_over` says that this is over.
-    pub(crate) fn take_quarantined(
+    /// Takes out the slot `index` if it is quarantined and `is_over` says that this is over. It is in no
+    /// table while that is called, without the lock.
+    pub(crate) fn try_quarantined(
         &self,
         index: usize,
         is_over: impl FnOnce(&mut Q) -> bool,
     ) -> Option<(Q, Reservation<'_, L, Q>)> {
-        let table = &mut *self.table.lock();
-        let entry = table.entries.get_mut(index)?;
+        let mut slot = {
+            let table = &mut *self.table.lock();
+            let entry = table.entries.get_mut(index)?;
 
-        match entry {
-            Entry::Quarantined(slot) => is_over(slot).then_some(())?,
-            _ => return None,
-        }
-        let Entry::Quarantined(slot) = core::mem::replace(entry, Entry::Empty) else {
-            return None;
+            if !matches!(entry, Entry::Quarantined(_)) {
+                return None;
+            }
+            match core::mem::take(entry) {
+                Entry::Quarantined(slot) => slot,
+                _ => return None,
+            }
         };
+        let is_over = is_over(&mut slot);
+        let table = &mut *self.table.lock();
+
+        if !is_over {
+            *table.entries.get_mut(index)? = Entry::Quarantined(slot);
+            return None;
+        }
         table.quarantined -= 1;
         Some((slot, Reservation { slots: self, index }))
     }
@@ -330,29 +413,31 @@ impl<L, Q> Slots<L, Q> {
         live: impl Fn(&L) -> Option<T>,
         quarantined: impl Fn(&Q) -> Option<T>,
     ) -> Option<(usize, T)> {
-        let table = self.table.lock();
-        let mut entries = table.entries.iter().enumerate().skip(index);
+        pieces(index..self.len(), LOOK).find_map(|piece| {
+            let table = self.table.lock();
+            let mut piece = piece;
 
-        entries.find_map(|(index, entry)| {
-            let found = match entry {
-                Entry::Empty => None,
-                Entry::Live(slot) => live(slot),
-                Entry::Quarantined(slot) => quarantined(slot),
-            };
-            Some((index, found?))
+            piece.find_map(|index| {
+                let found = match table.entries.get(index)? {
+                    Entry::Empty => None,
+                    Entry::Live(slot) => live(slot),
+                    Entry::Quarantined(slot) => quarantined(slot),
+                };
+                Some((index, found?))
+            })
         })
     }
 
-    /// Returns how many entries there are: no index from this on has had a slot.
+    /// Returns how many entries there can be: no index from this on has had a slot.
     pub(crate) fn len(&self) -> usize {
-        self.table.lock().entries.len()
+        self.table.lock().entries.capacity()
     }
 
     /// Returns how many slots are live, and how many are quarantined.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let slots = self.lock();
+        let table = self.table.lock();
 
-        (slots.iter().count(), slots.0.quarantined)
+        (table.live, table.quarantined)
     }
 
     /// Returns whether no slot is quarantined.
@@ -413,6 +498,7 @@ impl<'a, L, Q> Detached<'a, L, Q> {
 
         if let Some(place) = table.entries.get_mut(reservation.index) {
             *place = entry;
+            table.live += 1;
         }
         // The index belongs to the entry from now on.
         core::mem::forget(reservation);
@@ -444,36 +530,25 @@ impl<L, Q> LiveSlots<'_, L, Q> {
         self.0.live(index)
     }
 
-    /// Makes sure that all slots in `range` are live.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if they are not.
-    pub(crate) fn require(&self, mut range: Range<usize>) -> Result {
-        match range.all(|index| self.get(index).is_some()) {
-            true => Ok(()),
-            false => Err(EINVAL),
-        }
-    }
-
-    /// Returns the slots around and with `index` that are live and each `is_joined` to the one before.
+    /// Returns the slots around and with `index`, which lies `within`, that do so too, are live and each
+    /// `is_joined` to the one before.
     #[inline]
-    pub(crate) fn joined(&self, index: usize, is_joined: impl Fn(&L) -> bool) -> Range<usize> {
+    pub(crate) fn joined(
+        &self,
+        index: usize,
+        within: Range<usize>,
+        is_joined: impl Fn(&L) -> bool,
+    ) -> Range<usize> {
         let is_joined = |index| self.get(index).is_some_and(&is_joined);
         let mut range = index..index + 1;
 
-        while range.start > 0 && is_joined(range.start) {
+        while range.start > within.start && is_joined(range.start) {
             range.start -= 1;
         }
-        while is_joined(range.end) {
+        while range.end < within.end && is_joined(range.end) {
             range.end += 1;
         }
         range
-    }
-
-    /// Returns all of them, with their indices.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &L)> {
-        (0..self.0.entries.len()).filter_map(|index| Some((index, self.get(index)?)))
     }
 }
 
@@ -497,13 +572,12 @@ impl<'a, L, Q> Iterator for Reservations<'a, L, Q> {
 
 impl<L, Q> Drop for Reservations<'_, L, Q> {
     fn drop(&mut self) {
-        if self.range.is_empty() {
-            return;
-        }
-        let table = &mut *self.slots.table.lock();
+        for piece in pieces(self.range.clone(), LOOK) {
+            let table = &mut *self.slots.table.lock();
 
-        for index in self.range.clone() {
-            table.release(index);
+            table.used -= piece.len();
+            table.first_free = table.first_free.min(piece.start);
+            table.taken.release(piece);
         }
     }
 }
@@ -523,7 +597,10 @@ impl<L, Q> Reservation<'_, L, Q> {
     // Made in its place, for it takes as much to copy it.
     #[inline(always)]
     pub(crate) fn fill(self, slot: impl FnOnce() -> L) {
-        if let Some(entry) = self.slots.table.lock().entries.get_mut(self.index) {
+        let table = &mut *self.slots.table.lock();
+
+        if let Some(entry) = table.entries.get_mut(self.index) {
+            table.live += 1;
             // The old entry is empty. Dropping it would check that, and copy the new one.
             core::mem::forget(core::mem::replace(entry, Entry::Live(slot())));
         }
@@ -561,9 +638,10 @@ mod tests {
 
     fn all(slots: &Numbers) -> Result<KVVec<(usize, u32)>> {
         let mut all = KVVec::new();
-        for (index, &slot) in slots.lock().iter() {
-            all.push((index, slot), GFP_KERNEL)?;
-        }
+        slots.for_each(0..slots.len(), |index, slot| match slot {
+            Some(&slot) => Ok(all.push((index, slot), GFP_KERNEL)?),
+            None => Ok(()),
+        })?;
         Ok(all)
     }
 
@@ -676,10 +754,43 @@ mod tests {
         }
         assert_eq!(slots.take_range(4..6)?.len(), 2);
         assert_eq!(&all(&slots)?[..], &[(0, 0), (1, 1), (2, 2)]);
-        let taken = slots.take_all()?;
+        let (taken, end) = slots.take_some(0)?;
         assert_eq!((taken.len(), slots.counts()), (3, (0, 0)));
+        assert!(end >= slots.len());
         slots.enter(taken);
         assert_eq!(slots.counts(), (3, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn many_are_taken_and_entered_piece_by_piece() -> Result {
+        const MANY: usize = 3 * PIECE + 5;
+
+        let slots = table(MANY)?;
+        for (number, reservation) in slots.reserve_range(None, MANY, MANY)?.enumerate() {
+            reservation.fill(|| number as u32);
+        }
+        drop(slots.take(2 * PIECE));
+        assert_eq!(slots.take_range(0..MANY).err(), Some(EINVAL));
+        assert_eq!(slots.counts(), (MANY - 1, 0));
+        assert_eq!(enter(&slots, 2 * PIECE as u32, MANY), Ok(2 * PIECE));
+        let taken = slots.take_range(0..MANY)?;
+        assert_eq!((taken.len(), slots.counts()), (MANY, (0, 0)));
+        assert!(taken
+            .iter()
+            .enumerate()
+            .all(|(at, slot)| slot.index() == at));
+        assert_eq!(slots.reserve_range(None, 1, MANY).err(), Some(ENOSPC));
+        slots.enter(taken);
+        assert_eq!(slots.counts(), (MANY, 0));
+
+        let (mut from, mut freed) = (0, 0);
+        while from < slots.len() {
+            let (taken, end) = slots.take_some(from)?;
+            assert!(end > from);
+            (from, freed) = (end, freed + taken.len());
+        }
+        assert_eq!((freed, slots.counts()), (MANY, (0, 0)));
         Ok(())
     }
 
@@ -692,13 +803,22 @@ mod tests {
         slots.take(1).ok_or(EINVAL)?.quarantine(|slot| slot + 10);
         assert_eq!((slots.counts(), slots.is_quiet()), ((2, 1), false));
         assert!(slots.lock().get(1).is_none() && slots.take(1).is_none());
-        assert!(slots.lock().require(0..3).is_err());
+        assert!(slots.require(0..3).is_err());
         assert_eq!(slots.find(0, |_| None, |&slot| Some(slot)), Some((1, 11)));
         assert_eq!(slots.find(1, |&slot| Some(slot), |_| None), Some((2, 2)));
         for index in [0, 1, 7, 1000] {
-            assert!(slots.take_quarantined(index, |_| false).is_none());
+            assert!(slots.try_quarantined(index, |_| false).is_none());
         }
-        let (slot, reservation) = slots.take_quarantined(1, |_| true).ok_or(EINVAL)?;
+        assert_eq!((slots.counts(), slots.is_quiet()), ((2, 1), false));
+        // Nobody takes it for quiet while it is tried, and what is found out is kept.
+        assert!(slots
+            .try_quarantined(1, |slot| {
+                *slot = 11;
+                assert!(!slots.is_quiet() && slots.try_quarantined(1, |_| true).is_none());
+                false
+            })
+            .is_none());
+        let (slot, reservation) = slots.try_quarantined(1, |_| true).ok_or(EINVAL)?;
         assert_eq!((slot, slots.is_quiet()), (11, true));
         assert_eq!(enter(&slots, 5, 20), Ok(3));
         drop(reservation);
@@ -713,11 +833,14 @@ mod tests {
         for slot in [0, 1, 1, 1, 0, 1, 0] {
             enter(&slots, slot, 20)?;
         }
-        let joined = |index| slots.lock().joined(index, |&slot| slot == 1);
+        let within = |index, range| slots.lock().joined(index, range, |&slot| slot == 1);
+        let joined = |index| within(index, 0..20);
         for index in 0..4 {
             assert_eq!(joined(index), 0..4);
         }
         assert_eq!((joined(4), joined(5), joined(6)), (4..6, 4..6, 6..7));
+        assert_eq!((within(1, 1..20), within(1, 0..2)), (1..4, 0..2));
+        assert_eq!((within(2, 2..3), within(5, 5..6)), (2..3, 5..6));
         drop(slots.take(2));
         assert_eq!((joined(0), joined(3)), (0..2, 2..4));
         Ok(())

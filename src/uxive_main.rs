@@ -27,7 +27,8 @@
 //! | `command` | what its bytes say | layout |
 //! | `counter` | counting up to limits |  |
 //! | `layout` | offsets in a file |  |
-//! | `slots` | the table of slots |  |
+//! | `slots` | the table of slots | indices |
+//! | `indices` | which of them are in use |  |
 //!
 //! All rooms may import `bindings`, `kernel_ext`, `trace`, `uapi` and `xive`, and each of these those
 //! before it. Raw bindings are for `kernel_ext`, `trace` and `xive` alone: the first has the safe
@@ -65,6 +66,7 @@ mod driver;
 mod events;
 mod export;
 mod file;
+mod indices;
 mod ioctl;
 #[path = "kernel/mod.rs"]
 mod kernel_ext;

@@ -144,51 +144,6 @@ pub mod alloc {
     }
 }
 
-pub mod bitmap {
-    use super::{
-        alloc::Flags,
-        error::Result, //
-    };
-
-    pub struct BitmapVec(Vec<bool>);
-
-    impl BitmapVec {
-        pub fn new(bits: usize, _: Flags) -> Result<Self> {
-            Ok(Self(vec![false; bits]))
-        }
-
-        pub fn len(&self) -> usize {
-            self.0.len()
-        }
-
-        pub fn is_empty(&self) -> bool {
-            self.0.is_empty()
-        }
-
-        /// Panics beyond the end, as with `CONFIG_RUST_BITMAP_HARDENED`.
-        pub fn set_bit(&mut self, index: usize) {
-            self.0[index] = true;
-        }
-
-        pub fn clear_bit(&mut self, index: usize) {
-            self.0[index] = false;
-        }
-
-        pub fn next_bit(&self, start: usize) -> Option<usize> {
-            self.next(start, true)
-        }
-
-        pub fn next_zero_bit(&self, start: usize) -> Option<usize> {
-            self.next(start, false)
-        }
-
-        fn next(&self, start: usize, bit: bool) -> Option<usize> {
-            assert!(start < self.0.len(), "`start` must be < {}", self.0.len());
-            (start..self.0.len()).find(|&index| self.0[index] == bit)
-        }
-    }
-}
-
 pub mod fmt {
     pub use std::fmt::{
         Arguments,

@@ -70,6 +70,9 @@ mod queue {
     mod cursor;
 }
 
+#[path = "../../../src/indices.rs"]
+mod indices;
+
 #[path = "../../../src/slots.rs"]
 pub(crate) mod slots;
 
