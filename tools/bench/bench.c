@@ -212,6 +212,7 @@ static const struct {
 	{ "many", bench_many },
 	{ "drain", bench_drain },
 	{ "ims", bench_ims },
+	{ "held", bench_held },
 	{ "memory", bench_memory },
 	{ "vfio", bench_vfio },
 	{ "vfio_afu", bench_vfio_afu },

@@ -150,6 +150,7 @@ void bench_export(void);
 void bench_many(void);
 void bench_drain(void);
 void bench_ims(void);
+void bench_held(void);
 void bench_memory(void);
 void bench_vfio(void);
 void bench_vfio_afu(void);

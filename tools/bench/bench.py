@@ -3,7 +3,7 @@
 
 The machine is emulated with -icount: its time is a count of instructions, whatever the host does, so a run repeats to
 the instruction. Three boots measure: with mitigations=off, the same again (which must agree), and with mitigations. A
-fourth weighs memory. tools/bench/*.c is the program that runs in the machine, and says what an operation is.
+fourth measures for how long others are held up, a fifth weighs memory. tools/bench/*.c is the program that runs in the machine, and says what an operation is.
 
 It ends with status 1 if a measurement failed, or was not repeated exactly. A target that is missed is only shown.
 """
@@ -66,6 +66,9 @@ PARTS = [
     part("pingpong", "eventfd pipe futex", "pingpong_send pingpong_receive"),
     part("many", "uxive", "alloc_at_16384 first_touch_at_16384 ring_read_at_16384 free_at_16384"),
 ]
+HELD = [part("held", "uxive", "write_0 ring_0 storm_0 write_10000 ring_10000 storm_10000 held_alloc_many held_touch held_bind "
+                              "held_trigger held_mask held_unmask held_fdinfo held_export held_free_many "
+                              "held_free_all held_alloc held_find")]
 MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]
 
 # Ways to send a message from one process to another: the driver and the operations, see pingpong.c.
@@ -98,9 +101,15 @@ TARGETS = {
     "free_at_16384": (1.2, "free"),
     "first_touch_at_16384": (1.2, "first_touch"),
     "ring_read_at_16384": (1.2, "ring_read"),
+    # A handler signals one eventfd at least, and that is as long as there are waiters.
+    "storm_10000": (1.1, "ring_10000"),
 }
+# How long others may be held up.
+HOLD = 200_000
 # Or as instructions.
-LIMITS = {"ring_user_drain": 30, "revoke_128": 200_000, "free_128": 200_000}
+LIMITS = {"ring_user_drain": 30, "storm_0": HOLD, "revoke_128": HOLD, "free_128": HOLD} | {
+    name: HOLD for each in HELD for name in each.operations if "held" in name
+}
 
 
 class Tools(Made):
@@ -137,15 +146,16 @@ class Bench:
         self.kernel = Kernel(Source(), variant)
         self.modules = {"ocxl": Module(self.kernel, "ocxlpeer", HERE / "peer", ["."]), "uxive": out_of_tree(self.kernel)}
         self.tools = Tools(self.kernel)
+        self.atonce = Module(self.kernel, "atonce", HERE / "atonce", ["."])
         self.model = AfuModel()
         self.failures = []
-        with made(*self.modules.values(), self.tools, self.model):
+        with made(*self.modules.values(), self.atonce, self.tools, self.model):
             pass
 
     def boot(self, name, append, parts, marked="", extra=()):
         """Boots the machine and runs the parts. Returns what each job printed, empty for those that failed."""
         name = f"bench-{name}"
-        files = {f"/modules/{module.ko.name}": module.ko for module in self.modules.values()}
+        files = {f"/modules/{module.ko.name}": module.ko for module in [*self.modules.values(), self.atonce]}
         files["/bin/bench"] = self.tools.program
         jobs = [command for driver in dict.fromkeys(driver for each in parts for driver in each.drivers)
                 for command in self.commands(driver, parts, marked)]
@@ -181,6 +191,8 @@ class Bench:
         if driver not in self.modules:
             return runs
         ko = self.modules[driver].ko
+        if any(each.name == "held" for each in parts):
+            runs.insert(0, f"insmod /modules/{self.atonce.ko.name}")
         return [f"insmod /modules/{ko.name}", *runs, "grep ']$' /proc/kallsyms", f"rmmod {ko.stem}"]
 
     def measure(self, name, append, parts=PARTS):
@@ -256,7 +268,14 @@ def show_pingpong(off, on):
         print(f"To let the other run, as there is one CPU, who polls takes {turn.median:,} more.")
 
 
-def show(off, on, memory):
+def show_held(held):
+    print("\nInstructions for which others are held up, at most")
+    rows = [(name, held.get((name, "uxive"))) for each in HELD for name in each.operations]
+    table(["", "uxive", "ratio", "target", ""],
+          [[name, f"{result.median:,}" if result else "–", *verdict(held, name)] for name, result in rows])
+
+
+def show(off, on, held, memory):
     def cost(results, operation, driver):
         result = results.get((operation, driver))
         return f"{result.median:,} ({result.min:,})" if result else "–"
@@ -280,6 +299,7 @@ def show(off, on, memory):
     table(["", "uxive", "ocxl", *others],
           [[name, *(cost(off, name, driver) for driver in ["uxive", "ocxl", *others])] for name in names])
     show_pingpong(off, on)
+    show_held(held)
     print("\nMemory of the kernel, bytes")
     table(["", "ocxl", "uxive"], [[name, only_median(memory, name, "ocxl"), only_median(memory, name, "uxive")]
                                   for name in MEMORY[0].operations])
@@ -298,10 +318,11 @@ def measure_all():
     off = bench.measure("off", "mitigations=off")
     bench.compare(off, bench.measure("off-again", "mitigations=off"))
     on = bench.measure("on", "mitigations=auto")
+    held = bench.measure("held", "mitigations=off", HELD)
     memory = bench.measure("memory", "mitigations=off", MEMORY)
 
-    show(off, on, memory)
-    write(BUILD / "bench.json", off | memory)
+    show(off, on, held, memory)
+    write(BUILD / "bench.json", off | held | memory)
     write(BUILD / "bench-mitigations.json", on)
     (BUILD / "bench.svg").write_text(chart.draw({key: result for key, result in off.items() if "pingpong" not in key[0]}))
     (BUILD / "pingpong.svg").write_text(chart.draw_pieces(PIECES, pingpong(off)))
