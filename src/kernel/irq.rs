@@ -6,9 +6,9 @@
 //! bound device has; these are made from a number that the platform handed out. `kernel::irq::Flags`
 //! cannot be used here: their value is private to the crate.
 //!
-//! A handler bounds what it does in hard interrupt context
-//! and leaves the rest to a work item, which comes and goes with the handler. The handler is told when
-//! a CPU has gone offline: an interrupt that it was about to take may have been lost.
+//! A handler bounds what it does in hard interrupt context and leaves the rest to work items, which
+//! come and go with the handler. The handler is told when a CPU has gone offline: an interrupt that it
+//! was about to take may have been lost.
 //!
 //! C headers: [`include/linux/irqdomain.h`](srctree/include/linux/irqdomain.h),
 //! [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h),
@@ -20,6 +20,11 @@ use super::{
         OnCpuDead, //
     },
     fault::injectable,
+    kthread::{
+        KthreadItem,
+        KthreadWork,
+        KthreadWorker, //
+    },
     work::{
         Work,
         Worker, //
@@ -105,7 +110,7 @@ impl Drop for IrqMapping {
 pub(crate) enum Remaining {
     /// Nothing.
     Nothing,
-    /// Some work: [`BoundedHandler::run`] must be called again, in process context.
+    /// Some work: [`BoundedHandler::run_rest`] must be called, in process context.
     Some,
 }
 
@@ -113,20 +118,24 @@ pub(crate) enum Remaining {
 ///
 /// It refers to nothing that may be freed before it: an [`IrqHandler`] can be forgotten.
 pub(crate) trait BoundedHandler: Send + Sync + 'static {
-    /// Does one piece of the work.
-    ///
-    /// Called in hard interrupt context first, then from a workqueue for as long as it returns
-    /// [`Remaining::Some`]. Both may happen at the same time.
+    /// Does one piece of the work. Called in hard interrupt context.
     fn run(&self) -> Remaining;
+
+    /// Does one piece of the work that was left, if some is left still.
+    ///
+    /// Called by a thread of the class `SCHED_FIFO`, for as long as it returns [`Remaining::Some`]. When
+    /// that has worked long enough a workqueue calls this, too, maybe at the same time: so another may
+    /// have done the rest. An interrupt may come when it is done.
+    fn run_rest(&self) -> Remaining;
 
     /// Called when a CPU has gone offline, and the interrupt may have been lost with it. If it was,
     /// does as [`Self::run`]; otherwise returns [`Remaining::Nothing`].
     ///
-    /// Called in process context, with the CPU hotplug lock held, and maybe while `run` is.
+    /// Called in process context, with the CPU hotplug lock held, and maybe while the others are.
     fn cpu_dead(&self) -> Remaining;
 }
 
-/// A handler with its interrupt, to which a work item leads back.
+/// A handler with its interrupt, to which work items lead back.
 ///
 /// # Invariants
 ///
@@ -145,22 +154,34 @@ impl<H: BoundedHandler> Bounded<H> {
         unsafe { bindings::synchronize_hardirq(self.virq) };
     }
 
-    /// Queues the work item, which does the rest of the work.
-    #[inline]
-    fn leave(worker: &Worker<Self>, remaining: Remaining) {
-        if remaining == Remaining::Some {
-            worker.queue();
-        }
+    /// Does a piece of the work in process context. Returns whether there is more.
+    fn go_on(&self) -> bool {
+        // The handler that queued this may not have returned yet.
+        self.synchronize();
+        self.handler.run_rest() == Remaining::Some
     }
 }
 
 impl<H: BoundedHandler> Work for Bounded<H> {
     fn run(worker: &Worker<Self>) {
-        // The handler that queued this may not have returned yet.
-        worker.synchronize();
-        Self::leave(worker, worker.handler.run());
+        if worker.go_on() {
+            worker.queue();
+        }
     }
 }
+
+impl<H: BoundedHandler> KthreadWork for Worker<Bounded<H>> {
+    fn run(&self) -> bool {
+        self.go_on()
+    }
+
+    fn help(&self) {
+        self.queue();
+    }
+}
+
+/// A handler with the work items that do the rest of its work.
+type Item<H> = KthreadItem<Worker<Bounded<H>>>;
 
 /// A handler that is called when the interrupt of an [`IrqMapping`] fires.
 ///
@@ -168,14 +189,14 @@ impl<H: BoundedHandler> Work for Bounded<H> {
 ///
 /// # Invariants
 ///
-/// `handle` is registered for the mapping with the address of `worker`, which only `handle`,
+/// `handle` is registered for the mapping with the address of `item`, which only `handle`,
 /// `cpu_dead` and its own work queue. `dead_node` is in `dead_list`. `mapping` is there until the
 /// object is dropped.
 #[pin_data(PinnedDrop)]
 pub(crate) struct IrqHandler<H: BoundedHandler> {
     // Dropped after `PinnedDrop::drop` has freed the handler, and before the mapping.
     #[pin]
-    worker: Worker<Bounded<H>>,
+    item: Item<H>,
     mapping: Option<IrqMapping>,
     // Referred to by the C side until the handler is freed.
     _name: CString,
@@ -190,18 +211,20 @@ pub(crate) struct IrqHandler<H: BoundedHandler> {
 // SAFETY: All fields may be used and dropped on any thread; an interrupt is not bound to one.
 unsafe impl<H: BoundedHandler> Send for IrqHandler<H> {}
 
-// SAFETY: A shared reference gives access to `worker` only, which is `Sync`.
+// SAFETY: A shared reference gives access to `item` only, which is `Sync`.
 unsafe impl<H: BoundedHandler> Sync for IrqHandler<H> {}
 
 impl<H: BoundedHandler> IrqHandler<H> {
-    /// Makes `mapping` call `handler` when it fires; `name` appears in `/proc/interrupts`.
+    /// Makes `mapping` call `handler` when it fires; `name` appears in `/proc/interrupts`. `thread` does
+    /// the rest of its work.
     ///
     /// The affinity of the interrupt is never changed: with some interrupt controllers that may
-    /// drop one that is on its way, and the work item makes up only for CPUs that go offline.
+    /// drop one that is on its way, and `cpu_dead` makes up only for CPUs that go offline.
     pub(crate) fn request<'a>(
         mapping: IrqMapping,
         name: CString,
         dead_list: Arc<CpuDeadList<Self>>,
+        thread: Arc<KthreadWorker>,
         handler: impl PinInit<H, Error> + 'a,
     ) -> Result<Pin<KBox<Self>>>
     where
@@ -212,11 +235,14 @@ impl<H: BoundedHandler> IrqHandler<H> {
 
         KBox::pin_init(
             try_pin_init!(&this in Self {
-                // INVARIANT: The mapping is dropped after the worker.
-                worker <- Worker::new(static_lock_class!(), try_pin_init!(Bounded {
-                    virq,
-                    handler <- handler,
-                }? Error)),
+                // INVARIANT: The mapping is dropped after the item.
+                item <- KthreadItem::new(
+                    thread,
+                    Worker::new(static_lock_class!(), try_pin_init!(Bounded {
+                        virq,
+                        handler <- handler,
+                    }? Error)),
+                ),
                 mapping: Some(mapping),
                 _name: name,
                 leaked: SetOnce::new(),
@@ -225,7 +251,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
                 _pin: PhantomPinned,
                 _: {
                     // SAFETY: The object is pinned and valid.
-                    let worker = unsafe { &raw mut (*this.as_ptr()).worker };
+                    let item = unsafe { &raw mut (*this.as_ptr()).item };
 
                     injectable!(
                         uxive_request_irq,
@@ -241,7 +267,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
                                 (bindings::IRQF_NO_THREAD | bindings::IRQF_NOBALANCING)
                                     as ffi::c_ulong,
                                 name_ptr,
-                                worker.cast(),
+                                item.cast(),
                             )
                         })
                     )?;
@@ -254,7 +280,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
     }
 
     pub(crate) fn handler(&self) -> &H {
-        &self.worker.handler
+        &self.item.handler
     }
 
     /// Waits until the handler has returned to the irq core, if it is running in hard interrupt
@@ -262,7 +288,7 @@ impl<H: BoundedHandler> IrqHandler<H> {
     ///
     /// An interrupt that comes before that could be dropped as one that is being handled.
     pub(crate) fn synchronize(&self) {
-        self.worker.synchronize();
+        self.item.synchronize();
     }
 
     /// Disables the interrupt, and leaks its number when the object is dropped, without a handler:
@@ -272,10 +298,10 @@ impl<H: BoundedHandler> IrqHandler<H> {
     /// Returns the interrupt controller's data of the interrupt, valid as long as `self`. Freeing
     /// the handler waits until that data says that no interrupt is on its way.
     pub(crate) fn leak(&self) -> *mut ffi::c_void {
-        let virq = self.worker.virq;
+        let virq = self.item.virq;
 
         if self.leaked.populate(()) {
-            // SAFETY: The interrupt exists by the invariants of the worker. Waits for a handler that
+            // SAFETY: The interrupt exists by the invariants of `Bounded`. Waits for a handler that
             // is running.
             unsafe {
                 bindings::disable_irq_nosync(virq);
@@ -293,10 +319,12 @@ impl<H: BoundedHandler> IrqHandler<H> {
         _irq: ffi::c_int,
         cookie: *mut ffi::c_void,
     ) -> bindings::irqreturn_t {
-        // SAFETY: The cookie is the worker, which lives until the handler is freed.
-        let worker = unsafe { &*cookie.cast::<Worker<Bounded<H>>>() };
+        // SAFETY: The cookie is the item, which lives until the handler is freed.
+        let item = unsafe { &*cookie.cast::<Item<H>>() };
 
-        Bounded::leave(worker, worker.handler.run());
+        if item.handler.run() == Remaining::Some {
+            item.queue();
+        }
         bindings::irqreturn_t(IrqReturn::Handled as ffi::c_uint)
     }
 }
@@ -304,7 +332,9 @@ impl<H: BoundedHandler> IrqHandler<H> {
 // SAFETY: The node is embedded in the object that is returned.
 unsafe impl<H: BoundedHandler> OnCpuDead for IrqHandler<H> {
     fn cpu_dead(&self) {
-        Bounded::leave(&self.worker, self.worker.handler.cpu_dead());
+        if self.item.handler.cpu_dead() == Remaining::Some {
+            self.item.queue();
+        }
     }
 
     unsafe fn from_node<'a>(node: NonNull<bindings::hlist_node>) -> &'a Self {
@@ -316,13 +346,13 @@ unsafe impl<H: BoundedHandler> OnCpuDead for IrqHandler<H> {
 #[pinned_drop]
 impl<H: BoundedHandler> PinnedDrop for IrqHandler<H> {
     fn drop(self: Pin<&mut Self>) {
-        let virq = self.worker.virq;
-        let cookie = core::ptr::from_ref(&self.worker);
+        let virq = self.item.virq;
+        let cookie = core::ptr::from_ref(&self.item);
 
         // SAFETY: In the list by the type invariants.
         unsafe { self.dead_list.remove(&self.dead_node) };
         // SAFETY: Registered with this cookie by the type invariants; the object is not moved. After
-        // that only the work item itself can queue it, and dropping `worker` cancels that.
+        // that only the work items themselves can queue them, and dropping `item` cancels those.
         unsafe { bindings::free_irq(virq, cookie.cast_mut().cast()) };
         if self.leaked.as_ref().is_some() {
             core::mem::forget(self.project().mapping.take());

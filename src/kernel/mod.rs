@@ -23,6 +23,7 @@ pub(crate) mod file;
 pub(crate) mod global;
 pub(crate) mod io;
 pub(crate) mod irq;
+pub(crate) mod kthread;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod misc;

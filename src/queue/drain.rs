@@ -295,6 +295,9 @@ pub(super) struct DrainState {
     pub(super) slots: Targets,
     /// The escalation must stay masked.
     pub(super) closing: bool,
+    /// A run of the handler has left some work, and nobody has done it since. The escalation is masked
+    /// as long as that is so.
+    pub(super) has_rest: bool,
     /// How often a run of the handler has left some work.
     pub(super) deferred: u64,
     /// How many entries were handled since the queue was empty.
@@ -392,7 +395,7 @@ impl Drain {
         has_event && !state.closing && self.queue.hold_escalation()
     }
 
-    /// The escalation has fired, which masks it.
+    /// The escalation has fired, which masks it, or there is some work left since.
     #[inline(always)]
     fn fired(&self, state: &mut DrainState) -> Remaining {
         match &mut state.consumer {
@@ -418,7 +421,8 @@ impl Drain {
                     Remaining::Nothing => 0,
                     Remaining::Some => backlog,
                 };
-                if remaining == Remaining::Some {
+                state.has_rest = remaining == Remaining::Some;
+                if state.has_rest {
                     state.deferred = state.deferred.wrapping_add(1);
                 }
                 remaining
@@ -446,6 +450,13 @@ impl BoundedHandler for Drain {
     #[inline]
     fn run(&self) -> Remaining {
         self.state.with(|state| self.fired(state))
+    }
+
+    fn run_rest(&self) -> Remaining {
+        self.state.with(|state| match state.has_rest {
+            true => self.fired(state),
+            false => Remaining::Nothing,
+        })
     }
 
     fn cpu_dead(&self) -> Remaining {

@@ -7,8 +7,10 @@
 //! handler.
 //!
 //! Kernel drain, the default: the handler walks the new entries, ends each interrupt and signals
-//! its eventfd, in pieces of [`BUDGET`](cursor::BUDGET): the first in hard interrupt context, others from a
-//! workqueue, so that a storm in one context leaves the CPU to others. Only when the queue is empty
+//! its eventfd, in pieces of [`BUDGET`](cursor::BUDGET): the first in hard interrupt context, others
+//! from a thread of the class `SCHED_FIFO`, as programs of that class would keep others from the CPU.
+//! So that a storm in one context leaves the CPU to others, that thread works for a part of the time,
+//! and a workqueue for the rest. Only when the queue is empty
 //! is the escalation unmasked, and the queue looked at once more: an entry written before that did
 //! not escalate, one written after it does.
 //!
@@ -27,11 +29,13 @@
 use crate::{
     kernel_ext::{
         chunks::Room,
+        cpu,
         cpuhp::CpuDeadList,
         eventfd::EventFd,
         fault::injectable,
         file::PollEvents,
         irq::IrqHandler,
+        kthread::KthreadWorker,
         lock::SpinLockIrqSave,
         ratelimit::pr_warn_ratelimited, //
     },
@@ -87,17 +91,42 @@ mod rate;
 /// How many milliseconds a queue that is dropped before it is quiet has to quiesce.
 const LAST_TRIES: usize = 10;
 
-/// All queues, for when a CPU goes offline.
-pub(crate) struct QueueList(Arc<CpuDeadList<IrqHandler<Drain>>>);
+/// All queues.
+pub(crate) struct QueueList {
+    /// For when a CPU goes offline.
+    dead: Arc<CpuDeadList<IrqHandler<Drain>>>,
+    /// They drain what is too much for an interrupt.
+    threads: KVec<Arc<KthreadWorker>>,
+}
 
 impl QueueList {
-    /// Makes an empty list.
+    /// Makes an empty list, with a thread for each CPU that is online.
     ///
     /// # Errors
     ///
-    /// Those of [`CpuDeadList::new`].
+    /// Those of [`CpuDeadList::new`] and [`KthreadWorker::new`].
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(CpuDeadList::new(c"misc/uxive:dead")?))
+        let mut threads = KVec::new();
+
+        for number in 0..cpu::online().weight() {
+            threads.push(KthreadWorker::new(c"uxive", number)?, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            dead: CpuDeadList::new(c"misc/uxive:dead")?,
+            threads,
+        })
+    }
+
+    /// Returns the thread for the queue of `context`.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if there is none, which does not happen: a CPU is online.
+    fn thread(&self, context: u64) -> Result<Arc<KthreadWorker>> {
+        let count = self.threads.len().max(1) as u64;
+        let thread = self.threads.get((context % count) as usize);
+
+        Ok(thread.ok_or(ENXIO)?.clone())
     }
 }
 
@@ -214,6 +243,7 @@ impl Queue {
             consumer,
             slots: Targets::new(platform)?,
             closing: false,
+            has_rest: false,
             deferred: 0,
             backlog: 0,
             high_water: 0,
@@ -226,8 +256,9 @@ impl Queue {
             }? Error)
         };
         let name = CString::try_from_fmt(fmt!("uxive-{context}"))?;
+        let thread = all.thread(context)?;
         let queue = EventQueue::new(platform, size, charge.leaked.clone())?;
-        let escalation = EscalationHandler::new(queue, name, all.0.clone(), drain)?;
+        let escalation = EscalationHandler::new(queue, name, all.dead.clone(), thread, drain)?;
 
         let queue = Self {
             escalation,

@@ -33,6 +33,7 @@ use crate::{
             IrqHandler,
             IrqMapping, //
         },
+        kthread::KthreadWorker,
         mapping::UserPages,
         pages::ContiguousPages,
         ratelimit::pr_warn_ratelimited, //
@@ -528,7 +529,7 @@ pub(crate) struct EscalationHandler<H: BoundedHandler> {
 
 impl<H: BoundedHandler> EscalationHandler<H> {
     /// Makes `queue` call the handler that `handler` makes when it escalates; `name` appears in
-    /// `/proc/interrupts`.
+    /// `/proc/interrupts`. `thread` does the rest of its work.
     ///
     /// # Errors
     ///
@@ -537,6 +538,7 @@ impl<H: BoundedHandler> EscalationHandler<H> {
         queue: EventQueue,
         name: CString,
         handlers: Arc<CpuDeadList<IrqHandler<H>>>,
+        thread: Arc<KthreadWorker>,
         handler: impl FnOnce(Arc<EventQueue>) -> I,
     ) -> Result<Self>
     where
@@ -561,7 +563,7 @@ impl<H: BoundedHandler> EscalationHandler<H> {
             (*data).flags |= u64::from(extra::XIVE_IRQ_FLAG_NO_EOI);
         }
 
-        let irq = IrqHandler::request(mapping, name, handlers, handler(queue.clone()))?;
+        let irq = IrqHandler::request(mapping, name, handlers, thread, handler(queue.clone()))?;
 
         Ok(Self { irq, queue })
     }

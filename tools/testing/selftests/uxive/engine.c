@@ -8,6 +8,7 @@
  */
 #include "uxive_faults.h"
 #include "uxive_fixture.h"
+#include <sys/epoll.h>
 
 #define ESB_STRIDE	(2 * STRIDE)
 #define ENTRIES		16384U
@@ -464,25 +465,38 @@ static int escalations(int *irqs, int max)
 	return count;
 }
 
-/* How often a Linux interrupt came, on all CPUs together. */
-static long times_fired(int irq)
+/* How often a Linux interrupt came, on all CPUs together, and on which one: it stays there. */
+static long times_fired_on(int irq, int *cpu)
 {
 	FILE *file = fopen("/proc/interrupts", "r");
 	long sum = 0, count;
 	char line[512];
 	int number, at;
 
+	*cpu = -1;
 	while (file && fgets(line, sizeof(line), file)) {
 		char *next = line;
+		int column = 0;
 
 		if (sscanf(next, "%d:%n", &number, &at) != 1 || number != irq)
 			continue;
-		for (next += at; sscanf(next, "%ld%n", &count, &at) == 1; next += at)
+		for (next += at; sscanf(next, "%ld%n", &count, &at) == 1; next += at) {
 			sum += count;
+			if (count)
+				*cpu = column;
+			column++;
+		}
 	}
 	if (file)
 		fclose(file);
 	return sum;
+}
+
+static long times_fired(int irq)
+{
+	int cpu;
+
+	return times_fired_on(irq, &cpu);
 }
 
 TEST_F(engine, a_storm_does_not_starve_another_context)
@@ -543,6 +557,150 @@ TEST_F(engine, a_storm_does_not_starve_another_context)
 	munmap(pages, BURST * STRIDE);
 	close(storm_fd);
 	bells_close(&bells);
+}
+
+/* Real-time programs. */
+
+#define RT_RINGS	500
+/* How many wait for the first event, so that the handler is still at it when the others come. */
+#define RT_WAITERS	900
+#define MAX_CPUS	16
+
+/*
+ * Normal threads get nothing while real-time ones run, or as before if @nothing is
+ * false. Returns false if this kernel has no such switch.
+ */
+static bool real_time_takes_all(bool nothing)
+{
+	static long runtime[MAX_CPUS];
+	bool done = true;
+
+	for (int cpu = 0; cpu < MAX_CPUS; cpu++) {
+		char path[64];
+
+		snprintf(path, sizeof(path),
+			 "/sys/kernel/debug/sched/fair_server/cpu%d/runtime", cpu);
+		if (access(path, F_OK))
+			return done && cpu > 0;
+		if (nothing)
+			runtime[cpu] = file_number(path);
+		done = !file_write(path, nothing ? "0" : path_of("%ld", runtime[cpu])) && done;
+	}
+	return done;
+}
+
+/* Threads of SCHED_FIFO that do nothing, one on each CPU but that of the test. */
+struct spinner {
+	pthread_t thread;
+	int cpu;
+	atomic_bool *stop;
+};
+
+static bool is_real_time(int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+
+	return !sched_setscheduler(0, priority ? SCHED_FIFO : SCHED_OTHER, &param);
+}
+
+static void *spin(void *arg)
+{
+	struct spinner *spinner = arg;
+
+	pin_to_cpu(spinner->cpu);
+	if (!is_real_time(10))
+		abort();
+	while (!atomic_load(spinner->stop))
+		;
+	return NULL;
+}
+
+/*
+ * The first ring has the handler wake many, and the others come meanwhile: so a thread has
+ * to see to them. Where a slow host lets them come later, this is tried again.
+ */
+TEST_F(engine, real_time_programs_do_not_hold_up_events)
+{
+	const int rings = fewer_with_lockdep(RT_RINGS, 100), tries = 20;
+	int fd = ux_open(), efd = event_new(), first = event_new();
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN), irq, busy, own;
+	struct spinner spinners[MAX_CPUS] = {};
+	static int waiters[RT_WAITERS];
+	int epoll = epoll_create1(EPOLL_CLOEXEC), turn = 0;
+	long events, start, end, before, deferred = 0;
+	atomic_bool stop = false;
+	void *pages;
+
+	for (int i = 0; i < RT_WAITERS; i++) {
+		struct epoll_event wanted = { .events = EPOLLIN };
+
+		waiters[i] = dup(first);
+		ASSERT_EQ(0, epoll_ctl(epoll, EPOLL_CTL_ADD, waiters[i], &wanted));
+	}
+	ASSERT_GE(MAX_CPUS, cpus);
+	/* Others may be on their way out. */
+	ASSERT_TRUE(becomes(escalations(NULL, 0), 0));
+	ASSERT_EQ(0, ux_fill(fd, rings));
+	ASSERT_EQ(1, escalations(&irq, 1));
+	pages = ux_map(fd, IRQ_BASE, rings * STRIDE);
+	ASSERT_NE(MAP_FAILED, pages);
+	for (int i = 0; i < rings; i++)
+		ring(pages + i * STRIDE);
+	/* The queue keeps their order: when this comes, the others are over. */
+	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), first));
+	ring(pages);
+	ASSERT_EQ(1, event_wait(first));
+	for (int i = 1; i < rings; i++)
+		ASSERT_EQ(0, ux_bind(fd, slot_offset(i), efd));
+	if (!real_time_takes_all(true)) {
+		real_time_takes_all(false);
+		SKIP(return, "this kernel cannot starve normal threads");
+	}
+	before = ux_deferred(fd);
+
+	/* Not where the escalation comes to: each ring would be handled before the next. */
+	ASSERT_LT(0, times_fired_on(irq, &busy));
+	own = (busy + 1) % cpus;
+	pin_to_cpu(own);
+	for (int i = 0; i < cpus; i++) {
+		spinners[i] = (struct spinner){ .cpu = i, .stop = &stop };
+		if (i != own)
+			ASSERT_EQ(0, pthread_create(&spinners[i].thread, NULL, spin, &spinners[i]));
+	}
+	usleep(10000);
+	/* From here to the end no normal thread runs, this one included. */
+	ASSERT_TRUE(is_real_time(10));
+	do {
+		events = 0;
+		start = clock_ms();
+		for (int i = 0; i < rings; i++)
+			ring(pages + i * STRIDE);
+		while (events < rings && clock_ms() - start < WATCHDOG_MS)
+			events += event_read(efd) + event_read(first);
+		end = clock_ms();
+		deferred = ux_deferred(fd) - before;
+		/* The threads have their share anew after that. */
+		usleep(200000);
+	} while (events == rings && !deferred && cpus > 1 && ++turn < tries);
+	atomic_store(&stop, true);
+	EXPECT_TRUE(is_real_time(0));
+	EXPECT_TRUE(real_time_takes_all(false));
+	for (int i = 0; i < cpus; i++)
+		if (i != own)
+			pthread_join(spinners[i].thread, NULL);
+
+	EXPECT_EQ(rings, events);
+	EXPECT_EQ(0, event_read(efd) + event_read(first));
+	/* With one CPU each is handled before the next. */
+	if (cpus > 1)
+		EXPECT_LT(0, deferred);
+	TH_LOG("%ld of %d events in %ld ms, %ld runs deferred, in turn %d", events, rings,
+	       end - start, deferred, turn);
+	for (int i = 0; i < RT_WAITERS; i++)
+		close(waiters[i]);
+	close(epoll);
+	close(first);
+	munmap(pages, rings * STRIDE);
 }
 
 #define CONTEXTS 16

@@ -925,7 +925,7 @@ TEST_F(faults, loading_leaves_nothing_behind)
 		ASSERT_TRUE(select_faults(0));
 	} while (next_function(list, function));
 	self->steps.step = calls + 1;
-	EXPECT_FAULTS(init_module, ENOSPC, EBUSY);
+	EXPECT_FAULTS(init_module, ENOSPC, EBUSY, ENOMEM);
 	EXPECT_EQ(0, module_unload("gate"));
 	fclose(list);
 
