@@ -14,9 +14,9 @@
 //! # Locks
 //!
 //! [`State::places`] guards which context has which place, from [`Afu::reserve`] to the drop of an
-//! [`AfuContext`], and which queue it has. Under it are taken, one at a time: `inserting` of a client's
-//! mapping and of each view of it; the `views` of the mapping, for a look-up; the `i_mmap_rwsem` of
-//! these; its event log; and the drain of its queue. The mutex of the store in [`Hardware`] is innermost,
+//! [`AfuContext`]. Under it are taken, one at a time: `inserting` of a client's mapping and of each view
+//! of it; the `views` of the mapping, for a look-up; the `i_mmap_rwsem` of these; and its event log. The
+//! mutex of the store in [`Hardware`] is innermost,
 //! and taken under 1 of `file.rs` at most.
 
 pub(crate) mod descriptor;
@@ -37,8 +37,7 @@ use crate::{
             Worker, //
         }, //
     },
-    layout::Window,
-    queue::Queue,
+    limits::MaxRate,
     xive::{
         MessagePool,
         MsiMsg,
@@ -88,17 +87,12 @@ const SILENT_POLLS: u32 = 50;
 /// How long an AFU has for a reset, and to attach a context, in milliseconds.
 const ANSWER_TRIES: usize = 1000;
 
-/// How often the message of a slot may come in a second, if root sets nothing else.
-const MESSAGE_RATE: u32 = 100_000;
-
 /// The parts of a context that its AFU needs.
 struct Client {
     /// Where it is told of the AFU.
     events: Arc<EventLog>,
     /// Where the AFU's MMIO and all else is mapped.
     mapping: Arc<FileMapping>,
-    /// Where the AFU's messages go, from the first one on.
-    queue: Option<Arc<Queue>>,
 }
 
 /// The state of a place, as the driver has asked the AFU for it.
@@ -172,8 +166,8 @@ struct State {
     #[pin]
     places: Mutex<Places>,
     gone: SetOnce<Gone>,
-    /// In a second.
-    message_rate: Atomic<u32>,
+    /// How often the message of a slot may come.
+    message_rate: Arc<MaxRate>,
 }
 
 impl State {
@@ -221,8 +215,6 @@ impl State {
     /// - `ENODEV` if it is cut off.
     fn poll(&self) -> Result<Finding> {
         let places = &mut *self.places.lock();
-        // One can come, or there would be nothing to count.
-        let limit = (self.message_rate.load(Relaxed) / (1000 / POLL_MS)).max(1);
 
         // It may be out of reach soon, and there is nobody to tell of it.
         if self.gone.as_ref().is_some() {
@@ -238,19 +230,10 @@ impl State {
             places.silent += 1;
         }
         for (index, place) in (0..).zip(&mut places.places) {
-            let Some(Client { events, queue, .. }) = &place.client else {
+            let Some(Client { events, .. }) = &place.client else {
                 continue;
             };
 
-            if let Some(queue) = queue {
-                queue.moderate(limit, |slot| {
-                    let offset = Window::TRIGGER.offset(slot).unwrap_or(0);
-                    events.report(Event::Storm {
-                        offset,
-                        count: limit.into(),
-                    });
-                });
-            }
             // Only of an AFU that has answered: one that is not there may read as anything.
             if answered
                 && place.attachment != Attachment::Detached
@@ -311,7 +294,8 @@ pub(crate) struct Afu {
 }
 
 impl Afu {
-    /// Makes the AFU with `parts`, and resets it, so that it has no contexts.
+    /// Makes the AFU with `parts`, and resets it, so that it has no contexts. The message of a slot may
+    /// come as often as `message_rate` says.
     ///
     /// # Errors
     ///
@@ -321,9 +305,10 @@ impl Afu {
         platform: &Arc<Platform>,
         function: &pci::Device<Bound>,
         parts: Arc<Parts>,
+        message_rate: Arc<MaxRate>,
     ) -> Result<Arc<Self>> {
         let messages = MessagePool::new(platform, function, parts.descriptor.messages())?;
-        let afu = Self::new(function, Hardware::new(parts, messages)?)
+        let afu = Self::new(function, Hardware::new(parts, messages)?, message_rate)
             .and_then(|afu| afu.reset().map(|()| afu));
 
         afu.map_err(|error| match error {
@@ -341,7 +326,11 @@ impl Afu {
     ///
     /// - `ENOMEM` if there is no memory.
     /// - `ENXIO` if it is not there.
-    fn new(function: &pci::Device<Bound>, hardware: Hardware) -> Result<Arc<Self>> {
+    fn new(
+        function: &pci::Device<Bound>,
+        hardware: Hardware,
+        message_rate: Arc<MaxRate>,
+    ) -> Result<Arc<Self>> {
         let contexts = hardware.descriptor().contexts;
         let mut list = KVec::with_capacity(contexts as usize, GFP_KERNEL)?;
         for _ in 0..contexts {
@@ -362,7 +351,7 @@ impl Afu {
                     hardware,
                     places <- new_mutex!(places, "uxive_places"),
                     gone: SetOnce::new(),
-                    message_rate: Atomic::new(MESSAGE_RATE),
+                    message_rate,
                 }? Error)),
             }? Error),
             GFP_KERNEL,
@@ -402,16 +391,6 @@ impl Afu {
     /// Returns how many places are taken.
     pub(crate) fn contexts(&self) -> u32 {
         self.state.places.lock().taken
-    }
-
-    /// Returns how often the message of a slot may come in a second.
-    pub(crate) fn message_rate(&self) -> u32 {
-        self.state.message_rate.load(Relaxed)
-    }
-
-    /// Changes how often the message of a slot may come in a second.
-    pub(crate) fn set_message_rate(&self, rate: u32) {
-        self.state.message_rate.store(rate, Relaxed);
     }
 
     /// Ends all contexts, resets the AFU, and stops all accesses to the function. May sleep.
@@ -483,25 +462,15 @@ impl AfuContext {
             if self.afu.is_gone() {
                 return Err(ENODEV);
             }
-            places.get(self.index)?.client = Some(Client {
-                events,
-                mapping,
-                queue: None,
-            });
+            places.get(self.index)?.client = Some(Client { events, mapping });
         }
         self.afu.state.queue();
         Ok(())
     }
 
-    /// Sets the queue of the context's messages, which holds them back when they come too often.
-    pub(crate) fn set_queue(&self, queue: Arc<Queue>) {
-        if let Ok(Place {
-            client: Some(client),
-            ..
-        }) = self.afu.state.places.lock().get(self.index)
-        {
-            client.queue = Some(queue);
-        }
+    /// Returns how often the message of a slot may come.
+    pub(crate) fn message_rate(&self) -> &Arc<MaxRate> {
+        &self.afu.state.message_rate
     }
 
     /// Takes out the context, which is about to be closed.

@@ -324,7 +324,8 @@ impl<'a> Made<'a> {
     ) -> Result<Self> {
         let index = self.reservation.index();
         let open = |message: &MessageSlot| {
-            queue.attach_message(index, message.source())?;
+            let rate = file.context().afu().ok_or(ENOTTY)?.message_rate();
+            queue.attach_message(index, message.source(), rate)?;
             bind(queue, index, eventfd)?;
             message.open(queue_id)
         };
@@ -581,6 +582,7 @@ fn first_queue(file: &ContextFile) -> Result<QueueForSlots<'_>> {
                 context.id(),
                 size,
                 context.user().charge_queue(size)?,
+                context.events().clone(),
             )
             .map_err(|refusal| file.refused(refusal))?;
             let first = FirstQueue {

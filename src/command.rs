@@ -175,6 +175,8 @@ pub(crate) enum Command {
     },
     Export {
         slots: Range<usize>,
+        /// In a second, of all together.
+        max_rate: u32,
     },
     Revoke {
         id: u32,
@@ -366,12 +368,16 @@ impl TryFrom<uxive_export> for Command {
     type Error = Error;
 
     fn try_from(export: uxive_export) -> Result<Self> {
-        zero(export.reserved)?;
         if export.kind != UXIVE_EXPORT_FILE {
             return Err(EINVAL);
         }
         Ok(Self::Export {
             slots: slots(export.start, export.count)?,
+            max_rate: match export.max_rate {
+                // As often as root allows.
+                0 => u32::MAX,
+                rate => rate,
+            },
         })
     }
 }
@@ -447,10 +453,10 @@ mod tests {
         })
     }
 
-    fn export(kind: u32, start: u32, count: u32, reserved: u32) -> Result<Command> {
+    fn export(kind: u32, start: u32, count: u32, max_rate: u32) -> Result<Command> {
         of(|export: &mut uxive_export| {
             (export.kind, export.start, export.count) = (kind, start, count);
-            export.reserved = reserved;
+            export.max_rate = max_rate;
         })
     }
 
@@ -520,14 +526,25 @@ mod tests {
             );
             assert_eq!(
                 export(UXIVE_EXPORT_FILE, start, count, 0),
-                slots().map(|slots| Command::Export { slots })
+                slots().map(|slots| Command::Export {
+                    slots,
+                    max_rate: u32::MAX
+                })
             );
             assert_eq!(
                 set_irqs(flags, start, count, 0),
                 slots().map(|slots| Command::SetIrqs { slots, action })
             );
         }
-        assert_eq!(export(UXIVE_EXPORT_FILE, 0, 1, 1), Err(EINVAL));
+        for max_rate in [1, 100_000, u32::MAX] {
+            assert_eq!(
+                export(UXIVE_EXPORT_FILE, 0, 1, max_rate),
+                Ok(Command::Export {
+                    slots: 0..1,
+                    max_rate
+                })
+            );
+        }
         assert_eq!(export(0, 0, 1, 0), Err(EINVAL));
         assert_eq!(export(2, 0, 1, 0), Err(EINVAL));
     }
@@ -675,7 +692,7 @@ mod tests {
         match command {
             Command::IrqFreeMany { slots }
             | Command::SetIrqs { slots, .. }
-            | Command::Export { slots } => Some(slots),
+            | Command::Export { slots, .. } => Some(slots),
             _ => None,
         }
     }

@@ -184,11 +184,7 @@ impl Context {
 
     /// Enters the event queue. There must be none.
     pub(crate) fn set_queue(&self, queue: Arc<Queue>) {
-        if self.queue.populate(queue.clone()) {
-            if let Some(place) = &self.afu {
-                place.set_queue(queue);
-            }
-        }
+        self.queue.populate(queue);
     }
 
     /// Returns how many interrupts the context may have at present.

@@ -52,6 +52,7 @@ use crate::{
             ErrorResult, //
         }, //
     },
+    limits::MaxRate,
     operations::{
         ContextDevice,
         ContextOperations, //
@@ -139,16 +140,18 @@ impl Shared {
 #[pin_data]
 pub(crate) struct AfuNode {
     parts: Arc<Parts>,
+    message_rate: Arc<MaxRate>,
     /// The AFU since the last reset, or the AFU that the reset ended.
     #[pin]
     current: Mutex<Arc<Afu>>,
 }
 
 impl AfuNode {
-    fn new(parts: Arc<Parts>, afu: Arc<Afu>) -> Result<Arc<Self>> {
+    fn new(parts: Arc<Parts>, message_rate: Arc<MaxRate>, afu: Arc<Afu>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 parts,
+                message_rate,
                 current <- new_mutex!(afu, "uxive_afu"),
             }),
             GFP_KERNEL,
@@ -162,12 +165,7 @@ impl AfuNode {
 
     /// Makes the node open `afu` from now on.
     fn replace(&self, afu: Arc<Afu>) {
-        let old = {
-            let mut current = self.current.lock();
-
-            afu.set_message_rate(current.message_rate());
-            core::mem::replace(&mut *current, afu)
-        };
+        let old = core::mem::replace(&mut *self.current.lock(), afu);
 
         // Dropped with no lock held.
         drop(old);
@@ -175,15 +173,6 @@ impl AfuNode {
 
     fn descriptor(&self) -> &Descriptor {
         &self.parts.descriptor
-    }
-
-    fn message_rate(&self) -> u32 {
-        self.current.lock().message_rate()
-    }
-
-    fn set_message_rate(&self, rate: u32) {
-        // With the lock held: an AFU that takes its place meanwhile would keep the old rate.
-        self.current.lock().set_message_rate(rate);
     }
 }
 
@@ -228,11 +217,8 @@ static ATTRIBUTES: [Attribute<AfuOperations, ClassDevice<AfuOperations>>; 5] = [
     }),
     Attribute::writable(
         c"max_message_rate",
-        |node: &Arc<AfuNode>| node.message_rate() as usize,
-        |node: &Arc<AfuNode>, rate| {
-            node.set_message_rate(u32::try_from(rate).map_err(|_| ERANGE)?);
-            Ok(())
-        },
+        |node: &Arc<AfuNode>| node.message_rate.get() as usize,
+        |node: &Arc<AfuNode>, rate| node.message_rate.set(rate),
     ),
 ];
 
@@ -363,14 +349,16 @@ impl<'bound> BoundAfu<'bound> {
             }
         })?;
         let parts = Arc::new(Parts::new(function, bar, descriptor)?, GFP_KERNEL)?;
-        let afu = Afu::start(&shared.device.platform, function, parts.clone())?;
+        let rate = MaxRate::new()?;
+        let platform = &shared.device.platform;
+        let afu = Afu::start(platform, function, parts.clone(), rate.clone())?;
 
         function.set_master();
         let types = pci::IrqTypes::default().with(pci::IrqType::MsiX);
         let vectors = function.alloc_irq_vectors(1, 1, types)?;
         save_state(function);
         // From its node on it can have contexts, also if a later step of binding fails.
-        let node = AfuNode::new(parts.clone(), afu)?;
+        let node = AfuNode::new(parts.clone(), rate, afu)?;
         let running = RunningAfu(node.clone());
         let options = ClassDeviceOptions {
             name: &name,
@@ -414,7 +402,8 @@ impl<'bound> BoundAfu<'bound> {
         // The driver is not told of an error that came before it was bound: the AFU has not ended.
         self.device.remove_area(function);
         node.afu().abandon(Gone::Reset);
-        let afu = Afu::start(&shared.device.platform, function, node.parts.clone())?;
+        let (parts, rate) = (node.parts.clone(), node.message_rate.clone());
+        let afu = Afu::start(&shared.device.platform, function, parts, rate)?;
         self.device.add_area(function)?;
         node.replace(afu);
         Ok(())

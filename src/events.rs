@@ -67,8 +67,13 @@ pub(crate) enum Event {
     AfuError { code: u64, count: u64 },
     /// There is no AFU any more.
     Gone(Gone),
-    /// The message of the interrupt at `offset` came so often that it was held back for a while.
-    Storm { offset: u64, count: u64 },
+    /// The message of the interrupt at `offset` came `count` times in a period, and was held back for the
+    /// rest of it; or those in `export`, unless that is 0, came so often together.
+    Storm {
+        offset: u64,
+        count: u64,
+        export: u32,
+    },
 }
 
 /// Why there is no AFU any more.
@@ -120,7 +125,11 @@ impl Record {
             } => (AFU_FAULT, [address, code, count, 0]),
             Event::AfuError { code, count } => (UXIVE_EVENT_AFU_ERROR, [code, count, 0, 0]),
             Event::Gone(reason) => (UXIVE_EVENT_GONE, [reason as u64, 0, 0, 0]),
-            Event::Storm { offset, count } => (UXIVE_EVENT_STORM, [offset, count, 0, 0]),
+            Event::Storm {
+                offset,
+                count,
+                export,
+            } => (UXIVE_EVENT_STORM, [offset, count, export.into(), 0]),
         };
 
         Self {
@@ -267,6 +276,11 @@ impl EventLog {
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Returns the pollers of the file.
+    pub(crate) fn pollers(&self) -> &Arc<PollCondVarBox> {
+        &self.pollers
     }
 
     /// Wakes all, also those with `EPOLLEXCLUSIVE`: a single one might wait for something else.
@@ -442,7 +456,15 @@ mod tests {
             (Event::Gone(Gone::Unbound), 0x45, [1, 0, 0, 0]),
             (Event::Gone(Gone::Silent), 0x45, [2, 0, 0, 0]),
             (Event::Gone(Gone::Reset), 0x45, [3, 0, 0, 0]),
-            (Event::Storm { offset, count: 7 }, 0x46, [offset, 7, 0, 0]),
+            (
+                Event::Storm {
+                    offset,
+                    count: 7,
+                    export: 8,
+                },
+                0x46,
+                [offset, 7, 8, 0],
+            ),
         ] {
             for last in [false, true] {
                 let record = Record::new(event, last);

@@ -45,7 +45,14 @@ use crate::{
     },
     layout::Window,
     limits::Charge,
-    slot::ContextSlots,
+    queue::{
+        Lending,
+        Queue, //
+    },
+    slot::{
+        ContextSlots,
+        Slot, //
+    },
     trace,
     uapi::{
         uxive_export_info,
@@ -53,6 +60,7 @@ use crate::{
         UXIVE_IOC_EXPORT_INFO, //
     }, //
 };
+use core::ops::Range;
 use kernel::{
     fs::File,
     new_mutex,
@@ -110,14 +118,64 @@ impl ExportRange {
             window: Window::of_doorbells(count).ok_or(EINVAL)?,
         })
     }
+
+    fn slots(&self) -> Range<usize> {
+        self.start..self.start + self.count
+    }
 }
 
 /// The owner of the interrupts that an export rings.
 struct Owner {
     view: View,
+    lending: Lending,
     slots: Arc<ContextSlots>,
     exports: Arc<Exports>,
+    range: Range<usize>,
+    /// All slots are freed next.
+    ends_with_context: bool,
     _charge: Charge,
+}
+
+impl Owner {
+    /// Shows all slots, whose events are counted from now on.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if not all of them are interrupts that are rung by a store.
+    fn lend(&self) -> Result {
+        // One that is freed before all are shown is shown no more: the view knows already.
+        self.slots.for_each(self.range.clone(), |index, slot| {
+            slot.ok_or(EINVAL)?.show_trigger(&self.view)?;
+            self.lending.add(index);
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // A slot that has come since, in the place of one that was freed, is not shown.
+        let take_back = |index, slot: Option<&Slot>| {
+            if slot.is_some_and(|slot| slot.is_shown_in(&self.view)) {
+                self.lending.remove(index);
+            }
+            Ok(())
+        };
+
+        if !self.ends_with_context {
+            // Does not fail, as the function does not.
+            let _ = self.slots.for_each(self.range.clone(), take_back);
+        }
+    }
+}
+
+/// The parts of a context whose interrupts are exported.
+pub(crate) struct Lender<'a> {
+    pub(crate) exports: &'a Arc<Exports>,
+    pub(crate) slots: &'a Arc<ContextSlots>,
+    pub(crate) queue: &'a Arc<Queue>,
+    /// Where the pages are.
+    pub(crate) host: &'a Arc<FileMapping>,
 }
 
 /// Interrupts of a context that others can ring.
@@ -139,25 +197,40 @@ impl Export {
     ///
     /// `ENOENT` if it is ended.
     pub(crate) fn end(&self) -> Result {
-        let (exports, _slots, _charge) = {
-            let mut owner = self.owner.lock();
-            let Owner {
-                view,
-                slots,
-                exports,
-                _charge,
-            } = owner.take().ok_or(ENOENT)?;
+        let owner = self.withdraw()?;
+        let exports = owner.exports.clone();
+
+        // Not under the lock: it may have the last reference to the slots.
+        drop(owner);
+        // Only now: an export that is not in the table rings nothing.
+        drop(exports.remove(self.id));
+        Ok(())
+    }
+
+    /// As [`Self::end`], when all others of the context end, too, and all slots will be freed.
+    fn end_with_context(&self) -> Result {
+        self.withdraw()?.ends_with_context = true;
+        Ok(())
+    }
+
+    /// Withdraws all pages, and takes out the owner.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is ended.
+    fn withdraw(&self) -> Result<Owner> {
+        let owner = {
+            let mut locked = self.owner.lock();
+            let mut owner = locked.take().ok_or(ENOENT)?;
 
             // With the lock held: a second caller does not return before all pages are withdrawn.
-            drop(view);
-            (exports, slots, _charge)
+            owner.view.withdraw();
+            owner
         };
 
         self.pollers.notify_all();
-        // Only now: an export that is not in the table rings nothing.
-        drop(exports.remove(self.id));
-        trace::revoke(exports.context, self.id);
-        Ok(())
+        trace::revoke(owner.exports.context, self.id);
+        Ok(owner)
     }
 
     /// Returns [`PollEvents::HANG_UP`] when it is ended: no page can be reached any more, and none will;
@@ -290,7 +363,7 @@ impl Exports {
         while let Some(ExportView { id, .. }) = self.next(0) {
             if let Some(export) = self.remove(id) {
                 // Fails if its file is closed at this moment, which ends it.
-                let _ = export.end();
+                let _ = export.end_with_context();
             }
         }
     }
@@ -314,43 +387,49 @@ impl Exports {
 pub(crate) struct ExportFile(Arc<Export>);
 
 impl ExportFile {
-    /// Exports `range` of `slots`, whose pages are in `host`, to the file whose mapping is `mapping`, and
-    /// enters that in `exports`.
+    /// Exports `range` of the slots of `lender` to the file whose mapping is `mapping`. Together they come
+    /// no more often than `max_rate` in a second, or than root allows.
     ///
     /// # Errors
     ///
     /// - `EINVAL` if not all of them are interrupts that are rung by a store.
     /// - `ENOSPC` if there is no number left for it, `ENOMEM` if there is no memory.
-    /// - `ENODEV` if `host` is closed.
+    /// - `ENODEV` if the mapping of the lender is closed.
     pub(crate) fn new(
-        exports: &Arc<Exports>,
-        slots: &Arc<ContextSlots>,
-        host: Arc<FileMapping>,
+        lender: &Lender<'_>,
         mapping: Arc<FileMapping>,
         range: ExportRange,
+        max_rate: u32,
         charge: Charge,
     ) -> Result<KBox<Self>> {
-        let ExportRange {
-            start,
-            count,
-            window,
-        } = range;
+        let &Lender {
+            exports,
+            slots,
+            queue,
+            host,
+        } = lender;
+        let ExportRange { start, window, .. } = range;
         let first = Window::TRIGGER.offset(start).ok_or(EINVAL)?;
         let pollers = mapping.pollers().clone();
-        let view = View::new(host, mapping, first..first + window.len(), window.stride())?;
-        // One that is freed before all are shown is shown no more: the view knows already.
-        slots.for_each(start..start + count, |_, slot| {
-            slot.ok_or(EINVAL)?.show_trigger(&view)
-        })?;
-
+        let view = View::new(
+            host.clone(),
+            mapping,
+            first..first + window.len(),
+            window.stride(),
+        )?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let id = exports.next_id()?;
+        let root_rate = charge.user().limits().max_export_rate().clone();
         let owner = Owner {
             view,
+            lending: queue.lend(id, range.slots(), root_rate, max_rate)?,
             slots: slots.clone(),
             exports: exports.clone(),
+            range: range.slots(),
+            ends_with_context: false,
             _charge: charge,
         };
+        owner.lend()?;
         let export = Arc::pin_init(
             pin_init!(Export {
                 id,

@@ -64,7 +64,8 @@ use crate::{
     export::{
         ExportFile,
         ExportOperations,
-        ExportRange, //
+        ExportRange,
+        Lender, //
     },
     kernel_ext::{
         anon::NewFile,
@@ -339,8 +340,8 @@ impl ContextFile {
             self.context.id(),
             size,
             self.context.user().charge_queue(size)?,
+            self.context.events().clone(),
             eventfd,
-            self.mapping.pollers().clone(),
         )
         .map_err(|refusal| self.refused(refusal))?;
         let memory = MappedPages::new(
@@ -363,9 +364,10 @@ impl ContextFile {
         self.context.queue().ok_or(EINVAL)?.arm()
     }
 
-    /// Makes a file by which others ring the `count` interrupts from slot `start` on, and returns
-    /// the number by which [`Self::revoke`] knows it. It is open for what this one is, by its
-    /// `access`. Dropped without being installed, it is ended.
+    /// Makes a file by which others ring the interrupts of `slots`, and returns the number by which
+    /// [`Self::revoke`] knows it. Together they come no more often than `max_rate` in a second, or than
+    /// root allows. It is open for what this one is, by its `access`. Dropped without being installed, it
+    /// is ended.
     ///
     /// # Errors
     ///
@@ -374,15 +376,25 @@ impl ContextFile {
     /// - `ENOSPC` if the context has made as many as there are numbers.
     /// - `ENODEV` if the AFU is gone.
     /// - Those of [`NewFile::new`].
-    pub(crate) fn export(&self, slots: Range<usize>, access: AccessMode) -> Result<(NewFile, u32)> {
+    pub(crate) fn export(
+        &self,
+        slots: Range<usize>,
+        max_rate: u32,
+        access: AccessMode,
+    ) -> Result<(NewFile, u32)> {
         let (start, count) = (slots.start, slots.len());
         let range = ExportRange::new(start, count)?;
         let charge = self.context.user().charge_export()?;
         let mut id = 0;
         let file = NewFile::new::<ExportOperations>(c"[uxive-doorbell]", access, |mapping| {
-            let (exports, slots) = (self.context.exports(), self.context.slots());
-            let host = self.mapping.clone();
-            let export = ExportFile::new(exports, slots, host, mapping, range, charge)?;
+            let lender = Lender {
+                exports: self.context.exports(),
+                slots: self.context.slots(),
+                // Without a queue there is no interrupt.
+                queue: self.context.queue().ok_or(EINVAL)?,
+                host: &self.mapping,
+            };
+            let export = ExportFile::new(&lender, mapping, range, max_rate, charge)?;
             id = export.id();
             Ok(export)
         })?;

@@ -245,9 +245,10 @@ fn export(
     file: &ContextFile,
     argument: &Argument<'_>,
     slots: Range<usize>,
+    max_rate: u32,
     access: AccessMode,
 ) -> Result {
-    let (exported, id) = file.export(slots, access)?;
+    let (exported, id) = file.export(slots, max_rate, access)?;
 
     argument.write_field(offset_of!(uxive_export, id), &id)?;
     argument.write_field(offset_of!(uxive_export, fd), &(exported.fd() as i32))?;
@@ -280,7 +281,7 @@ fn carry_out(
         }
         Command::SetIrqs { slots, action } => set_irqs(file, slots, action),
         Command::ImsAlloc { queue, eventfd } => ims_alloc(file, argument, queue, eventfd),
-        Command::Export { slots } => export(file, argument, slots, access),
+        Command::Export { slots, max_rate } => export(file, argument, slots, max_rate, access),
         Command::Revoke { id } => file.revoke(id),
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! How much each user and all users together may have: interrupts, event queues, the memory of these,
-//! exports.
+//! exports; and how often events may come.
 //!
 //! A context is charged to the user who opened it, also if others use it later. This is the
 //! effective user, who was allowed to open the file, as for namespaces in the kernel (ucounts). Users
@@ -57,6 +57,40 @@ const MIN_QUEUE_MEMORY: usize = 64 << 20;
 /// The most exports that the limits can be set to, and what they are by default.
 const MAX_EXPORTS: usize = 65536;
 const DEFAULT_EXPORTS: usize = 4096;
+
+/// How many events may come in a second where that is limited, if root sets nothing else.
+const DEFAULT_RATE: u32 = 100_000;
+
+/// How many events may come in a second, which root can change.
+pub(crate) struct MaxRate(Atomic<u32>);
+
+impl MaxRate {
+    /// Sets it to the rate by default.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Ok(Arc::new(Self(Atomic::new(DEFAULT_RATE)), GFP_KERNEL)?)
+    }
+
+    /// Returns it.
+    #[inline]
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    /// Changes it.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if it has more than 32 bits.
+    pub(crate) fn set(&self, rate: u64) -> Result {
+        self.0
+            .store(u32::try_from(rate).map_err(|_| ERANGE)?, Relaxed);
+        Ok(())
+    }
+}
 
 /// The kinds of resources that are limited.
 #[derive(Clone, Copy)]
@@ -135,6 +169,8 @@ struct KnownPayer {
 #[pin_data]
 pub(crate) struct Limits {
     max_irqs_per_context: Atomic<u32>,
+    /// Of the interrupts of an export together.
+    max_export_rate: Arc<MaxRate>,
     counters: PerKind<Counter>,
     /// Innermost, see `file.rs`.
     #[pin]
@@ -155,10 +191,12 @@ impl Limits {
             queue_memory: Counter::new(Self::default_queue_memory(), total_ram()),
             exports: Counter::new(DEFAULT_EXPORTS, MAX_EXPORTS),
         };
+        let max_export_rate = MaxRate::new()?;
 
         Arc::pin_init(
             pin_init!(Self {
                 max_irqs_per_context: Atomic::new(MAX_IRQS as u32),
+                max_export_rate,
                 counters,
                 payers <- new_mutex!(RBTree::new(), "uxive_payers"),
             }),
@@ -190,6 +228,11 @@ impl Limits {
         }
         self.max_irqs_per_context.store(limit as u32, Relaxed);
         Ok(())
+    }
+
+    /// Returns how often the interrupts of an export may come together.
+    pub(crate) fn max_export_rate(&self) -> &Arc<MaxRate> {
+        &self.max_export_rate
     }
 
     /// Counts a charge of a payer, who must [leave](Self::leave) when it goes. Returns how much it has.
@@ -381,6 +424,14 @@ pub(crate) struct Charge {
     count: usize,
 }
 
+impl Charge {
+    /// Returns the user.
+    #[inline]
+    pub(crate) fn user(&self) -> &UserCharge {
+        &self.user
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.user.subtract(self.kind, self.count);
@@ -404,7 +455,7 @@ impl QueueCharge {
     /// Returns the user.
     #[inline]
     pub(crate) fn user(&self) -> &UserCharge {
-        &self.queue.user
+        self.queue.user()
     }
 
     /// Leaves both counted for ever.

@@ -210,6 +210,14 @@ impl Slot {
         view.show(self.0.source.as_ref().ok_or(EINVAL)?)
     }
 
+    /// Returns whether `view` shows the trigger page.
+    pub(crate) fn is_shown_in(&self, view: &View) -> bool {
+        self.0
+            .source
+            .as_ref()
+            .is_some_and(|source| view.shows(source))
+    }
+
     /// Places the trigger page at `offset` in a mapping of the file of `view`, if that shows it there.
     pub(crate) fn insert_in_view(
         &self,

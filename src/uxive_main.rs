@@ -8,7 +8,7 @@
 //!
 //! | room | | imports |
 //! |---|---|---|
-//! | `driver` | the driver of AFUs, and their nodes | operations, file, device, context, afu, events |
+//! | `driver` | the driver of AFUs, and their nodes | operations, file, device, context, afu, limits, events |
 //! | `operations` | file operations of contexts | ioctl, file, device, context, layout, argument, command |
 //! | `ioctl` | from bytes of a program to one call | alloc, file, limits, layout, argument, command |
 //! | `debug` | debugfs | device, registry, export, slot, queue, layout |
@@ -17,10 +17,10 @@
 //! | `device` | what all contexts share | registry, queue, limits |
 //! | `registry` | contexts, open or quarantined | context, afu, limits |
 //! | `context` | what a context owns, and its end | export, slot, afu, queue, limits, events, layout |
-//! | `export` | pages lent to others, and their revocation | slot, limits, layout, argument, command |
+//! | `export` | pages lent to others, and their revocation | slot, queue, limits, layout, argument, command |
 //! | `slot` | an interrupt and its pages | afu, queue, limits, layout, slots |
-//! | `afu` | an AFU, and the contexts that it works for | queue, events, layout |
-//! | `queue` | the event queue, and its drain | limits |
+//! | `afu` | an AFU, and the contexts that it works for | limits, events |
+//! | `queue` | the event queue, and its drain | limits, events, layout |
 //! | `limits` | what users are charged for, and may have | counter, layout |
 //! | `events` | what there is to tell a program |  |
 //! | `argument` | an argument in the program's memory | command |
@@ -90,7 +90,7 @@ module! {
 }
 
 /// The limits, and what is in use of them.
-static ATTRIBUTES: [Attribute<DeviceOperations>; 12] = [
+static ATTRIBUTES: [Attribute<DeviceOperations>; 13] = [
     Attribute::writable(
         c"max_irqs_per_context",
         |device: &Arc<Device>| device.limits.max_irqs_per_context(),
@@ -145,6 +145,11 @@ static ATTRIBUTES: [Attribute<DeviceOperations>; 12] = [
         c"max_exports",
         |device: &Arc<Device>| device.limits.counter(LimitKind::Export).total(),
         |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Export).set_total(limit),
+    ),
+    Attribute::writable(
+        c"max_export_rate",
+        |device: &Arc<Device>| device.limits.max_export_rate().get() as usize,
+        |device: &Arc<Device>, rate| device.limits.max_export_rate().set(rate),
     ),
     Attribute::read_only(c"irqs", |device: &Arc<Device>| {
         device.limits.counter(LimitKind::Irq).in_use()

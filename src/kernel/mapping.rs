@@ -488,6 +488,7 @@ impl Shown {
 pub(crate) struct View {
     host: Arc<FileMapping>,
     shown: Arc<Shown>,
+    is_withdrawn: bool,
 }
 
 impl View {
@@ -529,7 +530,11 @@ impl View {
         host.views.lock().insert(node);
         host.viewed.store(true, Relaxed);
         // INVARIANT: Entered above.
-        let view = Self { host, shown };
+        let view = Self {
+            host,
+            shown,
+            is_withdrawn: false,
+        };
         // Checked after the view was entered: a close that comes later finds the view.
         match view.host.is_closed() {
             true => Err(ENODEV),
@@ -552,16 +557,33 @@ impl View {
     ///
     /// `EINVAL` if they are in none.
     pub(crate) fn show<P: UserPages, const N: usize>(&self, pages: &MappedPages<P, N>) -> Result {
+        self.piece_of(pages).ok_or(EINVAL)?.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Returns whether the piece that `pages` are in is shown.
+    pub(crate) fn shows<P: UserPages, const N: usize>(&self, pages: &MappedPages<P, N>) -> bool {
+        self.piece_of(pages)
+            .is_some_and(|piece| piece.load(Relaxed))
+    }
+
+    fn piece_of<P: UserPages, const N: usize>(
+        &self,
+        pages: &MappedPages<P, N>,
+    ) -> Option<&Atomic<bool>> {
         let is_host = |mapping| Arc::ptr_eq(mapping, &self.host);
         let Shown { range, .. } = &*self.shown;
         let place = (pages.ranges.iter().filter(|range| !range.is_empty()))
             .find(|place| range.contains(&place.start))
-            .filter(|_| pages.mapping.as_ref().is_some_and(is_host))
-            .ok_or(EINVAL)?;
-        let piece = self.shown.piece(place.start - range.start).ok_or(EINVAL)?;
+            .filter(|_| pages.mapping.as_ref().is_some_and(is_host))?;
 
-        piece.store(true, Relaxed);
-        Ok(())
+        self.shown.piece(place.start - range.start)
+    }
+
+    /// Removes all pages from every mapping of the other file, where none comes any more. May sleep.
+    pub(crate) fn withdraw(&mut self) {
+        self.shown.mapping.zap_own();
+        self.is_withdrawn = true;
     }
 
     /// Places the page of `pages` that belongs at `offset` of the other file there, if it is shown and
@@ -581,6 +603,7 @@ impl View {
         let phys = match (pages.phys_at(at), &pages.mapping) {
             (Some(phys), Some(host))
                 if is_shown
+                    && !self.is_withdrawn
                     && Arc::ptr_eq(host, &self.host)
                     && fault.mapping == mapping.as_raw() =>
             {
@@ -602,7 +625,9 @@ impl Drop for View {
         // A fault that inserts a page borrows the object, so none is under way. The view stays in
         // the list until its pages are zapped, since withdrawing a page must not finish before
         // that.
-        self.shown.mapping.zap_own();
+        if !self.is_withdrawn {
+            self.withdraw();
+        }
 
         let node = (self.host.views.lock()).remove_node(&Self::key(&self.shown));
         drop(node);

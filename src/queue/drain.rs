@@ -13,10 +13,17 @@ use super::{
     },
     rate::{
         Moderation,
-        Rate, //
+        Pass,
+        Rate,
+        Step,
+        Storm, //
     }, //
 };
 use crate::{
+    events::{
+        Event,
+        EventLog, //
+    },
     kernel_ext::{
         eventfd::EventFd,
         fault::injectable,
@@ -25,8 +32,13 @@ use crate::{
             Remaining, //
         },
         lock::SpinLockIrqSave,
-        task, //
+        task,
+        work::{
+            Work,
+            Worker, //
+        }, //
     },
+    layout::Window,
     trace::{
         self,
         Delivery, //
@@ -46,6 +58,11 @@ use kernel::{
     sync::{
         poll::PollCondVarBox,
         Arc, //
+    },
+    time::{
+        msecs_to_jiffies,
+        Delta,
+        Instant, //
     }, //
 };
 
@@ -90,6 +107,15 @@ pub(super) struct Mask {
     message: Kept,
 }
 
+/// The exports that a slot is in.
+#[derive(Clone, Copy, Default)]
+pub(super) struct InExports {
+    /// How many.
+    pub(super) exports: u32,
+    /// The one with which its events are counted; 0 if it is in none.
+    pub(super) counted_with: u32,
+}
+
 /// The target of the events of a slot.
 pub(super) enum Target {
     /// The eventfd is signalled, if there is one.
@@ -98,6 +124,7 @@ pub(super) enum Target {
         /// How many events there were.
         rings: u64,
         mask: Mask,
+        lent: InExports,
     },
     /// Nothing: the sources are switched off, and should have none.
     Off {
@@ -114,22 +141,23 @@ impl Target {
             eventfd: None,
             rings: 0,
             mask: Mask::default(),
+            lent: InExports::default(),
         }
     }
 
-    /// Discards events from now on. Returns the eventfd that was signalled, unless it was closed
-    /// before.
-    pub(super) fn close(&mut self) -> Option<Option<EventFd>> {
-        let Self::Live { eventfd, .. } = self else {
+    /// Discards events from now on. Returns the eventfd that was signalled and the export that events were
+    /// counted with, or 0, unless it was closed before.
+    pub(super) fn close(&mut self) -> Option<(Option<EventFd>, u32)> {
+        let Self::Live { eventfd, lent, .. } = self else {
             return None;
         };
-        let eventfd = eventfd.take();
+        let closed = (eventfd.take(), lent.counted_with);
 
         *self = Self::Off {
             strays: 0,
             counted: 0,
         };
-        Some(eventfd)
+        Some(closed)
     }
 
     /// Returns how many events were discarded since this was called last.
@@ -162,7 +190,7 @@ impl Targets {
         Ok(Self {
             routes: EisnTable::new(platform, BUDGET)?,
             messages: MessageEisnTable::new(platform, 0)?,
-            moderation: Moderation::new(),
+            moderation: Moderation::default(),
         })
     }
 
@@ -204,10 +232,12 @@ impl Targets {
             eventfd,
             rings,
             mask,
+            lent,
         } = &mut route.with
         else {
             return Err(EINVAL);
         };
+        let export = lent.counted_with;
         let Mask {
             generic, message, ..
         } = core::mem::take(mask);
@@ -218,7 +248,7 @@ impl Targets {
         }
         // An event that was sent and has not come yet will come, and its interrupt is ended then.
         // Ending it here, too, would allow two entries of a source in the queue.
-        if generic.parked || generic.came {
+        if generic.parked || generic.came && !self.moderation.hold_lent(export, index) {
             route.end_interrupt();
         }
         Ok((message.came || message.parked).then_some(message))
@@ -233,7 +263,7 @@ impl Targets {
                 *rings = rings.wrapping_add(1);
                 signal(context, index, eventfd.as_ref());
             }
-            self.moderation.end_interrupt(&mut self.messages, index);
+            self.moderation.end_message(&mut self.messages, index);
         } else if let Some(message) = self.messages.get(index) {
             message.end_interrupt();
         }
@@ -258,9 +288,11 @@ impl Targets {
                 }
                 return;
             }
-            Target::Live { .. } => match origin {
-                SourceKind::Ipi => route.end_interrupt(),
-                SourceKind::Msi => self.moderation.end_interrupt(&mut self.messages, index),
+            Target::Live { lent, .. } => match (origin, lent.counted_with) {
+                (SourceKind::Ipi, 0) => route.end_interrupt(),
+                (SourceKind::Ipi, export) if self.moderation.hold_lent(export, index) => (),
+                (SourceKind::Ipi, _) => route.end_interrupt(),
+                (SourceKind::Msi, _) => self.moderation.end_message(&mut self.messages, index),
             },
             // The interrupt is not ended, as that would switch the source on.
             Target::Off { .. } => (),
@@ -306,31 +338,23 @@ pub(super) struct DrainState {
     pub(super) high_water: usize,
 }
 
-/// The handler of a queue's escalation.
+/// The handler of a queue's escalation, with a work item that lets go what is held back.
+pub(super) type DrainHandler = Worker<Drain>;
+
+/// The parts of the handler of a queue's escalation.
 #[pin_data]
 pub(super) struct Drain {
     /// The number of the context.
     pub(super) context: u64,
     pub(super) queue: Arc<EventQueue>,
+    /// Where the program is told of storms.
+    pub(super) events: Arc<EventLog>,
     /// Innermost lock of the driver, taken in hard interrupt context; see `file.rs`.
     #[pin]
     pub(super) state: SpinLockIrqSave<DrainState>,
 }
 
 impl Drain {
-    /// Handles all entries that are in the queue now, so that none is left of a source that is off.
-    pub(super) fn flush(&self) {
-        // Others may keep ringing, but no more entries than there is room for are older than this.
-        let mut left = self.queue.size().entries();
-
-        while left > 0
-            && self.state.with(|state| self.flush_some(state, &mut left)) == Remaining::Some
-        {
-            // The CPU may be needed: there can be many, and each can take long.
-            task::cond_resched();
-        }
-    }
-
     /// Handles up to [`BUDGET`] entries if the kernel drains the queue, as far as there is time for
     /// them, and takes their number from `left`. Leaves the escalation alone.
     fn flush_some(&self, state: &mut DrainState, left: &mut usize) -> Remaining {
@@ -446,24 +470,105 @@ impl Drain {
     }
 }
 
-impl BoundedHandler for Drain {
+impl BoundedHandler for DrainHandler {
     #[inline]
     fn run(&self) -> Remaining {
-        self.state.with(|state| self.fired(state))
+        with_state(self, |state| self.fired(state))
     }
 
     fn run_rest(&self) -> Remaining {
-        self.state.with(|state| match state.has_rest {
+        with_state(self, |state| match state.has_rest {
             true => self.fired(state),
             false => Remaining::Nothing,
         })
     }
 
     fn cpu_dead(&self) -> Remaining {
-        self.state
-            .with(|state| match self.has_lost_escalation(state) {
-                true => self.fired(state),
-                false => Remaining::Nothing,
-            })
+        with_state(self, |state| match self.has_lost_escalation(state) {
+            true => self.fired(state),
+            false => Remaining::Nothing,
+        })
+    }
+}
+
+/// Calls `what`, which may deliver events, with the state of `drain`. Sees to it that those which are
+/// held back are let go later.
+#[inline(always)]
+pub(super) fn with_state<R>(drain: &DrainHandler, what: impl FnOnce(&mut DrainState) -> R) -> R {
+    let (result, wake) = drain.state.with(|state| {
+        let result = what(state);
+
+        (result, state.slots.moderation.wake())
+    });
+
+    if let Some(wake) = wake {
+        let_go_after(drain, wake);
+    }
+    result
+}
+
+/// Handles all entries that are in the queue now, so that none is left of a source that is off.
+pub(super) fn flush(drain: &DrainHandler) {
+    // Others may keep ringing, but no more entries than there is room for are older than this.
+    let mut left = drain.queue.size().entries();
+
+    while left > 0
+        && with_state(drain, |state| drain.flush_some(state, &mut left)) == Remaining::Some
+    {
+        // The CPU may be needed: there can be many, and each can take long.
+        task::cond_resched();
+    }
+}
+
+/// Queues the work item, unless it is queued.
+#[cold]
+fn let_go_after(drain: &DrainHandler, delay: Delta) {
+    let msecs = u32::try_from(delay.as_millis_ceil()).unwrap_or(u32::MAX);
+
+    drain.queue_after(msecs_to_jiffies(msecs));
+}
+
+impl Work for Drain {
+    fn run(worker: &Worker<Self>) {
+        let mut pass = Pass::new(Instant::now());
+
+        while let Step::More(storm) = worker.release(&mut pass) {
+            if let Some(storm) = storm {
+                worker.tell(&storm);
+            }
+        }
+        if let Some(due) = pass.next {
+            let_go_after(worker, due);
+        }
+    }
+}
+
+impl Drain {
+    /// Ends interrupts that are held back, see [`Moderation::release`].
+    fn release(&self, pass: &mut Pass) -> Step {
+        self.state.with(|state| {
+            let Targets {
+                routes,
+                messages,
+                moderation,
+            } = &mut state.slots;
+
+            moderation.release(routes, messages, pass)
+        })
+    }
+
+    /// Tells the program of a storm.
+    fn tell(&self, storm: &Storm) {
+        let &Storm {
+            index,
+            export,
+            count,
+        } = storm;
+
+        self.events.report(Event::Storm {
+            offset: Window::TRIGGER.offset(index).unwrap_or(0),
+            count: count.into(),
+            export,
+        });
     }
 }

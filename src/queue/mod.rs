@@ -17,9 +17,8 @@
 //! User drain: the program reads the queue and ends interrupts by itself. The handler signals one
 //! eventfd and leaves the escalation masked until the program arms it again, before it blocks.
 //!
-//! Messages of an AFU are counted, as a broken one sends them without a pause. If one comes too
-//! often in a period, its interrupt is not ended before the next period, so no more events come:
-//! [`Queue::moderate`].
+//! Messages of an AFU are counted, and events of exported interrupts. If they come too often in a
+//! period, their interrupts are not ended before the next period, so no more events come: `rate`.
 //!
 //! The queue cannot overflow. A source has at most one entry in it, since a further event waits
 //! in the source until the interrupt is ended, and there are at least as many entries as sources. A
@@ -27,6 +26,7 @@
 //! queue, to its own loss.
 
 use crate::{
+    events::EventLog,
     kernel_ext::{
         chunks::Room,
         cpu,
@@ -37,9 +37,11 @@ use crate::{
         irq::IrqHandler,
         kthread::KthreadWorker,
         lock::SpinLockIrqSave,
-        ratelimit::pr_warn_ratelimited, //
+        ratelimit::pr_warn_ratelimited,
+        work::Worker, //
     },
     limits::{
+        MaxRate,
         QueueCharge,
         UserCharge, //
     },
@@ -58,31 +60,38 @@ use crate::{
         SourceKind, //
     }, //
 };
+use core::ops::Range;
 use cursor::{
     Arming,
     Cursor, //
 };
 use drain::{
+    flush,
+    with_state,
     Consumer,
     Drain,
+    DrainHandler,
     DrainState,
     Target,
     Targets, //
 };
 use kernel::{
+    bitmap::BitmapVec,
     prelude::*,
+    rbtree::RBTreeNode,
     static_lock_class,
     str::CString,
-    sync::{
-        poll::PollCondVarBox,
-        Arc, //
-    },
+    sync::Arc,
     time::{
         delay::fsleep,
         Delta, //
     }, //
 };
-use rate::Rate;
+use rate::{
+    Left,
+    Lent,
+    Rate, //
+};
 
 mod cursor;
 mod drain;
@@ -94,7 +103,7 @@ const LAST_TRIES: usize = 10;
 /// All queues.
 pub(crate) struct QueueList {
     /// For when a CPU goes offline.
-    dead: Arc<CpuDeadList<IrqHandler<Drain>>>,
+    dead: Arc<CpuDeadList<IrqHandler<DrainHandler>>>,
     /// They drain what is too much for an interrupt.
     threads: KVec<Arc<KthreadWorker>>,
 }
@@ -176,7 +185,7 @@ impl Drop for LeakableCharge {
 
 /// The event queue of a context, with the targets of its events.
 pub(crate) struct Queue {
-    escalation: EscalationHandler<Drain>,
+    escalation: EscalationHandler<DrainHandler>,
     user_drained: bool,
     // Given back after the queue itself.
     charge: LeakableCharge,
@@ -184,7 +193,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Sets up the empty queue of `context`, of `size`, which the kernel drains; the number appears in
-    /// `/proc/interrupts`.
+    /// `/proc/interrupts`. `events` are told of storms.
     ///
     /// # Errors
     ///
@@ -195,14 +204,15 @@ impl Queue {
         context: u64,
         size: QueueSize,
         charge: QueueCharge,
+        events: Arc<EventLog>,
     ) -> Result<Arc<Self>, AllocError> {
         let consumer = Consumer::Kernel(Cursor::new(size));
 
-        Self::with_consumer(platform, all, context, size, charge, consumer)
+        Self::with_consumer(platform, all, context, size, charge, events, consumer)
     }
 
-    /// Sets up that of one which the program drains, armed: the first event wakes `pollers`, and
-    /// signals `eventfd`.
+    /// Sets up that of one which the program drains, armed: the first event wakes the pollers of the
+    /// file, and signals `eventfd`.
     ///
     /// # Errors
     ///
@@ -213,17 +223,17 @@ impl Queue {
         context: u64,
         size: QueueSize,
         charge: QueueCharge,
+        events: Arc<EventLog>,
         eventfd: Option<EventFd>,
-        pollers: Arc<PollCondVarBox>,
     ) -> Result<Arc<Self>, AllocError> {
         let consumer = Consumer::User {
             eventfd,
-            pollers,
+            pollers: events.pollers().clone(),
             arming: Arming::new(),
             cursor: Cursor::new(size),
         };
 
-        Self::with_consumer(platform, all, context, size, charge, consumer)
+        Self::with_consumer(platform, all, context, size, charge, events, consumer)
     }
 
     fn with_consumer(
@@ -232,6 +242,7 @@ impl Queue {
         context: u64,
         size: QueueSize,
         charge: QueueCharge,
+        events: Arc<EventLog>,
         consumer: Consumer,
     ) -> Result<Arc<Self>, AllocError> {
         let user_drained = matches!(consumer, Consumer::User { .. });
@@ -249,11 +260,14 @@ impl Queue {
             high_water: 0,
         };
         let drain = |queue| {
-            try_pin_init!(Drain {
+            let drain = try_pin_init!(Drain {
                 context,
                 queue,
+                events,
                 state <- SpinLockIrqSave::new(state, c"uxive_drain", static_lock_class!()),
-            }? Error)
+            }? Error);
+
+            Worker::new(static_lock_class!(), drain)
         };
         let name = CString::try_from_fmt(fmt!("uxive-{context}"))?;
         let thread = all.thread(context)?;
@@ -304,23 +318,27 @@ impl Queue {
     }
 
     /// Routes `source`, a message, here for slot `index`, which is new or has a generic source, and
-    /// switches it on.
+    /// switches it on. It may come no more often than `max_rate`.
     ///
     /// # Errors
     ///
     /// As [`Self::attach`].
-    pub(crate) fn attach_message(&self, index: usize, source: &Source) -> Result {
+    pub(crate) fn attach_message(
+        &self,
+        index: usize,
+        source: &Source,
+        max_rate: &Arc<MaxRate>,
+    ) -> Result {
         let drain = self.drain();
 
         drain.queue.route(source, SourceKind::Msi, index)?;
         if !self.is_user_drained() {
             self.grow(index, |state| &mut state.slots.routes)?;
             self.grow(index, |state| &mut state.slots.messages)?;
+            self.grow_held(SourceKind::Msi, index + 1)?;
+            let rate = Rate::new(max_rate.clone(), u32::MAX);
             drain.state.with(|state| {
-                state
-                    .slots
-                    .messages
-                    .insert_message(index, source, Rate::default())?;
+                state.slots.messages.insert_message(index, source, rate)?;
                 match state.slots.routes.get(index) {
                     None => state.slots.routes.insert(index, None, Target::new()),
                     Some(_) => Ok(()),
@@ -356,35 +374,51 @@ impl Queue {
         Ok(())
     }
 
-    /// Begins a new period, in which the message of each slot may come `limit` times, at least 1. Calls
-    /// `held` with the index of each that came as often in the last one, the first time in a row. To
-    /// be called in process context, by one at a time.
-    pub(crate) fn moderate(&self, limit: u32, mut held: impl FnMut(usize)) {
+    /// Makes room for slots below `end` to be held back.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    fn grow_held(&self, origin: SourceKind, end: usize) -> Result {
         let drain = self.drain();
-        let count = drain
-            .state
-            .with(|state| match state.slots.moderation.begin(limit) {
-                false => 0,
-                true => state.slots.messages.capacity(),
-            });
+        let has_room = |state: &mut DrainState| state.slots.moderation.has_room(origin, end);
 
-        for index in 0..count {
-            let released = drain.state.with(|state| {
-                let Targets {
-                    messages,
-                    moderation,
-                    ..
-                } = &mut state.slots;
-
-                moderation.release(messages, index)
-            });
-            if released {
-                held(index);
-            }
+        if !drain.state.with(has_room) {
+            // Memory is neither allocated nor freed under the lock.
+            let mut larger = Some(BitmapVec::new(end.next_power_of_two(), GFP_KERNEL_ACCOUNT)?);
+            (drain.state).with(|state| state.slots.moderation.grow(origin, &mut larger));
         }
+        Ok(())
     }
 
-    fn drain(&self) -> &Drain {
+    /// Enters the export `id`, of a number that none has had, of some of `slots`. Together events of those
+    /// that are [added](Lending::add) may come no more often than `max_rate`, or than `own_rate` in a
+    /// second. Not if the program drains the queue.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory.
+    pub(crate) fn lend(
+        self: &Arc<Self>,
+        id: u32,
+        slots: Range<usize>,
+        max_rate: Arc<MaxRate>,
+        own_rate: u32,
+    ) -> Result<Lending> {
+        if !self.user_drained {
+            let lent = Lent::new(slots.clone(), Rate::new(max_rate, own_rate));
+            let node = RBTreeNode::new(id, lent, GFP_KERNEL_ACCOUNT)?;
+
+            self.grow_held(SourceKind::Ipi, slots.end)?;
+            (self.drain().state).with(|state| state.slots.moderation.enter(node));
+        }
+        Ok(Lending {
+            queue: self.clone(),
+            id,
+        })
+    }
+
+    fn drain(&self) -> &DrainHandler {
         self.escalation.handler()
     }
 
@@ -449,6 +483,7 @@ impl Queue {
                 eventfd,
                 rings,
                 mask,
+                ..
             } => Some(RouteView {
                 bound: eventfd.is_some(),
                 masked: mask.on,
@@ -504,24 +539,22 @@ impl Queue {
     ) -> Result<(), QuiesceError> {
         let drain = self.drain();
         let are_idle = [generic, message].into_iter().flatten().all(Source::hold);
-        // The eventfd that is unbound is dropped when this returns, outside the lock.
-        let mut _eventfd = None;
+        // These are dropped when this returns, outside the lock.
+        let (mut _eventfd, mut _export) = (None, None);
         let left = drain.state.with(|state| {
             // Once the slot is closed, its events are discarded.
             if message.is_some() {
-                let Targets {
-                    messages,
-                    moderation,
-                    ..
-                } = &mut state.slots;
-
-                moderation.forget(messages, index);
+                state.slots.messages.remove(index);
             }
+            state.slots.moderation.forget(index);
             let mut was_open = self.user_drained;
             if let Some(route) = state.slots.routes.get_mut(index) {
                 let closed = route.with.close();
                 was_open = closed.is_some();
-                _eventfd = closed.flatten();
+                if let Some((eventfd, export)) = closed {
+                    _eventfd = eventfd;
+                    _export = state.slots.moderation.uncount(export);
+                }
             }
 
             if !are_idle || !was_open {
@@ -560,7 +593,7 @@ impl Queue {
         for source in [generic, message].into_iter().flatten() {
             source.switch_off(false)?;
         }
-        drain.flush();
+        flush(drain);
         (drain.state).with(|state| drain.forget(state, index, expected))
     }
 
@@ -611,11 +644,13 @@ impl Queue {
     /// As [`Self::bind`].
     pub(crate) fn unmask(&self, index: usize) -> Result {
         let drain = self.drain();
-        let kept = (drain.state).with(|state| state.slots.unmask(drain.context, index))?;
+        let kept = with_state(drain, |state| state.slots.unmask(drain.context, index))?;
 
         // For itself, since an eventfd that is signalled wakes any number of waiters.
         if let Some(kept) = kept {
-            (drain.state).with(|state| state.slots.unmask_message(drain.context, index, kept));
+            with_state(drain, |state| {
+                state.slots.unmask_message(drain.context, index, kept);
+            });
         }
         Ok(())
     }
@@ -675,5 +710,39 @@ impl Drop for Queue {
             );
             self.escalation.leak();
         }
+    }
+}
+
+/// An export of interrupts of a queue. Dropping it ends the export; slots that are in it still are
+/// counted with it until they are freed.
+pub(crate) struct Lending {
+    queue: Arc<Queue>,
+    id: u32,
+}
+
+impl Lending {
+    /// Has events of slot `index`, which is there and not freed meanwhile, counted from now on.
+    pub(crate) fn add(&self, index: usize) {
+        self.with_slots(|slots| slots.moderation.lend(&mut slots.routes, index, self.id));
+    }
+
+    /// Takes slot `index` out, which was added and is not freed meanwhile. If others cannot ring it any
+    /// more, its events are not counted, and it is not held back.
+    pub(crate) fn remove(&self, index: usize) {
+        self.with_slots(|slots| slots.moderation.take_back(&mut slots.routes, index));
+    }
+
+    fn with_slots(&self, what: impl FnOnce(&mut Targets) -> Left) {
+        if !self.queue.user_drained {
+            let drain = self.queue.drain();
+            // An export that has left is dropped outside of the lock.
+            let _left = with_state(drain, |state| what(&mut state.slots));
+        }
+    }
+}
+
+impl Drop for Lending {
+    fn drop(&mut self) {
+        self.with_slots(|slots| slots.moderation.leave(self.id));
     }
 }

@@ -76,11 +76,6 @@ impl<T, K> EisnTable<T, K> {
         })
     }
 
-    /// Returns below which index there can be slots.
-    pub(crate) fn capacity(&self) -> usize {
-        self.entries.capacity()
-    }
-
     /// Returns what [`Room::new`] needs to know if there is no room for slot `index`.
     #[inline(always)]
     pub(crate) fn missing(&self, index: usize) -> Option<usize> {

@@ -401,7 +401,8 @@ struct uxive_ims_alloc {
  * @fd: Out: descriptor of the new file, with O_CLOEXEC. At @count strides from
  *	offset 0 on it has their trigger pages. All processes together can map it
  *	128 times; a child does not inherit a mapping.
- * @reserved: In: must be 0.
+ * @max_rate: In: how many events may come in a second of all of them together, if
+ *	that is less than root allows; 0 for as many as that.
  */
 struct uxive_export {
 	__u32 size;
@@ -411,7 +412,7 @@ struct uxive_export {
 	__u32 count;
 	__u32 id;
 	__s32 fd;
-	__u32 reserved;
+	__u32 max_rate;
 };
 
 /**
@@ -488,7 +489,7 @@ struct uxive_event_header {
 /* There is no AFU any more, see struct uxive_event_gone. The last event. */
 #define UXIVE_EVENT_GONE	0x45
 
-/* A message came too often, see struct uxive_event_storm. */
+/* Interrupts came too often, see struct uxive_event_storm. */
 #define UXIVE_EVENT_STORM	0x46
 
 /* The interrupt cannot be switched off at its source. */
@@ -576,16 +577,19 @@ struct uxive_event_gone {
 
 /**
  * struct uxive_event_storm - body of UXIVE_EVENT_STORM
- * @offset: Offset of the interrupt.
- * @count: How often its message came within a tenth of a second, which was the
- *	most that is allowed. It was held back for the rest of that, and is
- *	again as long as this goes on, without a further event.
+ * @offset: Offset of the interrupt; with @export_id that of one of its interrupts.
+ * @count: How often its message came within a tenth of a second, or all
+ *	interrupts of the export together, which was the most that is allowed. It
+ *	was held back for the rest of that, and is again as long as this goes on,
+ *	without a further event.
+ * @export_id: Number of the export, or 0 if it was a message.
  * @reserved: 0.
  */
 struct uxive_event_storm {
 	__u64 offset;
 	__u64 count;
-	__u64 reserved[2];
+	__u64 export_id;
+	__u64 reserved;
 };
 
 /**

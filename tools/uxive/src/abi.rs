@@ -145,7 +145,7 @@ arguments! {
         count: u32,
         id: u32,
         fd: i32,
-        reserved: u32,
+        max_rate: u32,
     }
     /// `UXIVE_IOC_REVOKE`.
     0x4c None Revoke { size: u32, flags: u32, id: u32, reserved: u32 }

@@ -203,7 +203,7 @@ impl Drain {
     ///
     /// Those of `UXIVE_IOC_EXPORT`.
     pub fn export(&self, start: u32, count: u32) -> io::Result<Export> {
-        Export::new(self.context.shared(), start, count)
+        Export::new(self.context.shared(), start, count, 0)
     }
 
     /// Has the next event signal [`Drain::event`], once.

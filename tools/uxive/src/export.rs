@@ -112,12 +112,19 @@ pub struct Export {
 }
 
 impl Export {
-    pub(crate) fn new(shared: &Arc<Shared>, start: u32, count: u32) -> io::Result<Self> {
+    /// `max_rate` is 0 for as many as root allows.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        start: u32,
+        count: u32,
+        max_rate: u32,
+    ) -> io::Result<Self> {
         let mut argument = abi::Export {
             size: abi::size::<abi::Export>(),
             kind: uapi::UXIVE_EXPORT_FILE,
             start,
             count,
+            max_rate,
             ..Default::default()
         };
 
@@ -134,6 +141,11 @@ impl Export {
     /// Returns how many doorbells there are.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Returns its number in the context, by which [`Report::Storm`](crate::Report::Storm) names it.
+    pub fn id(&self) -> u32 {
+        self.id
     }
 
     /// Passes the file on by a Unix socket, with a byte, for [`Receiver::receive`].

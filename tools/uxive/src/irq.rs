@@ -9,7 +9,10 @@ use crate::{
     export::Export,
     uapi, //
 };
-use core::ops::Range;
+use core::{
+    num::NonZeroU32,
+    ops::Range, //
+};
 use rustix::io::Errno;
 use std::{
     io,
@@ -242,7 +245,17 @@ impl Irq {
     ///
     /// Those of `UXIVE_IOC_EXPORT`.
     pub fn export(&self) -> io::Result<Export> {
-        Export::new(&self.0.shared, self.slot(), 1)
+        Export::new(&self.0.shared, self.slot(), 1, 0)
+    }
+
+    /// As [`Irq::export`], but the interrupt comes no more than `max_rate` times in a second as long as
+    /// there is the export, if root allows as many. If it is rung more often it comes late.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_EXPORT`.
+    pub fn export_limited(&self, max_rate: NonZeroU32) -> io::Result<Export> {
+        Export::new(&self.0.shared, self.slot(), 1, max_rate.get())
     }
 
     /// Frees the interrupt, which dropping does as well, and says whether that worked.
@@ -374,7 +387,22 @@ impl Irqs {
     ///
     /// Those of `UXIVE_IOC_EXPORT`.
     pub fn export(&self) -> io::Result<Export> {
-        Export::new(&self.0.shared, self.0.slots.start, self.count())
+        Export::new(&self.0.shared, self.0.slots.start, self.count(), 0)
+    }
+
+    /// As [`Irqs::export`], but all of them together come no more than `max_rate` times in a second as
+    /// long as there is the export, if root allows as many. If they are rung more often they come late.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_EXPORT`.
+    pub fn export_limited(&self, max_rate: NonZeroU32) -> io::Result<Export> {
+        Export::new(
+            &self.0.shared,
+            self.0.slots.start,
+            self.count(),
+            max_rate.get(),
+        )
     }
 
     /// Frees them, which dropping does as well, and says whether that worked.

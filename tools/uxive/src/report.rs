@@ -55,12 +55,14 @@ pub enum Report {
         /// `UXIVE_GONE_*`.
         reason: u64,
     },
-    /// The accelerator's message of an interrupt came too often.
+    /// The accelerator's message of an interrupt came too often, or the interrupts of an export.
     Storm {
-        /// Its slot.
+        /// Its slot, or that of one of them.
         slot: u32,
-        /// How often it came within a tenth of a second.
+        /// How often it came within a tenth of a second, or all of them together.
         count: u64,
+        /// The number of the export, 0 for a message.
+        export: u64,
     },
     /// Something that this library does not know.
     Other {
@@ -110,6 +112,7 @@ impl Report {
             UXIVE_EVENT_STORM => Self::Storm {
                 slot: slot(first)?,
                 count: second,
+                export: third,
             },
             kind => Self::Other { kind, body },
         })
@@ -147,8 +150,12 @@ mod tests {
             }
         );
         assert_eq!(
-            report(0x46, [30, 5, 0, 0]),
-            Report::Storm { slot: 3, count: 5 }
+            report(0x46, [30, 5, 6, 0]),
+            Report::Storm {
+                slot: 3,
+                count: 5,
+                export: 6
+            }
         );
         assert_eq!(
             report(0x7f, [1, 2, 3, 4]),

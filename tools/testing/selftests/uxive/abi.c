@@ -80,7 +80,7 @@ LAYOUT(uxive_export, start, 12);
 LAYOUT(uxive_export, count, 16);
 LAYOUT(uxive_export, id, 20);
 LAYOUT(uxive_export, fd, 24);
-LAYOUT(uxive_export, reserved, 28);
+LAYOUT(uxive_export, max_rate, 28);
 
 static_assert(sizeof(struct uxive_export_info) == 32, "size");
 LAYOUT(uxive_export_info, size, 0);

@@ -608,7 +608,7 @@ TEST_F(doorbell, only_interrupts_are_exported)
 		struct uxive_export export = { .size = sizeof(export), .kind = kind, .count = 1 };
 
 		if (kind == UXIVE_EXPORT_FILE)
-			export.reserved = 1;
+			export.flags = 1;
 		EXPECT_ERRNO(UXIVE_IOC_EXPORT, EINVAL,
 			     ux_ioctl(self->fd, UXIVE_IOC_EXPORT, &export))
 			TH_LOG("kind %u", kind);
@@ -1406,6 +1406,444 @@ TEST_F(doorbell, neither_a_lock_nor_advice_keeps_it)
 	EXPECT_TRUE(is_gone(bell));
 	munmap(bell, STRIDE);
 	close(fd);
+}
+
+/* How often they ring. */
+
+/* Events that a tenth of a second has room for, by the limit of root and by that of an owner. */
+#define ROOTS_EVENTS	10
+#define OWNERS_EVENTS	2
+
+#define MASK	(UXIVE_SET_DATA_NONE | UXIVE_SET_MASK)
+#define UNMASK	(UXIVE_SET_DATA_NONE | UXIVE_SET_UNMASK)
+
+/* As ux_export(), of interrupts that come no more than @max_rate times in a second. */
+static int export_slowly(int fd, __u32 start, __u32 count, __u32 max_rate, __u32 *id)
+{
+	struct uxive_export arg = {
+		.size = sizeof(arg), .kind = UXIVE_EXPORT_FILE, .start = start, .count = count,
+		.max_rate = max_rate,
+	};
+	int ret = ux_ioctl(fd, UXIVE_IOC_EXPORT, &arg);
+
+	*id = arg.id;
+	return ret ? ret : arg.fd;
+}
+
+/* Waits for the next event of a context; its type is NO_EVENT if none comes. */
+static struct uxive_event event_of(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	poll(&pfd, 1, WATCHDOG_MS);
+	return next_event(fd);
+}
+
+/* A process that was sent the file of an export, and rings all of it without a pause. */
+struct stormer {
+	pid_t pid;
+	struct storm_count {
+		atomic_bool stop;
+		atomic_long rounds;
+	} *count;
+};
+
+static bool stormer_start(struct stormer *stormer, int fd, int count)
+{
+	stormer->count = shared_memory(sizeof(*stormer->count));
+	stormer->pid = fork();
+	if (!stormer->pid) {
+		void *bells;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		bells = setuid(ALICE) ? MAP_FAILED : map_bells(fd, count);
+		if (bells == MAP_FAILED)
+			_exit(1);
+		while (!atomic_load(&stormer->count->stop)) {
+			for (int i = 0; i < count; i++)
+				if (touch(bells + i * STRIDE))
+					_exit(2);
+			atomic_fetch_add(&stormer->count->rounds, 1);
+		}
+		_exit(0);
+	}
+	return stormer->pid > 0;
+}
+
+/* Returns how many rounds there were, -1 if it did not end well. */
+static long stormer_end(struct stormer *stormer)
+{
+	long rounds;
+
+	atomic_store(&stormer->count->stop, true);
+	rounds = child_status(stormer->pid) ? -1 : atomic_load(&stormer->count->rounds);
+	munmap(stormer->count, sizeof(*stormer->count));
+	return rounds;
+}
+
+/* The most events since @start by a limit of @events in a tenth of a second. */
+static long most_since(long start, long events)
+{
+	/* That in which it began, and the one in which it ends. */
+	return ((clock_ms() - start) / 100 + 2) * events;
+}
+
+TEST_F(doorbell, a_receiver_that_storms_is_held_back)
+{
+	const int bells = 4, turns = 20;
+	struct limits limits;
+	struct stormer stormer;
+	struct uxive_event event;
+	long start, events = 0, each[4] = {}, before, most, rounds;
+	int fd, other;
+	void *own = ux_map(self->fd, IRQ_BASE, BELLS * STRIDE), *page;
+	__u32 id, other_id;
+
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_NONBLOCK));
+	ASSERT_TRUE(limits_save(&limits));
+	ASSERT_NE(MAP_FAILED, own);
+	ASSERT_EQ(0, limit_set("max_export_rate", 10 * ROOTS_EVENTS));
+	fd = ux_export(self->fd, 0, bells, &id);
+	other = ux_export(self->fd, bells, 1, &other_id);
+	ASSERT_LE(0, fd);
+	page = map_bells(other, 1);
+	ASSERT_NE(MAP_FAILED, page);
+	ASSERT_TRUE(stormer_start(&stormer, fd, bells));
+	event = event_of(self->fd);
+	ASSERT_EQ(UXIVE_EVENT_STORM, event.header.type);
+	EXPECT_EQ(ROOTS_EVENTS, event.storm.count);
+	EXPECT_EQ(id, event.storm.export_id);
+	EXPECT_EQ(0, event.storm.reserved);
+	EXPECT_GT(slot_offset(bells), event.storm.offset);
+
+	/*
+	 * Each of the interrupts gets its turn, and the limit holds for all of them
+	 * together. Those that nobody else rings come at once as ever, and so does one of
+	 * another export that keeps to the limit.
+	 */
+	for (int i = 0; i < bells; i++)
+		event_read(self->efd[i]);
+	start = clock_ms();
+	before = atomic_load(&stormer.count->rounds);
+	for (int turn = 0; turn < turns; turn++) {
+		usleep(100000);
+		ring(own + (bells + 1) * STRIDE);
+		ASSERT_EQ(1, event_wait(self->efd[bells + 1])) TH_LOG("turn %d", turn);
+		ASSERT_EQ(0, touch(page));
+		ASSERT_EQ(1, event_wait(self->efd[bells])) TH_LOG("turn %d", turn);
+		progress();
+	}
+	for (int i = 0; i < bells; i++) {
+		each[i] = event_read(self->efd[i]);
+		events += each[i];
+	}
+	/* Each may have been on its way when there was no more room. */
+	most = most_since(start, ROOTS_EVENTS) + bells;
+	EXPECT_GE(most, events);
+	for (int i = 0; i < bells; i++)
+		EXPECT_LT(events / bells / 2, each[i]);
+	/* It did storm. */
+	EXPECT_LT(10 * most, atomic_load(&stormer.count->rounds) - before);
+	while ((event = next_event(self->fd)).header.type != NO_EVENT)
+		EXPECT_EQ(id, event.storm.export_id);
+	rounds = stormer_end(&stormer);
+	EXPECT_LT(0, rounds);
+	TH_LOG("%ld events in %ld ms, %ld at most; %ld rounds of 4 rings", events,
+	       clock_ms() - start, most, rounds);
+
+	/* None is lost: the last ring of each comes, and what is rung after it. */
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < bells; i++)
+			event_read(self->efd[i]);
+		for (int i = 0; i < bells; i++)
+			ring(own + i * STRIDE);
+		for (int i = 0; i < bells; i++)
+			ASSERT_LT(0, event_wait(self->efd[i]));
+	}
+	munmap(own, BELLS * STRIDE);
+	munmap(page, STRIDE);
+	close(fd);
+	close(other);
+	ASSERT_TRUE(limits_restore(&limits));
+}
+
+/* Rings, and expects that it comes, until a storm is told of; NO_EVENT after @most rings. */
+static struct uxive_event ring_until_told(int fd, void *page, int efd, int most)
+{
+	struct uxive_event event = next_event(fd);
+
+	for (int n = 0; n < most && event.header.type == NO_EVENT; n++) {
+		if (touch(page) || !event_wait(efd))
+			abort();
+		event = next_event(fd);
+	}
+	return event;
+}
+
+TEST_F(doorbell, the_owner_sets_less_and_the_least_counts)
+{
+	struct limits limits;
+	struct uxive_event event;
+	int slow, fast, last;
+	__u32 slow_id, fast_id, last_id;
+	void *page;
+
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_NONBLOCK));
+	ASSERT_TRUE(limits_save(&limits));
+	fast = ux_export(self->fd, 0, 3, &fast_id);
+	slow = export_slowly(self->fd, 1, 2, 10 * OWNERS_EVENTS, &slow_id);
+	last = ux_export(self->fd, 2, 1, &last_id);
+	ASSERT_LE(0, fast);
+	ASSERT_LE(0, slow);
+	ASSERT_LE(0, last);
+	page = map_bells(fast, 3);
+	ASSERT_NE(MAP_FAILED, page);
+
+	/* By whichever file it is rung. */
+	for (int i = 1; i < 3; i++) {
+		event = ring_until_told(self->fd, page + i * STRIDE, self->efd[i],
+					i == 1 ? 1000 : 3 * OWNERS_EVENTS);
+		/* Told once. */
+		if (i == 1) {
+			EXPECT_EQ(UXIVE_EVENT_STORM, event.header.type);
+			EXPECT_EQ(slow_id, event.storm.export_id);
+			EXPECT_EQ(OWNERS_EVENTS, event.storm.count);
+			EXPECT_EQ(slot_offset(1), event.storm.offset);
+		}
+		/* Until it is held back once more. */
+		ASSERT_EQ(0, touch(page + i * STRIDE));
+	}
+	/* When it ends, they are held to that as long as they are in another. */
+	ASSERT_EQ(0, ux_revoke(self->fd, slow_id));
+	for (int i = 1; i < 3; i++)
+		ASSERT_LT(0, event_wait(self->efd[i]));
+	usleep(300000);
+	while (next_event(self->fd).header.type != NO_EVENT)
+		;
+	event = ring_until_told(self->fd, page + STRIDE, self->efd[1], 1000);
+	EXPECT_EQ(UXIVE_EVENT_STORM, event.header.type);
+	EXPECT_EQ(slow_id, event.storm.export_id);
+	ASSERT_EQ(0, touch(page + STRIDE));
+	munmap(page, 3 * STRIDE);
+	close(fast);
+	close(last);
+	/* Nothing stays held back. */
+	ASSERT_EQ(1, event_wait(self->efd[1]));
+	fast = ux_export(self->fd, 0, 3, &fast_id);
+	last = ux_export(self->fd, 2, 1, &last_id);
+	page = map_bells(fast, 3);
+	ASSERT_NE(MAP_FAILED, page);
+	while (next_event(self->fd).header.type != NO_EVENT)
+		;
+	for (int i = 0; i < 3; i++) {
+		event = ring_until_told(self->fd, page + i * STRIDE, self->efd[i], 100);
+		EXPECT_EQ(NO_EVENT, event.header.type) TH_LOG("slot %d", i);
+	}
+
+	/* That of root holds for exports that are there, and is a limit to that of the owner. */
+	ASSERT_EQ(0, limit_set("max_export_rate", 10 * ROOTS_EVENTS));
+	event = ring_until_told(self->fd, page, self->efd[0], 100000);
+	ASSERT_EQ(UXIVE_EVENT_STORM, event.header.type);
+	EXPECT_EQ(fast_id, event.storm.export_id);
+	EXPECT_EQ(ROOTS_EVENTS, event.storm.count);
+	ASSERT_EQ(0, ux_revoke(self->fd, fast_id));
+	munmap(page, 3 * STRIDE);
+	close(slow);
+	slow = export_slowly(self->fd, 0, 1, 100000, &slow_id);
+	page = map_bells(slow, 1);
+	ASSERT_NE(MAP_FAILED, page);
+	event = ring_until_told(self->fd, page, self->efd[0], 100000);
+	ASSERT_EQ(UXIVE_EVENT_STORM, event.header.type);
+	EXPECT_EQ(slow_id, event.storm.export_id);
+	EXPECT_EQ(ROOTS_EVENTS, event.storm.count);
+	munmap(page, STRIDE);
+	close(slow);
+	close(fast);
+	close(last);
+	ASSERT_TRUE(limits_restore(&limits));
+}
+
+TEST_F(doorbell, only_what_others_can_ring_is_held_back)
+{
+	__u32 first_id, second_id;
+	int first, second;
+	void *own = ux_map(self->fd, IRQ_BASE, BELLS * STRIDE);
+	__u64 offset;
+
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_NONBLOCK));
+	ASSERT_NE(MAP_FAILED, own);
+	for (int turn = 0; turn < 2; turn++) {
+		first = export_slowly(self->fd, 0, 4, 1, &first_id);
+		second = export_slowly(self->fd, 2, 4, 1, &second_id);
+		ASSERT_LE(0, first);
+		ASSERT_LE(0, second);
+		/* The next of this index is in neither, whichever ends. */
+		ASSERT_EQ(0, ux_free(self->fd, slot_offset(3)));
+		ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+		ASSERT_EQ(slot_offset(3), offset);
+		ASSERT_EQ(0, ux_bind(self->fd, offset, self->efd[3]));
+		ASSERT_EQ(0, ux_revoke(self->fd, turn ? second_id : first_id));
+		for (int i = 0; i < BELLS; i++) {
+			bool is_lent = turn ? i < 3 : i == 2 || i == 4 || i == 5;
+			struct uxive_event event;
+
+			event = ring_until_told(self->fd, own + i * STRIDE, self->efd[i],
+						is_lent ? 1000 : 30);
+			EXPECT_EQ(is_lent ? UXIVE_EVENT_STORM : NO_EVENT, event.header.type)
+				TH_LOG("slot %d, turn %d", i, turn);
+			/* Told once in a storm: the next one is another. */
+			usleep(250000);
+			while (next_event(self->fd).header.type != NO_EVENT)
+				;
+		}
+		close(first);
+		close(second);
+		for (int i = 0; i < BELLS; i++)
+			event_read(self->efd[i]);
+	}
+	munmap(own, BELLS * STRIDE);
+}
+
+/* How many interrupts two exports have; the second comes behind the first. */
+#define MANY_HELD	400
+#define FEW_HELD	10
+
+TEST_F(doorbell, a_storm_of_many_does_not_keep_others_from_their_turn)
+{
+	int owner = ux_open(), many_efd = event_new(), efd[FEW_HELD], many, few;
+	struct stormer stormers[2];
+	long each[FEW_HELD] = {}, least = 0, all = 0;
+	__u32 id;
+
+	ASSERT_EQ(0, ux_fill(owner, MANY_HELD + FEW_HELD));
+	for (int i = 0; i < MANY_HELD + FEW_HELD; i++) {
+		int fd = i < MANY_HELD ? many_efd : event_new();
+
+		if (i >= MANY_HELD)
+			efd[i - MANY_HELD] = fd;
+		ASSERT_EQ(0, ux_bind(owner, slot_offset(i), fd));
+	}
+	/* One in a period, and half of them. */
+	many = export_slowly(owner, 0, MANY_HELD, 10, &id);
+	few = export_slowly(owner, MANY_HELD, FEW_HELD, 10 * FEW_HELD / 2, &id);
+	ASSERT_TRUE(stormer_start(&stormers[0], many, MANY_HELD));
+	ASSERT_TRUE(stormer_start(&stormers[1], few, FEW_HELD));
+	while (least < 5 && all < 20 * FEW_HELD) {
+		usleep(50000);
+		least = LONG_MAX;
+		for (int i = 0; i < FEW_HELD; i++) {
+			long more = event_read(efd[i]);
+
+			each[i] += more;
+			all += more;
+			least = each[i] < least ? each[i] : least;
+			if (more)
+				progress();
+		}
+	}
+	EXPECT_LE(5, least);
+	TH_LOG("each had its turn %ld times in %ld events", least, all);
+	EXPECT_LT(0, event_read(many_efd));
+	for (int i = 0; i < 2; i++)
+		EXPECT_LT(0, stormer_end(&stormers[i]));
+	close(owner);
+	close(many);
+	close(few);
+	for (int i = 0; i < FEW_HELD; i++)
+		close(efd[i]);
+	close(many_efd);
+}
+
+TEST_F(doorbell, held_back_it_can_be_masked_freed_and_revoked)
+{
+	void *own = ux_map(self->fd, IRQ_BASE, BELLS * STRIDE);
+	struct uxive_event event;
+	__u64 offset;
+	__u32 id;
+
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_NONBLOCK));
+	ASSERT_NE(MAP_FAILED, own);
+	for (int round = 0; round < 4; round++) {
+		/* One in a tenth of a second: each is held back. */
+		int fd = export_slowly(self->fd, 0, 2, 1, &id);
+		void *page = map_bells(fd, 2);
+
+		ASSERT_NE(MAP_FAILED, page);
+		ASSERT_EQ(0, touch(page));
+		ASSERT_EQ(1, event_wait(self->efd[0]));
+		ASSERT_EQ(0, touch(page));
+		switch (round) {
+		case 0:
+			/* It waits for both. */
+			ASSERT_EQ(0, ux_set_irqs(self->fd, MASK, 0, 1, NULL));
+			/* A slow program may have been told before, which holds the next back. */
+			if (event_read(self->efd[0]))
+				ASSERT_EQ(0, touch(page));
+			event = event_of(self->fd);
+			EXPECT_EQ(UXIVE_EVENT_STORM, event.header.type);
+			usleep(200000);
+			EXPECT_EQ(0, event_read(self->efd[0]));
+			ASSERT_EQ(0, ux_set_irqs(self->fd, UNMASK, 0, 1, NULL));
+			ASSERT_EQ(1, event_wait(self->efd[0]));
+			break;
+		case 1:
+			/* The next in its place is none of the export. */
+			ASSERT_EQ(0, ux_free(self->fd, slot_offset(0)));
+			ASSERT_EQ(0, ux_alloc(self->fd, &offset));
+			ASSERT_EQ(slot_offset(0), offset);
+			ASSERT_EQ(0, ux_bind(self->fd, offset, self->efd[0]));
+			/* An event of the last one has come by then. */
+			usleep(200000);
+			while (next_event(self->fd).header.type != NO_EVENT)
+				;
+			event_read(self->efd[0]);
+			for (int n = 0; n < 50; n++) {
+				ring(own);
+				ASSERT_EQ(1, event_wait(self->efd[0])) TH_LOG("ring %d", n);
+			}
+			/* Nor held back by it, which would be told of. */
+			EXPECT_EQ(NO_EVENT, next_event(self->fd).header.type);
+			break;
+		case 2:
+			ASSERT_EQ(0, ux_revoke(self->fd, id));
+			ASSERT_EQ(1, event_wait(self->efd[0]));
+			break;
+		default:
+			/* With its context. */
+			break;
+		}
+		while (next_event(self->fd).header.type != NO_EVENT)
+			;
+		munmap(page, 2 * STRIDE);
+		close(fd);
+	}
+	munmap(own, BELLS * STRIDE);
+}
+
+TEST_F(doorbell, an_owner_that_drains_by_itself_is_not_limited)
+{
+	struct uxive_drain drain;
+	int owner = ux_open(), fd;
+	void *page;
+	__u32 id;
+
+	ASSERT_EQ(0, fcntl(owner, F_SETFL, O_NONBLOCK));
+	ASSERT_TRUE(drain_open(&drain, owner, 1));
+	fd = export_slowly(owner, 0, 1, 1, &id);
+	page = map_bells(fd, 1);
+	ASSERT_NE(MAP_FAILED, page);
+	for (int n = 0; n < 100; n++) {
+		long number;
+
+		ASSERT_EQ(0, touch(page));
+		ASSERT_TRUE(becomes((number = uxive_drain_try_next(&drain)) >= 0, true));
+		ASSERT_EQ(0, number);
+		uxive_drain_eoi(&drain, number);
+	}
+	EXPECT_EQ(NO_EVENT, next_event(owner).header.type);
+	munmap(page, STRIDE);
+	close(fd);
+	drain_close(&drain);
 }
 
 /* Limits. */

@@ -670,16 +670,24 @@ TEST_F(faults, a_touch_is_sigbus_or_comes_through)
 TEST_F(faults, export_leaves_nothing_behind)
 {
 	int efd = event_new(), lowest;
+	struct uxive_event event;
+	void *own;
 
 	ASSERT_EQ(0, ux_fill(self->fd, 4));
 	ASSERT_EQ(0, ux_bind(self->fd, slot_offset(2), efd));
 	lowest = dup(efd);
 	close(lowest);
 	while (next_fault(&self->steps)) {
-		int fd = ux_export(self->fd, 1, 3, NULL);
+		/* Of one ring in a tenth of a second. */
+		struct uxive_export arg = {
+			.size = sizeof(arg), .kind = UXIVE_EXPORT_FILE, .start = 1, .count = 3,
+			.max_rate = 1,
+		};
+		int fd = ux_ioctl(self->fd, UXIVE_IOC_EXPORT, &arg);
 		void *bells;
 
 		end_fault(&self->steps, fd);
+		fd = fd ?: arg.fd;
 		if (fd < 0) {
 			ASSERT_EQ(0, total_exports(self->fd)) TH_LOG("step %d", self->steps.step);
 			fd = ux_export(self->fd, 1, 3, NULL);
@@ -696,6 +704,20 @@ TEST_F(faults, export_leaves_nothing_behind)
 		ASSERT_EQ(0, total_exports(self->fd));
 	}
 	EXPECT_FAULTS(UXIVE_IOC_EXPORT, ENOMEM, EFAULT, EACCES, EMFILE, ENFILE, ENOSPC);
+
+	/* Nothing of their rate is left. */
+	own = ux_map(self->fd, IRQ_BASE, 4 * STRIDE);
+	ASSERT_NE(MAP_FAILED, own);
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_NONBLOCK));
+	while (read(self->fd, &event, sizeof(event)) > 0)
+		;
+	for (int n = 0; n < 20; n++) {
+		ring(own + 2 * STRIDE);
+		ASSERT_EQ(1, event_wait(efd));
+	}
+	EXPECT_EQ(-1, read(self->fd, &event, sizeof(event)));
+	EXPECT_EQ(EAGAIN, errno);
+	munmap(own, 4 * STRIDE);
 	close(efd);
 }
 

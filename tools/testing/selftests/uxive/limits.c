@@ -69,7 +69,7 @@ static long highest_limit(size_t limit)
 {
 	const long highest[LIMITS] = {
 		SLOTS, TOTAL, TOTAL, MAX_QUEUES, MAX_QUEUES, all_memory(), all_memory(),
-		MAX_EXPORTS, MAX_EXPORTS,
+		MAX_EXPORTS, MAX_EXPORTS, UINT32_MAX,
 	};
 
 	return highest[limit];

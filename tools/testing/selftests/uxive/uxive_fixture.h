@@ -43,7 +43,7 @@ static const char * const limit_names[] = {
 	"max_irqs_per_context", "max_irqs_per_user", "max_irqs",
 	"max_queues_per_user", "max_queues",
 	"max_queue_bytes_per_user", "max_queue_bytes",
-	"max_exports_per_user", "max_exports",
+	"max_exports_per_user", "max_exports", "max_export_rate",
 };
 
 #define LIMITS		ARRAY_SIZE(limit_names)
