@@ -578,6 +578,45 @@ TEST_F(limits, all_can_read_and_only_root_can_write)
 		EXPECT_EQ(self->limits.saved[i], limit_get(limit_names[i]));
 }
 
+static bool file_has(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "r");
+	char line[1024];
+	bool has = false;
+
+	while (file && !has && fgets(line, sizeof(line), file))
+		has = strstr(line, text);
+	if (file)
+		fclose(file);
+	return has;
+}
+
+TEST_F(limits, another_user_sees_how_much_there_is_in_all)
+{
+	char fdinfo[64];
+	pid_t pid;
+
+	snprintf(fdinfo, sizeof(fdinfo), "/proc/%d/fdinfo/%d", getpid(), self->fd[0]);
+	ASSERT_EQ(0, ux_fill(self->fd[0], 3));
+	ASSERT_EQ(0, access(fdinfo, R_OK));
+	ASSERT_EQ(0, access("/sys/kernel/debug/uxive/contexts", R_OK));
+	pid = fork();
+	if (!pid) {
+		bool all, others;
+
+		if (setresuid(BOB, BOB, BOB))
+			_exit(1);
+		all = limit_get("irqs") == 3 && limit_get("queues") == 1 &&
+		      limit_get("queue_bytes") == SMALL_QUEUE;
+		/* As of each interrupt of the machine: how often it came. */
+		all = all && file_has("/proc/interrupts", " uxive-");
+		others = !access("/sys/kernel/debug/uxive/contexts", R_OK) ||
+			 !access(fdinfo, R_OK);
+		_exit(all ? others ? 3 : 0 : 2);
+	}
+	EXPECT_EQ(0, child_status(pid));
+}
+
 /*
  * The user of the context does not matter: a child of another user inherits it,
  * or it is passed on.
