@@ -18,12 +18,14 @@
 //!
 //! # Locks
 //!
-//! [`Export::owner`] guards the owner: see `file.rs`. The view is dropped under it. The rest is
-//! not, as it may be the last reference to the slots. [`Exports::table`] guards which exports there
-//! are; no lock is taken under it, and no export is dropped.
+//! [`Export::owner`] guards the owner: see `file.rs`. The owner is not dropped under it, as it may have
+//! the last reference to the slots. Under [`Export::ending`] the owner is taken out, and its pages are
+//! withdrawn. [`Exports::table`] guards which exports there are; no lock is taken under it, and no
+//! export is dropped.
 //!
-//! A poll first enters the pollers of the file, then looks at the owner. It is woken when there is
-//! no owner any more, or when the mapping that the view shows is closed; no lock is held for that.
+//! A poll first enters the pollers of the file, then looks whether the export has ended. It is woken
+//! when all pages are withdrawn, or when the mapping that the view shows is closed; no lock is held
+//! for that.
 
 use crate::{
     argument::Argument,
@@ -75,6 +77,10 @@ use kernel::{
         SeqFile, //
     },
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         poll::{
             PollCondVarBox,
             PollTable, //
@@ -186,6 +192,10 @@ pub(crate) struct Export {
     /// Until the export is ended.
     #[pin]
     owner: Mutex<Option<Owner>>,
+    #[pin]
+    ending: Mutex<()>,
+    /// Its pages are withdrawn.
+    has_ended: Atomic<bool>,
     /// Those of its file.
     pollers: Arc<PollCondVarBox>,
 }
@@ -220,14 +230,16 @@ impl Export {
     /// `ENOENT` if it is ended.
     fn withdraw(&self) -> Result<Owner> {
         let owner = {
-            let mut locked = self.owner.lock();
-            let mut owner = locked.take().ok_or(ENOENT)?;
+            // A second caller does not return before all pages are withdrawn. A fault does not wait for
+            // that.
+            let _ending = self.ending.lock();
+            let mut owner = self.owner.lock().take().ok_or(ENOENT)?;
 
-            // With the lock held: a second caller does not return before all pages are withdrawn.
             owner.view.withdraw();
             owner
         };
 
+        self.has_ended.store(true, Relaxed);
         self.pollers.notify_all();
         trace::revoke(owner.exports.context, self.id);
         Ok(owner)
@@ -241,8 +253,9 @@ impl Export {
         table.register_wait(file, &self.pollers);
 
         match &*self.owner.lock() {
-            Some(Owner { view, .. }) if !view.is_closed() => PollEvents::NONE,
-            _ => PollEvents::HANG_UP,
+            Some(Owner { view, .. }) if view.is_closed() => PollEvents::HANG_UP,
+            None if self.has_ended.load(Relaxed) => PollEvents::HANG_UP,
+            _ => PollEvents::NONE,
         }
     }
 
@@ -435,6 +448,8 @@ impl ExportFile {
                 id,
                 range,
                 owner <- new_mutex!(Some(owner), "uxive_export"),
+                ending <- new_mutex!((), "uxive_export_end"),
+                has_ended: Atomic::new(false),
                 pollers,
             }),
             GFP_KERNEL_ACCOUNT,

@@ -20,7 +20,8 @@
 //! 3. `inserting` of the [mapping](crate::kernel_ext::mapping) of the file, held by a fault: no page is
 //!    inserted after the mapping was closed. Closing it takes nothing under it.
 //! 4. The owner of an [export](mod@crate::export), a mutex: guards whose interrupts its file rings. Held
-//!    by a fault in that file, and by a revoke until no page is mapped.
+//!    by a fault in that file. Another mutex of the export comes before it, for those only that end the
+//!    export: held until no page is mapped.
 //! 5. That of the [slot table](crate::slots), a mutex. Look-up and insertion of a page by a fault happen
 //!    under it, and freeing takes it too, so that a page is never inserted after its slot has left the
 //!    table. It may be held while memory is allocated, but not while user memory is copied, which may
@@ -28,7 +29,7 @@
 //! 6. `views` of the file's own mapping, a mutex: guards which exports show pages of it. Nothing is
 //!    taken under it.
 //! 7. `i_mmap_rwsem` of the file's own mapping, or of an export's: taken by the kernel when a page
-//!    is withdrawn from user mappings. Of the above at most 1 and 4 are held then.
+//!    is withdrawn from user mappings. Of the above at most 1 is held then, and that of the end of an export.
 //! 8. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue, and where the events of each slot go. The lock of the eventfd nests in it.
 //!

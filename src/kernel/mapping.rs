@@ -370,6 +370,19 @@ impl FileMapping {
         }
     }
 
+    /// Returns how many bytes of pages are removed at a time from the files with a view of it.
+    #[cold]
+    #[inline(never)]
+    fn most_at_once(&self) -> u64 {
+        let views = self.views.lock();
+
+        views
+            .values()
+            .map(|view| view.most_at_once())
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
     /// Has no view show the pages in `ranges` any more. They are mapped there until they are zapped.
     #[cold]
     #[inline(never)]
@@ -443,6 +456,14 @@ impl Shown {
         self.pieces.get((offset / self.stride) as usize)
     }
 
+    /// Returns how many bytes of pages are removed at a time, at least one piece.
+    fn most_at_once(&self) -> u64 {
+        let mappings = self.mapping.mappings.load(Relaxed).max(1);
+        let most = (MOST_PAGES / mappings).saturating_sub(PAGES_OF_MAPPING);
+
+        self.stride.saturating_mul(most.max(1) as u64)
+    }
+
     /// Returns the part of `range` of the host that it covers, as a part of the other file.
     fn part(&self, range: &Range<u64>) -> Option<Range<u64>> {
         let start = range.start.max(self.range.start);
@@ -476,6 +497,13 @@ impl Shown {
         }
     }
 }
+
+/// How many pages, of all mappings together, are removed at a time from the mappings of another file:
+/// its processes cannot change these meanwhile.
+const MOST_PAGES: usize = 1600;
+
+/// How many pages could be removed in the time that finding one mapping takes.
+const PAGES_OF_MAPPING: usize = 8;
 
 /// Pages of a file in the user mappings of another.
 ///
@@ -582,7 +610,13 @@ impl View {
 
     /// Removes all pages from every mapping of the other file, where none comes any more. May sleep.
     pub(crate) fn withdraw(&mut self) {
-        self.shown.mapping.zap_own();
+        let Shown { mapping, range, .. } = &*self.shown;
+        let len = range.end - range.start;
+        let most = self.shown.most_at_once();
+
+        for start in (0..len).step_by(most as usize) {
+            mapping.zap(start..len.min(start + most));
+        }
         self.is_withdrawn = true;
     }
 
@@ -725,7 +759,10 @@ impl<P: UserPages, const N: usize> MappedPages<P, N> {
             let ranges = core::mem::replace(&mut pages.ranges, [const { 0..0 }; N]);
 
             match &mut withdrawal {
-                Some(withdrawal) if Arc::ptr_eq(&withdrawal.mapping, &mapping) => {
+                Some(withdrawal)
+                    if Arc::ptr_eq(&withdrawal.mapping, &mapping)
+                        && withdrawal.has_room(&ranges) =>
+                {
                     withdrawal.add(ranges);
                 }
                 _ => {
@@ -758,15 +795,36 @@ struct Withdrawal<const N: usize> {
     run: [Range<u64>; N],
     /// Those before, which no view shows any more, and all that lies between them.
     span: [Range<u64>; N],
+    /// How many bytes from the first to the last of them there may be.
+    most: u64,
 }
 
 impl<const N: usize> Withdrawal<N> {
     fn new(mapping: Arc<FileMapping>, run: [Range<u64>; N]) -> Self {
+        let most = match mapping.is_viewed() {
+            true => mapping.most_at_once(),
+            false => u64::MAX,
+        };
+
         Self {
             mapping,
             run,
             span: [const { 0..0 }; N],
+            most,
         }
+    }
+
+    /// Returns whether those in `ranges` lie near enough to be removed at the same time.
+    fn has_room(&self, ranges: &[Range<u64>; N]) -> bool {
+        let mut all = self.span.iter().zip(&self.run).zip(ranges);
+
+        all.all(|((span, run), next)| {
+            let start = match span.is_empty() {
+                true => run.start,
+                false => span.start,
+            };
+            next.is_empty() || next.end.saturating_sub(start) <= self.most
+        })
     }
 
     /// Adds pages in `ranges`.
