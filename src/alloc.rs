@@ -3,9 +3,11 @@
 //! Making interrupts, and freeing them.
 //!
 //! There is one way to make interrupts, for one, for many, and for one of a message only: indices
-//! are reserved; the interrupts are made, which nobody else knows yet; the caller tells the program
-//! of them; and commits them if that succeeded. Interrupts that are dropped before that are given
-//! back.
+//! are reserved; the interrupts are made, which nobody else knows yet; the caller's `tell` tells the
+//! program of them; and they are committed if that succeeded, or else given back.
+//!
+//! `tell` is called in between, and gets the index. To hand the caller an interrupt that it commits
+//! would move all parts of it twice more, which takes as long as making the slot of them.
 
 use crate::{
     afu::ImsEntry,
@@ -110,82 +112,8 @@ impl Drop for FirstUse<'_> {
     }
 }
 
-/// An interrupt that the program was not told of yet. When dropped it is given back.
-pub(crate) struct NewIrq<'a> {
-    file: &'a ContextFile,
-    index: usize,
-    /// Until it is committed.
-    made: Option<Made<'a>>,
-    // Dropped last.
-    queue: QueueForSlots<'a>,
-}
-
-impl<'a> NewIrq<'a> {
-    #[inline(always)]
-    fn new(file: &'a ContextFile, queue: QueueForSlots<'a>, made: Made<'a>) -> Self {
-        Self {
-            file,
-            index: made.reservation.index(),
-            made: Some(made),
-            queue,
-        }
-    }
-
-    /// Returns its index.
-    pub(crate) fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Returns its offset in the file, in bytes.
-    pub(crate) fn offset(&self) -> u64 {
-        Window::TRIGGER.offset(self.index).unwrap_or(0)
-    }
-
-    /// Gives it to the program if that was `told` of it; otherwise gives it back.
-    ///
-    /// # Errors
-    ///
-    /// That of `told`.
-    #[inline(always)]
-    pub(crate) fn commit(mut self, told: Result) -> Result {
-        if let Err(error) = told {
-            return self.refuse(error);
-        }
-        if let Some(made) = self.made.take() {
-            self.queue.commit();
-            trace::alloc(
-                self.file.context().id(),
-                self.index,
-                made.lisn(),
-                self.offset(),
-            );
-            made.enter(self.file, &self.queue);
-        }
-        Ok(())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn refuse(self, error: Error) -> Result {
-        let file = self.file;
-
-        drop(self);
-        trace::alloc_failed(file.context().id(), error);
-        Err(error)
-    }
-}
-
-impl Drop for NewIrq<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(made) = self.made.take() {
-            made.undo(self.file, &self.queue);
-        }
-    }
-}
-
 /// Interrupts of consecutive slots that the program was not told of yet. When dropped they are given back.
-pub(crate) struct NewIrqs<'a> {
+struct NewIrqs<'a> {
     file: &'a ContextFile,
     made: KVVec<DetachedSlot<'a>>,
     // Dropped last.
@@ -193,24 +121,15 @@ pub(crate) struct NewIrqs<'a> {
 }
 
 impl NewIrqs<'_> {
-    /// Returns the index of the first one.
-    pub(crate) fn start(&self) -> usize {
-        self.made.first().map_or(0, DetachedSlot::index)
-    }
-
-    /// Gives them to the program if that was `told` of them; otherwise gives them back.
+    /// Gives them to the program if `tell` tells it of the first index; otherwise gives them back.
     ///
     /// # Errors
     ///
-    /// That of `told`.
-    pub(crate) fn commit(mut self, told: Result) -> Result {
+    /// That of `tell`.
+    fn commit(mut self, tell: impl FnOnce(usize) -> Result) -> Result {
         let context = self.file.context();
 
-        if let Err(error) = told {
-            drop(self);
-            trace::alloc_failed(context.id(), error);
-            return Err(error);
-        }
+        tell(self.made.first().map_or(0, DetachedSlot::index))?;
         self.queue.commit();
         for made in &self.made {
             let offset = Window::TRIGGER.offset(made.index()).unwrap_or(0);
@@ -252,8 +171,7 @@ impl<'a> Made<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`IrqCharge::add_one`], [`Source::new`], [`Queue::attach`], [`message`] and
-    /// [`Self::opened`].
+    /// Those of [`IrqCharge::add_one`], [`Source::new`], [`Queue::attach`], [`message`] and [`open`].
     #[inline(always)]
     fn new(
         file: &ContextFile,
@@ -280,10 +198,13 @@ impl<'a> Made<'a> {
             reservation,
         };
         charge.forget();
-        match made.message {
-            None => Ok(made),
-            Some(_) => made.opened(file, queue, 0, None),
+        if let Some(message) = &made.message {
+            if let Err(error) = open(file, queue, index, message, 0, None) {
+                made.undo(file, queue);
+                return Err(error);
+            }
         }
+        Ok(made)
     }
 
     /// As [`Self::new`], of a message only, which the AFU sends for work of `queue_id` and which is
@@ -300,40 +221,16 @@ impl<'a> Made<'a> {
         let message = message(file, entry(file, index).ok_or(ENOSPC)?, queue, index)?;
 
         charge.forget();
-        Self {
+        let opened = open(file, queue, index, &message, queue_id, eventfd);
+        let made = Self {
             source: None,
             message: Some(message),
             reservation,
-        }
-        .opened(file, queue, queue_id, eventfd)
-    }
-
-    /// Attaches the message to `queue`, binds the index to `eventfd` if there is one, and lets the
-    /// AFU send the message for work of `queue_id`. If one of these fails all is given back.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Queue::attach_message`], [`Queue::bind`] and [`MessageSlot::open`].
-    #[cold]
-    fn opened(
-        self,
-        file: &ContextFile,
-        queue: &Arc<Queue>,
-        queue_id: u32,
-        eventfd: Option<EventFd>,
-    ) -> Result<Self> {
-        let index = self.reservation.index();
-        let open = |message: &MessageSlot| {
-            let rate = file.context().afu().ok_or(ENOTTY)?.message_rate();
-            queue.attach_message(index, message.source(), rate)?;
-            bind(queue, index, eventfd)?;
-            message.open(queue_id)
         };
-
-        match self.message.as_deref().map_or(Ok(()), open) {
-            Ok(()) => Ok(self),
+        match opened {
+            Ok(()) => Ok(made),
             Err(error) => {
-                self.undo(file, queue);
+                made.undo(file, queue);
                 Err(error)
             }
         }
@@ -367,25 +264,48 @@ impl<'a> Made<'a> {
         DetachedSlot::new(slot, reservation)
     }
 
-    /// Makes the slot in its place in the table.
+    /// Gives the interrupt to the program if `tell` tells it of the index; otherwise gives it back.
+    ///
+    /// # Errors
+    ///
+    /// That of `tell`.
+    // The slot is made in its place in the table.
     #[inline(always)]
-    fn enter(self, file: &ContextFile, queue: &Arc<Queue>) {
+    fn commit(
+        self,
+        file: &ContextFile,
+        queue: &QueueForSlots<'_>,
+        tell: impl FnOnce(usize) -> Result,
+    ) -> Result {
+        let index = self.reservation.index();
+
+        if let Err(error) = tell(index) {
+            self.undo(file, queue);
+            return Err(error);
+        }
+        queue.commit();
+        trace::alloc(
+            file.context().id(),
+            index,
+            self.lisn(),
+            Window::TRIGGER.offset(index).unwrap_or(0),
+        );
         let Self {
             source,
             message,
             reservation,
         } = self;
-        let index = reservation.index();
 
         reservation.fill(|| {
             Slot::new(
                 source,
                 message,
-                queue.clone(),
+                Arc::clone(queue),
                 index,
                 file.mapping().clone(),
             )
         });
+        Ok(())
     }
 
     #[cold]
@@ -420,6 +340,29 @@ fn message(
     MessageSlot::new(source, entry, queue, index, file.mapping().clone())
 }
 
+/// Attaches `message` of slot `index` to `queue`, binds the index to `eventfd` if there is one, and lets
+/// the AFU send the message for work of `queue_id`.
+///
+/// # Errors
+///
+/// Those of [`Queue::attach_message`], [`Queue::bind`] and [`MessageSlot::open`].
+#[cold]
+#[inline(never)]
+fn open(
+    file: &ContextFile,
+    queue: &Queue,
+    index: usize,
+    message: &MessageSlot,
+    queue_id: u32,
+    eventfd: Option<EventFd>,
+) -> Result {
+    let rate = file.context().afu().ok_or(ENOTTY)?.message_rate();
+
+    queue.attach_message(index, message.source(), rate)?;
+    bind(queue, index, eventfd)?;
+    message.open(queue_id)
+}
+
 /// Binds slot `index`, which was just made, to `eventfd` if there is one.
 ///
 /// # Errors
@@ -443,18 +386,22 @@ fn bind(queue: &Queue, index: usize, eventfd: Option<EventFd>) -> Result {
 /// - `ENFILE`: all together have no more of either.
 /// - `ENOMEM`, `EIO`, `ENXIO`: see [`Source::new`], [`Queue::attach`] and, for the first interrupt,
 ///   [`Queue::new`].
+/// - That of `tell`: the interrupt is given back.
 #[inline(always)]
-pub(crate) fn allocate(file: &ContextFile, location: Location) -> Result<NewIrq<'_>> {
-    make(file, location).inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
+pub(crate) fn allocate(
+    file: &ContextFile,
+    location: Location,
+    tell: impl FnOnce(usize) -> Result,
+) -> Result {
+    make(file, location, tell).inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
 }
 
 /// As [`allocate`], which traces its failures.
 #[inline(always)]
-fn make(file: &ContextFile, location: Location) -> Result<NewIrq<'_>> {
+fn make(file: &ContextFile, location: Location, tell: impl FnOnce(usize) -> Result) -> Result {
     let (queue, charge, reservation) = reserve(file)?;
-    let made = Made::new(file, &queue, location, charge, reservation)?;
 
-    Ok(NewIrq::new(file, queue, made))
+    Made::new(file, &queue, location, charge, reservation)?.commit(file, &queue, tell)
 }
 
 /// Makes an interrupt that is a message only, which the AFU sends for work of `queue_id`, and binds it
@@ -469,20 +416,26 @@ pub(crate) fn allocate_message(
     file: &ContextFile,
     queue_id: u32,
     eventfd: Option<EventFd>,
-) -> Result<NewIrq<'_>> {
-    make_message(file, queue_id, eventfd)
+    tell: impl FnOnce(usize) -> Result,
+) -> Result {
+    make_message(file, queue_id, eventfd, tell)
         .inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
 }
 
 /// As [`allocate_message`], which traces its failures.
-fn make_message(file: &ContextFile, queue_id: u32, eventfd: Option<EventFd>) -> Result<NewIrq<'_>> {
+fn make_message(
+    file: &ContextFile,
+    queue_id: u32,
+    eventfd: Option<EventFd>,
+    tell: impl FnOnce(usize) -> Result,
+) -> Result {
     if !file.has_afu() {
         return Err(ENOTTY);
     }
     let (queue, charge, reservation) = reserve(file)?;
-    let made = Made::of_message(file, &queue, queue_id, eventfd, charge, reservation)?;
 
-    Ok(NewIrq::new(file, queue, made))
+    Made::of_message(file, &queue, queue_id, eventfd, charge, reservation)?
+        .commit(file, &queue, tell)
 }
 
 /// Takes the queue, a charge and an index for an interrupt that will be made.
@@ -508,12 +461,14 @@ pub(crate) fn allocate_many(
     start: Option<usize>,
     count: usize,
     eventfds: KVVec<Option<EventFd>>,
-) -> Result<NewIrqs<'_>> {
+    tell: impl FnOnce(usize) -> Result,
+) -> Result {
     make_many(file, location, start, count, eventfds)
+        .and_then(|irqs| irqs.commit(tell))
         .inspect_err(|&error| trace::alloc_failed(file.context().id(), error))
 }
 
-/// As [`allocate_many`], which traces its failures.
+/// Makes those of [`allocate_many`].
 fn make_many(
     file: &ContextFile,
     location: Location,

@@ -175,12 +175,16 @@ fn user_drain(file: &ContextFile, argument: &Argument<'_>, eventfd: i32) -> Resu
     file.set_user_drain(optional_eventfd(eventfd)?)
 }
 
+/// Returns the offset of the trigger page of slot `index`, in bytes.
+fn offset(index: usize) -> u64 {
+    Window::TRIGGER.offset(index).unwrap_or(0)
+}
+
 #[inline(never)]
 fn irq_alloc_from(file: &ContextFile, argument: &Argument<'_>, chips: ChipChoice) -> Result {
-    let irq = alloc::allocate(file, location(file, chips)?)?;
-    let offset = irq.offset();
-
-    irq.commit(argument.write_field(offset_of!(uxive_irq_alloc, offset), &offset))
+    alloc::allocate(file, location(file, chips)?, |index| {
+        argument.write_field(offset_of!(uxive_irq_alloc, offset), &offset(index))
+    })
 }
 
 #[inline(never)]
@@ -205,9 +209,9 @@ fn irq_alloc_many(
         Some(address) => optional_eventfds(address, count)?,
     };
 
-    let irqs = alloc::allocate_many(file, location, start, count, eventfds)?;
-    let start = irqs.start() as u32;
-    irqs.commit(argument.write_field(offset_of!(uxive_irq_alloc_many, start), &start))
+    alloc::allocate_many(file, location, start, count, eventfds, |start| {
+        argument.write_field(offset_of!(uxive_irq_alloc_many, start), &(start as u32))
+    })
 }
 
 #[inline(never)]
@@ -231,13 +235,10 @@ fn set_irqs(file: &ContextFile, slots: Range<usize>, action: SetAction) -> Resul
 
 #[inline(never)]
 fn ims_alloc(file: &ContextFile, argument: &Argument<'_>, queue: u32, eventfd: i32) -> Result {
-    let irq = alloc::allocate_message(file, queue, optional_eventfd(eventfd)?)?;
-    let (offset, slot) = (irq.offset(), irq.index() as u32);
-    let told = argument
-        .write_field(offset_of!(uxive_ims_alloc, offset), &offset)
-        .and_then(|()| argument.write_field(offset_of!(uxive_ims_alloc, slot), &slot));
-
-    irq.commit(told)
+    alloc::allocate_message(file, queue, optional_eventfd(eventfd)?, |index| {
+        argument.write_field(offset_of!(uxive_ims_alloc, offset), &offset(index))?;
+        argument.write_field(offset_of!(uxive_ims_alloc, slot), &(index as u32))
+    })
 }
 
 #[inline(never)]
@@ -291,12 +292,11 @@ fn carry_out(
 
 #[inline(never)]
 fn irq_alloc(file: &ContextFile, user: UserPtr) -> Result {
-    let irq = alloc::allocate(file, Location::Anywhere)?;
-    let told = UserSlice::new(user, size_of::<u64>())
-        .writer()
-        .write(&irq.offset());
-
-    irq.commit(told)
+    alloc::allocate(file, Location::Anywhere, |index| {
+        UserSlice::new(user, size_of::<u64>())
+            .writer()
+            .write(&offset(index))
+    })
 }
 
 #[inline(never)]
