@@ -65,9 +65,12 @@ pub(super) fn has_two_pages(data: &extra::xive_irq_data) -> bool {
         && data.trig_page.checked_add(ESB_PAGE as u64) == Some(data.eoi_page)
 }
 
-/// Returns whether the interrupt is ended by a store.
-pub(super) fn has_store_eoi(data: &extra::xive_irq_data) -> bool {
-    data.flags & u64::from(extra::XIVE_IRQ_FLAG_STORE_EOI) != 0
+/// Returns the [`Esb::eoi_store`] of the interrupt.
+pub(super) fn eoi_store(data: &extra::xive_irq_data) -> u16 {
+    if data.flags & u64::from(extra::XIVE_IRQ_FLAG_STORE_EOI) == 0 {
+        return 0;
+    }
+    extra::XIVE_ESB_STORE_EOI as u16
 }
 
 /// The ESBs of some consecutive LISNs of a chip, mapped into the kernel.
@@ -85,7 +88,7 @@ pub(super) struct EsbWindow {
     chip: ChipId,
     phys: u64,
     virt: NonNull<u8>,
-    store_eoi: bool,
+    eoi_store: u16,
 }
 
 // SAFETY: The mapping is not bound to a thread.
@@ -105,7 +108,7 @@ impl EsbWindow {
 
         populate(lisn, &mut data, refused)?;
         let (trigger, fit) = (data.trig_page, has_two_pages(&data));
-        let store_eoi = has_store_eoi(&data);
+        let eoi_store = eoi_store(&data);
         // SAFETY: `data` was filled above.
         unsafe { extra::xive_cleanup_irq_data(&mut data) };
         if !fit {
@@ -130,7 +133,7 @@ impl EsbWindow {
             chip,
             phys,
             virt: virt.cast(),
-            store_eoi,
+            eoi_store,
         })
     }
 
@@ -152,7 +155,7 @@ impl EsbWindow {
             management: unsafe { self.virt.add(offset + ESB_PAGE) },
             chip: self.chip,
             trigger_before: 1,
-            store_eoi: self.store_eoi,
+            eoi_store: self.eoi_store,
         })
     }
 }
@@ -178,7 +181,9 @@ pub(super) struct Esb {
     pub(super) management: NonNull<u8>,
     pub(super) chip: ChipId,
     pub(super) trigger_before: u8,
-    pub(super) store_eoi: bool,
+    /// Where a store to the management page ends the interrupt, or 0 if a load does.
+    // No `bool` or `Option`: the compiler would tell `Option<Esb>` by it, and move each part by itself.
+    pub(super) eoi_store: u16,
 }
 
 // SAFETY: The mapping is not bound to a thread.
@@ -211,9 +216,9 @@ impl Esb {
     /// Ends the interrupt: one that came meanwhile is sent now.
     #[inline]
     pub(super) fn eoi(&self) {
-        if self.store_eoi {
+        if self.eoi_store != 0 {
             // SAFETY: Mapped by the type invariants, and the hardware has this store.
-            unsafe { extra::uxive_out_be64(self.management(extra::XIVE_ESB_STORE_EOI), 0) };
+            unsafe { extra::uxive_out_be64(self.management(self.eoi_store.into()), 0) };
         } else if self.load(extra::XIVE_ESB_SET_PQ_00) & u64::from(extra::XIVE_ESB_VAL_Q) != 0 {
             self.trigger();
         }

@@ -164,7 +164,7 @@ impl MessageSource {
             management: NonNull::new(mapped.cast()).ok_or(EIO)?,
             chip: ChipId(u32::try_from(data.src_chip).map_err(|_| EIO)?),
             trigger_before: u8::from(pages == Pages::Two),
-            store_eoi: super::esb::has_store_eoi(data),
+            eoi_store: super::esb::eoi_store(data),
         })
     }
 
