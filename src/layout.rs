@@ -219,6 +219,7 @@ impl Window {
     }
 
     /// Returns the indices of the pages that begin at one of `offsets`.
+    #[inline]
     pub(crate) fn indices(&self, offsets: Range<u64>) -> Range<usize> {
         let index = |offset: u64| {
             let within = offset.saturating_sub(self.base).min(self.len());
