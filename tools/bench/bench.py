@@ -2,10 +2,11 @@
 """make bench: what uxive's operations cost, beside ocxl's C code and others, in instructions.
 
 The machine is emulated with -icount: its time is a count of instructions, whatever the host does, so a run repeats to
-the instruction. Three boots measure: with mitigations=off, the same again (which must agree), and with mitigations. A
-fourth measures for how long others are held up, a fifth weighs memory. tools/bench/*.c is the program that runs in the machine, and says what an operation is.
+the instruction. Boots measure with mitigations=off, the same again (which must agree, or a third boot with one of them),
+and with mitigations. Another measures for how long others are held up, and one weighs memory. tools/bench/*.c is the
+program that runs in the machine, and says what an operation is.
 
-It ends with status 1 if a measurement failed, or was not repeated exactly. A target that is missed is only shown.
+It ends with status 1 if a measurement failed, or no two boots agree. A target that is missed is only shown.
 """
 
 import json
@@ -211,12 +212,27 @@ class Bench:
                     self.failures.append(f"bench-{name}: {key[0]} of {key[1]} was not measured")
         return results
 
-    def compare(self, first, second):
-        """Complains of operations that the repeated boot measures otherwise. One tick, the unit of time, is no difference."""
-        for key in (key for key in first if key in second):
-            one, two = first[key].median, second[key].median
-            if abs(one - two) > max(AGREE * one, 1):
-                self.failures.append(f"not reproducible: {key[0]} of {key[1]} took {one} instructions, then {two}")
+    def measure_again(self, name, append):
+        """(operation, driver) → Result that two boots agree on. A third boot decides where the first two do not. Linux's numbers
+        of interrupts, for one, depend on when devices come up, and the time to find one on its place in the kernel's tree."""
+        first, second = (self.measure(each, append) for each in (name, f"{name}-again"))
+        differing = [key for key in first if key in second and not agree(first[key], second[key])]
+        third = self.measure(f"{name}-third", append) if differing else {}
+        for key in differing:
+            found = [each[key] for each in (first, second, third) if key in each]
+            agreed = [one for one in found[:2] if agree(one, found[-1])]
+            medians = ", then ".join(f"{one.median:,}" for one in found)
+            if len(found) == 3 and agreed:
+                first[key] = agreed[0]
+                say(f"{key[0]} of {key[1]} took {medians} instructions")
+            else:
+                self.failures.append(f"not reproducible: {key[0]} of {key[1]} took {medians} instructions")
+        return first
+
+
+def agree(one, other):
+    """Whether two boots have measured the same. One tick, the unit of time, is no difference."""
+    return abs(one.median - other.median) <= max(AGREE * one.median, 1)
 
 
 def verdict(results, operation):
@@ -315,8 +331,7 @@ def measure_all():
     bench = Bench()
     for name in ("bench.json", "bench-mitigations.json", "bench.svg", "pingpong.svg"):
         (BUILD / name).unlink(missing_ok=True)
-    off = bench.measure("off", "mitigations=off")
-    bench.compare(off, bench.measure("off-again", "mitigations=off"))
+    off = bench.measure_again("off", "mitigations=off")
     on = bench.measure("on", "mitigations=auto")
     held = bench.measure("held", "mitigations=off", HELD)
     memory = bench.measure("memory", "mitigations=off", MEMORY)

@@ -82,7 +82,8 @@ void bench_export(void)
 	struct op *free_op = new_op("free_128");
 	struct op *free_many_op = new_op("free_many64_128");
 	struct op *free_all_op = new_op("free_all64_128");
-	static struct lent revoked = { 1 }, freed = { 1 }, many = { MANY }, all = { 2 * MANY };
+	static struct lent revoked = { .count = 1 }, freed = { .count = 1 };
+	static struct lent many = { .count = MANY }, all = { .count = 2 * MANY };
 	static pid_t receivers[RECEIVERS];
 	static int scattered[N];
 	int fd = open_driver(), large = open_driver(), ready[2], end[2];
