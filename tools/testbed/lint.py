@@ -27,6 +27,7 @@ from cargo import OLDEST
 from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, ROOMS, RUST, TESTS, AfuModel,
                     LibraryTests, Programs, Rooms, content_hash, out_of_tree, test_modules)
 from kernel import Kernel, Source
+from policy import RULES
 from steps import BUILD, Failed, REPO, in_mounts, made
 
 # Warnings in C that say where, and those of modpost.
@@ -192,7 +193,7 @@ def claimed():
 def paged(source, programs):
     """Complaints about the pages, with the kernel's header of ocxl and the programs that are built of one file."""
     return "\n".join(pages.check(tree(PAGES), REPO / "include/uapi/misc/uxive.h", source / "include/uapi/misc/ocxl.h",
-                                 [*programs.sources.values(), *EXAMPLES.glob("*.rs")]))
+                                 [*programs.sources.values(), *EXAMPLES.glob("*.rs"), *RULES.glob("*.te")]))
 
 
 def sphinx():
@@ -279,9 +280,10 @@ def lint(changed=False):
         Check("interface", tree("include/uapi/misc/uxive.h", "tools/testbed/interface*", "tools/uxive/src/*.rs"),
               lambda _: by("the tree", "\n".join(interface.check(
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
-        Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/testbed/pages.py"),
+        Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/testing/selinux/*.te",
+                            "tools/testbed/pages.py"),
               lambda _: by("the tree", paged(source, programs))),
-        Check("sphinx", tree(PAGES, "tools/demo/*.c"), lambda _: by("sphinx", sphinx())),
+        Check("sphinx", tree(PAGES, "tools/demo/*.c", "tools/testing/selinux/*.te"), lambda _: by("sphinx", sphinx())),
         Check("prose", [*prose.files(REPO), *tree("tools/testbed/prose.py")],
               lambda _: by("the tree", "\n".join(prose.check(prose.files(REPO), REPO)))),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),

@@ -28,6 +28,7 @@ from driver import TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, out_o
 from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, libraries, new_token
 from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
+from policy import Policies
 from results import LACKS, LINT, Results, ktap_text, skipped
 from steps import BUILD, HERE, Failed, Step, made, say, shown
 from suites import HOST, KUNIT, OWN_BOOT, PLANTING
@@ -83,6 +84,8 @@ def configurations(source):
         Configuration("debug", debug, out_of_tree(debug), afus=AFUS),
         # With pages of 64 KiB that takes long for each that is freed: not where most suites run.
         Configuration("debug-builtin", debug, InTree(debug, "y"), append="page_poison=1", afus=AFUS),
+        # The same kernel has SELinux, which the others leave off.
+        Configuration("selinux", debug, out_of_tree(debug), append="lsm=selinux", afus=AFUS[:1]),
         # Has memory for as many queues as the limits allow.
         Configuration("base", base, out_of_tree(base), memory="3G", afus=AFUS[:1]),
         Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2", afus=AFUS),
@@ -169,7 +172,7 @@ def boots(configuration, suites):
 class Machines:
     """The part that all boots of a run share: the files of the machines, and the results."""
 
-    def __init__(self, results, suites, programs, model, tracing, modules, whole):
+    def __init__(self, results, suites, programs, model, tracing, modules, whole, policies=None):
         self.results = results
         self.programs = programs
         self.model = model
@@ -177,14 +180,21 @@ class Machines:
         self.traced = {name for suite in suites if suite.name == "tracing" for name in suite.configurations}
         self.modules = modules
         self.whole = whole
+        self.policies = policies
 
     def needs(self, configuration):
         """The things that must be made before the machines of a configuration."""
         return [configuration, self.programs, self.model, *self.modules_for(configuration),
-                *([self.tracing] if configuration.name in self.traced else [])]
+                *([self.tracing] if configuration.name in self.traced else []),
+                *([self.policies] if configuration.name == "selinux" else [])]
 
     def modules_for(self, configuration):
         return [module for module in self.modules if module.kernel is configuration.kernel]
+
+    def lacks(self, boot):
+        """The suites that cannot run for want of a package, by name, and why."""
+        policies = self.policies.lack() if boot.configuration.name == "selinux" else None
+        return self.programs.lacks() | ({"selinux": policies} if policies else {})
 
     def files(self, boot):
         """Path in the initramfs → path here."""
@@ -203,6 +213,8 @@ class Machines:
             files |= self.tracing.files()
             files["/lacks"] = BUILD / f"{boot.name}.lacks"
             files["/lacks"].write_text("".join(f"{tool} {lack}\n" for tool, lack in self.tracing.lacks().items()))
+        if configuration.name == "selinux":
+            files |= self.policies.files()
         if configuration.module:
             files["/modules/uxive.ko"] = configuration.module.ko
         if boot.own == "kexec":
@@ -212,7 +224,7 @@ class Machines:
     def jobs(self, boot):
         """The commands of the machine, each with what it is for: a suite, or a word."""
         jobs = [("load", "insmod /modules/uxive.ko")] if boot.configuration.load else []
-        lacks = self.programs.lacks()
+        lacks = self.lacks(boot)
         runnable = [suite for suite in boot.suites if suite.name not in lacks]
         planted = [suite for suite in runnable if suite.kind == "checkers"]
         jobs += [(suite, suite.command()) for suite in runnable if suite not in planted]
@@ -223,9 +235,10 @@ class Machines:
     def run(self, boot):
         """One boot: the suites' jobs in the list's order, then the console. A machine that does not come up is started once
         more, since its suites cannot be the cause."""
+        lacks = self.lacks(boot)
         for suite in boot.suites:
-            if suite.name in self.programs.lacks():
-                outcomes = skipped(suite.declared(), self.programs.lacks()[suite.name])
+            if suite.name in lacks:
+                outcomes = skipped(suite.declared(), lacks[suite.name])
                 self.report(boot, suite, ktap_text(outcomes), outcomes)
         jobs = self.jobs(boot)
         log = None
@@ -439,7 +452,8 @@ def run(results, suites, whole):
     programs = Programs((wanted or [known["base"]])[0].kernel)
     tracing = Tracing(source)
     modules = test_modules(known["debug"].kernel) + test_modules(known["base"].kernel, BASE_MODULES)
-    machines = Machines(results, suites, programs, model, tracing, modules, whole)
+    policies = Policies(known["debug"].kernel)
+    machines = Machines(results, suites, programs, model, tracing, modules, whole, policies)
     host = Host(results, suites, known, model)
     every = [boot for configuration in wanted for boot in boots(configuration, suites)]
     failing = []
