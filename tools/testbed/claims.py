@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Has each claim of a document a test that exists, or says that it has none yet?
+"""Has each claim of a document a test that exists, or says that it has none?
 
-A claim is an item of a list, `- …`. It names tests as ``suite:test``, of selftests in C or in Rust, or has "not yet".
+A claim is an item of a list, `- …`. It names tests as ``suite:test``, of selftests in C or in Rust, or has "no test", with the reason.
 """
 
 import re
@@ -22,8 +22,8 @@ def complaints(text, tests):
     said = [f"there is no test {suite}:{test}" for suite, test in NAMED.findall(text)
             if not any(fnmatchcase(name, f"{suite}:{test}") for name in tests)]
     claims = CLAIM.findall(text)
-    said += [f"neither a test nor \"not yet\": {claim.splitlines()[0]}" for claim in claims
-             if not NAMED.search(claim) and "not yet" not in " ".join(claim.lower().split())]
+    said += [f"neither a test nor \"no test\": {claim.splitlines()[0]}" for claim in claims
+             if not NAMED.search(claim) and "no test" not in " ".join(claim.lower().split())]
     return said if claims else [*said, "there is no claim"]
 
 

@@ -17,8 +17,8 @@ Can, ``not:a_test`` of any kind:
 
 - Ring: ``ring:goes``,
   ``ring:one.comes``.
-- Do all else. Not
-  yet.
+- Do all else. No
+  test: nobody can.
 """
 
 
@@ -44,7 +44,7 @@ class Complaints(unittest.TestCase):
         self.assertEqual(self.said("ring:one.comes", "ring:*.came"), ["there is no test ring:*.came"])
 
     def test_a_claim_without_a_test(self):
-        self.assertEqual(self.said("Not\n  yet.", "Ever."), ['neither a test nor "not yet": - Do all else. Ever.'])
+        self.assertEqual(self.said("No\n  test:", "For"), ['neither a test nor "no test": - Do all else. For nobody can.'])
 
     def test_a_document_without_claims(self):
         self.assertEqual(complaints("Text.\n", TESTS), ["there is no claim"])
