@@ -2040,21 +2040,10 @@ static __u64 lisn_at(int fd, __u64 offset)
 	return 0;
 }
 
-#define MOST_ROUNDS	20000
-
 /* How many rounds at least. */
 static int least_rounds(void)
 {
 	return fewer_with_lockdep(400, 100);
-}
-
-/*
- * How many rounds more, if the window was not hit: on a host that runs one CPU of the
- * machine at a time it seldom is. Not for ever.
- */
-static int more_rounds(int rounds, bool missed)
-{
-	return missed && rounds < MOST_ROUNDS ? 100 : 0;
 }
 
 /*
