@@ -50,6 +50,17 @@ pub struct Usage {
     pub max: u32,
 }
 
+/// A window of a context's file: pages that can be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+    /// The distance of its items.
+    pub stride: u64,
+}
+
 /// The driver's data about itself and a context, at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -74,6 +85,12 @@ pub struct Info {
     pub exports_user: Usage,
     /// Exports of all contexts.
     pub exports_total: Usage,
+    /// The window of the trigger pages.
+    pub trigger: Window,
+    /// The window of the ESBs, for a program that drains by itself.
+    pub esb: Window,
+    /// The window of the event queue, likewise.
+    pub queue: Window,
 }
 
 /// The file of a context and its trigger pages.
@@ -241,6 +258,11 @@ impl Context {
     pub fn info(&self) -> io::Result<Info> {
         let info = info(self)?;
         let usage = |used, max| Usage { used, max };
+        let window = |window: abi::Window| Window {
+            offset: window.offset,
+            length: window.length,
+            stride: window.stride,
+        };
 
         Ok(Info {
             features: info.features,
@@ -253,6 +275,9 @@ impl Context {
             queues_total: usage(info.queues_total, info.max_queues_total),
             exports_user: usage(info.exports_user, info.max_exports_user),
             exports_total: usage(info.exports_total, info.max_exports_total),
+            trigger: window(info.trigger),
+            esb: window(info.esb),
+            queue: window(info.queue),
         })
     }
 

@@ -80,7 +80,8 @@ mod uapi;
 pub use context::{
     Context,
     Info,
-    Usage, //
+    Usage,
+    Window, //
 };
 #[cfg(feature = "std")]
 pub use doorbell::Doorbell;
