@@ -27,10 +27,15 @@ LIBRARY = REPO / "tools/uxive/src/lib.rs"
 LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
 COMMAND = REPO / "tools/uxive/src/bin/uxive/main.rs"
 COMMAND_OPTIONS = ["--crate-name=uxive_command"]
-EXAMPLES = REPO / "tools/uxive/examples"
+VMM = REPO / "tools/vmm/src/lib.rs"
+VMM_OPTIONS = ["--crate-name=vmm"]
+# Of the library and of the VMM.
+EXAMPLES = sorted(REPO.glob("tools/*/examples/*.rs"))
 RUST = ["--edition=2021", "-O"]
 # Of the driver, of the library and of the accelerator's model, for programs.
 HEADERS = ["include/uapi", "tools/uxive/include", "tools/afu-model/include"]
+# Of the library, of the VMM and of their examples.
+CRATES = [f"tools/{crate}/{part}" for crate in ("uxive", "vmm") for part in ("src", "examples")]
 MODEL = REPO / "tools/afu-model/src/main.rs"
 MODEL_OPTIONS = ["--crate-name=afu_model"]
 LIBC_OPTIONS = ["--crate-name=libc", "--crate-type=rlib", "--edition=2021", "-O", "--cap-lints=allow", '--cfg=feature="std"']
@@ -243,15 +248,16 @@ class Programs(Made):
         self.crates = rust.Crates(self.std)
         super().__init__(BUILD / "programs", "building programs", "programs.log",
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
-                         | files(REPO, [*HEADERS, "tools/uxive/src", "tools/uxive/examples"]), kernel.source.key,
+                         | files(REPO, [*HEADERS, *CRATES]), kernel.source.key,
                          self.std.path.name, self.crates.path.name, installed("gcc*powerpc64le*", "libc6-dev-ppc64el-cross"),
                          debs.DEBS.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
-                         *COMMAND_OPTIONS)
+                         *COMMAND_OPTIONS, *VMM_OPTIONS)
         self.kernel = kernel
         self.left_out = None
         self.library = self.path / "libuxive.rlib"
+        self.vmm = self.path / "libvmm.rlib"
         self.sources = {self.name(path): path for top in (TESTS, DEMO) for path in sorted(top.glob("*.c"))}
-        self.tools = {name: self.path / name for name in ("uxive", *(f"example-{path.stem}" for path in EXAMPLES.glob("*.rs")))}
+        self.tools = {name: self.path / name for name in ("uxive", *(f"example-{path.stem}" for path in EXAMPLES))}
 
     def steps(self):
         fetch = debs.MACHINE.steps()
@@ -297,8 +303,12 @@ class Programs(Made):
         return {name: self.path / name for name in sorted(names) if name not in self.lacks()}
 
     def options(self):
-        """Options of a program that uses the library."""
-        return [*self.std.rustc()[1:], *self.crates.options(), f"--extern=uxive={self.library}"]
+        """Options of a program that uses the library or the VMM."""
+        return [*self.vmm_options(), f"--extern=uxive={self.library}", f"--extern=vmm={self.vmm}"]
+
+    def vmm_options(self):
+        """Options of the VMM itself."""
+        return [*self.std.rustc()[1:], *self.crates.options()]
 
     def how(self, path):
         """The packages that a C program needs, and how it is linked."""
@@ -324,11 +334,12 @@ class Programs(Made):
                       "-o", self.path / self.name(path)])
         step.run([*self.std.rustc(), *RUST, *self.crates.options(), *LIBRARY_OPTIONS, "--crate-type=rlib", LIBRARY,
                   "-o", self.library])
+        step.run(["rustc", *RUST, *self.vmm_options(), *VMM_OPTIONS, "--crate-type=rlib", VMM, "-o", self.vmm])
         rustc = ["rustc", *RUST, *self.options()]
         step.run([*rustc, *COMMAND_OPTIONS, COMMAND, "-o", self.tools["uxive"]])
         for path in TESTS.glob("*.rs"):
             step.run([*rustc, path, "-o", self.path / path.stem])
-        for path in EXAMPLES.glob("*.rs"):
+        for path in EXAMPLES:
             step.run([*rustc, path, "-o", self.tools[f"example-{path.stem}"]])
 
 
@@ -361,6 +372,38 @@ class LibraryTests(Made):
         """The commands that run them."""
         return [[self.tests, "--test-threads=1"], [self.command_tests],
                 ["rustdoc", "--test", "--edition=2021", *LIBRARY_OPTIONS, *self.options(), LIBRARY]]
+
+
+class VmmTests(Made):
+    """The unit tests of the VMM, for this machine: of its parts that are not for POWER only. They compare its definitions with
+    the kernel's <linux/kvm.h>, which bindgen reads as powerpc has it."""
+
+    def __init__(self, kernel):
+        self.crates = rust.Crates()
+        super().__init__(BUILD / "vmm-tests", "building the VMM's tests", "vmm-tests.log", files(REPO, ["tools/vmm/src"]),
+                         rust.version(), self.crates.path.name, kernel.source.key, *RUST, *VMM_OPTIONS)
+        self.kernel = kernel
+        self.tests = self.path / "tests"
+        self.header = self.path / "kvm.rs"
+        self.environment = {"VMM_KVM": str(self.header)}
+
+    def steps(self):
+        return self.kernel.steps() + self.crates.steps() + super().steps()
+
+    def options(self):
+        return [*VMM_OPTIONS, *self.crates.options(), "--test"]
+
+    def make(self, step):
+        include = self.kernel.path / "usr/include"
+        step.run(["bindgen", include / "linux/kvm.h", "--allowlist-type=kvm_.*", "--allowlist-var=KVM_.*", "--no-layout-tests",
+                  "--no-doc-comments", "--with-derive-default", "--use-core", "--clang-macro-fallback",
+                  "--clang-macro-fallback-build-dir", self.path, "-o", self.header,
+                  "--", "-isystem", include, "--target=powerpc64le-linux-gnu"])
+        step.run(["env", f"VMM_KVM={self.header}", "rustc", *RUST, *self.options(), VMM, "-o", self.tests])
+
+    def commands(self):
+        """The commands that run them."""
+        return [[self.tests]]
 
 
 class AfuModel(Made):

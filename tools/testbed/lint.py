@@ -25,7 +25,7 @@ import suites
 import wrappers
 from cargo import OLDEST
 from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, ROOMS, RUST, TESTS, AfuModel,
-                    LibraryTests, Programs, Rooms, content_hash, out_of_tree, test_modules)
+                    LibraryTests, Programs, Rooms, VMM, VMM_OPTIONS, VmmTests, content_hash, out_of_tree, test_modules)
 from kernel import Kernel, Source
 from policy import RULES
 from steps import BUILD, Failed, REPO, in_mounts, made
@@ -151,23 +151,24 @@ def clippy_driver(module):
     return diagnostics(in_mounts(mounts, command), cwd=module.path)
 
 
-def clippy(programs, tests, model, rooms):
-    """Complaints about the library (with and without std), its tests, the command, the programs that use it, the AFU model, and
-    the pure rooms of the driver."""
+def clippy(programs, tests, model, rooms, vmm):
+    """Complaints about the library (with and without std), its tests, the command, the programs that use it, the AFU model, the
+    VMM, and the pure rooms of the driver."""
     library = [*LIBRARY_OPTIONS, *tests.crates.options()]
     command = [*COMMAND_OPTIONS, *tests.options()]
     crate = [["--crate-name=uxive", "--crate-type=rlib", LIBRARY], ["--crate-name=uxive", "--test", LIBRARY],
              [*library, "--crate-type=rlib", LIBRARY], [*library, "--test", LIBRARY], [*command, COMMAND],
-             [*command, "--test", COMMAND], *([*programs.options(), path] for path in sorted(EXAMPLES.glob("*.rs")))]
+             [*command, "--test", COMMAND], *([*programs.options(), path] for path in EXAMPLES)]
     ours = [*([*programs.options(), path] for path in sorted(TESTS.glob("*.rs"))), [*model.options(), MODEL],
-            [*model.options(), "--test", MODEL]]
+            [*model.options(), "--test", MODEL], [*programs.vmm_options(), *VMM_OPTIONS, "--crate-type=rlib", VMM],
+            [*vmm.options(), VMM]]
     pure = [[*options, ROOMS / source] for source, options in rooms.sources()]
     # As cargo passes it: clippy then suggests nothing that the oldest compiler lacks.
     oldest = {"CARGO_PKG_RUST_VERSION": OLDEST}
     return [complaint for options in [*crate, *pure, *ours] for complaint in
             diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json",
                          "--emit=metadata", "--out-dir=/tmp/clippy", *options],
-                        env=os.environ | rooms.environment | (oldest if options in [*crate, *pure] else {}))]
+                        env=os.environ | rooms.environment | vmm.environment | (oldest if options in [*crate, *pure] else {}))]
 
 
 def rustdoc_library(tests):
@@ -182,6 +183,11 @@ def rustdoc_model(model):
                  "--output=/tmp/rustdoc-model", MODEL])
 
 
+def rustdoc_vmm(programs):
+    return tool(["rustdoc", "--edition=2021", *programs.vmm_options(), *VMM_OPTIONS, "-Dwarnings", "--document-private-items",
+                 "--output=/tmp/rustdoc-vmm", VMM])
+
+
 def documented_errnos():
     return "\n".join(errnos.check(tree(PAGES), tree("tools/testing/selftests/uxive/*.[ch]"), tree("src/**/*.rs")))
 
@@ -193,7 +199,7 @@ def claimed():
 def paged(source, programs):
     """Complaints about the pages, with the kernel's header of ocxl and the programs that are built of one file."""
     return "\n".join(pages.check(tree(PAGES), REPO / "include/uapi/misc/uxive.h", source / "include/uapi/misc/ocxl.h",
-                                 [*programs.sources.values(), *EXAMPLES.glob("*.rs"), *RULES.glob("*.te")]))
+                                 [*programs.sources.values(), *EXAMPLES, *RULES.glob("*.te")]))
 
 
 def sphinx():
@@ -242,24 +248,24 @@ def lint(changed=False):
     rust = tree("src/**/*.rs", "tools/**/*.rs")
     c = tree("src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Makefile", "Kconfig")
     passed = Passed(source.parent.name)
-    programs, tests, model, rooms = Programs(debug), LibraryTests(), AfuModel(), Rooms(modules[0])
+    programs, tests, model, rooms, vmm = Programs(debug), LibraryTests(), AfuModel(), Rooms(modules[0]), VmmTests(debug)
     compiled = Check("compiler", c, lambda _: [*by("clang", "\n".join(filter(None, map(warnings, modules)))),
                                                *by("gcc", compiler(programs))])
     if not changed or passed.left(compiled):
         # Anew, so that every warning is in the log.
         for module in modules:
             shutil.rmtree(module.path, ignore_errors=True)
-    with made(*modules, programs, tests, model, rooms):
+    with made(*modules, programs, tests, model, rooms, vmm):
         pass
     checks = [
         compiled,
         Check("headers for programs", tree(*(f"{path}/**/*.h" for path in HEADERS), "tools/testbed/headers.py"),
               lambda _: for_programs(debug)),
-        Check("clippy", rust, lambda _: [*clippy_driver(modules[0]), *clippy(programs, tests, model, rooms)]),
+        Check("clippy", rust, lambda _: [*clippy_driver(modules[0]), *clippy(programs, tests, model, rooms, vmm)]),
         Check("rustfmt", rust, lambda paths: by("rustfmt", tool([
             "rustfmt", "--check", "--edition=2021", "--config-path", source / ".rustfmt.toml", *paths])), apart=True),
         Check("rustdoc", rust, lambda _: by("the tree", "\n".join(filter(None, [
-            rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model)])))),
+            rustdoc(modules[0]), rustdoc_library(tests), rustdoc_model(model), rustdoc_vmm(programs)])))),
         Check("checkpatch", [path for path in tree(*C_FILES) if path.name != TRACE],
               lambda paths: by("linux", checkpatch(source, paths, "-f")), apart=True),
         Check("checkpatch of trace events", tree(f"src/{TRACE}"), lambda paths: by("linux", checkpatch(
@@ -280,10 +286,11 @@ def lint(changed=False):
         Check("interface", tree("include/uapi/misc/uxive.h", "tools/testbed/interface*", "tools/uxive/src/*.rs"),
               lambda _: by("the tree", "\n".join(interface.check(
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
-        Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/testing/selinux/*.te",
-                            "tools/testbed/pages.py"),
+        Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/*/examples/*.rs",
+                            "tools/testing/selinux/*.te", "tools/testbed/pages.py"),
               lambda _: by("the tree", paged(source, programs))),
-        Check("sphinx", tree(PAGES, "tools/demo/*.c", "tools/testing/selinux/*.te"), lambda _: by("sphinx", sphinx())),
+        Check("sphinx", tree(PAGES, "tools/demo/*.c", "tools/*/examples/*.rs", "tools/testing/selinux/*.te"),
+              lambda _: by("sphinx", sphinx())),
         Check("prose", [*prose.files(REPO), *tree("tools/testbed/prose.py")],
               lambda _: by("the tree", "\n".join(prose.check(prose.files(REPO), REPO)))),
         Check("python", tree("tools/**/*.py"), lambda paths: by("the tree", compile_python(paths)), apart=True),

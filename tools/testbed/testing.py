@@ -24,7 +24,7 @@ import suites as table
 from afu import Accelerators, Afu
 from cargo import Cargo
 from console import complaints
-from driver import TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, out_of_tree, test_modules
+from driver import TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, VmmTests, out_of_tree, test_modules
 from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, libraries, new_token
 from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
@@ -44,7 +44,7 @@ NO_AFU = ["-device", "edu,bus=pcie.4"]
 # and an edu that does DMA anywhere in memory, as far as that bridge lets it.
 NEIGHBOURS = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1",
               "-device", f"edu,bus=pcie.1,addr=0.2,dma_mask={2**64 - 1}"]
-# Modules of the kernel base, which tests load: those for guests, and of tools/testing/modules.
+# Modules that tests load: those for guests, and those of tools/testing/modules for the kernel base.
 KVM = ["kvm.ko", "kvm-hv.ko"]
 BASE_MODULES = ["hoarder"]
 
@@ -204,8 +204,7 @@ class Machines:
         files |= libraries(self.programs.tests) | self.programs.in_bin() | {"/bin/bind-afus": GUEST / "bind-afus"}
         if configuration.kernel.variant == "debug":
             files["/modules/ocxl.ko"] = configuration.kernel.path / "drivers/misc/ocxl/ocxl.ko"
-        else:
-            files |= {f"/modules/{name}": configuration.kernel.path / "arch/powerpc/kvm" / name for name in KVM}
+        files |= {f"/modules/{name}": configuration.kernel.path / "arch/powerpc/kvm" / name for name in KVM}
         for module in self.modules_for(configuration):
             files[f"/modules/{module.ko.name}"] = module.ko
             files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}
@@ -412,7 +411,8 @@ class Host:
         # No machine boots its kernel: it is built and linked, and never loaded.
         self.by_gcc = out_of_tree(PreparedByGcc(base))
         self.bench = Configured(Kernel(base.source, "bench"))
-        self.rust = {"library": LibraryTests(), "afu_model": model, "rooms": Rooms(configurations["base"].module)}
+        self.rust = {"library": LibraryTests(), "afu_model": model, "rooms": Rooms(configurations["base"].module),
+                     "vmm": VmmTests(base)}
         self.cargo = Cargo()
 
     def outcomes(self, suite):
