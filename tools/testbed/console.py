@@ -32,6 +32,8 @@ ANNOUNCED = [
      "uxive selftest: a cgroup runs out of memory", "uxive selftest: no more cgroup runs out of memory"),
     (re.compile(r"\bEEH: Call Trace\b"),  # of the task that found the error
      "uxive selftest: an error of a host bridge is injected", "uxive selftest: no more error of a host bridge is injected"),
+    (re.compile(r"Disabling lock debugging"),  # which a machine check does
+     "uxive selftest: a guest has a machine check", "uxive selftest: no more guest has a machine check"),
     (re.compile(r"Kernel panic - not syncing: sysrq triggered crash|\bCall Trace\b"),
      "uxive selftest: the machine is to crash", "uxive selftest: the machine was taken over"),
 ]

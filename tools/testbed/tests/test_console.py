@@ -107,6 +107,18 @@ class Complaints(unittest.TestCase):
         ]:
             self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
 
+    def test_machine_checks_of_guests_are_excused_where_they_are_announced(self):
+        begin, end = (f"[    3.1] uxive selftest: {what} guest has a machine check" for what in ("a", "no more"))
+        report = ["[    3.2] Disabling lock debugging due to kernel taint",
+                  "[    3.2] MCE: CPU0: machine check (Fatal) Guest Real address Store (bad) [Recovered]"]
+        for lines, expected in [
+            ([begin, *report, end], 0),
+            ([begin, *report], 1),
+            ([*report, begin, end], 1),
+            ([begin, "[    3.2] Oops: Machine check, sig: 7", end], 1),
+        ]:
+            self.assertEqual(len(complaints("\n".join(lines))), expected, lines)
+
     def test_a_crash_is_excused_where_it_is_announced(self):
         begin, end = "[    3.1] uxive selftest: the machine is to crash", "[    1.7] uxive selftest: the machine was taken over"
         crash = ["[    3.2] Kernel panic - not syncing: sysrq triggered crash", "[    3.2] Call Trace:"]

@@ -3,12 +3,10 @@
 //! Promise: the Rust library keeps the driver's promises. Acknowledged rings are neither lost nor
 //! doubled, whether the program drains the queue by itself or is told by eventfds.
 
+mod cpu;
 mod ktap;
 
-use rustix::process::{
-    sched_setaffinity,
-    CpuSet, //
-};
+use cpu::pin_to_cpu;
 use std::{
     os::fd::AsFd,
     panic::catch_unwind,
@@ -39,17 +37,6 @@ fn rings_to_send() -> usize {
         10_000
     } else {
         100_000
-    }
-}
-
-/// Has the thread run on one CPU, the last if there are fewer.
-fn pin_to_cpu(cpu: usize) {
-    let mut set = CpuSet::new();
-
-    set.set(cpu);
-    if sched_setaffinity(None, &set).is_err() {
-        assert_ne!(cpu, 0, "cannot run on CPU 0");
-        pin_to_cpu(cpu - 1);
     }
 }
 
