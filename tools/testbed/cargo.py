@@ -43,6 +43,7 @@ BY_RUSTIX = {
 }
 WITHOUT_STD = {f"{command[0]}_without_std": [*command, "--no-default-features"]
                for command in (["build"], ["test"], ["doc", "--no-deps"])}
+WITHOUT_COMMAND = {"build_without_command": ["build", "--no-default-features", "--features=std", "--examples"]}
 # Cargo's words for a network or a registry that does not answer.
 UNREACHED = re.compile(r"failed to download|spurious network error|failed to get successful HTTP response|[Cc]ould not resolve")
 
@@ -97,7 +98,7 @@ class Cargo:
         for version, taken in RUSTIX.items():
             tests = {f"{name}_with_rustix_{version.replace('.', '_')}": command for name, command in BY_RUSTIX.items()}
             if taken == TAKEN:
-                tests |= WITHOUT_STD
+                tests |= WITHOUT_STD | WITHOUT_COMMAND
             found += self.with_rustix(version, taken, tests)
         return found
 

@@ -9,8 +9,10 @@ it was killed.
 """
 
 import hashlib
+import os
 import re
 import shutil
+import tomllib
 
 import debs
 import rust
@@ -24,9 +26,12 @@ DEMO = REPO / "tools/demo"
 MODULES = REPO / "tools/testing/modules"
 ROOMS = REPO / "tools/testing/host"
 LIBRARY = REPO / "tools/uxive/src/lib.rs"
+VERSION = tomllib.loads((REPO / "tools/uxive/Cargo.toml").read_text())["package"]["version"]
 LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
 COMMAND = REPO / "tools/uxive/src/bin/uxive/main.rs"
 COMMAND_OPTIONS = ["--crate-name=uxive_command"]
+# As cargo has it.
+COMMAND_ENVIRONMENT = {"CARGO_PKG_VERSION": VERSION}
 VMM = REPO / "tools/vmm/src/lib.rs"
 VMM_OPTIONS = ["--crate-name=vmm"]
 # Of the library and of the VMM.
@@ -250,7 +255,7 @@ class Programs(Made):
                          {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
                          | files(REPO, [*HEADERS, *CRATES]), kernel.source.key,
                          self.std.path.name, self.crates.path.name, installed("gcc*powerpc64le*", "libc6-dev-ppc64el-cross"),
-                         debs.DEBS.name, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
+                         debs.DEBS.name, VERSION, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
                          *COMMAND_OPTIONS, *VMM_OPTIONS)
         self.kernel = kernel
         self.left_out = None
@@ -336,7 +341,7 @@ class Programs(Made):
                   "-o", self.library])
         step.run(["rustc", *RUST, *self.vmm_options(), *VMM_OPTIONS, "--crate-type=rlib", VMM, "-o", self.vmm])
         rustc = ["rustc", *RUST, *self.options()]
-        step.run([*rustc, *COMMAND_OPTIONS, COMMAND, "-o", self.tools["uxive"]])
+        step.run([*rustc, *COMMAND_OPTIONS, COMMAND, "-o", self.tools["uxive"]], env=os.environ | COMMAND_ENVIRONMENT)
         for path in TESTS.glob("*.rs"):
             step.run([*rustc, path, "-o", self.path / path.stem])
         for path in EXAMPLES:
@@ -350,8 +355,8 @@ class LibraryTests(Made):
     def __init__(self):
         self.crates = rust.Crates()
         super().__init__(BUILD / "library-tests", "building the library's tests", "library-tests.log",
-                         files(REPO, ["tools/uxive/src"]), rust.version(), self.crates.path.name, *RUST, *LIBRARY_OPTIONS,
-                         *COMMAND_OPTIONS)
+                         files(REPO, ["tools/uxive/src"]), rust.version(), self.crates.path.name, VERSION, *RUST,
+                         *LIBRARY_OPTIONS, *COMMAND_OPTIONS)
         self.library = self.path / "libuxive.rlib"
         self.tests = self.path / "tests"
         self.command_tests = self.path / "command-tests"
@@ -366,7 +371,8 @@ class LibraryTests(Made):
     def make(self, step):
         for kind, out in (["--crate-type=rlib"], self.library), (["--test"], self.tests):
             step.run(["rustc", *RUST, *LIBRARY_OPTIONS, *self.crates.options(), *kind, LIBRARY, "-o", out])
-        step.run(["rustc", *RUST, *COMMAND_OPTIONS, *self.options(), "--test", COMMAND, "-o", self.command_tests])
+        step.run(["rustc", *RUST, *COMMAND_OPTIONS, *self.options(), "--test", COMMAND, "-o", self.command_tests],
+                 env=os.environ | COMMAND_ENVIRONMENT)
 
     def commands(self):
         """The commands that run them."""

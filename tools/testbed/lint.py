@@ -24,8 +24,9 @@ import recorded
 import suites
 import wrappers
 from cargo import OLDEST
-from driver import (COMMAND, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, ROOMS, RUST, TESTS, AfuModel,
-                    LibraryTests, Programs, Rooms, VMM, VMM_OPTIONS, VmmTests, content_hash, out_of_tree, test_modules)
+from driver import (COMMAND, COMMAND_ENVIRONMENT, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, ROOMS,
+                    RUST, TESTS, AfuModel, LibraryTests, Programs, Rooms, VMM, VMM_OPTIONS, VmmTests, content_hash, out_of_tree,
+                    test_modules)
 from kernel import Kernel, Source
 from policy import RULES
 from steps import BUILD, Failed, REPO, in_mounts, made
@@ -168,7 +169,8 @@ def clippy(programs, tests, model, rooms, vmm):
     return [complaint for options in [*crate, *pure, *ours] for complaint in
             diagnostics(["clippy-driver", *RUST, "-Wclippy::undocumented_unsafe_blocks", "--error-format=json",
                          "--emit=metadata", "--out-dir=/tmp/clippy", *options],
-                        env=os.environ | rooms.environment | vmm.environment | (oldest if options in [*crate, *pure] else {}))]
+                        env=os.environ | COMMAND_ENVIRONMENT | rooms.environment | vmm.environment
+                        | (oldest if options in [*crate, *pure] else {}))]
 
 
 def rustdoc_library(tests):

@@ -7,7 +7,7 @@ package. The library's source is in the root, for the kernel's Rust is built fro
 library is built: half a minute, no network, no second version that could differ. It is what `cargo -Zbuild-std` does,
 without cargo, which the root lacks.
 
-Also here: rustix and its dependencies, which tools/uxive uses. Their sources are Debian packages.
+Also here: the crates that tools/uxive uses, and their dependencies. Their sources are Debian packages.
 
 Entries of the cache, rust-<hash> and rust-crates-<for whom>-<hash>, each named for what it is made from (this file
 included), made beside and renamed when complete.
@@ -85,14 +85,15 @@ CRATES = [
 
 # rustix is told what its build.rs finds for powerpc64le. On powerpc it calls the C library, as its own system calls in assembly
 # are experimental there. It calls the C library on this machine as well, so that the same code is tested. The libc of Debian's
-# package is another crate than that of Rust's library, hence the metadata.
-RUSTIX = [
+# package is another crate than that of Rust's library, hence the metadata. lexopt is the command's.
+CRATES_OF_OTHERS = [
     Crate("bitflags-2.*", features="std", top=REGISTRY),
     Crate("libc-0.2.*", features="std extra_traits", options=("--cfg=libc_const_extern_fn",), top=REGISTRY),
     Crate("errno-0.3.*", "libc", "std", top=REGISTRY),
     Crate("linux-raw-sys-0.4.*", features="general ioctl no_std net netlink if_ether xdp prctl", top=REGISTRY),
     Crate("rustix-0.38.*", "bitflags libc libc_errno=errno linux_raw_sys", "std alloc event fs mm net param process",
           ("--cfg=libc", "--cfg=linux_like", "--cfg=linux_kernel", "--cfg=static_assertions"), top=REGISTRY),
+    Crate("lexopt-0.3.*", top=REGISTRY),
 ]
 
 
@@ -131,29 +132,30 @@ class Std:
 
 
 class Crates:
-    """The crates of others that tools/uxive uses, RUSTIX, compiled for programs in the machine, or without `std` for this
+    """The crates of others that tools/uxive uses, compiled for programs in the machine, or without `std` for this
     machine."""
 
     def __init__(self, std=None):
         self.std = std
         whose = "guest" if std else "host"
         self.path = CACHE / f"rust-crates-{whose}-{digest(version(), installed('librust-*'), Path(__file__).read_text())}"
-        self.step = Step(f"building rustix for the {whose}", f"rust-crates-{whose}.log", self.make)
+        self.step = Step(f"building crates for the {whose}", f"rust-crates-{whose}.log", self.make)
 
     def steps(self):
         missing = [] if self.path.exists() else [self.step]
         return [*self.std.steps(), *missing] if self.std else missing
 
     def options(self):
-        """Options of the library, and of a crate that uses it."""
-        return [f"-Ldependency={self.path}", *(f"--extern={name}={self.path}/lib{name}.rlib" for name in ("libc", "rustix"))]
+        """Options of the library, of the command, and of a crate that uses the library."""
+        return [f"-Ldependency={self.path}",
+                *(f"--extern={name}={self.path}/lib{name}.rlib" for name in ("lexopt", "libc", "rustix"))]
 
     def make(self, step):
         making = self.path.with_suffix(".tmp")
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(parents=True)
         target = self.std.rustc()[1:] if self.std else []
-        for crate in RUSTIX:
+        for crate in CRATES_OF_OTHERS:
             crate.compile(step, ["--crate-type=rlib", *target, "-O", "--cap-lints=allow", "-Cmetadata=registry",
                                  f"-Ldependency={making}"], making)
         making.rename(self.path)

@@ -59,6 +59,7 @@ use uxive::{
     Context,
     Event,
     Irqs,
+    Usage,
     Which, //
 };
 
@@ -197,6 +198,42 @@ fn info_tells_of_limits_and_use() {
     );
 }
 
+/// A program can rely on each of these lines, which uxive(1) has.
+fn info_tells_the_same_as_json() {
+    let context = Context::open().unwrap();
+    let (_irqs, _) = bound(&context, 7);
+    let info = context.info().unwrap();
+    let usage = |usage: Usage| format!(r#"{{"used": {}, "max": {}}}"#, usage.used, usage.max);
+    let both = |user, all| format!(r#""user": {}, "all": {}"#, usage(user), usage(all));
+    // The command's own context has none.
+    let own = usage(Usage {
+        used: 0,
+        max: info.irqs.max,
+    });
+
+    let lines = [
+        format!(r#"  "features": "{:#x}","#, info.features),
+        format!(r#"  "page_size": {},"#, info.page_size),
+        format!(r#"  "trigger_page_size": {},"#, info.esb_page_size),
+        format!(
+            r#"  "interrupts": {{"context": {own}, {}}},"#,
+            both(info.irqs_user, info.irqs_total)
+        ),
+        format!(
+            r#"  "queues": {{{}}},"#,
+            both(info.queues_user, info.queues_total)
+        ),
+        format!(
+            r#"  "exports": {{{}}}"#,
+            both(info.exports_user, info.exports_total)
+        ),
+    ];
+    assert_eq!(
+        uxive(&["info", "--json"]),
+        format!("{{\n{}\n}}\n", lines.join("\n"))
+    );
+}
+
 fn list_shows_a_context_and_who_has_it() {
     let context = Context::open().unwrap();
     let (irqs, _) = bound(&context, 3);
@@ -207,8 +244,29 @@ fn list_shows_a_context_and_who_has_it() {
     assert_eq!(row[1..4], ["3", "2", "1"]);
     assert_eq!(row[7], process::id().to_string());
     assert_eq!(row[9], format!("({})", context.as_fd().as_raw_fd()));
-    if fs::exists("/sys/kernel/debug/uxive/contexts").unwrap() {
+    let debugfs = fs::exists("/sys/kernel/debug/uxive/contexts").unwrap();
+    if debugfs {
         assert_eq!(row[4..6], ["open", "kernel"]);
+    }
+
+    let (number, pid) = (&row[0], process::id());
+    let output = uxive(&["list", "--json"]);
+    let line = output
+        .lines()
+        .find(|line| line.contains(&format!(r#""context": {number},"#)))
+        .unwrap();
+    let start =
+        format!(r#"  {{"context": {number}, "irqs": 3, "masked": 2, "exports": 1, "state": "#);
+    let end = format!(
+        r#""holders": [{{"pid": {pid}, "name": "rust_command", "fds": [{}]}}]}}"#,
+        context.as_fd().as_raw_fd()
+    );
+    assert!(line.starts_with(&start), "{line}");
+    assert!(line.trim_end_matches(',').ends_with(&end), "{line}");
+    if debugfs {
+        let opener = format!(r#""opener": {{"pid": {pid}, "name": "rust_command"}}"#);
+        let known = format!(r#""state": "open", "drain": "kernel", "afu": null, {opener}"#);
+        assert!(line.contains(&known), "{line}");
     }
 }
 
@@ -307,7 +365,7 @@ fn errors_show_what_they_are_given_escaped() {
     fails(
         &[b"ring", b"--socket", b"/\x1b\xff"],
         1,
-        r"/\x1b\xff: No such file",
+        r"/\x1b\xff: there is no such socket",
     );
 }
 
@@ -341,7 +399,7 @@ fn ring_rings_an_inherited_export() {
     let export = irqs.export().unwrap();
     let fd = inherit(export.as_fd());
 
-    assert_eq!(uxive(&["ring", "--fd", &fd]), "rang once\n");
+    assert_eq!(uxive(&["ring", &format!("--fd={fd}")]), "rang once\n");
     assert_eq!(events[0].wait(WATCHDOG).unwrap(), Some(1));
     assert_eq!(
         uxive(&["ring", "--index", "2", "--fd", &fd, "--times", "3"]),
@@ -381,8 +439,17 @@ fn ring_rings_an_export_that_is_sent_by_a_socket() {
         );
     });
     assert_eq!(events[1].wait(WATCHDOG).unwrap(), Some(1));
+    thread::scope(|scope| {
+        scope.spawn(|| drop(listener.accept().unwrap()));
+        let says = "uxive-socket: the other program has sent nothing\n";
+        uxive_fails(&["ring", "--socket", PATH], 1, says);
+        scope.spawn(|| listener.accept().unwrap().0.write_all(b"x").unwrap());
+        let says = "uxive-socket: the other program has sent no file\n";
+        uxive_fails(&["ring", "--socket", PATH], 1, says);
+    });
     drop(listener);
-    uxive_fails(&["ring", "--socket", PATH], 1, PATH);
+    let says = "uxive-socket: no program listens there\n";
+    uxive_fails(&["ring", "--socket", PATH], 1, says);
     fs::remove_file(PATH).unwrap();
 }
 
@@ -394,7 +461,7 @@ fn ring_says_what_it_is_given_that_is_no_export() {
     let (irq, event) = (context.alloc().unwrap(), Event::new().unwrap());
     let is = |file: BorrowedFd<'_>, what: &str| {
         let fd = inherit(file);
-        let says = format!("file {fd} is {what}, and no export\n");
+        let says = format!("fd {fd} is {what}, not an export\n");
 
         uxive_fails(&["ring", "--fd", &fd], 1, &says);
     };
@@ -405,9 +472,10 @@ fn ring_says_what_it_is_given_that_is_no_export() {
     };
 
     irq.bind(&event).unwrap();
-    is(event.as_fd(), "anon_inode:[eventfd]");
-    is(context.as_fd(), "/dev/uxive");
-    uxive_fails(&["ring", "--fd", "1000"], 1, "Bad file descriptor");
+    is(event.as_fd(), "an eventfd");
+    is(context.as_fd(), "a context");
+    is(context.range(2).unwrap().as_fd(), "a range");
+    uxive_fails(&["ring", "--fd", "1000"], 1, "fd 1000 is not open\n");
     fs::write(PATH, &precious).unwrap();
     is(create(OsStr::new(PATH)).as_fd(), PATH);
     assert!(fs::read(PATH).unwrap() == precious);
@@ -436,7 +504,7 @@ fn ring_says_what_an_export_lacks_and_what_was_sent_instead() {
         uxive_fails(
             &["ring", "--socket", PATH],
             1,
-            "/tmp/uxive-socket: the file that was sent is no export",
+            "/tmp/uxive-socket: the file that was sent is not an export\n",
         );
     });
     fs::remove_file(PATH).unwrap();
@@ -476,6 +544,7 @@ fn what_it_does_not_know_is_told() {
         assert!(help.starts_with(&format!("NAME\n    uxive {command} - ")));
         assert_eq!(uxive(&[command, "--help"]), help);
     }
+    assert!(uxive(&["--version"]).starts_with("uxive "));
 }
 
 fn the_examples_run() {
@@ -504,6 +573,7 @@ fn main() -> ExitCode {
 
     tests![
         info_tells_of_limits_and_use,
+        info_tells_the_same_as_json,
         list_shows_a_context_and_who_has_it,
         list_shows_names_that_are_no_text_escaped,
         errors_show_what_they_are_given_escaped,

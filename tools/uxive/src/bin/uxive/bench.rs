@@ -3,16 +3,22 @@
 //! `uxive bench`: how long a ring takes to arrive, as a histogram.
 
 use crate::{
+    arguments::number,
     failed,
     open,
-    options::Options,
     text::escaped,
     Failure,
     Outcome, //
 };
 use core::time::Duration;
+use lexopt::{
+    Arg::{
+        Long,
+        Short, //
+    },
+    Parser, //
+};
 use std::{
-    ffi::OsString,
     fmt::Write,
     fs,
     io,
@@ -53,10 +59,17 @@ const WARM_UP: u32 = 100;
 
 const WATCHDOG: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(words: &[OsString]) -> Outcome {
-    let options = Options::read(words, &["--rings"])?;
-    let rings = options.number("--rings", 1..=100_000_000)?;
-    let times = measure(rings.unwrap_or(RINGS))?;
+pub(crate) fn run(arguments: &mut Parser) -> Outcome {
+    let mut rings = RINGS;
+
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(HELP.into()),
+            Long("rings") => rings = number("--rings", arguments, 1..=100_000_000)?,
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    let times = measure(rings)?;
 
     Ok(format!(
         "{} rings, from the store to the return of read() of the eventfd, one after the other\n\
@@ -67,6 +80,14 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     ))
 }
 
+const ENFILE: i32 = 23;
+const ENOSPC: i32 = 28;
+const EDQUOT: i32 = 122;
+
+fn none(cause: &str) -> Failure {
+    Failure::Failed(format!("there is no interrupt: {cause}"))
+}
+
 /// Returns how long each ring took, in nanoseconds.
 fn measure(rings: u32) -> Result<Vec<u64>, Failure> {
     let context = open()?;
@@ -75,7 +96,12 @@ fn measure(rings: u32) -> Result<Vec<u64>, Failure> {
         irq.bind(&event)?;
         Ok((irq, event))
     };
-    let (irq, event) = set_up().map_err(|error| failed("an interrupt", error))?;
+    let (irq, event) = set_up().map_err(|error| match error.raw_os_error() {
+        Some(ENOSPC) => none("the machine, or this driver's part of it, has none left"),
+        Some(EDQUOT) => none("this user is at a limit, see uxive info"),
+        Some(ENFILE) => none("all users together are at a limit, see uxive info"),
+        _ => failed("an interrupt", error),
+    })?;
     let mut times = vec![];
 
     for ring in 0..WARM_UP + rings {

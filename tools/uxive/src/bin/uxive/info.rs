@@ -3,12 +3,15 @@
 //! `uxive info`: the driver, its limits and what is in use of them.
 
 use crate::{
+    arguments::{
+        format,
+        Format, //
+    },
     failed,
     open,
-    options::Options,
     Outcome, //
 };
-use std::ffi::OsString;
+use lexopt::Parser;
 use uxive::{
     Info,
     Usage, //
@@ -19,7 +22,7 @@ NAME
     uxive info - tell of the driver, its limits and what is in use of them
 
 SYNOPSIS
-    uxive info
+    uxive info [--json]
 
 DESCRIPTION
     Opens a context and shows what the driver tells of it: the sizes of
@@ -27,19 +30,44 @@ DESCRIPTION
     be: in one context, in all contexts of this user, and in all contexts. Root
     changes limits in /sys/class/misc/uxive.
 
+OPTIONS
+    --json  the same as one JSON object, which uxive(1) describes
+
 EXIT STATUS
     0  done
     1  the driver is not loaded, or its file is not for this user
     2  this is no way to call it
 ";
 
-pub(crate) fn run(words: &[OsString]) -> Outcome {
-    Options::read(words, &[])?;
+pub(crate) fn run(arguments: &mut Parser) -> Outcome {
+    let Some(format) = format(arguments)? else {
+        return Ok(HELP.into());
+    };
     let info = open()?
         .info()
         .map_err(|error| failed("/dev/uxive", error))?;
 
-    Ok(text(&info))
+    Ok(match format {
+        Format::Table => text(&info),
+        Format::Json => json(&info),
+    })
+}
+
+fn json(info: &Info) -> String {
+    let usage = |Usage { used, max }| format!("{{\"used\": {used}, \"max\": {max}}}");
+    let both = |user, all| format!("\"user\": {}, \"all\": {}", usage(user), usage(all));
+
+    format!(
+        "{{\n  \"features\": \"{:#x}\",\n  \"page_size\": {},\n  \"trigger_page_size\": {},\n  \
+         \"interrupts\": {{\"context\": {}, {}}},\n  \"queues\": {{{}}},\n  \"exports\": {{{}}}\n}}\n",
+        info.features,
+        info.page_size,
+        info.esb_page_size,
+        usage(info.irqs),
+        both(info.irqs_user, info.irqs_total),
+        both(info.queues_user, info.queues_total),
+        both(info.exports_user, info.exports_total)
+    )
 }
 
 fn text(info: &Info) -> String {

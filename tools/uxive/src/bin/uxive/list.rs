@@ -6,17 +6,23 @@
 //! debugfs, to root. The two are read at different moments, so a line may be out of date.
 
 use crate::{
+    arguments::{
+        format,
+        Format, //
+    },
     failed,
-    options::Options,
     text::{
         escaped,
+        json,
+        unambiguous,
         word, //
     },
     Outcome, //
 };
+use lexopt::Parser;
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    fmt::Display,
     fs,
     path::Path,
     str::FromStr, //
@@ -27,7 +33,7 @@ NAME
     uxive list - list the contexts of all processes
 
 SYNOPSIS
-    uxive list
+    uxive list [--json]
 
 DESCRIPTION
     Shows a line for each context, by its number, which is that in the kernel's
@@ -48,6 +54,9 @@ DESCRIPTION
     contexts that no process has a descriptor of, which are mapped or closing, are
     shown to root if debugfs is mounted; ? stands for what is not known.
 
+OPTIONS
+    --json  the same as one JSON object, which uxive(1) describes
+
 EXIT STATUS
     0  done
     1  /proc cannot be read
@@ -55,6 +64,21 @@ EXIT STATUS
 ";
 
 const DEBUGFS: &str = "/sys/kernel/debug/uxive/contexts";
+
+/// A process that has a context open. Anybody may have chosen the name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Holder {
+    pid: u32,
+    name: Vec<u8>,
+    files: Vec<u32>,
+}
+
+/// The process that opened a context, with its name as debugfs shows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Opener {
+    pid: Option<u32>,
+    name: Vec<u8>,
+}
 
 /// The data about a context; `None` for unknown values.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -64,20 +88,25 @@ struct Row {
     exports: Option<usize>,
     state: Option<String>,
     drain: Option<String>,
-    afu: Option<String>,
-    holders: Vec<String>,
-    opener: String,
+    afu: Option<Vec<u8>>,
+    holders: Vec<Holder>,
+    opener: Option<Opener>,
 }
 
-pub(crate) fn run(words: &[OsString]) -> Outcome {
-    Options::read(words, &[])?;
+pub(crate) fn run(arguments: &mut Parser) -> Outcome {
+    let Some(format) = format(arguments)? else {
+        return Ok(HELP.into());
+    };
     let mut rows = processes(Path::new("/proc")).map_err(|error| failed("/proc", error))?;
 
     // Without debugfs, or the right to read it, there is less to show.
     if let Ok(text) = fs::read(DEBUGFS) {
         add_debugfs(&text, &mut rows);
     }
-    Ok(table(&rows))
+    Ok(match format {
+        Format::Table => table(&rows),
+        Format::Json => object(&rows),
+    })
 }
 
 /// Returns the contexts that processes have descriptors of.
@@ -114,12 +143,13 @@ fn processes(proc: &Path) -> std::io::Result<BTreeMap<u64, Row>> {
 
 /// Returns a process with its descriptors. `comm` is the content of its file of that name: any
 /// bytes, and a newline.
-fn holder(pid: u32, comm: &[u8], mut files: Vec<u32>) -> String {
-    let name = comm.strip_suffix(b"\n").unwrap_or(comm);
-
+fn holder(pid: u32, comm: &[u8], mut files: Vec<u32>) -> Holder {
     files.sort_unstable();
-    let files: Vec<_> = files.iter().map(u32::to_string).collect();
-    format!("{pid} {} ({})", word(name), files.join(" "))
+    Holder {
+        pid,
+        name: comm.strip_suffix(b"\n").unwrap_or(comm).into(),
+        files,
+    }
 }
 
 /// Returns the number that these digits are.
@@ -150,7 +180,7 @@ fn fdinfo(text: &[u8]) -> Option<(u64, Row)> {
         // All before the last of these is the name.
         afu: values("uxive-afu").next().map(|afu| {
             let end = afu.windows(PASID.len()).rposition(|part| part == PASID);
-            word(&afu[..end.unwrap_or(afu.len())])
+            afu[..end.unwrap_or(afu.len())].into()
         }),
         ..Default::default()
     };
@@ -183,19 +213,88 @@ fn add_debugfs(text: &[u8], rows: &mut BTreeMap<u64, Row>) {
         });
         row.state = cell("state").map(escaped);
         row.drain = cell("drain").map(escaped);
-        // Escaped once more: with quotes alone its end would be ambiguous.
-        row.opener = format!(
-            "{} {}",
-            escaped(cell("pid").unwrap_or(b"?")),
-            word(cell("comm").unwrap_or(b"?"))
-        );
+        row.opener = Some(Opener {
+            pid: cell("pid").and_then(number),
+            name: cell("comm").unwrap_or(b"?").into(),
+        });
     }
+}
+
+impl Holder {
+    fn text(&self) -> String {
+        format!(
+            "{} {} ({})",
+            self.pid,
+            word(&self.name),
+            list(&self.files, " ")
+        )
+    }
+
+    fn object(&self) -> String {
+        let (name, files) = (json(&unambiguous(&self.name)), list(&self.files, ", "));
+
+        format!(
+            "{{\"pid\": {}, \"name\": {name}, \"fds\": [{files}]}}",
+            self.pid
+        )
+    }
+}
+
+impl Opener {
+    /// Escaped once more: with quotes alone its end would be ambiguous.
+    fn text(&self) -> String {
+        let pid = self.pid.map_or("?".into(), |pid| pid.to_string());
+
+        format!("{pid} {}", word(&self.name))
+    }
+
+    fn object(&self) -> String {
+        let name = json(&escaped(&self.name));
+
+        format!("{{\"pid\": {}, \"name\": {name}}}", or_null(self.pid))
+    }
+}
+
+fn list<T: Display>(items: &[T], between: &str) -> String {
+    let items: Vec<_> = items.iter().map(T::to_string).collect();
+
+    items.join(between)
+}
+
+fn or_null(value: Option<impl Display>) -> String {
+    value.map_or("null".into(), |value| value.to_string())
+}
+
+/// Returns the table as JSON: a line for each context.
+fn object(rows: &BTreeMap<u64, Row>) -> String {
+    let contexts: Vec<_> = rows
+        .iter()
+        .map(|(context, row)| {
+            let holders: Vec<_> = row.holders.iter().map(Holder::object).collect();
+            let afu = row.afu.as_ref().map(|afu| json(&unambiguous(afu)));
+
+            format!(
+                "\n  {{\"context\": {context}, \"irqs\": {}, \"masked\": {}, \"exports\": {}, \
+                 \"state\": {}, \"drain\": {}, \"afu\": {}, \"opener\": {}, \"holders\": [{}]}}",
+                row.irqs,
+                or_null(row.masked),
+                or_null(row.exports),
+                or_null(row.state.as_deref().map(json)),
+                or_null(row.drain.as_deref().map(json)),
+                or_null(afu),
+                or_null(row.opener.as_ref().map(Opener::object)),
+                list(&holders, ", ")
+            )
+        })
+        .collect();
+
+    format!("{{\"contexts\": [{}\n]}}\n", list(&contexts, ","))
 }
 
 fn table(rows: &BTreeMap<u64, Row>) -> String {
     // All of it is ASCII by now, so that bytes are columns.
     let number = |count: Option<usize>| count.map_or("?".into(), |count| count.to_string());
-    let word = |word: &Option<String>, none: &str| word.clone().unwrap_or(none.into());
+    let known = |word: &Option<String>| word.clone().unwrap_or("?".into());
     let mut lines = vec![[
         "CONTEXT", "IRQS", "MASKED", "EXPORTS", "STATE", "DRAIN", "AFU", "HELD BY",
     ]
@@ -203,17 +302,20 @@ fn table(rows: &BTreeMap<u64, Row>) -> String {
 
     for (context, row) in rows {
         let holders = match row.holders.as_slice() {
-            [] => format!("no descriptor; opened by {}", row.opener),
-            holders => holders.join(", "),
+            [] => format!(
+                "no descriptor; opened by {}",
+                row.opener.as_ref().map_or("?".into(), Opener::text)
+            ),
+            holders => list(&holders.iter().map(Holder::text).collect::<Vec<_>>(), ", "),
         };
         lines.push([
             context.to_string(),
             row.irqs.to_string(),
             number(row.masked),
             number(row.exports),
-            word(&row.state, "?"),
-            word(&row.drain, "?"),
-            word(&row.afu, "-"),
+            known(&row.state),
+            known(&row.drain),
+            row.afu.as_ref().map_or("-".into(), |afu| word(afu)),
             holders,
         ]);
     }
@@ -246,13 +348,17 @@ mod tests {
         uxive-irqs:\t2\nuxive-deferred:\t0\nuxive-irq:\toffset:10000000000 lisn:14 masked\n\
         uxive-irq:\toffset:10000010000 lisn:15\nuxive-export:\tid:1 start:0 count:2\n";
 
+    fn opener(rows: &BTreeMap<u64, Row>, context: u64) -> String {
+        rows[&context].opener.as_ref().unwrap().text()
+    }
+
     #[test]
     fn the_fdinfo_of_a_context_is_read() {
         let (context, row) = fdinfo(FDINFO).unwrap();
 
         assert_eq!(context, 12);
         assert_eq!((row.irqs, row.masked, row.exports), (2, Some(1), Some(1)));
-        assert_eq!(row.afu.as_deref(), Some("IBM,MEMCPY3"));
+        assert_eq!(row.afu.as_deref(), Some(&b"IBM,MEMCPY3"[..]));
         assert_eq!(fdinfo(b"pos:\t0\neventfd-count: 0\n"), None);
     }
 
@@ -268,7 +374,7 @@ mod tests {
         assert_eq!(rows[&12].state.as_deref(), Some("open"));
         assert_eq!(rows[&13].drain.as_deref(), Some("user"));
         assert_eq!((rows[&13].irqs, rows[&13].masked), (1, None));
-        assert_eq!(rows[&13].opener, r#"841 "two words""#);
+        assert_eq!(opener(&rows, 13), r#"841 "two words""#);
     }
 
     #[test]
@@ -284,11 +390,39 @@ mod tests {
     }
 
     #[test]
+    fn json_has_the_same_and_null_for_unknown_values() {
+        let (context, mut row) = fdinfo(FDINFO).unwrap();
+
+        assert_eq!(object(&BTreeMap::new()), "{\"contexts\": [\n]}\n");
+        row.holders = vec![holder(7, b"a \"\n\xff\n", vec![4, 3])];
+        let mut rows = BTreeMap::from([(context, row)]);
+        add_debugfs(
+            b"context pid state drain irqs comm\n13 841 closing - 1 two\\n words\n",
+            &mut rows,
+        );
+        assert_eq!(
+            object(&rows),
+            concat!(
+                "{\"contexts\": [\n",
+                r#"  {"context": 12, "irqs": 2, "masked": 1, "exports": 1, "state": null, "#,
+                r#""drain": null, "afu": "IBM,MEMCPY3", "opener": null, "#,
+                r#""holders": [{"pid": 7, "name": "a \"\\n\\xff", "fds": [3, 4]}]},"#,
+                "\n",
+                r#"  {"context": 13, "irqs": 1, "masked": null, "exports": null, "state": "closing", "#,
+                r#""drain": "-", "afu": null, "opener": {"pid": 841, "name": "two\\n words"}, "#,
+                r#""holders": []}"#,
+                "\n]}\n"
+            )
+        );
+    }
+
+    #[test]
     fn a_name_forges_nothing() {
         let (context, row) = fdinfo(FDINFO).unwrap();
-        let holder = |name: &[u8]| holder(7, name, vec![3]);
+        let by = |name: &[u8]| holder(7, name, vec![3]);
+        let holder = |name: &[u8]| by(name).text();
         let table = |name: &[u8]| {
-            let holders = vec![holder(name)];
+            let holders = vec![by(name)];
             table(&BTreeMap::from([(
                 context,
                 Row {
@@ -327,13 +461,14 @@ mod tests {
         };
         let mut rows = BTreeMap::from([fdinfo(b"\xff \x1b").unwrap()]);
 
-        assert_eq!(rows[&12].afu.as_deref(), Some(r#""\xff \x1b""#));
+        assert_eq!(rows[&12].afu.as_deref(), Some(&b"\xff \x1b"[..]));
+        assert!(table(&rows).contains(r#"  "\xff \x1b"  "#));
         add_debugfs(
             b"context pid state irqs comm\n12 840 open 2 \xff\n13 841 \x1b 1 a\xff \x07b\n",
             &mut rows,
         );
         assert_eq!(rows[&12].state.as_deref(), Some("open"));
         assert_eq!(rows[&13].state.as_deref(), Some(r"\x1b"));
-        assert_eq!(rows[&13].opener, r#"841 "a\xff \x07b""#);
+        assert_eq!(opener(&rows, 13), r#"841 "a\xff \x07b""#);
     }
 }

@@ -3,8 +3,8 @@
 //! `uxive ring`: rings a doorbell that another program has exported.
 
 use crate::{
+    arguments::number,
     failed,
-    options::Options,
     text::{
         escaped,
         word, //
@@ -12,12 +12,20 @@ use crate::{
     Failure,
     Outcome, //
 };
-use std::{
-    ffi::{
-        OsStr,
-        OsString, //
+use lexopt::{
+    Arg::{
+        Long,
+        Short, //
     },
-    fs::read_link,
+    Parser, //
+};
+use std::{
+    ffi::OsStr,
+    fs::{
+        read,
+        read_link, //
+    },
+    io::ErrorKind,
     os::{
         fd::BorrowedFd,
         unix::net::UnixStream, //
@@ -58,15 +66,22 @@ EXIT STATUS
 /// The most interrupts that a context has.
 const MOST: u32 = 65536;
 
-pub(crate) fn run(words: &[OsString]) -> Outcome {
-    let options = Options::read(words, &["--fd", "--socket", "--index", "--times"])?;
-    let index = options.number("--index", 0..=MOST - 1)?.unwrap_or(0);
-    let times = options.number("--times", 1..=u32::MAX)?.unwrap_or(1);
-    let fd = options.number("--fd", 0..=i32::MAX as u32)?;
+pub(crate) fn run(arguments: &mut Parser) -> Outcome {
+    let (mut index, mut times, mut fd, mut socket) = (0, 1, None, None);
 
-    let doorbells = match (fd, options.get("--socket")) {
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(HELP.into()),
+            Long("fd") => fd = Some(number("--fd", arguments, 0..=i32::MAX as u32)?),
+            Long("socket") => socket = Some(arguments.value()?),
+            Long("index") => index = number("--index", arguments, 0..=MOST - 1)?,
+            Long("times") => times = number("--times", arguments, 1..=u32::MAX)?,
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    let doorbells = match (fd, socket) {
         (Some(fd), None) => inherited(fd)?,
-        (None, Some(path)) => sent(path)?,
+        (None, Some(path)) => sent(&path)?,
         _ => return Err(Failure::Usage("ring needs one of --fd and --socket".into())),
     };
     if index >= doorbells.count() {
@@ -89,6 +104,7 @@ pub(crate) fn run(words: &[OsString]) -> Outcome {
     })
 }
 
+const EBADF: i32 = 9;
 const EFAULT: i32 = 14;
 const ENOTTY: i32 = 25;
 
@@ -101,25 +117,47 @@ fn inherited(fd: u32) -> Result<Receiver, Failure> {
     file.try_clone_to_owned()
         .and_then(Receiver::map)
         .map_err(|error| match error.raw_os_error() {
-            Some(ENOTTY) => Failure::Failed(format!("file {fd} is {}no export", what_else(fd))),
-            _ => failed(&format!("file {fd}"), error),
+            Some(EBADF) => Failure::Failed(format!("fd {fd} is not open")),
+            Some(ENOTTY) => Failure::Failed(format!("fd {fd} is {}, not an export", kind(fd))),
+            _ => failed(&format!("fd {fd}"), error),
         })
 }
 
-/// Describes an open file that is no export, if its kind is known.
-fn what_else(fd: u32) -> String {
-    match read_link(format!("/proc/thread-self/fd/{fd}")) {
-        Ok(link) => format!("{}, and ", word(link.as_os_str().as_encoded_bytes())),
-        Err(_) => String::new(),
+/// Returns what an open file is that is no export.
+fn kind(fd: u32) -> String {
+    let fdinfo = read(format!("/proc/thread-self/fdinfo/{fd}")).unwrap_or_default();
+    let has = |key: &[u8]| {
+        fdinfo
+            .split(|&byte| byte == b'\n')
+            .any(|line| line.starts_with(key))
+    };
+    let Ok(link) = read_link(format!("/proc/thread-self/fd/{fd}")) else {
+        return "another file".into();
+    };
+
+    match link.as_os_str().as_encoded_bytes() {
+        _ if has(b"uxive-range:") => "a range".into(),
+        _ if has(b"uxive-context:") => "a context".into(),
+        b"anon_inode:[eventfd]" => "an eventfd".into(),
+        name if name.starts_with(b"socket:[") => "a socket".into(),
+        name if name.starts_with(b"pipe:[") => "a pipe".into(),
+        name => word(name),
     }
 }
 
 fn sent(path: &OsStr) -> Result<Receiver, Failure> {
     let shown = escaped(path.as_encoded_bytes());
-    let socket = UnixStream::connect(path).map_err(|error| failed(&shown, error))?;
+    let says = |cause: &str| Failure::Failed(format!("{shown}: {cause}"));
+    let socket = UnixStream::connect(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => says("there is no such socket"),
+        ErrorKind::ConnectionRefused => says("no program listens there"),
+        _ => failed(&shown, error),
+    })?;
 
-    Receiver::receive(socket).map_err(|error| match error.raw_os_error() {
-        Some(ENOTTY) => Failure::Failed(format!("{shown}: the file that was sent is no export")),
+    Receiver::receive(socket).map_err(|error| match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::UnexpectedEof, _) => says("the other program has sent nothing"),
+        (ErrorKind::InvalidData, _) => says("the other program has sent no file"),
+        (_, Some(ENOTTY)) => says("the file that was sent is not an export"),
         _ => failed(&shown, error),
     })
 }
@@ -136,7 +174,7 @@ mod tests {
     fn said(fd: i32) -> String {
         match inherited(fd as u32) {
             Err(Failure::Failed(text)) => text,
-            _ => panic!("file {fd} was rung"),
+            _ => panic!("fd {fd} was rung"),
         }
     }
 
@@ -146,14 +184,9 @@ mod tests {
         let file = File::open("/dev/null").unwrap();
 
         let fd = file.as_raw_fd();
-        assert_eq!(said(fd), format!("file {fd} is /dev/null, and no export"));
+        assert_eq!(said(fd), format!("fd {fd} is /dev/null, not an export"));
         let fd = socket.as_raw_fd();
-        let text = said(fd);
-        assert!(
-            text.starts_with(&format!("file {fd} is socket:[")),
-            "{text}"
-        );
-        assert!(text.ends_with("], and no export"), "{text}");
-        assert!(said(i32::MAX).contains("Bad file descriptor"));
+        assert_eq!(said(fd), format!("fd {fd} is a socket, not an export"));
+        assert_eq!(said(i32::MAX), "fd 2147483647 is not open");
     }
 }

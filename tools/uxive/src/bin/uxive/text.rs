@@ -38,6 +38,27 @@ pub(crate) fn word(bytes: &[u8]) -> String {
     format!("\"{}\"", bytes.iter().map(part).collect::<String>())
 }
 
+/// Returns bytes as [`escaped`] does, and a backslash as two, so that each text stands for the bytes of
+/// one name only.
+pub(crate) fn unambiguous(bytes: &[u8]) -> String {
+    let part = |&byte: &u8| match byte {
+        b'\\' => r"\\".into(),
+        _ => escaped(&[byte]),
+    };
+
+    bytes.iter().map(part).collect()
+}
+
+/// Returns printable ASCII as a string of JSON.
+pub(crate) fn json(text: &str) -> String {
+    let part = |letter| match letter {
+        '"' | '\\' => format!("\\{letter}"),
+        _ => letter.into(),
+    };
+
+    format!("\"{}\"", text.chars().map(part).collect::<String>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +86,16 @@ mod tests {
         assert_eq!(word(b"\" (3), 1 init"), r#""\" (3), 1 init""#);
         assert_eq!(word(b"a\n"), r#""a\n""#);
         assert_eq!(word(b"a\\n"), r#""a\\n""#);
+    }
+
+    #[test]
+    fn a_string_of_json_stands_for_one_name() {
+        let shown = |bytes| json(&unambiguous(bytes));
+
+        assert_eq!(shown(b"worker"), r#""worker""#);
+        assert_eq!(shown(b"two words"), r#""two words""#);
+        assert_eq!(shown(b"a\n"), r#""a\\n""#);
+        assert_eq!(shown(b"a\\n"), r#""a\\\\n""#);
+        assert_eq!(shown(b"\"\xff"), r#""\"\\xff""#);
     }
 }
