@@ -18,6 +18,7 @@ import errnos
 import headers
 import helpers
 import interface
+import man
 import pages
 import prose
 import recorded
@@ -35,6 +36,7 @@ from steps import BUILD, Failed, REPO, in_mounts, made
 WARNING = re.compile(r"^(?:\S+:\d+:\d+: warning: .*|WARNING: modpost: .*)$", re.MULTILINE)
 C_FILES = ["src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Kconfig", "Makefile", "tools/testing/modules/*/Makefile"]
 PAGES = "Documentation/**/*.rst"
+MANUAL = REPO / "tools/install/man"
 # Trace events have a layout of their own in all of the kernel.
 TRACE = "trace.h"
 
@@ -204,6 +206,14 @@ def paged(source, programs):
                                  [*programs.sources.values(), *EXAMPLES, *RULES.glob("*.te")]))
 
 
+def manual(paths):
+    """Complaints about the manual pages. mandoc's warnings are about their language; of its style it knows that of other
+    systems only."""
+    command = sorted((REPO / "tools/uxive/src/bin/uxive").glob("*.rs"))
+    said = man.check(command, MANUAL / "uxive.1", MANUAL / "uxive.7", REPO / "tools/demo/ring.c")
+    return "\n".join(filter(None, [tool(["mandoc", "-T", "lint", "-W", "warning", *paths]), *said]))
+
+
 def sphinx():
     """Its warnings about the pages. They need no extension, and no conf.py."""
     return tool(["sphinx-build", "-C", "-D", "project=uxive", "-E", "-n", "-q", "-W", "--keep-going", "-b", "html",
@@ -291,6 +301,8 @@ def lint(changed=False):
         Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/*/examples/*.rs",
                             "tools/testing/selinux/*.te", "tools/testbed/pages.py"),
               lambda _: by("the tree", paged(source, programs))),
+        Check("manual", tree("tools/install/man/*", "tools/uxive/src/bin/**/*.rs", "tools/demo/ring.c", "tools/testbed/man.py"),
+              lambda _: by("the tree", manual(tree("tools/install/man/*")))),
         Check("sphinx", tree(PAGES, "tools/demo/*.c", "tools/*/examples/*.rs", "tools/testing/selinux/*.te"),
               lambda _: by("sphinx", sphinx())),
         Check("prose", [*prose.files(REPO), *tree("tools/testbed/prose.py")],
