@@ -126,6 +126,12 @@ help:
 	@echo
 	@echo 'The driver for a kernel of your own, configured with CONFIG_RUST:'
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build [modules_install|clean]'
+	@echo
+	@echo 'For programs and the administrator (the command is built by cargo):'
+	@echo '  make install|uninstall [DESTDIR=] [PREFIX=/usr/local] [COMMAND=./uxive]'
+	@echo '                        the command, headers, a pkg-config file, manual pages,'
+	@echo '                        completion, rules for udev, sysusers and modprobe'
+	@echo '  make headers_install [DESTDIR=] [PREFIX=/usr/local]'
 
 # As they were given, for the testbed to read: make expands nothing in them.
 export UXIVE_ARGS = $(value ARGS)
@@ -147,12 +153,15 @@ run:
 clean:
 	rm -rf build
 
+headers_install install uninstall:
+	@$(MAKE) --no-print-directory -f tools/install/Makefile $@
+
 modules modules_install:
 	@echo 'make $@ needs KDIR=, the build directory of the kernel that the driver is for:' >&2
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build $@' >&2
 	@false
 
-.PHONY: bench build check demo lint run shell test
+.PHONY: bench build check demo headers_install install lint run shell test uninstall
 endif
 
 .PHONY: clean distclean help modules modules_install

@@ -37,6 +37,7 @@ WARNING = re.compile(r"^(?:\S+:\d+:\d+: warning: .*|WARNING: modpost: .*)$", re.
 C_FILES = ["src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Kconfig", "Makefile", "tools/testing/modules/*/Makefile"]
 PAGES = "Documentation/**/*.rst"
 MANUAL = REPO / "tools/install/man"
+INSTALLED = [REPO / "tools/install/70-uxive.rules"]
 # Trace events have a layout of their own in all of the kernel.
 TRACE = "trace.h"
 
@@ -203,7 +204,7 @@ def claimed():
 def paged(source, programs):
     """Complaints about the pages, with the kernel's header of ocxl and the programs that are built of one file."""
     return "\n".join(pages.check(tree(PAGES), REPO / "include/uapi/misc/uxive.h", source / "include/uapi/misc/ocxl.h",
-                                 [*programs.sources.values(), *EXAMPLES, *RULES.glob("*.te")]))
+                                 [*programs.sources.values(), *EXAMPLES, *RULES.glob("*.te"), *INSTALLED]))
 
 
 def manual(paths):
@@ -299,11 +300,12 @@ def lint(changed=False):
               lambda _: by("the tree", "\n".join(interface.check(
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
         Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/*/examples/*.rs",
-                            "tools/testing/selinux/*.te", "tools/testbed/pages.py"),
+                            "tools/testing/selinux/*.te", "tools/install/*.rules", "tools/testbed/pages.py"),
               lambda _: by("the tree", paged(source, programs))),
         Check("manual", tree("tools/install/man/*", "tools/uxive/src/bin/**/*.rs", "tools/demo/ring.c", "tools/testbed/man.py"),
               lambda _: by("the tree", manual(tree("tools/install/man/*")))),
-        Check("sphinx", tree(PAGES, "tools/demo/*.c", "tools/*/examples/*.rs", "tools/testing/selinux/*.te"),
+        Check("sphinx", tree(PAGES, "tools/demo/*.c", "tools/*/examples/*.rs", "tools/testing/selinux/*.te",
+                             "tools/install/*.rules"),
               lambda _: by("sphinx", sphinx())),
         Check("prose", [*prose.files(REPO), *tree("tools/testbed/prose.py")],
               lambda _: by("the tree", "\n".join(prose.check(prose.files(REPO), REPO)))),
