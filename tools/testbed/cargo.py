@@ -44,6 +44,9 @@ BY_RUSTIX = {
 WITHOUT_STD = {f"{command[0]}_without_std": [*command, "--no-default-features"]
                for command in (["build"], ["test"], ["doc", "--no-deps"])}
 WITHOUT_COMMAND = {"build_without_command": ["build", "--no-default-features", "--features=std", "--examples"]}
+# As for a registry: what goes there builds by itself, and has these.
+PACKAGE = {"package": ["package", "--allow-dirty"], "package_has_all": ["package", "--allow-dirty", "--list"]}
+BESIDE = ["CHANGELOG.md", "LICENSE-GPL-2.0", "LICENSE-MIT", "README.md"]
 # Cargo's words for a network or a registry that does not answer.
 UNREACHED = re.compile(r"failed to download|spurious network error|failed to get successful HTTP response|[Cc]ould not resolve")
 
@@ -88,7 +91,8 @@ class Cargo:
             log.write(f"$ cd {directory}; cargo {' '.join(command)}\n{done.stdout}\n")
         # A run without a test does not count.
         ran = command[0] != "test" or re.search(r"^test result: ok\. [1-9]", done.stdout, re.MULTILINE)
-        return done.returncode == 0 and bool(ran), done.stdout
+        listed = "--list" not in command or {*BESIDE, "src/lib.rs"} <= {*done.stdout.splitlines()}
+        return done.returncode == 0 and bool(ran) and listed, done.stdout
 
     def outcomes(self):
         """Runs the tests."""
@@ -98,7 +102,7 @@ class Cargo:
         for version, taken in RUSTIX.items():
             tests = {f"{name}_with_rustix_{version.replace('.', '_')}": command for name, command in BY_RUSTIX.items()}
             if taken == TAKEN:
-                tests |= WITHOUT_STD | WITHOUT_COMMAND
+                tests |= WITHOUT_STD | WITHOUT_COMMAND | PACKAGE
             found += self.with_rustix(version, taken, tests)
         return found
 
@@ -134,7 +138,7 @@ class Cargo:
 def copy(taken, directory):
     """The crate into a directory, where cargo may leave what it makes."""
     contents = files(CRATE, ["src", "examples"]) | {"Cargo.toml": MANIFEST.replace(TAKEN, taken).encode(),
-                                                    "README.md": (CRATE / "README.md").read_bytes()}
+                                                    **{name: (CRATE / name).read_bytes() for name in BESIDE}}
     write(contents, directory)
     for path in [*directory.glob("src/**/*.rs"), *directory.glob("examples/**/*.rs")]:
         if str(path.relative_to(directory)) not in contents:

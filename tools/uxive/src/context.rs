@@ -52,6 +52,7 @@ pub struct Usage {
 
 /// A window of a context's file: pages that can be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Window {
     /// Where it begins in the file.
     pub offset: u64,

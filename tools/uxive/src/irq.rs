@@ -27,6 +27,7 @@ use std::{
 
 /// Where an interrupt comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
 pub enum Origin {
     /// The chip that the caller runs on, or another if that has none left.
     #[default]
@@ -47,7 +48,8 @@ impl Origin {
     }
 }
 
-/// Options for allocating many interrupts.
+/// Options for allocating many interrupts. Later versions may have more: the rest is
+/// `..Default::default()`.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Batch<'a> {
     /// Where they come from.
@@ -60,6 +62,7 @@ pub struct Batch<'a> {
 
 /// Which of many interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Which<'a> {
     /// All of them.
     All,

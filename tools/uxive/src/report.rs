@@ -13,6 +13,7 @@ use std::io;
 pub enum Report {
     /// An interrupt did not go quiet when it was freed. Its slot is not used again before
     /// [`Report::Released`].
+    #[non_exhaustive]
     Quarantined {
         /// The slot that it had.
         slot: u32,
@@ -20,21 +21,25 @@ pub enum Report {
         reason: u64,
     },
     /// An interrupt has left quarantine.
+    #[non_exhaustive]
     Released {
         /// The slot that it had.
         slot: u32,
     },
     /// The machine has no more of something, so a call failed.
+    #[non_exhaustive]
     Exhausted {
         /// `UXIVE_RESOURCE_*`.
         resource: u64,
     },
     /// Events were dropped at this place, since there was no room.
+    #[non_exhaustive]
     Dropped {
         /// How many are missing.
         count: u64,
     },
     /// The accelerator was asked to access memory that it must not.
+    #[non_exhaustive]
     Fault {
         /// Offset in the context's MMIO, in bytes.
         address: u64,
@@ -44,6 +49,7 @@ pub enum Report {
         count: u64,
     },
     /// The accelerator reported another error.
+    #[non_exhaustive]
     AfuError {
         /// The accelerator's code for it.
         code: u64,
@@ -51,11 +57,13 @@ pub enum Report {
         count: u64,
     },
     /// There is no accelerator any more. It is the last event.
+    #[non_exhaustive]
     Gone {
         /// `UXIVE_GONE_*`.
         reason: u64,
     },
     /// The accelerator's message of an interrupt came too often, or the interrupts of an export.
+    #[non_exhaustive]
     Storm {
         /// Its slot, or that of one of them.
         slot: u32,
@@ -65,6 +73,7 @@ pub enum Report {
         export: u64,
     },
     /// Something that this library does not know.
+    #[non_exhaustive]
     Other {
         /// `UXIVE_EVENT_*`.
         kind: u16,

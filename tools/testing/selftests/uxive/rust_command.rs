@@ -548,7 +548,7 @@ fn what_it_does_not_know_is_told() {
 }
 
 fn the_examples_run() {
-    for name in ["eventfd", "drain", "travel"] {
+    for name in ["eventfd", "drain", "ready", "travel"] {
         let done = run(&format!("example-{name}"), &[]);
 
         ktap::log(&done.output);
