@@ -132,6 +132,7 @@ help:
 	@echo '                        the command, headers, a pkg-config file, manual pages,'
 	@echo '                        completion, rules for udev, sysusers and modprobe'
 	@echo '  make headers_install [DESTDIR=] [PREFIX=/usr/local]'
+	@echo '  make dist             the last commit as build/uxive-<version>.tar.gz'
 
 # As they were given, for the testbed to read: make expands nothing in them.
 export UXIVE_ARGS = $(value ARGS)
@@ -153,7 +154,7 @@ run:
 clean:
 	rm -rf build
 
-headers_install install uninstall:
+dist headers_install install uninstall:
 	@$(MAKE) --no-print-directory -f tools/install/Makefile $@
 
 modules modules_install:
@@ -161,7 +162,7 @@ modules modules_install:
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build $@' >&2
 	@false
 
-.PHONY: bench build check demo headers_install install lint run shell test uninstall
+.PHONY: bench build check demo dist headers_install install lint run shell test uninstall
 endif
 
 .PHONY: clean distclean help modules modules_install
