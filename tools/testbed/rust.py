@@ -7,7 +7,7 @@ package. The library's source is in the root, for the kernel's Rust is built fro
 library is built: half a minute, no network, no second version that could differ. It is what `cargo -Zbuild-std` does,
 without cargo, which the root lacks.
 
-Also here: the crates that tools/uxive uses, and their dependencies. Their sources are Debian packages.
+Also here: the crates that our own in Rust use, and their dependencies. Their sources are Debian packages.
 
 Entries of the cache, rust-<hash> and rust-crates-<for whom>-<hash>, each named for what it is made from (this file
 included), made beside and renamed when complete.
@@ -132,8 +132,8 @@ class Std:
 
 
 class Crates:
-    """The crates of others that tools/uxive uses, compiled for programs in the machine, or without `std` for this
-    machine."""
+    """The crates of others that tools/uxive, tools/vmm and tools/afu-model use, compiled for programs in the machine, or
+    without `std` for this machine."""
 
     def __init__(self, std=None):
         self.std = std
@@ -151,6 +151,9 @@ class Crates:
                 *(f"--extern={name}={self.path}/lib{name}.rlib" for name in ("lexopt", "libc", "rustix"))]
 
     def make(self, step):
+        # Several builds want these, and one of them has made them.
+        if self.path.exists():
+            return
         making = self.path.with_suffix(".tmp")
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(parents=True)
