@@ -43,7 +43,6 @@ HEADERS = ["include/uapi", "tools/uxive/include", "tools/afu-model/include"]
 CRATES = [f"tools/{crate}/{part}" for crate in ("uxive", "vmm") for part in ("src", "examples")]
 MODEL = REPO / "tools/afu-model/src/main.rs"
 MODEL_OPTIONS = ["--crate-name=afu_model"]
-LIBC_OPTIONS = ["--crate-name=libc", "--crate-type=rlib", "--edition=2021", "-O", "--cap-lints=allow", '--cfg=feature="std"']
 CROSS = ["powerpc64le-linux-gnu-gcc", "-pthread", "-O2", "-Wall", "-Wextra"]
 # Packages of debs.MACHINE that a program with this line needs, and its linker options. All other programs take STATIC.
 LINK = {"#include <libocxl.h>": ("libocxl-dev libocxl1", ["-l:libocxl.so.1"]),
@@ -413,25 +412,22 @@ class VmmTests(Made):
 
 
 class AfuModel(Made):
-    """The model of an accelerator, for this machine, and its unit tests.
-
-    Its one crate, libc, is that with which Rust's own library is built, and needs nothing that cargo would tell it about the
-    compiler.
-    """
+    """The model of an accelerator, for this machine, and its unit tests."""
 
     def __init__(self):
+        self.crates = rust.Crates()
         super().__init__(BUILD / "afu-model", "building the AFU model", "afu-model.log", files(REPO, ["tools/afu-model/src"]),
-                         rust.version(), *RUST, *MODEL_OPTIONS, *LIBC_OPTIONS)
-        self.libc = self.path / "liblibc.rlib"
+                         rust.version(), self.crates.path.name, *RUST, *MODEL_OPTIONS)
         self.program = self.path / "afu-model"
         self.tests = self.path / "tests"
 
+    def steps(self):
+        return self.crates.steps() + super().steps()
+
     def options(self):
-        return [*MODEL_OPTIONS, f"--extern=libc={self.libc}"]
+        return [*MODEL_OPTIONS, *self.crates.options()]
 
     def make(self, step):
-        libc = rust.Crate("vendor/libc-*").manifest().parent / "src/lib.rs"
-        step.run(["rustc", *LIBC_OPTIONS, libc, "-o", self.libc])
         for kind, out in ([], self.program), (["--test"], self.tests):
             step.run(["rustc", *RUST, *self.options(), *kind, MODEL, "-o", out])
 

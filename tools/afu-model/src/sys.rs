@@ -6,10 +6,51 @@
 //! The machine may change the shared memory at any time, so it is only ever accessed by atomics;
 //! no reference to plain memory leaves this file.
 
+#[cfg(test)]
+use rustix::net::{
+    recvmsg,
+    RecvAncillaryBuffer,
+    RecvAncillaryMessage,
+    RecvFlags, //
+};
+use rustix::{
+    cmsg_space,
+    event::{
+        eventfd,
+        EventfdFlags, //
+    },
+    fs::{
+        fcntl_add_seals,
+        memfd_create,
+        MemfdFlags,
+        SealFlags, //
+    },
+    mm::{
+        mmap,
+        munmap,
+        MapFlags,
+        ProtFlags, //
+    },
+    net::{
+        sendmsg,
+        SendAncillaryBuffer,
+        SendAncillaryMessage,
+        SendFlags, //
+    },
+    process::{
+        getrlimit,
+        setrlimit,
+        Resource,
+        Rlimit, //
+    }, //
+};
+#[cfg(test)]
+use std::io::IoSliceMut;
 use std::{
     fs::File,
     io::{
         self,
+        IoSlice,
         Read,
         Write, //
     },
@@ -17,8 +58,7 @@ use std::{
         fd::{
             AsFd,
             AsRawFd,
-            BorrowedFd,
-            FromRawFd, //
+            BorrowedFd, //
         },
         unix::net::UnixStream, //
     },
@@ -31,13 +71,6 @@ use std::{
     },
     time::Duration, //
 };
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
-}
 
 /// Memory that is shared with the machine.
 ///
@@ -60,22 +93,13 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// Makes new memory of zeros, of `length` bytes.
     pub(crate) fn new(length: usize) -> io::Result<Self> {
-        // SAFETY: The name is a C string.
-        let fd = check(unsafe {
-            libc::memfd_create(
-                c"afu-model".as_ptr(),
-                libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING,
-            )
-        })?;
-        // SAFETY: The descriptor is new, so nobody else owns it.
-        let file = unsafe { File::from_raw_fd(fd) };
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(memfd_create("afu-model", flags)?);
 
         file.set_len(length as u64)?;
         // Without seals a process that has the descriptor could truncate the memory under the
         // model.
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
-        // SAFETY: This command takes a number.
-        check(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) })?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
         Self::map(file)
     }
 
@@ -83,20 +107,17 @@ impl Memory {
     pub(crate) fn map(file: File) -> io::Result<Self> {
         let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
 
-        // SAFETY: Without `MAP_FIXED` the kernel chooses an address that nothing is at.
+        // SAFETY: Without `MapFlags::FIXED` the kernel chooses an address that nothing is at.
         let address = unsafe {
-            libc::mmap(
+            mmap(
                 std::ptr::null_mut(),
                 length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                &file,
                 0,
             )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
+        }?;
         // INVARIANT: The kernel has mapped that for us. It maps nothing at 0 that was not asked for.
         Ok(Self {
             address: NonNull::new(address.cast())
@@ -161,7 +182,9 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the mapping is ours, and its users borrow this object.
-        unsafe { libc::munmap(self.address.as_ptr().cast(), self.length) };
+        let unmapped = unsafe { munmap(self.address.as_ptr().cast(), self.length) };
+
+        debug_assert!(unmapped.is_ok());
     }
 }
 
@@ -170,11 +193,9 @@ pub(crate) struct Event(File);
 
 impl Event {
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: The function has no preconditions.
-        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
 
-        // SAFETY: The descriptor is new, so nobody else owns it.
-        Ok(Self(unsafe { File::from_raw_fd(fd) }))
+        Ok(Self(eventfd(0, flags)?.into()))
     }
 
     #[cfg(test)]
@@ -208,52 +229,18 @@ impl AsFd for Event {
     }
 }
 
-/// Room for the control message of one descriptor, aligned as its header must be.
-#[derive(Default)]
-struct Control([u64; 4]);
-
-impl Control {
-    fn message(&mut self, data: &mut libc::iovec) -> libc::msghdr {
-        // SAFETY: Zeros are a valid `msghdr`.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-
-        message.msg_iov = data;
-        message.msg_iovlen = 1;
-        message.msg_control = self.0.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&self.0);
-        message
-    }
-}
-
 /// Sends a number as ivshmem's protocol has it, with a descriptor or without.
 pub(crate) fn send(stream: &UnixStream, number: i64, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut bytes = number.to_le_bytes();
-    let mut data = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut control = Control::default();
-    let mut message = control.message(&mut data);
+    let bytes = number.to_le_bytes();
+    let mut space = [0; cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = fd.map(|fd| [fd]);
 
-    if let Some(fd) = fd {
-        // SAFETY: The function only calculates.
-        message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as usize;
-        // SAFETY: `message` has room for a header and four bytes, which this fills; `control` is
-        // aligned for them.
-        unsafe {
-            let header = libc::CMSG_FIRSTHDR(&message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
-            libc::CMSG_DATA(header).cast::<i32>().write(fd.as_raw_fd());
-        }
-    } else {
-        message.msg_controllen = 0;
+    if let Some(files) = &files {
+        control.push(SendAncillaryMessage::ScmRights(files));
     }
-    // SAFETY: `message` and what it points to are valid during the call.
-    let sent = unsafe { libc::sendmsg(stream.as_raw_fd(), &message, libc::MSG_NOSIGNAL) };
-    match sent {
-        ..0 => Err(io::Error::last_os_error()),
+    let data = [IoSlice::new(&bytes)];
+    match sendmsg(stream, &data, &mut control, SendFlags::NOSIGNAL)? {
         8 => Ok(()),
         _ => Err(io::ErrorKind::WriteZero.into()),
     }
@@ -263,28 +250,19 @@ pub(crate) fn send(stream: &UnixStream, number: i64, fd: Option<BorrowedFd<'_>>)
 #[cfg(test)]
 pub(crate) fn receive(stream: &UnixStream) -> io::Result<(i64, Option<File>)> {
     let mut bytes = [0; 8];
-    let mut data = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut control = Control::default();
-    let mut message = control.message(&mut data);
+    let mut space = [0; cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut data = [IoSliceMut::new(&mut bytes)];
 
-    let flags = libc::MSG_WAITALL | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: `message` and what it points to are valid during the call.
-    let received = unsafe { libc::recvmsg(stream.as_raw_fd(), &mut message, flags) };
-    if received != 8 {
-        return Err(io::Error::last_os_error());
+    let flags = RecvFlags::WAITALL | RecvFlags::CMSG_CLOEXEC;
+    if recvmsg(stream, &mut data, &mut control, flags)?.bytes != 8 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    // SAFETY: The kernel has written valid control messages, and room is there for one descriptor.
-    let file = unsafe {
-        let header = libc::CMSG_FIRSTHDR(&message);
-        (!header.is_null()).then(|| {
-            // A descriptor that came by a message is new, so nobody else owns it.
-            File::from_raw_fd(libc::CMSG_DATA(header).cast::<i32>().read())
-        })
-    };
-    Ok((i64::from_le_bytes(bytes), file))
+    let file = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    Ok((i64::from_le_bytes(bytes), file.map(File::from)))
 }
 
 /// Waits until a stream has something to read or has lost its other end, or until the time is up.
@@ -298,34 +276,33 @@ pub(crate) fn wait<const N: usize>(
         events: libc::POLLIN,
         revents: 0,
     });
+    // The model looks at its memory each 50 µs when it is in use, and poll() has milliseconds.
     let time = libc::timespec {
         tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: time.subsec_nanos().into(),
     };
 
     // SAFETY: `polled` has that many entries; the kernel only reads `time`, and there is no mask.
-    check(unsafe {
+    let ready = unsafe {
         libc::ppoll(
             polled.as_mut_ptr(),
             N as libc::nfds_t,
             &time,
             std::ptr::null(),
         )
-    })?;
-    Ok(polled.map(|each| each.revents != 0))
+    };
+    match ready {
+        ..0 => Err(io::Error::last_os_error()),
+        _ => Ok(polled.map(|each| each.revents != 0)),
+    }
 }
 
 /// Raises the limit of open files as far as it goes, and returns it.
 pub(crate) fn raise_file_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
 
-    // SAFETY: `limit` is valid for writing.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is valid for reading.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
-    Ok(limit.rlim_cur)
+    let current = maximum;
+    setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
+    // None is no limit.
+    Ok(maximum.unwrap_or(u64::MAX))
 }
