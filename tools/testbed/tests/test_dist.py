@@ -9,7 +9,7 @@ import time
 import unittest
 from pathlib import Path
 
-from test_install import TOP, VERSION, run
+from test_install import TOP, VERSION, needs, run
 
 # For the commits that the test makes.
 WHO = {f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER")
@@ -17,6 +17,7 @@ WHO = {f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER")
 GIT = ["git", "-c", "safe.directory=*"]
 
 
+@needs("git")
 @unittest.skipUnless((TOP / ".git").exists(), "this tree is no clone")
 class Dist(unittest.TestCase):
     def setUp(self):

@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import man
 from headers import COMPILERS, LIBC, OPTIONS
+from results import LACKS
 
 TOP = Path(__file__).parents[3]
 COMMAND = TOP / "tools/uxive/src/bin/uxive"
@@ -52,6 +54,11 @@ COMP_CWORD=$(($# - 1))
 _uxive
 printf '%s\\n' "${COMPREPLY[@]}"
 """
+
+
+def needs(tool, package=None):
+    """A test of a tool that the root may lack: see packages-optional."""
+    return unittest.skipUnless(shutil.which(tool), f"{LACKS}{package or tool}: the root was made without it")
 
 
 def run(*command, **keywords):
@@ -122,12 +129,14 @@ class Install(unittest.TestCase):
         run(*COMPILERS[0][1], "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *flags, "-isystem", LIBC,
             self.usr / "share/doc/uxive/examples/ring.c")
 
+    @needs("udevadm", "udev")
     def test_udev_takes_the_rules(self):
         self.make("install")
         rules = sorted(self.usr.rglob("*.rules"))
         self.assertEqual(len(rules), 3)
         run("udevadm", "verify", "--resolve-names=never", *rules)
 
+    @needs("udevadm", "udev")
     def test_a_wrong_rule_is_seen(self):
         rule = Path(self.top.name, "wrong.rules")
         rule.write_text('SUBSYSTEM="misc", MODE=="0660"\n')
@@ -138,6 +147,7 @@ class Install(unittest.TestCase):
         self.make("install")
         self.assertIn("blacklist ocxl\n", run("modprobe", "-C", self.usr / "lib/modprobe.d", "--showconfig"))
 
+    @needs("systemd-sysusers", "systemd")
     def test_sysusers_makes_the_group(self):
         self.make("install")
         said = run("systemd-sysusers", "--dry-run", f"--root={self.root}", self.usr / "lib/sysusers.d/uxive.conf")
@@ -159,6 +169,7 @@ class Install(unittest.TestCase):
         self.assertEqual(offered("ring", "--fd", ""), set())
         self.assertEqual(offered("ring", "--socket", str(self.command)), {str(self.command)})
 
+    @needs("fish")
     def test_fish_completes(self):
         self.make("install")
         file = self.usr / "share/fish/vendor_completions.d/uxive.fish"
@@ -175,6 +186,7 @@ class Install(unittest.TestCase):
         for name in commands:
             self.assertEqual(offered(f"uxive {name} -"), options(name))
 
+    @needs("zsh")
     def test_zsh_reads_its_file(self):
         self.make("install")
         file = self.usr / "share/zsh/site-functions/_uxive"

@@ -46,6 +46,7 @@ class Setup(MirrorTest):
             shutil.copy(HERE / name, self.here)
         shutil.copy(HERE / "root", self.here / "recipe")
         (self.here / "packages").write_text("thing  # and no other\n")
+        (self.here / "packages-optional").write_text("")
         (self.here / "recorded.toml").write_text('[versions]\nlinux = "7.3.4"\nshellcheck = "0.11.0"\n')
         script(self.here / "root", ROOT)
         for name, text in PROGRAMS.items():
@@ -117,12 +118,12 @@ class Good(Setup):
         recorded.write_text(recorded.read_text().replace("0.11.0", "0.12.0"))
         self.succeeds()
         self.assertEqual(len(self.roots()), 1)
-        for name in "archive", "packages":
+        for name in "archive", "packages", "packages-optional":
             with (self.here / name).open("a") as file:
                 file.write("# more\n")
             self.succeeds()
         self.succeeds(UXIVE_KERNEL_SERIES="7.4")
-        self.assertEqual(len(self.roots()), 4)
+        self.assertEqual(len(self.roots()), 5)
 
     def test_a_second_run_waits_for_the_first(self):
         self.mirror.held.append("Release")
@@ -186,6 +187,15 @@ class Faults(Setup):
         # And it is had when it is there.
         self.mirror.add("thing")
         self.succeeds()
+
+    def test_a_root_is_made_without_an_optional_package(self):
+        (self.here / "packages-optional").write_text("absent\nextra\n")
+        self.mirror.add("extra")
+        self.mirror.publish()
+        output = self.succeeds()
+        self.assertIn("uxive: absent: the mirror's index does not name it", output)
+        self.assertIn("uxive: the root is made without absent, which tests need\n", output)
+        self.assertEqual(self.mirror.asked("extra_1_amd64.deb"), 1)
 
     def test_a_missing_series_is_told_and_not_tried_again(self):
         self.mirror.configure(unsigned="")
