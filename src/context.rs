@@ -111,7 +111,7 @@ impl Context {
         kind: ContextKind,
         user: Arc<UserCharge>,
         afu: Option<AfuContext>,
-        mapping: &FileMapping,
+        mapping: &Arc<FileMapping>,
     ) -> Result<Arc<Self>> {
         let layout = Layout::new(match kind {
             ContextKind::Open => MAX_IRQS,
@@ -125,7 +125,7 @@ impl Context {
             user,
             queue: SetOnce::new(),
             slots: Arc::pin_init(ContextSlots::new(layout.slots()), GFP_KERNEL_ACCOUNT)?,
-            events: EventLog::new(mapping.pollers().clone())?,
+            events: EventLog::new(mapping.clone())?,
             exports: Arc::pin_init(Exports::new(id), GFP_KERNEL_ACCOUNT)?,
             afu,
         };

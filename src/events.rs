@@ -18,7 +18,10 @@
 //! wakes them.
 
 use crate::{
-    kernel_ext::file::PollEvents,
+    kernel_ext::{
+        file::PollEvents,
+        mapping::FileMapping, //
+    },
     uapi::{
         ocxl_event_type_OCXL_AFU_EVENT_XSL_FAULT_ERROR as AFU_FAULT,
         OCXL_KERNEL_EVENT_FLAG_LAST as FLAG_LAST,
@@ -257,36 +260,36 @@ pub(crate) struct EventLog {
     /// The threads that wait for an event in `read`.
     #[pin]
     readers: CondVar,
-    /// Those that wait for anything by `poll` and its kin.
-    pollers: Arc<PollCondVarBox>,
+    /// That of the file, which has those that wait for anything by `poll` and its kin.
+    mapping: Arc<FileMapping>,
 }
 
 impl EventLog {
-    /// Makes an empty log, with room for all that it will ever hold, of the file that `pollers` poll.
+    /// Makes an empty log, with room for all that it will ever hold, of the file whose mapping is `mapping`.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    pub(crate) fn new(pollers: Arc<PollCondVarBox>) -> Result<Arc<Self>> {
+    pub(crate) fn new(mapping: Arc<FileMapping>) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 pending <- new_mutex!(Pending::new()?, "uxive_events"),
                 readers <- new_condvar!("uxive_event_readers"),
-                pollers,
+                mapping,
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )
     }
 
     /// Returns the pollers of the file.
-    pub(crate) fn pollers(&self) -> &Arc<PollCondVarBox> {
-        &self.pollers
+    pub(crate) fn pollers(&self) -> &PollCondVarBox {
+        self.mapping.pollers()
     }
 
     /// Wakes all, also those with `EPOLLEXCLUSIVE`: a single one might wait for something else.
     fn wake(&self) {
         self.readers.notify_all();
-        self.pollers.notify_all();
+        self.pollers().notify_all();
     }
 
     /// Tells the program of `event`, or of one more that was dropped. To be called in process
@@ -317,7 +320,7 @@ impl EventLog {
     /// [end](Self::end). Wakes pollers of `file` at either.
     pub(crate) fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         // Before looking, or an event in between would wake nobody.
-        table.register_wait(file, &self.pollers);
+        table.register_wait(file, self.pollers());
 
         let pending = self.pending.lock();
         let readable = match pending.is_empty() {

@@ -81,10 +81,7 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        poll::{
-            PollCondVarBox,
-            PollTable, //
-        },
+        poll::PollTable,
         Arc,
         Mutex, //
     },
@@ -196,8 +193,8 @@ pub(crate) struct Export {
     ending: Mutex<()>,
     /// Its pages are withdrawn.
     has_ended: Atomic<bool>,
-    /// Those of its file.
-    pollers: Arc<PollCondVarBox>,
+    /// That of its file.
+    mapping: Arc<FileMapping>,
 }
 
 impl Export {
@@ -240,7 +237,7 @@ impl Export {
         };
 
         self.has_ended.store(true, Relaxed);
-        self.pollers.notify_all();
+        self.mapping.pollers().notify_all();
         trace::revoke(owner.exports.context, self.id);
         Ok(owner)
     }
@@ -250,7 +247,7 @@ impl Export {
     /// then.
     fn poll(&self, file: &File, table: &PollTable<'_>) -> PollEvents {
         // Before looking, or an end in between would wake nobody.
-        table.register_wait(file, &self.pollers);
+        table.register_wait(file, self.mapping.pollers());
 
         match &*self.owner.lock() {
             Some(Owner { view, .. }) if view.is_closed() => PollEvents::HANG_UP,
@@ -423,10 +420,9 @@ impl ExportFile {
         } = lender;
         let ExportRange { start, window, .. } = range;
         let first = Window::TRIGGER.offset(start).ok_or(EINVAL)?;
-        let pollers = mapping.pollers().clone();
         let view = View::new(
             host.clone(),
-            mapping,
+            mapping.clone(),
             first..first + window.len(),
             window.stride(),
         )?;
@@ -450,7 +446,7 @@ impl ExportFile {
                 owner <- new_mutex!(Some(owner), "uxive_export"),
                 ending <- new_mutex!((), "uxive_export_end"),
                 has_ended: Atomic::new(false),
-                pollers,
+                mapping,
             }),
             GFP_KERNEL_ACCOUNT,
         )?;

@@ -180,7 +180,7 @@ impl Registry {
         kind: ContextKind,
         user: Arc<UserCharge>,
         afu: Option<AfuContext>,
-        mapping: &FileMapping,
+        mapping: &Arc<FileMapping>,
     ) -> Result<Arc<Context>> {
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let id = {

@@ -186,7 +186,7 @@ pub(crate) struct FileMapping {
     inserting: Mutex<()>,
     /// No fault that begins to insert pages after this was set does so.
     closed: Atomic<bool>,
-    pollers: Arc<PollCondVarBox>,
+    pollers: PollCondVarBox,
     /// Whether there has been a view. If there was none, withdrawing pages need not look for views.
     viewed: Atomic<bool>,
     /// The views, by their addresses.
@@ -229,10 +229,7 @@ impl FileMapping {
     }
 
     fn of_inode(inode: Inode) -> Result<Arc<Self>> {
-        let pollers = Arc::new(
-            PollCondVarBox::new(c"file_pollers", static_lock_class!())?,
-            GFP_KERNEL_ACCOUNT,
-        )?;
+        let pollers = PollCondVarBox::new(c"file_pollers", static_lock_class!())?;
 
         Arc::pin_init(
             pin_init!(Self {
@@ -281,7 +278,7 @@ impl FileMapping {
         self.mappings.fetch_sub(1, Relaxed);
     }
 
-    pub(crate) fn pollers(&self) -> &Arc<PollCondVarBox> {
+    pub(crate) fn pollers(&self) -> &PollCondVarBox {
         &self.pollers
     }
 

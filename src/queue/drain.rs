@@ -55,10 +55,7 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        poll::PollCondVarBox,
-        Arc, //
-    },
+    sync::Arc,
     time::{
         msecs_to_jiffies,
         Delta,
@@ -73,7 +70,6 @@ pub(super) enum Consumer {
     /// The program, which is told by its eventfd, if it has one, and by `poll`.
     User {
         eventfd: Option<EventFd>,
-        pollers: Arc<PollCondVarBox>,
         arming: Arming,
         /// Behind the entries that were in the queue when it was armed last.
         cursor: Cursor,
@@ -452,17 +448,14 @@ impl Drain {
                 remaining
             }
             Consumer::User {
-                eventfd,
-                pollers,
-                arming,
-                ..
+                eventfd, arming, ..
             } => {
                 if arming.fired() {
                     trace::wake(self.context, eventfd.is_some());
                     if let Some(eventfd) = eventfd {
                         eventfd.signal();
                     }
-                    pollers.notify_all();
+                    self.events.pollers().notify_all();
                 }
                 Remaining::Nothing
             }

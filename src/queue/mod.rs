@@ -228,7 +228,6 @@ impl Queue {
     ) -> Result<Arc<Self>, AllocError> {
         let consumer = Consumer::User {
             eventfd,
-            pollers: events.pollers().clone(),
             arming: Arming::new(),
             cursor: Cursor::new(size),
         };
