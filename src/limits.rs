@@ -165,6 +165,49 @@ struct KnownPayer {
     usage: Arc<Usage>,
 }
 
+impl KnownPayer {
+    /// Leaked queues stay the payer's, also when it comes back.
+    fn may_go(&self) -> bool {
+        self.charges == 0 && self.usage.is_none()
+    }
+}
+
+/// Those that are charged, and the last one that was.
+struct Payers {
+    known: RBTree<Payer, KnownPayer>,
+    /// Is kept while no other comes to be charged no more: a program may open one context after the
+    /// other.
+    last: Option<Payer>,
+}
+
+impl Payers {
+    /// Counts a charge of a payer that is known. Returns how much it has.
+    fn charge(&mut self, payer: Payer) -> Option<Arc<Usage>> {
+        let known = self.known.get_mut(&payer)?;
+
+        known.charges += 1;
+        Some(known.usage.clone())
+    }
+
+    /// Counts a charge of a payer less.
+    fn leave(&mut self, payer: Payer) {
+        let Some(known) = self.known.get_mut(&payer) else {
+            return;
+        };
+
+        known.charges -= 1;
+        if !known.may_go() || self.last == Some(payer) {
+            return;
+        }
+        // The one before may have come again.
+        if let Some(before) = self.last.replace(payer) {
+            if self.known.get(&before).is_some_and(KnownPayer::may_go) {
+                self.known.remove(&before);
+            }
+        }
+    }
+}
+
 /// The limits, and the users with how much each has.
 #[pin_data]
 pub(crate) struct Limits {
@@ -174,7 +217,7 @@ pub(crate) struct Limits {
     counters: PerKind<Counter>,
     /// Innermost, see `file.rs`.
     #[pin]
-    payers: Mutex<RBTree<Payer, KnownPayer>>,
+    payers: Mutex<Payers>,
 }
 
 impl Limits {
@@ -198,7 +241,13 @@ impl Limits {
                 max_irqs_per_context: Atomic::new(MAX_IRQS as u32),
                 max_export_rate,
                 counters,
-                payers <- new_mutex!(RBTree::new(), "uxive_payers"),
+                payers <- new_mutex!(
+                    Payers {
+                        known: RBTree::new(),
+                        last: None,
+                    },
+                    "uxive_payers"
+                ),
             }),
             GFP_KERNEL,
         )
@@ -241,7 +290,10 @@ impl Limits {
     ///
     /// `ENOMEM` if there is no memory.
     fn join(&self, payer: Payer) -> Result<Arc<Usage>> {
-        // Allocated before the lock, for which others wait.
+        if let Some(usage) = self.payers.lock().charge(payer) {
+            return Ok(usage);
+        }
+        // Allocated without the lock, for which others wait.
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let usage = Usage {
             irqs: Atomic::new(0),
@@ -252,28 +304,19 @@ impl Limits {
         let usage = Arc::new(usage, GFP_KERNEL_ACCOUNT)?;
         let payers = &mut *self.payers.lock();
 
-        if let Some(known) = payers.get_mut(&payer) {
-            known.charges += 1;
-            return Ok(known.usage.clone());
+        if let Some(usage) = payers.charge(payer) {
+            return Ok(usage);
         }
         let known = KnownPayer {
             charges: 1,
             usage: usage.clone(),
         };
-        payers.insert(node.into_node(payer, known));
+        payers.known.insert(node.into_node(payer, known));
         Ok(usage)
     }
 
     fn leave(&self, payer: Payer) {
-        let payers = &mut *self.payers.lock();
-
-        if let Some(known) = payers.get_mut(&payer) {
-            known.charges -= 1;
-            // Leaked queues stay the payer's, also when it comes back.
-            if known.charges == 0 && known.usage.is_none() {
-                payers.remove(&payer);
-            }
-        }
+        self.payers.lock().leave(payer);
     }
 
     /// Returns how many of a kind there are and may be.
