@@ -179,7 +179,7 @@ impl AfuNode {
 impl ContextDevice for Arc<AfuNode> {
     const MAY_GO: bool = true;
 
-    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<ContextFile>>> {
+    fn open(&self, mapping: Arc<FileMapping>) -> Result<impl PinInit<ContextFile, Error>> {
         let shared = shared::get().ok_or(ENODEV)?;
 
         ContextFile::new(
@@ -187,7 +187,7 @@ impl ContextDevice for Arc<AfuNode> {
             shared.device.clone(),
             shared.device.user()?,
             ContextKind::Open,
-            Some(&self.afu()),
+            Some(self.afu()),
         )
     }
 }

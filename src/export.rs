@@ -411,7 +411,7 @@ impl ExportFile {
         range: ExportRange,
         max_rate: u32,
         charge: Charge,
-    ) -> Result<KBox<Self>> {
+    ) -> Result<Self> {
         let &Lender {
             exports,
             slots,
@@ -450,11 +450,10 @@ impl ExportFile {
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let file = KBox::new(Self(export.clone()), GFP_KERNEL_ACCOUNT)?;
 
         let table = &mut *exports.table.lock();
-        table.by_id.insert(node.into_node(id, export));
-        Ok(file)
+        table.by_id.insert(node.into_node(id, export.clone()));
+        Ok(Self(export))
     }
 
     /// Returns the number of the export. No other of its context has had it, and it is not 0.
@@ -475,12 +474,11 @@ pub(crate) struct ExportOperations;
 
 #[vtable]
 impl FileOperations for ExportOperations {
-    type Device = ();
-    type Data = KBox<ExportFile>;
+    type Data = ExportFile;
 
     const MAX_MAPPINGS: Option<usize> = Some(MAX_MAPPINGS);
 
-    fn ioctl(this: &ExportFile, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
+    fn ioctl(this: Pin<&ExportFile>, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
         if cmd != UXIVE_IOC_EXPORT_INFO {
             return Err(ENOTTY);
         }
@@ -501,11 +499,11 @@ impl FileOperations for ExportOperations {
         Ok(0)
     }
 
-    fn poll(this: &ExportFile, file: &File, table: PollTable<'_>) -> PollEvents {
+    fn poll(this: Pin<&ExportFile>, file: &File, table: PollTable<'_>) -> PollEvents {
         this.0.poll(file, &table)
     }
 
-    fn mmap(this: &ExportFile, area: &NewMapping<'_>) -> Result {
+    fn mmap(this: Pin<&ExportFile>, area: &NewMapping<'_>) -> Result {
         let end = area.offset().checked_add(area.len()).ok_or(EINVAL)?;
         if end > this.0.range.window.len() {
             return Err(EINVAL);
@@ -513,7 +511,7 @@ impl FileOperations for ExportOperations {
         area.require_write_only()
     }
 
-    fn fault(this: &ExportFile, fault: &Fault<'_>) -> FaultResult {
+    fn fault(this: Pin<&ExportFile>, fault: &Fault<'_>) -> FaultResult {
         this.0.insert(fault)
     }
 }

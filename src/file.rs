@@ -152,29 +152,26 @@ impl ContextFile {
         device: Arc<Device>,
         user: Arc<UserCharge>,
         kind: ContextKind,
-        afu: Option<&Arc<Afu>>,
-    ) -> Result<Pin<KBox<Self>>> {
-        let place = match afu {
+        afu: Option<Arc<Afu>>,
+    ) -> Result<impl PinInit<Self, Error>> {
+        let place = match &afu {
             None => None,
             Some(afu) => Some(Afu::reserve(afu)?),
         };
 
-        let file = KBox::pin_init(
-            try_pin_init!(Self {
-                queue_memory: SetOnce::new(),
-                mmio: SetOnce::new(),
-                setup <- new_mutex!(None, "uxive_setup"),
-                // The last step that can fail, since a context that was opened must be closed.
-                context: device.registry().open(kind, user, place, &mapping)?,
-                mapping,
-                device,
-            }? Error),
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        if let Some(place) = file.context.afu() {
-            place.enter(file.context.events().clone(), file.mapping.clone())?;
-        }
-        Ok(file)
+        Ok(try_pin_init!(Self {
+            queue_memory: SetOnce::new(),
+            mmio: SetOnce::new(),
+            setup <- new_mutex!(None, "uxive_setup"),
+            // The last step that can fail, since a context that was opened must be closed.
+            context: device.registry().open(kind, user, place, &mapping)?,
+            mapping,
+            device,
+        }? Error)
+        .pin_chain(|file| match file.context.afu() {
+            None => Ok(()),
+            Some(place) => place.enter(file.context.events().clone(), file.mapping.clone()),
+        }))
     }
 
     /// Returns whether there is no AFU any more, of which this was a context.
@@ -387,18 +384,19 @@ impl ContextFile {
         let range = ExportRange::new(start, count)?;
         let charge = self.context.user().charge_export()?;
         let mut id = 0;
-        let file = NewFile::new::<ExportOperations>(c"[uxive-doorbell]", access, |mapping| {
-            let lender = Lender {
-                exports: self.context.exports(),
-                slots: self.context.slots(),
-                // Without a queue there is no interrupt.
-                queue: self.context.queue().ok_or(EINVAL)?,
-                host: &self.mapping,
-            };
-            let export = ExportFile::new(&lender, mapping, range, max_rate, charge)?;
-            id = export.id();
-            Ok(export)
-        })?;
+        let file =
+            NewFile::new::<ExportOperations, _, _>(c"[uxive-doorbell]", access, |mapping| {
+                let lender = Lender {
+                    exports: self.context.exports(),
+                    slots: self.context.slots(),
+                    // Without a queue there is no interrupt.
+                    queue: self.context.queue().ok_or(EINVAL)?,
+                    host: &self.mapping,
+                };
+                let export = ExportFile::new(&lender, mapping, range, max_rate, charge)?;
+                id = export.id();
+                Ok(export)
+            })?;
 
         trace::export(self.context.id(), id, start, count);
         Ok((file, id))

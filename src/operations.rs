@@ -15,6 +15,7 @@ use crate::{
             AccessMode,
             FileOperations,
             NewMapping,
+            NodeOperations,
             PollEvents, //
         },
         mapping::{
@@ -48,13 +49,13 @@ pub(crate) trait ContextDevice: Send + Sync + 'static {
     const MAY_GO: bool;
 
     /// Makes the context of a file that is being opened, whose mapping is `mapping`.
-    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<ContextFile>>>;
+    fn open(&self, mapping: Arc<FileMapping>) -> Result<impl PinInit<ContextFile, Error>>;
 }
 
 impl ContextDevice for Arc<Device> {
     const MAY_GO: bool = false;
 
-    fn open(&self, mapping: Arc<FileMapping>) -> Result<Pin<KBox<ContextFile>>> {
+    fn open(&self, mapping: Arc<FileMapping>) -> Result<impl PinInit<ContextFile, Error>> {
         ContextFile::new(mapping, self.clone(), self.user()?, ContextKind::Open, None)
     }
 }
@@ -67,12 +68,7 @@ pub(crate) type DeviceOperations = ContextOperations<Arc<Device>>;
 
 #[vtable]
 impl<D: ContextDevice> FileOperations for ContextOperations<D> {
-    type Device = D;
-    type Data = Pin<KBox<ContextFile>>;
-
-    fn open(device: &D, mapping: Arc<FileMapping>) -> Result<Pin<KBox<ContextFile>>> {
-        device.open(mapping)
-    }
+    type Data = ContextFile;
 
     fn ioctl(file: Pin<&ContextFile>, access: AccessMode, cmd: u32, arg: usize) -> Result<isize> {
         if D::MAY_GO && file.is_gone() {
@@ -99,6 +95,14 @@ impl<D: ContextDevice> FileOperations for ContextOperations<D> {
 
     fn show_fdinfo(file: Pin<&ContextFile>, m: &SeqFile) {
         file.show(m);
+    }
+}
+
+impl<D: ContextDevice> NodeOperations for ContextOperations<D> {
+    type Device = D;
+
+    fn open(device: &D, mapping: Arc<FileMapping>) -> Result<impl PinInit<ContextFile, Error>> {
+        device.open(mapping)
     }
 }
 
@@ -129,7 +133,7 @@ fn range(file: &ContextFile, access: AccessMode, user: UserPtr) -> Result {
         return Err(EINVAL);
     }
 
-    let range = NewFile::new::<DeviceOperations>(c"[uxive-range]", access, |mapping| {
+    let range = NewFile::new::<DeviceOperations, _, _>(c"[uxive-range]", access, |mapping| {
         let kind = ContextKind::Range(slots);
         let (device, user) = (file.device().clone(), file.context().user().clone());
 

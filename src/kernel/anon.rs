@@ -62,11 +62,16 @@ impl NewFile {
     ///   files.
     /// - `EACCES` if a security module does not let the program make it.
     /// - `ENOMEM` if there is no memory, and what `open` returns.
-    pub(crate) fn new<T: FileOperations>(
+    pub(crate) fn new<T, I, E>(
         name: &'static CStr,
         access: AccessMode,
-        open: impl FnOnce(Arc<FileMapping>) -> Result<T::Data>,
-    ) -> Result<Self> {
+        open: impl FnOnce(Arc<FileMapping>) -> Result<I>,
+    ) -> Result<Self>
+    where
+        T: FileOperations,
+        I: PinInit<T::Data, E>,
+        Error: From<E>,
+    {
         let fd = injectable!(
             uxive_reserve_fd,
             EMFILE,

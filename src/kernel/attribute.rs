@@ -8,7 +8,7 @@
 //! [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
 use super::{
-    file::FileOperations,
+    file::NodeOperations,
     misc::MiscRegistration, //
 };
 use core::{
@@ -32,7 +32,7 @@ use kernel::{
 };
 
 /// How a device with the operations `T` is registered.
-pub(crate) trait Registration<T: FileOperations> {
+pub(crate) trait Registration<T: NodeOperations> {
     /// Returns the device behind `dev`.
     ///
     /// # Safety
@@ -47,7 +47,7 @@ pub(crate) trait Registration<T: FileOperations> {
 /// # Invariants
 ///
 /// The callbacks of `raw` are those of this type.
-pub(crate) struct Attribute<T: FileOperations, R = MiscRegistration<T>> {
+pub(crate) struct Attribute<T: NodeOperations, R = MiscRegistration<T>> {
     raw: bindings::device_attribute,
     show: Show<T::Device>,
     store: Option<fn(&T::Device, u64) -> Result>,
@@ -61,9 +61,9 @@ enum Show<D> {
 }
 
 // SAFETY: A shared reference allows to read function pointers and an address.
-unsafe impl<T: FileOperations, R> Sync for Attribute<T, R> {}
+unsafe impl<T: NodeOperations, R> Sync for Attribute<T, R> {}
 
-impl<T: FileOperations, R: Registration<T>> Attribute<T, R> {
+impl<T: NodeOperations, R: Registration<T>> Attribute<T, R> {
     /// Makes an attribute that everybody may read.
     pub(crate) const fn read_only(name: &'static CStr, show: fn(&T::Device) -> usize) -> Self {
         Self::new(name, 0o444, Show::Number(show), None)
@@ -218,7 +218,7 @@ impl AttributeGroups {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    pub(super) fn new<T: FileOperations, R: Registration<T>>(
+    pub(super) fn new<T: NodeOperations, R: Registration<T>>(
         attributes: &'static [Attribute<T, R>],
         file: *const bindings::bin_attribute,
     ) -> impl PinInit<Self, Error> {

@@ -27,8 +27,8 @@ use super::{
     bindings as extra,
     fault::injectable,
     file::{
-        FileOperations,
-        FileTable, //
+        FileTable,
+        NodeOperations, //
     }, //
 };
 use core::{
@@ -76,7 +76,7 @@ pub(crate) struct ClassOptions {
 /// A device class whose nodes, `/dev/<class>/<device>`, have the operations `T`.
 ///
 /// It is there until it is dropped and none of its devices is left.
-pub(crate) struct Class<T: FileOperations> {
+pub(crate) struct Class<T: NodeOperations> {
     shared: Arc<SharedClass>,
     _t: PhantomData<fn() -> T>,
 }
@@ -106,7 +106,7 @@ unsafe impl Send for RegisteredClass {}
 unsafe impl Sync for RegisteredClass {}
 
 impl RegisteredClass {
-    fn new<T: FileOperations>(name: &'static CStr) -> Result<Self> {
+    fn new<T: NodeOperations>(name: &'static CStr) -> Result<Self> {
         // If another module registers the class after this check, `class_create()` fails too, but
         // warns.
         //
@@ -173,7 +173,7 @@ impl Drop for DeviceNumbers {
     }
 }
 
-impl<T: FileOperations> Class<T> {
+impl<T: NodeOperations> Class<T> {
     /// Registers a class, without devices.
     ///
     /// # Errors
@@ -237,7 +237,7 @@ impl Drop for Minor {
 }
 
 /// How a [`ClassDevice`] appears in `/dev` and in sysfs.
-pub(crate) struct ClassDeviceOptions<'a, T: FileOperations> {
+pub(crate) struct ClassDeviceOptions<'a, T: NodeOperations> {
     /// The name of the device and of its node: letters, digits and `_,-.:`.
     pub(crate) name: &'a CStr,
     /// Its attributes.
@@ -257,7 +257,7 @@ pub(crate) struct ClassDeviceOptions<'a, T: FileOperations> {
 /// `dev` is initialized and counts the references to the object, which [`Self::release`] frees.
 /// `cdev` is initialized, and keeps `dev` from the time on when it is added.
 #[pin_data]
-struct Node<T: FileOperations> {
+struct Node<T: NodeOperations> {
     #[pin]
     dev: Opaque<bindings::device>,
     #[pin]
@@ -277,7 +277,7 @@ struct Node<T: FileOperations> {
     device: T::Device,
 }
 
-impl<T: FileOperations> Node<T> {
+impl<T: NodeOperations> Node<T> {
     const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Some(Self::open));
 
     /// Makes a node that is not registered yet.
@@ -422,12 +422,12 @@ impl<T: FileOperations> Node<T> {
 /// # Invariants
 ///
 /// It owns one of the references that `dev` counts.
-struct NodeRef<T: FileOperations>(NonNull<Node<T>>);
+struct NodeRef<T: NodeOperations>(NonNull<Node<T>>);
 
 // SAFETY: A node may be used and freed by any thread: its parts are not bound to one.
-unsafe impl<T: FileOperations> Send for NodeRef<T> {}
+unsafe impl<T: NodeOperations> Send for NodeRef<T> {}
 
-impl<T: FileOperations> core::ops::Deref for NodeRef<T> {
+impl<T: NodeOperations> core::ops::Deref for NodeRef<T> {
     type Target = Node<T>;
 
     fn deref(&self) -> &Node<T> {
@@ -436,7 +436,7 @@ impl<T: FileOperations> core::ops::Deref for NodeRef<T> {
     }
 }
 
-impl<T: FileOperations> Drop for NodeRef<T> {
+impl<T: NodeOperations> Drop for NodeRef<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants. The device may be freed by this.
         unsafe { bindings::put_device(self.dev.get()) };
@@ -448,9 +448,9 @@ impl<T: FileOperations> Drop for NodeRef<T> {
 /// # Invariants
 ///
 /// Its `cdev` and its `dev` are added, and were made present.
-struct Registered<T: FileOperations>(NodeRef<T>);
+struct Registered<T: NodeOperations>(NodeRef<T>);
 
-impl<T: FileOperations> Registered<T> {
+impl<T: NodeOperations> Registered<T> {
     fn new(node: NodeRef<T>) -> Result<Self> {
         let mut present = node.present.lock();
 
@@ -470,7 +470,7 @@ impl<T: FileOperations> Registered<T> {
     }
 }
 
-impl<T: FileOperations> Registered<T> {
+impl<T: NodeOperations> Registered<T> {
     /// Returns the directory of the device in sysfs.
     fn kobject(&self) -> *mut bindings::kobject {
         // SAFETY: `dev` is initialized by the type invariants of `Node`.
@@ -508,7 +508,7 @@ impl<T: FileOperations> Registered<T> {
     }
 }
 
-impl<T: FileOperations> Drop for Registered<T> {
+impl<T: NodeOperations> Drop for Registered<T> {
     fn drop(&mut self) {
         // Waits for callbacks of attributes, and withdraws what is mapped.
         //
@@ -522,11 +522,11 @@ impl<T: FileOperations> Drop for Registered<T> {
 ///
 /// When it is dropped, or its parent unbound, it is removed: from then on it is not opened any
 /// more, and none of its attributes is read. Files that are open stay so; they keep the module.
-pub(crate) struct ClassDevice<T: FileOperations> {
+pub(crate) struct ClassDevice<T: NodeOperations> {
     registered: Devres<Registered<T>>,
 }
 
-impl<T: FileOperations> ClassDevice<T> {
+impl<T: NodeOperations> ClassDevice<T> {
     /// Registers a device below `parent`; each open of it, and each attribute, is handed `device`.
     /// That is dropped when the device is removed and no file is open any more.
     ///
@@ -551,7 +551,7 @@ impl<T: FileOperations> ClassDevice<T> {
     }
 }
 
-impl<T: FileOperations> ClassDevice<T> {
+impl<T: NodeOperations> ClassDevice<T> {
     /// Removes the file that shows memory of `parent`: when this returns, no mapping reaches it.
     /// Does nothing if there is none, or the device is not one of `parent`. May sleep.
     pub(crate) fn remove_area(&self, parent: &pci::Device<Bound>) {
@@ -570,7 +570,7 @@ impl<T: FileOperations> ClassDevice<T> {
     }
 }
 
-impl<T: FileOperations> Registration<T> for ClassDevice<T> {
+impl<T: NodeOperations> Registration<T> for ClassDevice<T> {
     unsafe fn device_of<'a>(dev: *mut bindings::device) -> &'a T::Device {
         // SAFETY: `dev` is that of a `Node`, and registered by the contract of this function.
         unsafe { &(*container_of!(Opaque::cast_from(dev), Node<T>, dev)).device }

@@ -61,11 +61,8 @@ use kernel::{
 /// The operations of an open file.
 #[vtable]
 pub(crate) trait FileOperations: Sized + 'static {
-    /// The device behind the node, if there is one.
-    type Device: Send + Sync;
-
     /// The driver's data of one open file.
-    type Data: ForeignOwnable + Send + Sync;
+    type Data: Send + Sync;
 
     /// The most mappings that a file may have, of all processes together, if there is a limit: each takes
     /// time when pages are withdrawn.
@@ -75,14 +72,9 @@ pub(crate) trait FileOperations: Sized + 'static {
     /// processes at the same time can exceed the limit, by one mapping for each process that has one.
     const MAX_MAPPINGS: Option<usize> = None;
 
-    /// Called by `open` of the node. `mapping` is the address space that `mmap` of this file will use.
-    fn open(_device: &Self::Device, _mapping: Arc<FileMapping>) -> Result<Self::Data> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
     /// Called by `ioctl`. The kernel asks for no access mode: `access` is that of the file.
     fn ioctl(
-        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
+        _data: Pin<&Self::Data>,
         _access: AccessMode,
         _cmd: u32,
         _arg: usize,
@@ -93,42 +85,43 @@ pub(crate) trait FileOperations: Sized + 'static {
     /// Called by `read` and its kin. Returns how many bytes were copied to `to`.
     ///
     /// Waits only if it `may_wait`; otherwise it returns `EAGAIN`.
-    fn read(
-        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
-        _to: &mut IovIterDest<'_>,
-        _may_wait: bool,
-    ) -> Result<usize> {
+    fn read(_data: Pin<&Self::Data>, _to: &mut IovIterDest<'_>, _may_wait: bool) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Called by `poll`, returns the events that are pending.
-    fn poll(
-        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
-        _file: &File,
-        _table: PollTable<'_>,
-    ) -> PollEvents {
+    fn poll(_data: Pin<&Self::Data>, _file: &File, _table: PollTable<'_>) -> PollEvents {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Called by `mmap`, to refuse what the device does not allow.
     ///
     /// Inserts nothing: the mapping is populated by [`Self::fault`].
-    fn mmap(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>, _area: &NewMapping<'_>) -> Result {
+    fn mmap(_data: Pin<&Self::Data>, _area: &NewMapping<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Called when a page that is not there is touched, with the mmap or VMA lock held.
-    fn fault(
-        _data: <Self::Data as ForeignOwnable>::Borrowed<'_>,
-        _fault: &Fault<'_>,
-    ) -> FaultResult {
+    fn fault(_data: Pin<&Self::Data>, _fault: &Fault<'_>) -> FaultResult {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Called to fill `/proc/<pid>/fdinfo/<fd>`.
-    fn show_fdinfo(_data: <Self::Data as ForeignOwnable>::Borrowed<'_>, _m: &SeqFile) {
+    fn show_fdinfo(_data: Pin<&Self::Data>, _m: &SeqFile) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
+}
+
+/// The operations of the files that are opened by a node.
+pub(crate) trait NodeOperations: FileOperations {
+    /// The device behind the node.
+    type Device: Send + Sync;
+
+    /// Called by `open` of the node. `mapping` is the address space that `mmap` of this file will use.
+    fn open(
+        device: &Self::Device,
+        mapping: Arc<FileMapping>,
+    ) -> Result<impl PinInit<Self::Data, Error>>;
 }
 
 /// The access for which a file is open: reading, writing, both or neither.
@@ -287,47 +280,41 @@ pub(super) unsafe fn set_up_mapping(
 }
 
 /// The private data of an open file.
-///
-/// # Invariants
-///
-/// `data` came from `T::Data::into_foreign`.
+#[pin_data]
 pub(super) struct OpenFile<T: FileOperations> {
-    data: NonNull<ffi::c_void>,
+    /// The driver's part.
+    #[pin]
+    data: T::Data,
     // The address space stays for as long as the file points to it, whatever `data` does.
     mapping: Arc<FileMapping>,
-    _t: PhantomData<T>,
 }
 
 impl<T: FileOperations> OpenFile<T> {
     /// Makes the private data of a file whose address space will be `mapping`. `open` makes the
     /// driver's part, and is given that.
-    pub(super) fn new(
+    pub(super) fn new<I, E>(
         mapping: Arc<FileMapping>,
-        open: impl FnOnce(Arc<FileMapping>) -> Result<T::Data>,
-    ) -> Result<KBox<Self>> {
-        let open_file = KBox::<Self>::new_uninit(GFP_KERNEL_ACCOUNT)?;
-        let data = open(mapping.clone())?.into_foreign();
+        open: impl FnOnce(Arc<FileMapping>) -> Result<I>,
+    ) -> Result<Pin<KBox<Self>>>
+    where
+        I: PinInit<T::Data, E>,
+        Error: From<E>,
+    {
+        let data = open(mapping.clone())?;
 
-        // INVARIANT: `data` comes from `into_foreign`, which returns no null pointer.
-        Ok(open_file.write(Self {
-            data: NonNull::new(data).ok_or(EINVAL)?,
-            mapping,
-            _t: PhantomData,
-        }))
+        KBox::pin_init::<Error>(
+            try_pin_init!(Self {
+                data <- data,
+                mapping,
+            }? Error),
+            GFP_KERNEL_ACCOUNT,
+        )
     }
 
     /// Returns the driver's part.
-    fn data(&self) -> <T::Data as ForeignOwnable>::Borrowed<'_> {
-        // SAFETY: `data` comes from `into_foreign` by the type invariants, and is taken back when
-        // `self`, which is borrowed, is dropped.
-        unsafe { T::Data::borrow(self.data.as_ptr()) }
-    }
-}
-
-impl<T: FileOperations> Drop for OpenFile<T> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants. Nothing is borrowed from it: that takes the object.
-        drop(unsafe { T::Data::from_foreign(self.data.as_ptr()) });
+    fn data(self: Pin<&Self>) -> Pin<&T::Data> {
+        // SAFETY: `data` is structurally pinned.
+        unsafe { self.map_unchecked(|this| &this.data) }
     }
 }
 
@@ -341,7 +328,10 @@ impl<T: FileOperations> FileTable<T> {
     ///
     /// To be called from the `open` callback of a table made by [`Self::build`], with the file
     /// being opened.
-    pub(super) unsafe fn open(device: &T::Device, file: *mut bindings::file) -> Result {
+    pub(super) unsafe fn open(device: &T::Device, file: *mut bindings::file) -> Result
+    where
+        T: NodeOperations,
+    {
         let open_file = OpenFile::new(FileMapping::new()?, |mapping| T::open(device, mapping))?;
 
         // SAFETY: The file is being opened.
@@ -354,7 +344,7 @@ impl<T: FileOperations> FileTable<T> {
     /// # Safety
     ///
     /// The operations of `file` must be a table made by [`Self::build`], and nobody else use it yet.
-    pub(super) unsafe fn finish(file: *mut bindings::file, open_file: KBox<OpenFile<T>>) {
+    pub(super) unsafe fn finish(file: *mut bindings::file, open_file: Pin<KBox<OpenFile<T>>>) {
         let address_space = open_file.mapping.as_raw();
 
         // SAFETY: Nobody else uses the file. The mapping outlives the use of its address space: it
@@ -377,9 +367,9 @@ impl<T: FileOperations> FileTable<T> {
     /// # Safety
     ///
     /// `file` must have been given to [`Self::finish`] and not be released during `'a`.
-    unsafe fn open_file<'a>(file: *mut bindings::file) -> &'a OpenFile<T> {
+    unsafe fn open_file<'a>(file: *mut bindings::file) -> Pin<&'a OpenFile<T>> {
         // SAFETY: `finish` stored the box there, and only `release` takes it back.
-        unsafe { KBox::<OpenFile<T>>::borrow((*file).private_data) }
+        unsafe { Pin::<KBox<OpenFile<T>>>::borrow((*file).private_data) }
     }
 
     /// As [`Self::open_file`], of which it returns the driver's part.
@@ -387,7 +377,7 @@ impl<T: FileOperations> FileTable<T> {
     /// # Safety
     ///
     /// That of [`Self::open_file`].
-    unsafe fn data<'a>(file: *mut bindings::file) -> <T::Data as ForeignOwnable>::Borrowed<'a> {
+    unsafe fn data<'a>(file: *mut bindings::file) -> Pin<&'a T::Data> {
         // SAFETY: The caller keeps to the contract, which is the same.
         unsafe { Self::open_file(file) }.data()
     }
@@ -407,7 +397,7 @@ impl<T: FileOperations> FileTable<T> {
             return 0;
         }
         // SAFETY: `finish` stored the box there. This is the last callback of the file.
-        let open_file = unsafe { KBox::<OpenFile<T>>::from_foreign((*file).private_data) };
+        let open_file = unsafe { Pin::<KBox<OpenFile<T>>>::from_foreign((*file).private_data) };
 
         // The file must not point to an address space that is freed with `open_file`.
         //
@@ -514,7 +504,7 @@ impl<T: FileOperations> FileTable<T> {
     /// `vma` must have been set up by [`Self::mmap`], or be a copy of such, and not go during `'a`.
     unsafe fn mapping<'a>(vma: *mut bindings::vm_area_struct) -> &'a FileMapping {
         // SAFETY: By the contract of the function. The VMA keeps its file open.
-        &unsafe { Self::open_file((*vma).vm_file) }.mapping
+        &unsafe { Self::open_file((*vma).vm_file) }.get_ref().mapping
     }
 
     /// Called when the kernel has made a mapping of another, by splitting or moving that.

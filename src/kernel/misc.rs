@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Miscellaneous character devices with [`FileOperations`].
+//! Miscellaneous character devices with [`NodeOperations`].
 //!
 //! Would go to `rust/kernel/miscdevice.rs`, whose options have a name only: no path and mode of the
 //! node, no attributes, and no data of the device.
@@ -15,8 +15,8 @@ use super::{
     },
     fault::injectable,
     file::{
-        FileOperations,
-        FileTable, //
+        FileTable,
+        NodeOperations, //
     },
     mapping::FileMapping, //
 };
@@ -50,7 +50,7 @@ pub(crate) struct MiscOptions {
 /// `misc` is registered with `misc_register`, and its operations are those of `T`. Its attributes are
 /// those of `groups`, each an [`Attribute`] of `Self`.
 #[pin_data(PinnedDrop)]
-pub(crate) struct MiscRegistration<T: FileOperations> {
+pub(crate) struct MiscRegistration<T: NodeOperations> {
     #[pin]
     misc: Opaque<bindings::miscdevice>,
     #[pin]
@@ -60,12 +60,12 @@ pub(crate) struct MiscRegistration<T: FileOperations> {
 
 // SAFETY: A misc device may be deregistered by another thread than the one that registered it. The
 // attributes live for ever.
-unsafe impl<T: FileOperations> Send for MiscRegistration<T> {}
+unsafe impl<T: NodeOperations> Send for MiscRegistration<T> {}
 
 // SAFETY: A shared reference gives access to `device` only, which is `Sync`.
-unsafe impl<T: FileOperations> Sync for MiscRegistration<T> {}
+unsafe impl<T: NodeOperations> Sync for MiscRegistration<T> {}
 
-impl<T: FileOperations> MiscRegistration<T> {
+impl<T: NodeOperations> MiscRegistration<T> {
     const FILE_OPERATIONS: bindings::file_operations = FileTable::<T>::build(Some(Self::open));
 
     /// Registers a misc device. Each open of it, and each of its `attributes`, is given `device`.
@@ -142,7 +142,7 @@ impl<T: FileOperations> MiscRegistration<T> {
     }
 }
 
-impl<T: FileOperations> Registration<T> for MiscRegistration<T> {
+impl<T: NodeOperations> Registration<T> for MiscRegistration<T> {
     unsafe fn device_of<'a>(dev: *mut bindings::device) -> &'a T::Device {
         // SAFETY: The data of the device of a `struct miscdevice` is that, and it is registered by
         // the contract of this function.
@@ -151,7 +151,7 @@ impl<T: FileOperations> Registration<T> for MiscRegistration<T> {
 }
 
 #[pinned_drop]
-impl<T: FileOperations> PinnedDrop for MiscRegistration<T> {
+impl<T: NodeOperations> PinnedDrop for MiscRegistration<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: The device is registered by the type invariants.
         unsafe { bindings::misc_deregister(self.misc.get()) };
