@@ -65,16 +65,7 @@ bool uxive_has_passed(u64 begin, u32 micros)
 	return get_tb() - begin > micros * tb_ticks_per_usec;
 }
 
-/*
- * Loads from a device; nothing after it starts before it is complete. The
- * crate's readq() is for little-endian devices, and all ones have it ask EEH.
- */
-u64 uxive_in_be64(const void *addr)
-{
-	return in_be64((const u64 __force __iomem *)addr);
-}
-
-/* Stores to a device, after everything before it. */
+/* Stores to a device, after everything before it, and before a lock that is held is released. */
 void uxive_out_be64(void *addr, u64 val)
 {
 	out_be64((u64 __force __iomem *)addr, val);

@@ -16,7 +16,6 @@ unsigned long uxive_totalram_pages(void);
 void uxive_cond_resched(void);
 u64 uxive_timebase(void);
 bool uxive_has_passed(u64 begin, u32 micros);
-u64 uxive_in_be64(const void *addr);
 void uxive_out_be64(void *addr, u64 val);
 struct msi_desc *uxive_msi_desc_new(struct device *dev);
 u64 uxive_msi_compose(struct msi_desc *desc, unsigned int virq, u32 *data);

@@ -27,6 +27,7 @@ pub(crate) mod kthread;
 pub(crate) mod lock;
 pub(crate) mod mapping;
 pub(crate) mod misc;
+pub(crate) mod mmio;
 pub(crate) mod msi;
 pub(crate) mod of;
 pub(crate) mod pages;

@@ -5,7 +5,10 @@
 use super::ChipId;
 use crate::{
     bindings as extra,
-    kernel_ext::fault::injectable, //
+    kernel_ext::{
+        fault::injectable,
+        mmio::in_be64, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -205,7 +208,7 @@ impl Esb {
     #[inline]
     pub(super) fn load(&self, offset: u32) -> u64 {
         // SAFETY: Mapped by the type invariants; all offsets lie within a page of 4 KiB.
-        unsafe { extra::uxive_in_be64(self.management(offset)) }
+        unsafe { in_be64(self.management(offset)) }
     }
 
     /// Returns P and Q, as bits 1 and 0, and leaves them alone.

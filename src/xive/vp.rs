@@ -35,6 +35,7 @@ use crate::{
         },
         kthread::KthreadWorker,
         mapping::UserPages,
+        mmio::in_be64,
         pages::ContiguousPages,
         ratelimit::pr_warn_ratelimited, //
     }, //
@@ -246,7 +247,7 @@ impl EscalationEsb {
 
     fn load(&self, offset: u32) -> u64 {
         // SAFETY: Mapped by the type invariants; all offsets lie within a page of 4 KiB.
-        unsafe { extra::uxive_in_be64(self.data.eoi_mmio.wrapping_byte_add(offset as usize)) }
+        unsafe { in_be64(self.data.eoi_mmio.wrapping_byte_add(offset as usize)) }
     }
 }
 
