@@ -39,6 +39,7 @@ use kernel::{
     container_of,
     error::to_result,
     ffi,
+    interrupt::LocalInterruptDisabled,
     irq::IrqReturn,
     prelude::*,
     static_lock_class,
@@ -119,7 +120,7 @@ pub(crate) enum Remaining {
 /// It refers to nothing that may be freed before it: an [`IrqHandler`] can be forgotten.
 pub(crate) trait BoundedHandler: Send + Sync + 'static {
     /// Does one piece of the work. Called in hard interrupt context.
-    fn run(&self) -> Remaining;
+    fn run(&self, disabled: &LocalInterruptDisabled) -> Remaining;
 
     /// Does one piece of the work that was left, if some is left still.
     ///
@@ -253,6 +254,13 @@ impl<H: BoundedHandler> IrqHandler<H> {
                     // SAFETY: The object is pinned and valid.
                     let item = unsafe { &raw mut (*this.as_ptr()).item };
 
+                    // The detector of interrupts that nobody handles has nothing to detect: this
+                    // handler handles each.
+                    //
+                    // SAFETY: The interrupt exists.
+                    unsafe {
+                        bindings::irq_modify_status(virq, 0, bindings::IRQ_NO_DEBUG as ffi::c_ulong);
+                    }
                     injectable!(
                         uxive_request_irq,
                         ENOMEM,
@@ -322,7 +330,10 @@ impl<H: BoundedHandler> IrqHandler<H> {
         // SAFETY: The cookie is the item, which lives until the handler is freed.
         let item = unsafe { &*cookie.cast::<Item<H>>() };
 
-        if item.handler.run() == Remaining::Some {
+        // SAFETY: Interrupts are disabled in a handler.
+        let disabled = unsafe { LocalInterruptDisabled::assume_disabled() };
+
+        if item.handler.run(disabled) == Remaining::Some {
             item.queue();
         }
         bindings::irqreturn_t(IrqReturn::Handled as ffi::c_uint)

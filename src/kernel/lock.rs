@@ -8,17 +8,13 @@
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
 
+use core::cell::UnsafeCell;
 use kernel::{
     bindings,
-    ffi,
+    interrupt::LocalInterruptDisabled,
     prelude::*,
-    sync::{
-        lock::{
-            Backend,
-            Lock, //
-        },
-        LockClassKey, //
-    }, //
+    sync::LockClassKey,
+    types::Opaque, //
 };
 
 /// A spinlock that keeps interrupts disabled while it is held, as `spin_lock_irqsave()` does.
@@ -27,11 +23,22 @@ use kernel::{
 /// locks first, which would enable interrupts while the inner one is held. Closures nest.
 ///
 /// Not with `CONFIG_PREEMPT_RT`, where a spinlock sleeps: the module does not build there.
+///
+/// # Invariants
+///
+/// `lock` is initialized. A reference to `data` is made only while it is held.
 #[pin_data]
 pub(crate) struct SpinLockIrqSave<T> {
     #[pin]
-    lock: Lock<T, IrqSave>,
+    lock: Opaque<bindings::spinlock_t>,
+    data: UnsafeCell<T>,
 }
+
+// SAFETY: Sending the lock sends the data, and the lock itself is not bound to a thread.
+unsafe impl<T: Send> Send for SpinLockIrqSave<T> {}
+
+// SAFETY: One thread at a time has a reference to the data, by the type invariants.
+unsafe impl<T: Send> Sync for SpinLockIrqSave<T> {}
 
 impl<T> SpinLockIrqSave<T> {
     /// Makes a lock that guards `data`, of the lock class `class`.
@@ -40,76 +47,58 @@ impl<T> SpinLockIrqSave<T> {
         name: &'static CStr,
         class: Pin<&'static LockClassKey>,
     ) -> impl PinInit<Self> {
+        // INVARIANT: The lock is initialized here.
         pin_init!(Self {
-            lock <- Lock::new(data, name, class),
+            lock <- Opaque::ffi_init(|lock| {
+                // SAFETY: The place is valid, and the name and the class are static.
+                unsafe {
+                    bindings::__spin_lock_init(lock, name.as_char_ptr(), class.as_ptr());
+                }
+            }),
+            data: UnsafeCell::new(data),
         })
     }
 
-    /// Calls `f` with the lock held, and so with interrupts disabled. May be called in any context.
-    #[inline(always)]
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R
-    where
-        T: Unpin,
-    {
-        f(&mut self.lock.lock())
-    }
-}
-
-/// The backend of [`SpinLockIrqSave`].
-///
-/// Calls the functions that C's macros expand to with `CONFIG_SMP`, which the driver depends on. A
-/// helper in C would double the cost of the lock.
-struct IrqSave;
-
-impl IrqSave {
     /// Returns the inner lock, with which the outer one begins.
-    #[inline]
-    fn raw(lock: *mut bindings::spinlock_t) -> *mut bindings::raw_spinlock_t {
+    ///
+    /// The functions that take it are those to which C's macros expand with `CONFIG_SMP`, which the
+    /// driver depends on. A helper in C would double the cost of the lock.
+    fn raw(&self) -> *mut bindings::raw_spinlock_t {
         const {
             // A `spinlock_t` is another structure there.
             assert!(!cfg!(CONFIG_PREEMPT_RT));
         }
-        lock.cast()
-    }
-}
-
-// SAFETY: The spinlock ensures mutual exclusion. `relock` is the default, which calls `lock`.
-unsafe impl Backend for IrqSave {
-    type State = bindings::spinlock_t;
-    type GuardState = ffi::c_ulong;
-
-    #[inline]
-    unsafe fn init(
-        ptr: *mut Self::State,
-        name: *const ffi::c_char,
-        key: *mut bindings::lock_class_key,
-    ) {
-        // SAFETY: The caller vouches for the pointers.
-        unsafe { bindings::__spin_lock_init(ptr, name, key) }
+        self.lock.get().cast()
     }
 
-    #[inline]
-    unsafe fn lock(ptr: *mut Self::State) -> ffi::c_ulong {
-        // SAFETY: The caller promises that the lock is initialized.
-        unsafe { bindings::_raw_spin_lock_irqsave(Self::raw(ptr)) }
-    }
-
-    #[inline]
-    unsafe fn unlock(ptr: *mut Self::State, &flags: &ffi::c_ulong) {
-        // SAFETY: The caller owns the lock, and `flags` comes from acquiring it.
-        unsafe { bindings::_raw_spin_unlock_irqrestore(Self::raw(ptr), flags) }
-    }
-
+    /// Calls `f` with the lock held, and so with interrupts disabled. May be called in any context.
     #[inline(always)]
-    unsafe fn try_lock(_ptr: *mut Self::State) -> Option<ffi::c_ulong> {
-        build_error!("nobody has needed to try a SpinLockIrqSave so far")
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: Initialized by the type invariants.
+        let flags = unsafe { bindings::_raw_spin_lock_irqsave(self.raw()) };
+        // SAFETY: The lock is held, so nobody else has a reference to the data.
+        let result = f(unsafe { &mut *self.data.get() });
+
+        // SAFETY: The lock was taken above, which returned the flags.
+        unsafe { bindings::_raw_spin_unlock_irqrestore(self.raw(), flags) };
+        result
     }
 
-    #[inline]
-    unsafe fn assert_is_held(ptr: *mut Self::State) {
-        if cfg!(CONFIG_LOCKDEP) {
-            // SAFETY: The caller promises that the lock is initialized.
-            unsafe { bindings::spin_assert_is_held(ptr) }
-        }
+    /// As [`Self::with`], where interrupts are disabled already.
+    #[inline(always)]
+    pub(crate) fn with_disabled<R>(
+        &self,
+        _disabled: &LocalInterruptDisabled,
+        f: impl FnOnce(&mut T) -> R,
+    ) -> R {
+        // SAFETY: Initialized by the type invariants. Interrupts are disabled while `_disabled` is
+        // borrowed, so that no handler on this CPU waits for the lock.
+        unsafe { bindings::_raw_spin_lock(self.raw()) };
+        // SAFETY: The lock is held, so nobody else has a reference to the data.
+        let result = f(unsafe { &mut *self.data.get() });
+
+        // SAFETY: The lock was taken above.
+        unsafe { bindings::_raw_spin_unlock(self.raw()) };
+        result
     }
 }

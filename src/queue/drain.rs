@@ -54,6 +54,7 @@ use crate::{
     }, //
 };
 use kernel::{
+    interrupt::LocalInterruptDisabled,
     prelude::*,
     sync::Arc,
     time::{
@@ -465,8 +466,15 @@ impl Drain {
 
 impl BoundedHandler for DrainHandler {
     #[inline]
-    fn run(&self) -> Remaining {
-        with_state(self, |state| self.fired(state))
+    fn run(&self, disabled: &LocalInterruptDisabled) -> Remaining {
+        let (remaining, wake) = (self.state).with_disabled(disabled, |state| {
+            (self.fired(state), state.slots.moderation.wake())
+        });
+
+        if let Some(wake) = wake {
+            let_go_after(self, wake);
+        }
+        remaining
     }
 
     fn run_rest(&self) -> Remaining {
