@@ -16,7 +16,7 @@ uxive-bindings := $(obj)/src/bindings_generated.rs
 
 # Types that the kernel crate has, with their anonymous parts. They are opaque
 # here: their fields would bring more types.
-uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|msi_desc|tracepoint|user_namespace|vm_area_struct)(__bindgen_ty_.*)?'
+uxive-foreign := '((file|inode)(_operations)?|bin_attribute|dentry|device(_node)?|eventfd_ctx|irq_(chip|domain)|msi_desc|tracepoint|user_namespace|vm_area_struct)(__bindgen_ty_.*)?'
 
 # Flags of gcc that clang, by which bindgen reads, does not know. They are those of
 # bindgen_skip_c_flags in the kernel's rust/Makefile that powerpc can have.
@@ -41,7 +41,7 @@ quiet_cmd_uxive_bindgen = BINDGEN $@
 		--allowlist-function 'anon_inode_(create_)?getfile' \
 		--allowlist-function '(xive_(native_.*|cleanup_irq_data)|is_xive_irq)' \
 		--allowlist-function '(rust_do_trace_)?uxive_.*' \
-		--allowlist-type '(xive_irq_data|uxive_(delivery|quiesce))' \
+		--allowlist-type '(irq_bypass_producer|xive_irq_data|uxive_(delivery|quiesce))' \
 		--with-derive-default \
 		--allowlist-var EI_ETYPE_TRUE \
 		--allowlist-var 'OPAL_XIVE_(ANY_CHIP|EQ_ENABLED)' \

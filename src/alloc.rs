@@ -372,7 +372,7 @@ fn bind(queue: &Queue, index: usize, eventfd: Option<EventFd>) -> Result {
     match eventfd {
         None => Ok(()),
         // This replaces one that another thread of the program may have bound meanwhile.
-        eventfd => queue.bind(index, eventfd).map(drop),
+        mut eventfd => queue.bind(index, &mut eventfd),
     }
 }
 

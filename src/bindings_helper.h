@@ -6,6 +6,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/error-injection.h>
 #include <linux/fs.h>
+#include <linux/irqbypass.h>
 #include <asm/opal-api.h>
 #include <asm/xive.h>
 #include <asm/xive-regs.h>

@@ -55,7 +55,7 @@ extensible! {
     uxive_irq_alloc_many: 32, UXIVE_ALLOC_CHIP | UXIVE_ALLOC_NODE | UXIVE_ALLOC_AT;
     uxive_irq_free_many: 16, 0;
     uxive_irq_free_all: 8, 0;
-    uxive_set_irqs: 24, SET_DATA | SET_ACTIONS;
+    uxive_set_irqs: 24, SET_DATA | SET_ACTIONS | UXIVE_SET_BYPASS;
     uxive_range: 16, 0;
     uxive_ims_alloc: 32, UXIVE_IMS_QUEUE;
     uxive_export: 32, 0;
@@ -133,6 +133,8 @@ pub(crate) enum Chosen {
 pub(crate) enum SetAction {
     /// Binds each to its eventfd in this array of `i32`.
     Bind(Address),
+    /// Binds the only one for irq bypass to the eventfd there.
+    Bypass(Address),
     Trigger(Chosen),
     Mask(Chosen),
     Unmask(Chosen),
@@ -333,7 +335,10 @@ impl TryFrom<uxive_set_irqs> for Command {
             (UXIVE_SET_DATA_EVENTFD, _) => None,
             _ => return Err(EINVAL),
         };
+        let is_bypass = set.flags & UXIVE_SET_BYPASS != 0;
         let action = match (action, chosen) {
+            (UXIVE_SET_TRIGGER, None) if is_bypass && set.count == 1 => SetAction::Bypass(set.data),
+            _ if is_bypass => return Err(EINVAL),
             (UXIVE_SET_TRIGGER, None) => SetAction::Bind(set.data),
             (UXIVE_SET_TRIGGER, Some(chosen)) => SetAction::Trigger(chosen),
             (UXIVE_SET_MASK, Some(chosen)) => SetAction::Mask(chosen),
@@ -584,6 +589,23 @@ mod tests {
             assert_eq!(set_irqs(flags, 2, 3, data), Err(EINVAL));
         }
         // Neither none of a kind nor two.
+        let bypass = eventfd | UXIVE_SET_TRIGGER | UXIVE_SET_BYPASS;
+        assert_eq!(
+            set_irqs(bypass, 2, 1, 64),
+            Ok(Command::SetIrqs {
+                slots: 2..3,
+                action: SetAction::Bypass(64)
+            })
+        );
+        assert_eq!(set_irqs(bypass, 2, 2, 64), Err(EINVAL));
+        for flags in [
+            UXIVE_SET_BYPASS,
+            eventfd | UXIVE_SET_BYPASS,
+            UXIVE_SET_DATA_NONE | UXIVE_SET_TRIGGER | UXIVE_SET_BYPASS,
+            UXIVE_SET_DATA_NONE | UXIVE_SET_MASK | UXIVE_SET_BYPASS,
+        ] {
+            assert_eq!(set_irqs(flags, 2, 1, 0), Err(EINVAL));
+        }
         for flags in 0..=SET_DATA | SET_ACTIONS {
             let one_of_each =
                 (flags & SET_DATA).count_ones() == 1 && (flags & SET_ACTIONS).count_ones() == 1;

@@ -8,6 +8,7 @@
 
 use crate::{
     afu::AfuContext,
+    bypass::Bypasses,
     events::{
         Event,
         EventLog, //
@@ -72,6 +73,7 @@ impl Opener {
 /// # Locks
 ///
 /// See `file.rs`.
+#[pin_data]
 pub(crate) struct Context {
     id: u64,
     kind: ContextKind,
@@ -82,6 +84,9 @@ pub(crate) struct Context {
     /// Where the events of the slots go. Comes with the first of them.
     queue: SetOnce<Arc<Queue>>,
     slots: Arc<ContextSlots>,
+    /// Those of them that guests can be given. Each is freed when it is none of these.
+    #[pin]
+    bypasses: Bypasses,
     /// The events that the program has not read yet.
     events: Arc<EventLog>,
     /// Its files by which other programs ring it.
@@ -117,20 +122,23 @@ impl Context {
             ContextKind::Open => MAX_IRQS,
             ContextKind::Range(slots) => slots,
         });
-        let context = Self {
-            id,
-            kind,
-            layout,
-            opener: Opener::current(),
-            user,
-            queue: SetOnce::new(),
-            slots: Arc::pin_init(ContextSlots::new(layout.slots()), GFP_KERNEL_ACCOUNT)?,
-            events: EventLog::new(mapping.clone())?,
-            exports: Arc::pin_init(Exports::new(id), GFP_KERNEL_ACCOUNT)?,
-            afu,
-        };
 
-        Ok(Arc::new(context, GFP_KERNEL_ACCOUNT)?)
+        Arc::pin_init(
+            try_pin_init!(Self {
+                id,
+                kind,
+                layout,
+                opener: Opener::current(),
+                user,
+                queue: SetOnce::new(),
+                slots: Arc::pin_init(ContextSlots::new(layout.slots()), GFP_KERNEL_ACCOUNT)?,
+                bypasses <- Bypasses::new(),
+                events: EventLog::new(mapping.clone())?,
+                exports: Arc::pin_init(Exports::new(*id), GFP_KERNEL_ACCOUNT)?,
+                afu,
+            }? Error),
+            GFP_KERNEL_ACCOUNT,
+        )
     }
 
     /// Returns the number of the context. No other has had it since the driver was loaded.
@@ -170,6 +178,12 @@ impl Context {
         &self.slots
     }
 
+    /// Returns the interrupts that guests can be given.
+    #[inline]
+    pub(crate) fn bypasses(&self) -> &Bypasses {
+        &self.bypasses
+    }
+
     /// Returns its place in an AFU, if it is a context of one.
     #[inline]
     pub(crate) fn afu(&self) -> Option<&AfuContext> {
@@ -202,7 +216,7 @@ impl Context {
 
     /// Gives back a slot and its index, or quarantines both. May sleep.
     ///
-    /// When this returns, no mapping reaches its pages, and its eventfd is not signalled.
+    /// When this returns, no mapping and no guest reaches its pages, and its eventfd is not signalled.
     ///
     /// # Errors
     ///
@@ -215,6 +229,8 @@ impl Context {
         };
 
         trace::free(self.id, index, slot.lisn());
+        // Before P and Q are changed, which are a guest's if one has it.
+        self.bypasses.release(index);
         // Dropped with its index, which goes last.
         match slot.give_back() {
             Ok(()) => Ok(()),
@@ -338,7 +354,7 @@ impl Context {
             }
             if let Some(queue) = self.queue() {
                 // There is nothing to unbind if the program has drained the queue.
-                drop(queue.bind(index, None));
+                let _ = queue.bind(index, &mut None);
             }
             taken.enter();
         }
@@ -352,6 +368,7 @@ impl Context {
     ///
     /// [`QuiesceError`] if it fails to quiesce: this must be called again later.
     pub(crate) fn quiesce(&self, tries: usize) -> Result<(), QuiesceError> {
+        self.bypasses.release_all();
         // Until the AFU has detached the context it may ring all interrupts that it was given: none
         // may be given to another context.
         if let Some(Err(reason)) = self.afu.as_ref().map(|afu| afu.detach(tries)) {

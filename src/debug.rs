@@ -16,7 +16,10 @@ use crate::{
         Records, //
     },
     layout::Window,
-    queue::QueueView,
+    queue::{
+        QueueView,
+        RouteState, //
+    },
     registry::Registered,
     slot::{
         SlotView,
@@ -159,8 +162,13 @@ impl Records for Slots {
         } = record;
         let state = match (quarantined, &view.route) {
             (Some(_), _) => "quarantined",
-            (None, Some(route)) if route.masked => "masked",
-            (None, _) => "live",
+            (None, Some(route)) => match route.state {
+                RouteState::Live => "live",
+                RouteState::Masked => "masked",
+                RouteState::Bypass => "bypass",
+                RouteState::Guest => "guest",
+            },
+            (None, None) => "live",
         };
 
         seq_print!(

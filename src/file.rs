@@ -33,6 +33,9 @@
 //! 8. The drain of the context's queue, a spinlock taken in hard interrupt context: guards the place
 //!    in the queue, and where the events of each slot go. The lock of the eventfd nests in it.
 //!
+//! The mutex of [interrupts that guests can have](crate::bypass) comes before 5, and of the above nothing
+//! is held where it is taken. That is where all is said of the locks of others that are taken under it.
+//!
 //! An [AFU](crate::afu) has locks of its own, listed there. Of the above 3, 6, 7 and 8 are taken under
 //! them, and at most 1 is held where they are taken: for the first interrupt of a context of an AFU it
 //! waits for them. Those of a [BAR](crate::kernel_ext::bar) come before 6, and the one of a part of it is
@@ -91,7 +94,10 @@ use crate::{
         Window, //
     },
     limits::UserCharge,
-    queue::Queue,
+    queue::{
+        Queue,
+        RouteState, //
+    },
     slot::Slot,
     trace,
     xive::{
@@ -115,6 +121,14 @@ use kernel::{
         SetOnce, //
     }, //
 };
+
+/// Returns the error for an interrupt that is bound for irq bypass still, although it was unbound.
+fn not_back(error: Error) -> Error {
+    match error {
+        EBUSY => EIO,
+        error => error,
+    }
+}
 
 /// An open file.
 #[pin_data(PinnedDrop)]
@@ -217,26 +231,41 @@ impl ContextFile {
         refusal.into()
     }
 
-    /// Makes the interrupt at `offset` signal `eventfd` from now on, or nothing.
+    /// Makes the interrupt at `offset` signal `eventfd` from now on, or nothing. A guest that has it loses
+    /// it.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such interrupt, or the program drains the queue by itself.
-    pub(crate) fn bind(&self, offset: u64, eventfd: Option<EventFd>) -> Result {
+    /// - `EINVAL` if there is no such interrupt, or the program drains the queue by itself.
+    /// - `EIO` if a guest had it, and it did not come back.
+    pub(crate) fn bind(&self, offset: u64, mut eventfd: Option<EventFd>) -> Result {
         let index = Window::TRIGGER.index(offset).ok_or(EINVAL)?;
         let queue = self.context.queue().ok_or(EINVAL)?;
 
         // The queue knows which slots there are. The old eventfd may be freed, outside its lock.
-        drop(queue.bind(index, eventfd)?);
-        Ok(())
+        match queue.bind(index, &mut eventfd) {
+            Err(EBUSY) => self.rebind(queue, index, &mut eventfd),
+            result => result,
+        }
     }
 
-    /// Makes the interrupts of the slots in `range` signal `eventfds`, one each or none. All or
-    /// nothing.
+    /// As [`Self::bind`], of slot `index`, which was bound for irq bypass.
+    #[cold]
+    #[inline(never)]
+    fn rebind(&self, queue: &Queue, index: usize, eventfd: &mut Option<EventFd>) -> Result {
+        let mut bypasses = self.context.bypasses().lock();
+
+        bypasses.unbind(index..index + 1);
+        queue.bind(index, eventfd).map_err(not_back)
+    }
+
+    /// Makes the interrupts of the slots in `range` signal `eventfds`, one each or none. Guests that have
+    /// them lose them. All or nothing.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if one of them does not exist, or the program drains the queue by itself.
+    /// - `EINVAL` if one of them does not exist, or the program drains the queue by itself.
+    /// - `EIO` if a guest had one, and it did not come back.
     pub(crate) fn bind_many(
         &self,
         range: Range<usize>,
@@ -245,16 +274,41 @@ impl ContextFile {
         let queue = self.kernel_drained()?;
         let slots = self.context.slots();
         let mut eventfds = eventfds.iter_mut();
+        // None is bound for irq bypass meanwhile.
+        let mut bypasses = self.context.bypasses().lock();
 
         slots.require(range.clone())?;
+        bypasses.unbind(range.clone());
+        slots.for_each(range.clone(), |_, slot| {
+            match slot.and_then(Slot::route_state) {
+                Some(RouteState::Guest) => Err(EIO),
+                _ => Ok(()),
+            }
+        })?;
         // Nothing fails from here on: one that is freed meanwhile might have been so after this. The old
         // ones take the places of the new, and may be freed when the caller drops them.
-        slots.for_each(range, |index, slot| {
-            if let (Some(eventfd), Some(_)) = (eventfds.next(), slot) {
-                *eventfd = queue.bind(index, eventfd.take())?;
-            }
-            Ok(())
+        slots.for_each(range, |index, slot| match (eventfds.next(), slot) {
+            (Some(eventfd), Some(_)) => queue.bind(index, eventfd),
+            _ => Ok(()),
         })
+    }
+
+    /// Makes the interrupt of slot `index` signal the eventfd to which there are two references, or go to
+    /// a guest that has the same.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP` if irq bypass is off.
+    /// - `EDQUOT` if the user has bound as many interrupts so as it may, `ENFILE` if all together have.
+    /// - Those of [`Bypasses::bind`](crate::bypass::Bypasses::bind).
+    pub(crate) fn bind_bypass(&self, index: usize, eventfds: [EventFd; 2]) -> Result {
+        if !self.device.limits.has_bypass() {
+            return Err(EOPNOTSUPP);
+        }
+        let queue = self.kernel_drained()?;
+        let (context, charge) = (&self.context, self.context.user().charge_bypass()?);
+
+        (context.bypasses()).bind(context.slots(), queue, index, eventfds, charge)
     }
 
     /// Holds back events of those slots in `range` that are `chosen` by their place in it, if `masked`,
@@ -262,7 +316,8 @@ impl ContextFile {
     ///
     /// # Errors
     ///
-    /// As [`Self::bind_many`].
+    /// - `EINVAL` if one of them does not exist, or the program drains the queue by itself.
+    /// - `EBUSY` if one that would be masked is bound for irq bypass: a guest may have it.
     pub(crate) fn mask_many(
         &self,
         range: Range<usize>,
@@ -271,8 +326,13 @@ impl ContextFile {
     ) -> Result {
         let queue = self.kernel_drained()?;
         let (slots, start) = (self.context.slots(), range.start);
+        // None is bound for irq bypass meanwhile.
+        let bypasses = self.context.bypasses().lock();
 
         slots.require(range.clone())?;
+        if masked && bypasses.any(range.clone(), |index| chosen(index - start)) {
+            return Err(EBUSY);
+        }
         // This does not fail, either.
         slots.for_each(range, |index, slot| match slot {
             Some(_) if chosen(index - start) && masked => queue.mask(index),
@@ -539,8 +599,11 @@ impl ContextFile {
         if let Some(lisn) = slot.message_lisn() {
             seq_print!(m, " message:{lisn:x}");
         }
-        if slot.is_masked() {
-            seq_print!(m, " masked");
+        match slot.route_state() {
+            None | Some(RouteState::Live) => (),
+            Some(RouteState::Masked) => seq_print!(m, " masked"),
+            Some(RouteState::Bypass) => seq_print!(m, " bypass"),
+            Some(RouteState::Guest) => seq_print!(m, " guest"),
         }
         seq_print!(m, "\n");
     }

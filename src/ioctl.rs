@@ -128,13 +128,18 @@ fn info(file: &ContextFile, argument: &Argument<'_>) -> Result {
         .map(|kind| context.user().limits().counter(kind));
     let of_user = |kind| context.user().in_use(kind) as u32;
 
+    let mut features = 0;
+
+    if file.has_afu() {
+        features |= UXIVE_FEATURE_AFU;
+    }
+    if context.user().limits().has_bypass() {
+        features |= UXIVE_FEATURE_BYPASS;
+    }
     argument.write(uxive_info {
         size: argument.size(),
         flags: 0,
-        features: match file.has_afu() {
-            true => u64::from(UXIVE_FEATURE_AFU),
-            false => 0,
-        },
+        features: u64::from(features),
         drain_formats: UXIVE_DRAIN_XIVE,
         page_size: PAGE_SIZE as u32,
         esb_page_size: Window::ESB.stride() as u32,
@@ -220,6 +225,12 @@ fn set_irqs(file: &ContextFile, slots: Range<usize>, action: SetAction) -> Resul
         SetAction::Bind(address) => {
             let mut eventfds = optional_eventfds(address, slots.len())?;
             return file.bind_many(slots, &mut eventfds);
+        }
+        SetAction::Bypass(address) => {
+            let user = UserPtr::from_addr(usize::try_from(address).map_err(|_| EFAULT)?);
+            let fd = UserSlice::new(user, size_of::<i32>()).reader().read()?;
+
+            return file.bind_bypass(slots.start, EventFd::two_from_fd(fd)?);
         }
         SetAction::Trigger(chosen) | SetAction::Mask(chosen) | SetAction::Unmask(chosen) => chosen,
     };

@@ -15,6 +15,7 @@
 use crate::{
     counter::Counter,
     kernel_ext::{
+        bypass,
         pages::total_ram,
         user_namespace::UserNamespace, //
     },
@@ -57,6 +58,11 @@ const MIN_QUEUE_MEMORY: usize = 64 << 20;
 /// The most exports that the limits can be set to, and what they are by default.
 const MAX_EXPORTS: usize = 65536;
 const DEFAULT_EXPORTS: usize = 4096;
+
+/// The most interrupts bound for irq bypass that the limits can be set to, and what they are by default.
+/// Each that a guest has is a Linux interrupt, too, whose memory is charged to nobody.
+const MAX_BYPASSES: usize = 65536;
+const DEFAULT_BYPASSES: usize = 4096;
 
 /// How many events may come in a second where that is limited, if root sets nothing else.
 const DEFAULT_RATE: u32 = 100_000;
@@ -101,6 +107,8 @@ pub(crate) enum LimitKind {
     /// Memory of event queues, in bytes.
     QueueMemory,
     Export,
+    /// Interrupts that are bound for irq bypass.
+    Bypass,
 }
 
 /// Something of each kind.
@@ -109,6 +117,7 @@ struct PerKind<T> {
     queues: T,
     queue_memory: T,
     exports: T,
+    bypasses: T,
 }
 
 impl<T> PerKind<T> {
@@ -119,6 +128,7 @@ impl<T> PerKind<T> {
             LimitKind::Queue => &self.queues,
             LimitKind::QueueMemory => &self.queue_memory,
             LimitKind::Export => &self.exports,
+            LimitKind::Bypass => &self.bypasses,
         }
     }
 }
@@ -152,9 +162,11 @@ impl Usage {
             queues,
             queue_memory,
             exports,
+            bypasses,
         } = self;
+        let mut counts = [irqs, queues, queue_memory, exports, bypasses].into_iter();
 
-        ([irqs, queues, queue_memory, exports].iter()).all(|count| count.load(Relaxed) == 0)
+        counts.all(|count| count.load(Relaxed) == 0)
     }
 }
 
@@ -214,6 +226,8 @@ pub(crate) struct Limits {
     max_irqs_per_context: Atomic<u32>,
     /// Of the interrupts of an export together.
     max_export_rate: Arc<MaxRate>,
+    /// Whether interrupts can be bound for irq bypass.
+    bypass: Atomic<bool>,
     counters: PerKind<Counter>,
     /// Innermost, see `file.rs`.
     #[pin]
@@ -233,6 +247,7 @@ impl Limits {
             queues: Counter::new(DEFAULT_QUEUES.min(Platform::linux_irqs() / 2), MAX_QUEUES),
             queue_memory: Counter::new(Self::default_queue_memory(), total_ram()),
             exports: Counter::new(DEFAULT_EXPORTS, MAX_EXPORTS),
+            bypasses: Counter::new(DEFAULT_BYPASSES, MAX_BYPASSES),
         };
         let max_export_rate = MaxRate::new()?;
 
@@ -240,6 +255,8 @@ impl Limits {
             pin_init!(Self {
                 max_irqs_per_context: Atomic::new(MAX_IRQS as u32),
                 max_export_rate,
+                // Others have defects there, by some of which a guest stops the machine.
+                bypass: Atomic::new(bypass::is_available() && bypass::kvm_takes_any_chip()),
                 counters,
                 payers <- new_mutex!(
                     Payers {
@@ -284,6 +301,28 @@ impl Limits {
         &self.max_export_rate
     }
 
+    /// Returns whether interrupts can be bound for irq bypass.
+    pub(crate) fn has_bypass(&self) -> bool {
+        self.bypass.load(Relaxed)
+    }
+
+    /// Has interrupts be bound for irq bypass, or not. Those that are stay so.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if it is neither 0 nor 1, `EOPNOTSUPP` if the kernel has no irq bypass.
+    pub(crate) fn set_bypass(&self, on: u64) -> Result {
+        let on = match on {
+            0 => false,
+            1 if bypass::is_available() => true,
+            1 => return Err(EOPNOTSUPP),
+            _ => return Err(ERANGE),
+        };
+
+        self.bypass.store(on, Relaxed);
+        Ok(())
+    }
+
     /// Counts a charge of a payer, who must [leave](Self::leave) when it goes. Returns how much it has.
     ///
     /// # Errors
@@ -300,6 +339,7 @@ impl Limits {
             queues: Atomic::new(0),
             queue_memory: Atomic::new(0),
             exports: Atomic::new(0),
+            bypasses: Atomic::new(0),
         };
         let usage = Arc::new(usage, GFP_KERNEL_ACCOUNT)?;
         let payers = &mut *self.payers.lock();
@@ -415,6 +455,15 @@ impl UserCharge {
     /// As [`Self::charge`].
     pub(crate) fn charge_export(self: &Arc<Self>) -> Result<Charge> {
         self.charge(LimitKind::Export, 1)
+    }
+
+    /// Counts one more interrupt that is bound for irq bypass, until the returned charge is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::charge`].
+    pub(crate) fn charge_bypass(self: &Arc<Self>) -> Result<Charge> {
+        self.charge(LimitKind::Bypass, 1)
     }
 
     /// Counts one more event queue, and its memory, until the returned charge is dropped.

@@ -24,6 +24,7 @@ use crate::{
     limits::IrqCharge,
     queue::{
         Queue,
+        RouteState,
         RouteView, //
     },
     slots::{
@@ -33,6 +34,7 @@ use crate::{
     },
     trace,
     xive::{
+        GuestSource,
         QuiesceError,
         Source,
         SourceKind, //
@@ -268,11 +270,22 @@ impl Slot {
         Some(self.0.message.as_ref()?.source().lisn())
     }
 
-    /// Returns whether its events are held back.
-    pub(crate) fn is_masked(&self) -> bool {
-        let route = self.0.queue.route_view(self.0.index());
+    /// Returns where its events go, unless the program drains the queue.
+    pub(crate) fn route_state(&self) -> Option<RouteState> {
+        Some(self.0.queue.route_view(self.0.index())?.state)
+    }
 
-        route.is_some_and(|route| route.masked)
+    /// Returns its source, as a guest can have it. It must be dropped before the slot.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it has two: a guest has one for an interrupt.
+    pub(crate) fn for_guest(&self) -> Result<(SourceKind, GuestSource)> {
+        match (&self.0.source, &self.0.message) {
+            (Some(source), None) => Ok((SourceKind::Ipi, source.for_guest())),
+            (None, Some(message)) => Ok((SourceKind::Msi, message.source.for_guest())),
+            _ => Err(EINVAL),
+        }
     }
 
     /// Tells how the slot stands.

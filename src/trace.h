@@ -24,6 +24,7 @@ enum uxive_delivery {
 	UXIVE_DELIVERY_OFF,
 	UXIVE_DELIVERY_FREED,
 	UXIVE_DELIVERY_MASKED,
+	UXIVE_DELIVERY_GUEST,
 };
 
 /* The part that fails to quiesce: QuiesceError in xive/error.rs. */
@@ -43,6 +44,7 @@ TRACE_DEFINE_ENUM(UXIVE_DELIVERY_UNBOUND);
 TRACE_DEFINE_ENUM(UXIVE_DELIVERY_OFF);
 TRACE_DEFINE_ENUM(UXIVE_DELIVERY_FREED);
 TRACE_DEFINE_ENUM(UXIVE_DELIVERY_MASKED);
+TRACE_DEFINE_ENUM(UXIVE_DELIVERY_GUEST);
 TRACE_DEFINE_ENUM(UXIVE_QUIESCE_SOURCE);
 TRACE_DEFINE_ENUM(UXIVE_QUIESCE_EVENTS);
 TRACE_DEFINE_ENUM(UXIVE_QUIESCE_ESCALATION);
@@ -54,7 +56,8 @@ TRACE_DEFINE_ENUM(UXIVE_QUIESCE_AFU);
 			 { UXIVE_DELIVERY_UNBOUND, "unbound" },		\
 			 { UXIVE_DELIVERY_OFF, "off" },			\
 			 { UXIVE_DELIVERY_FREED, "freed" },		\
-			 { UXIVE_DELIVERY_MASKED, "masked" })
+			 { UXIVE_DELIVERY_MASKED, "masked" },		\
+			 { UXIVE_DELIVERY_GUEST, "guest" })
 
 #define uxive_show_reason(reason)					\
 	__print_symbolic(reason,					\
@@ -106,6 +109,26 @@ TRACE_EVENT(uxive_bind,
 	),
 	TP_printk("context=%llu slot=%d eventfd=%d",
 		  __entry->context, __entry->slot, __entry->eventfd)
+);
+
+TRACE_EVENT(uxive_bypass,
+	TP_PROTO(u64 context, int slot, u32 lisn, bool connected),
+	TP_ARGS(context, slot, lisn, connected),
+	TP_STRUCT__entry(
+		__field(u64, context)
+		__field(int, slot)
+		__field(u32, lisn)
+		__field(bool, connected)
+	),
+	TP_fast_assign(
+		__entry->context = context;
+		__entry->slot = slot;
+		__entry->lisn = lisn;
+		__entry->connected = connected;
+	),
+	TP_printk("context=%llu slot=%d lisn=0x%x connected=%d",
+		  __entry->context, __entry->slot, __entry->lisn,
+		  __entry->connected)
 );
 
 TRACE_EVENT(uxive_fault,

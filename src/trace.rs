@@ -50,6 +50,7 @@ macro_rules! declare_trace {
 declare_trace! {
     fn uxive_alloc(context: u64, slot: c_int, lisn: u32, offset: u64, ret: c_int);
     fn uxive_bind(context: u64, slot: c_int, eventfd: bool);
+    fn uxive_bypass(context: u64, slot: c_int, lisn: u32, connected: bool);
     fn uxive_fault(context: u64, slot: c_int, offset: u64, result: u32);
     fn uxive_ring(context: u64, slot: c_int, delivery: u32);
     fn uxive_drain(context: u64, entries: u32, more: bool);
@@ -76,6 +77,8 @@ pub(crate) enum Delivery {
     Freed = extra::uxive_delivery_UXIVE_DELIVERY_FREED as isize,
     /// Nothing yet: its slot is masked.
     Masked = extra::uxive_delivery_UXIVE_DELIVERY_MASKED as isize,
+    /// Nothing: a guest has its source, and was sent an event for it.
+    Guest = extra::uxive_delivery_UXIVE_DELIVERY_GUEST as isize,
 }
 
 /// Returns the number of a slot for an event: -1 if there is none.
@@ -96,6 +99,11 @@ pub(crate) fn alloc_failed(context: u64, error: Error) {
 /// An interrupt signals an eventfd from now on, or nothing.
 pub(crate) fn bind(context: u64, slot: usize, eventfd: bool) {
     uxive_bind(context, number(Some(slot)), eventfd);
+}
+
+/// A guest gets the source of a slot by irq bypass, if it is `connected`, or has it no more.
+pub(crate) fn bypass(context: u64, slot: usize, lisn: u32, connected: bool) {
+    uxive_bypass(context, number(Some(slot)), lisn, connected);
 }
 
 /// A page was touched: one of `slot`, or of none.

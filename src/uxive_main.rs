@@ -16,7 +16,8 @@
 //! | `file` | an open file: binding, mappings, user drain | device, context, export, slot, afu, queue, limits, events, layout |
 //! | `device` | what all contexts share | registry, queue, limits |
 //! | `registry` | contexts, open or quarantined | context, afu, limits |
-//! | `context` | what a context owns, and its end | export, slot, afu, queue, limits, events, layout |
+//! | `context` | what a context owns, and its end | bypass, export, slot, afu, queue, limits, events, layout |
+//! | `bypass` | interrupts that guests can be given | slot, queue, limits |
 //! | `export` | pages lent to others, and their revocation | slot, queue, limits, layout, argument, command |
 //! | `slot` | an interrupt and its pages | afu, queue, limits, layout, slots |
 //! | `afu` | an AFU, and the contexts that it works for | limits, events |
@@ -57,6 +58,7 @@ mod afu;
 mod alloc;
 mod argument;
 mod bindings;
+mod bypass;
 mod command;
 mod context;
 mod counter;
@@ -90,7 +92,7 @@ module! {
 }
 
 /// The limits, and what is in use of them.
-static ATTRIBUTES: [Attribute<DeviceOperations>; 13] = [
+static ATTRIBUTES: [Attribute<DeviceOperations>; 17] = [
     Attribute::writable(
         c"max_irqs_per_context",
         |device: &Arc<Device>| device.limits.max_irqs_per_context(),
@@ -151,6 +153,24 @@ static ATTRIBUTES: [Attribute<DeviceOperations>; 13] = [
         |device: &Arc<Device>| device.limits.max_export_rate().get() as usize,
         |device: &Arc<Device>, rate| device.limits.max_export_rate().set(rate),
     ),
+    Attribute::writable(
+        c"bypass",
+        |device: &Arc<Device>| device.limits.has_bypass().into(),
+        |device: &Arc<Device>, on| device.limits.set_bypass(on),
+    ),
+    Attribute::writable(
+        c"max_bypasses_per_user",
+        |device: &Arc<Device>| device.limits.counter(LimitKind::Bypass).user(),
+        |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Bypass).set_user(limit),
+    ),
+    Attribute::writable(
+        c"max_bypasses",
+        |device: &Arc<Device>| device.limits.counter(LimitKind::Bypass).total(),
+        |device: &Arc<Device>, limit| device.limits.counter(LimitKind::Bypass).set_total(limit),
+    ),
+    Attribute::read_only(c"bypasses", |device: &Arc<Device>| {
+        device.limits.counter(LimitKind::Bypass).in_use()
+    }),
     Attribute::read_only(c"irqs", |device: &Arc<Device>| {
         device.limits.counter(LimitKind::Irq).in_use()
     }),

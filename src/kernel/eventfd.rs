@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 use kernel::{
     bindings,
     error::from_err_ptr,
+    fs::file::LocalFile,
     prelude::*, //
 };
 
@@ -44,6 +45,31 @@ impl EventFd {
         Ok(Self {
             ctx: NonNull::new(ctx).ok_or(EINVAL)?,
         })
+    }
+
+    /// Takes two references to the eventfd that is the descriptor `fd` of the current process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::from_fd`].
+    pub(crate) fn two_from_fd(fd: i32) -> Result<[Self; 2]> {
+        let file = LocalFile::fget(u32::try_from(fd).map_err(|_| EBADF)?)?;
+        let reference = || -> Result<Self> {
+            // SAFETY: The file is valid. The function checks whether it is an eventfd.
+            let ctx = from_err_ptr(unsafe { bindings::eventfd_ctx_fileget(file.as_ptr()) })?;
+
+            // INVARIANT: As above.
+            Ok(Self {
+                ctx: NonNull::new(ctx).ok_or(EINVAL)?,
+            })
+        };
+
+        Ok([reference()?, reference()?])
+    }
+
+    /// Returns the C side's object, valid as long as `self`.
+    pub(super) fn as_ptr(&self) -> *mut bindings::eventfd_ctx {
+        self.ctx.as_ptr()
     }
 
     /// Adds one to the counter and wakes its waiters.

@@ -8,6 +8,8 @@
 #include <linux/io.h>
 #include <linux/iommu.h>
 #include <linux/irq.h>
+#include <linux/irqbypass.h>
+#include <linux/irqdomain.h>
 #include <linux/kernfs.h>
 #include <linux/kobject.h>
 #include <linux/mm.h>
@@ -17,6 +19,7 @@
 #include <linux/topology.h>
 #include <linux/user_namespace.h>
 #include <asm/time.h>
+#include <asm/xive.h>
 
 #include "helpers.h"
 
@@ -139,4 +142,70 @@ int uxive_claim_dma_owner(struct device *dev, void *owner)
 void uxive_release_dma_owner(struct device *dev)
 {
 	iommu_device_release_dma_owner(dev);
+}
+
+/* @arg is the number that the interrupt has in the default domain. */
+static int child_alloc(struct irq_domain *domain, unsigned int virq, unsigned int count, void *arg)
+{
+	const u32 *hwirq = arg;
+	struct irq_fwspec spec = {
+		.fwnode = domain->parent->fwnode,
+		.param_count = 2,
+		.param = { *hwirq, IRQ_TYPE_EDGE_RISING },
+	};
+	int rc;
+
+	rc = irq_domain_alloc_irqs_parent(domain, virq, count, &spec);
+	if (rc)
+		return rc;
+
+	/* Nobody requests it: another has the interrupt. */
+	irq_modify_status(virq, 0, IRQ_NOREQUEST | IRQ_NOPROBE | IRQ_NO_BALANCING);
+	rc = irq_domain_set_hwirq_and_chip(domain, virq, *hwirq, domain->host_data, NULL);
+	if (rc)
+		irq_domain_free_irqs_parent(domain, virq, count);
+	return rc;
+}
+
+static const struct irq_domain_ops child_ops = {
+	.alloc = child_alloc,
+	.free = irq_domain_free_irqs_common,
+};
+
+/* A domain below the default one, whose interrupts have @chip. NULL if that failed. */
+struct irq_domain *uxive_irq_domain_create_child(struct irq_chip *chip)
+{
+	return irq_domain_create_hierarchy(irq_get_default_domain(), 0, 0, NULL, &child_ops, chip);
+}
+
+/* The manager has no prompt, and a module may be built for a kernel without it. */
+bool uxive_has_irq_bypass(void)
+{
+	return IS_REACHABLE(CONFIG_IRQ_BYPASS_MANAGER);
+}
+
+int uxive_irq_bypass_register(struct irq_bypass_producer *producer, struct eventfd_ctx *eventfd)
+{
+	if (!IS_REACHABLE(CONFIG_IRQ_BYPASS_MANAGER))
+		return -EOPNOTSUPP;
+	return irq_bypass_register_producer(producer, eventfd, 0);
+}
+
+void uxive_irq_bypass_unregister(struct irq_bypass_producer *producer)
+{
+	if (IS_REACHABLE(CONFIG_IRQ_BYPASS_MANAGER))
+		irq_bypass_unregister_producer(producer);
+}
+
+/*
+ * Whether KVM takes an interrupt for what it is, and not for the name of its
+ * chip. A kernel that does has the defects mended that others have there.
+ */
+bool uxive_kvm_takes_any_chip(void)
+{
+#ifdef KVM_XIVE_PASSTHROUGH_ANY_CHIP
+	return true;
+#else
+	return false;
+#endif
 }

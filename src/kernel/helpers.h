@@ -5,6 +5,10 @@
 #include <linux/types.h>
 
 struct device;
+struct eventfd_ctx;
+struct irq_bypass_producer;
+struct irq_chip;
+struct irq_domain;
 struct msi_desc;
 struct user_namespace;
 struct vm_area_struct;
@@ -24,5 +28,10 @@ int uxive_cpu_to_node(int cpu);
 bool uxive_class_exists(const char *name);
 int uxive_claim_dma_owner(struct device *dev, void *owner);
 void uxive_release_dma_owner(struct device *dev);
+struct irq_domain *uxive_irq_domain_create_child(struct irq_chip *chip);
+bool uxive_has_irq_bypass(void);
+int uxive_irq_bypass_register(struct irq_bypass_producer *producer, struct eventfd_ctx *eventfd);
+void uxive_irq_bypass_unregister(struct irq_bypass_producer *producer);
+bool uxive_kvm_takes_any_chip(void);
 
 #endif /* _KERNEL_HELPERS_H */

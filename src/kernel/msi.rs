@@ -225,6 +225,11 @@ impl MsiIrq {
         Ok(())
     }
 
+    /// Returns the number of the Linux interrupt.
+    pub(crate) fn number(&self) -> u32 {
+        self.virq
+    }
+
     /// Returns the address that the function has to write to, on its bus.
     pub(crate) fn address(&self) -> u64 {
         self.address

@@ -96,12 +96,25 @@ pub(super) struct Kept {
     came: bool,
 }
 
-/// Whether the events of a slot are held back.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Mask {
-    pub(super) on: bool,
-    generic: Kept,
-    message: Kept,
+/// Where the events of a slot go.
+#[derive(Clone, Copy)]
+pub(super) enum Sink {
+    /// To the eventfd, if there is one.
+    EventFd,
+    /// As [`Self::EventFd`], until a guest comes that has the same eventfd.
+    Bypass,
+    /// Nowhere: they are held back until the slot is unmasked.
+    Masked { generic: Kept, message: Kept },
+    /// To a guest, which has the slot's only source. With `is_sent` an event from before that, which was
+    /// sent to the queue, is not taken from there yet.
+    Guest { is_sent: bool },
+}
+
+impl Sink {
+    /// Returns whether it is bound for irq bypass.
+    fn is_bypass(self) -> bool {
+        matches!(self, Self::Bypass | Self::Guest { .. })
+    }
 }
 
 /// The exports that a slot is in.
@@ -115,12 +128,12 @@ pub(super) struct InExports {
 
 /// The target of the events of a slot.
 pub(super) enum Target {
-    /// The eventfd is signalled, if there is one.
+    /// The program has the slot.
     Live {
         eventfd: Option<EventFd>,
         /// How many events there were.
         rings: u64,
-        mask: Mask,
+        sink: Sink,
         lent: InExports,
     },
     /// Nothing: the sources are switched off, and should have none.
@@ -137,7 +150,7 @@ impl Target {
         Self::Live {
             eventfd: None,
             rings: 0,
-            mask: Mask::default(),
+            sink: Sink::EventFd,
             lent: InExports::default(),
         }
     }
@@ -191,14 +204,117 @@ impl Targets {
         })
     }
 
+    /// Makes events of slot `index` of `context` signal `eventfd`, which gets the old one.
+    #[inline(always)]
+    pub(super) fn bind(
+        &mut self,
+        context: u64,
+        index: usize,
+        eventfd: &mut Option<EventFd>,
+    ) -> Result {
+        match &mut self.routes.get_mut(index).ok_or(EINVAL)?.with {
+            Target::Live { sink, .. } if sink.is_bypass() => Err(EBUSY),
+            Target::Live { eventfd: bound, .. } => {
+                trace::bind(context, index, eventfd.is_some());
+                core::mem::swap(bound, eventfd);
+                Ok(())
+            }
+            Target::Off { .. } => Err(EINVAL),
+        }
+    }
+
+    /// Binds slot `index` for irq bypass; the eventfd stays.
+    pub(super) fn begin_bypass(&mut self, index: usize) -> Result {
+        match &mut self.routes.get_mut(index).ok_or(EINVAL)?.with {
+            Target::Live {
+                sink: sink @ Sink::EventFd,
+                ..
+            } => {
+                *sink = Sink::Bypass;
+                Ok(())
+            }
+            Target::Live { .. } => Err(EBUSY),
+            Target::Off { .. } => Err(EINVAL),
+        }
+    }
+
+    /// Exchanges the eventfd of slot `index` of `context`, which is bound for irq bypass.
+    pub(super) fn exchange(&mut self, context: u64, index: usize, eventfd: &mut Option<EventFd>) {
+        if let Some(Target::Live { eventfd: bound, .. }) =
+            self.routes.get_mut(index).map(|route| &mut route.with)
+        {
+            trace::bind(context, index, eventfd.is_some());
+            core::mem::swap(bound, eventfd);
+        }
+    }
+
+    /// Ends what [`Self::begin_bypass`] began. If a guest had the source and it did not come back, the slot
+    /// stays as it is until it is freed.
+    pub(super) fn end_bypass(&mut self, index: usize) {
+        if let Some(Target::Live {
+            sink: sink @ Sink::Bypass,
+            ..
+        }) = self.routes.get_mut(index).map(|route| &mut route.with)
+        {
+            *sink = Sink::EventFd;
+        }
+    }
+
+    /// Has events of slot `index` wait in its source, which is a `kind`, for a guest to be given it. None
+    /// that was sent before ends an interrupt any more.
+    pub(super) fn give(&mut self, index: usize, kind: SourceKind) -> Result {
+        let was_held = self.moderation.is_held(kind, index);
+        let route = self.routes.get_mut(index).ok_or(EINVAL)?;
+        if !matches!(route.with, Target::Live { .. }) {
+            return Err(EINVAL);
+        }
+        let was_sent = match kind {
+            SourceKind::Ipi => route.hold(),
+            SourceKind::Msi => self.messages.get(index).ok_or(EINVAL)?.hold(),
+        };
+
+        if let Target::Live { sink, .. } = &mut route.with {
+            *sink = Sink::Guest {
+                // That of a source which was held back is not in the queue any more.
+                is_sent: was_sent && !was_held,
+            };
+        }
+        self.moderation.forget(index);
+        Ok(())
+    }
+
+    /// Has events of slot `index` come again, after its source was given to a guest, and sends one. The
+    /// source is a `kind`, off, and routed to the queue.
+    pub(super) fn take_back_from_guest(&mut self, index: usize, kind: SourceKind) {
+        let Some(route) = self.routes.get_mut(index) else {
+            return;
+        };
+        let Target::Live { sink, .. } = &mut route.with else {
+            return;
+        };
+        let is_sent = matches!(sink, Sink::Guest { is_sent: true });
+
+        *sink = Sink::Bypass;
+        // One that is still in the queue is the one, since a source has no second entry there.
+        match (kind, self.messages.get(index)) {
+            (SourceKind::Ipi, _) => route.resume(is_sent),
+            (SourceKind::Msi, Some(message)) => message.resume(is_sent),
+            (SourceKind::Msi, None) => (),
+        }
+    }
+
     /// Holds events of slot `index` back from now on.
     pub(super) fn mask(&mut self, index: usize) -> Result {
         let route = self.routes.get_mut(index).ok_or(EINVAL)?;
         let message = self.messages.get(index);
 
         match &route.with {
-            Target::Live { mask, .. } if mask.on => return Ok(()),
-            Target::Live { .. } => (),
+            Target::Live { sink, .. } => match sink {
+                Sink::EventFd => (),
+                Sink::Masked { .. } => return Ok(()),
+                // P and Q are a guest's, or will be.
+                Sink::Bypass | Sink::Guest { .. } => return Err(EBUSY),
+            },
             Target::Off { .. } => return Err(EINVAL),
         }
         // An event that was sent already, or that the rate holds back, has P set. It comes later,
@@ -211,12 +327,8 @@ impl Targets {
         let generic = parked(route.park());
         let message = parked(message.is_some_and(|message| message.park()));
 
-        if let Target::Live { mask, .. } = &mut route.with {
-            *mask = Mask {
-                on: true,
-                generic,
-                message,
-            };
+        if let Target::Live { sink, .. } = &mut route.with {
+            *sink = Sink::Masked { generic, message };
         }
         Ok(())
     }
@@ -228,17 +340,18 @@ impl Targets {
         let Target::Live {
             eventfd,
             rings,
-            mask,
+            sink,
             lent,
         } = &mut route.with
         else {
             return Err(EINVAL);
         };
         let export = lent.counted_with;
-        let Mask {
-            generic, message, ..
-        } = core::mem::take(mask);
+        let &mut Sink::Masked { generic, message } = sink else {
+            return Ok(None);
+        };
 
+        *sink = Sink::EventFd;
         if generic.came {
             *rings = rings.wrapping_add(1);
             signal(context, index, eventfd.as_ref());
@@ -277,12 +390,11 @@ impl Targets {
         };
 
         match &mut route.with {
-            Target::Live { mask, .. } if mask.on => {
-                trace::ring(context, index, Delivery::Masked);
-                match origin {
-                    SourceKind::Ipi => mask.generic.came = true,
-                    SourceKind::Msi => mask.message.came = true,
-                }
+            Target::Live {
+                sink: sink @ (Sink::Masked { .. } | Sink::Guest { .. }),
+                ..
+            } => {
+                keep(context, index, sink, origin);
                 return;
             }
             Target::Live { lent, .. } => match (origin, lent.counted_with) {
@@ -303,6 +415,27 @@ impl Targets {
                 trace::ring(context, index, Delivery::Off);
                 *strays = strays.wrapping_add(1);
             }
+        }
+    }
+}
+
+/// Takes note of an event that does not go to the eventfd. Its interrupt is not ended.
+#[cold]
+#[inline(never)]
+fn keep(context: u64, index: usize, sink: &mut Sink, origin: SourceKind) {
+    match sink {
+        Sink::EventFd | Sink::Bypass => (),
+        Sink::Masked { generic, message } => {
+            trace::ring(context, index, Delivery::Masked);
+            match origin {
+                SourceKind::Ipi => generic.came = true,
+                SourceKind::Msi => message.came = true,
+            }
+        }
+        // From before the guest had the source. It was sent one for this.
+        Sink::Guest { is_sent } => {
+            trace::ring(context, index, Delivery::Guest);
+            *is_sent = false;
         }
     }
 }

@@ -72,9 +72,11 @@ use drain::{
     Drain,
     DrainHandler,
     DrainState,
+    Sink,
     Target,
     Targets, //
 };
+pub(crate) use guest::GuestSlot;
 use kernel::{
     bitmap::BitmapVec,
     prelude::*,
@@ -95,6 +97,7 @@ use rate::{
 
 mod cursor;
 mod drain;
+mod guest;
 mod rate;
 
 /// How many milliseconds a queue that is dropped before it is quiet has to quiesce.
@@ -159,12 +162,24 @@ pub(crate) struct KernelDrainView {
     pub(crate) deferred: u64,
 }
 
+/// Where the events of a slot go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RouteState {
+    /// To its eventfd.
+    Live,
+    /// Nowhere: they are held back.
+    Masked,
+    /// To its eventfd, until there is a guest.
+    Bypass,
+    /// To a guest.
+    Guest,
+}
+
 /// The state of a slot in the kernel's drain.
 pub(crate) struct RouteView {
     /// An eventfd is signalled.
     pub(crate) bound: bool,
-    /// Events are held back.
-    pub(crate) masked: bool,
+    pub(crate) state: RouteState,
     /// How many events were handled.
     pub(crate) rings: u64,
 }
@@ -481,11 +496,16 @@ impl Queue {
             Target::Live {
                 eventfd,
                 rings,
-                mask,
+                sink,
                 ..
             } => Some(RouteView {
                 bound: eventfd.is_some(),
-                masked: mask.on,
+                state: match sink {
+                    Sink::EventFd => RouteState::Live,
+                    Sink::Masked { .. } => RouteState::Masked,
+                    Sink::Bypass => RouteState::Bypass,
+                    Sink::Guest { .. } => RouteState::Guest,
+                },
                 rings: *rings,
             }),
             Target::Off { .. } => None,
@@ -596,34 +616,44 @@ impl Queue {
         (drain.state).with(|state| drain.forget(state, index, expected))
     }
 
-    /// Makes events of slot `index` signal `eventfd` from now on, or nothing. Returns the old one.
+    /// Makes events of slot `index` signal `eventfd` from now on, or nothing, and replaces it by the old
+    /// one.
     ///
     /// The old eventfd is signalled no more. The caller must drop it, outside locks.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such slot, or the program drains the queue.
+    /// - `EINVAL` if there is no such slot, or the program drains the queue.
+    /// - `EBUSY` if it is bound for irq bypass.
     #[inline(always)]
-    pub(crate) fn bind(
-        &self,
-        index: usize,
-        mut eventfd: Option<EventFd>,
-    ) -> Result<Option<EventFd>> {
+    pub(crate) fn bind(&self, index: usize, eventfd: &mut Option<EventFd>) -> Result {
         let drain = self.drain();
 
-        drain.state.with(|state| {
-            let route = state.slots.routes.get_mut(index).ok_or(EINVAL)?;
+        (drain.state).with(|state| state.slots.bind(drain.context, index, eventfd))
+    }
 
-            match &mut route.with {
-                Target::Live { eventfd: bound, .. } => {
-                    trace::bind(drain.context, index, eventfd.is_some());
-                    core::mem::swap(bound, &mut eventfd);
-                    Ok(())
-                }
-                Target::Off { .. } => Err(EINVAL),
-            }
-        })?;
-        Ok(eventfd)
+    /// Binds slot `index` for irq bypass, without an eventfd of that yet: [`Self::exchange`] or
+    /// [`Self::end_bypass`] comes next.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL` if there is no such slot, or the program drains the queue.
+    /// - `EBUSY` if it is masked, or bound for irq bypass.
+    pub(crate) fn begin_bypass(&self, index: usize) -> Result {
+        (self.drain().state).with(|state| state.slots.begin_bypass(index))
+    }
+
+    /// Replaces the eventfd of slot `index`, which is bound for irq bypass. The caller must drop the old
+    /// one, outside locks.
+    pub(crate) fn exchange(&self, index: usize, eventfd: &mut Option<EventFd>) {
+        let drain = self.drain();
+
+        (drain.state).with(|state| state.slots.exchange(drain.context, index, eventfd));
+    }
+
+    /// Slot `index` is not bound for irq bypass any more, and no guest has it.
+    pub(crate) fn end_bypass(&self, index: usize) {
+        (self.drain().state).with(|state| state.slots.end_bypass(index));
     }
 
     /// Holds events of slot `index` back from now on. Nothing changes if they are.
@@ -640,7 +670,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// As [`Self::bind`].
+    /// `EINVAL` as [`Self::bind`].
     pub(crate) fn unmask(&self, index: usize) -> Result {
         let drain = self.drain();
         let kept = with_state(drain, |state| state.slots.unmask(drain.context, index))?;

@@ -350,7 +350,12 @@ impl Moderation {
         true
     }
 
-    /// Forgets slot `index`, which is freed.
+    /// Returns whether the source of slot `index` that is an `origin` is held back.
+    pub(super) fn is_held(&mut self, origin: SourceKind, index: usize) -> bool {
+        self.held(origin).has(index)
+    }
+
+    /// Forgets slot `index`, which is freed or given to a guest.
     #[inline]
     pub(super) fn forget(&mut self, index: usize) {
         self.generic.clear(index);

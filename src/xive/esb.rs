@@ -2,7 +2,10 @@
 
 //! The ESB of an interrupt source, and where those of a chip are mapped.
 
-use super::ChipId;
+use super::{
+    ChipId,
+    QuiesceError, //
+};
 use crate::{
     bindings as extra,
     kernel_ext::{
@@ -216,6 +219,29 @@ impl Esb {
         self.load(extra::XIVE_ESB_GET) & PQ_MASK
     }
 
+    /// Events are sent from now on.
+    pub(super) fn switch_on(&self) {
+        self.load(extra::XIVE_ESB_SET_PQ_00);
+    }
+
+    /// As [`Source::switch_off`](super::Source::switch_off), of the source `lisn`, whose ESB it is.
+    #[inline(always)]
+    pub(super) fn switch_off(&self, lisn: u32, is_idle: bool) -> Result<(), QuiesceError> {
+        injectable!(uxive_switch_off_source, QuiesceError::Source, 'tried: {
+            for _ in 0..OFF_TRIES {
+                self.load(extra::XIVE_ESB_SET_PQ_01);
+                if !is_idle {
+                    // SAFETY: The LISN is that of the owner of the ESB.
+                    unsafe { extra::xive_native_sync_source(lisn) };
+                }
+                if self.pq() == PQ_OFF {
+                    break 'tried Ok(());
+                }
+            }
+            Err(QuiesceError::Source)
+        })
+    }
+
     /// Ends the interrupt: one that came meanwhile is sent now.
     #[inline]
     pub(super) fn eoi(&self) {
@@ -237,13 +263,19 @@ impl Esb {
         unsafe { extra::uxive_out_be64(trigger.cast(), 0) };
     }
 
+    /// Sets P, so that events wait in Q from now on. Returns whether P was set before: an event was sent,
+    /// and its interrupt was not ended. One that was in Q is forgotten.
+    pub(super) fn hold(&self) -> bool {
+        self.load(extra::XIVE_ESB_SET_PQ_10) & u64::from(extra::XIVE_ESB_VAL_P) != 0
+    }
+
     /// Sets P, as if an event had been sent: events that come until the interrupt is ended wait in
     /// Q. Returns `false` if an event was sent before.
     pub(super) fn park(&self) -> bool {
         let sent = |pq: u64| pq & u64::from(extra::XIVE_ESB_VAL_P) != 0;
 
         // Reads first, since the second load sets Q to 0: an event in Q would be lost.
-        !sent(self.pq()) && !sent(self.load(extra::XIVE_ESB_SET_PQ_10))
+        !sent(self.pq()) && !self.hold()
     }
 }
 

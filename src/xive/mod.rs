@@ -23,7 +23,9 @@
 use crate::{
     bindings as extra,
     kernel_ext::{
+        bypass,
         cpu,
+        irqdomain::ChildDomain,
         msi::{
             BridgeId,
             MessageDomain, //
@@ -47,6 +49,7 @@ mod bridge;
 mod eisn;
 mod error;
 mod esb;
+mod guest;
 mod messages;
 mod pool;
 mod refusal;
@@ -66,6 +69,7 @@ pub(crate) use error::{
     QuiesceError,
     Resource, //
 };
+pub(crate) use guest::GuestSource;
 pub(crate) use messages::MessagePool;
 use pool::{
     Chip,
@@ -102,6 +106,11 @@ const OPAL_XIVE_COMPATIBLE: &CStr = c"ibm,opal-xive-pe";
 /// kernel allocates those of `arch/powerpc/platforms/powernv/pci-ioda.c` from them.
 const MSI_RANGES: &CStr = c"ibm,opal-msi-ranges";
 
+/// The name of the chip of Linux interrupts that are made for KVM. If it is not mended, KVM takes an
+/// interrupt for one that firmware ends if the name begins so, and else refuses it. It looks at nothing
+/// more, and XIVE is what it wants to know of: firmware ends none of these.
+const GUEST_CHIP: &CStr = c"PNV-XIVE";
+
 /// How many spare sources there are of a chip.
 pub(crate) struct ReserveView {
     pub(crate) chip: ChipId,
@@ -122,6 +131,8 @@ pub(crate) struct Platform {
     /// The host bridges of functions that have messages. Innermost, see `file.rs`.
     #[pin]
     bridges: Mutex<KVec<(BridgeId, Arc<Bridge>)>>,
+    /// Linux interrupts of sources that guests have, if the kernel has irq bypass.
+    guest_irqs: Option<Arc<ChildDomain>>,
 }
 
 impl Platform {
@@ -149,8 +160,13 @@ impl Platform {
             refusal: LastRefusal::default(),
             held: 0,
         };
+        let guest_irqs = match bypass::is_available() {
+            true => Some(ChildDomain::new(GUEST_CHIP)?),
+            false => None,
+        };
         let platform = Arc::pin_init(
             try_pin_init!(Self {
+                guest_irqs,
                 sources <- Worker::new(static_lock_class!(), try_pin_init!(Sources {
                     pool <- new_mutex!(pool, "uxive_pool"),
                 }? Error)),

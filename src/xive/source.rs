@@ -5,10 +5,9 @@
 use super::{
     esb::{
         Esb,
-        ESB_PAGE,
-        OFF_TRIES,
-        PQ_OFF, //
+        ESB_PAGE, //
     },
+    guest::GuestSource,
     messages::MessageSource,
     pool::SpareSource,
     AllocError,
@@ -20,10 +19,7 @@ use super::{
 };
 use crate::{
     bindings as extra,
-    kernel_ext::{
-        fault::injectable,
-        mapping::UserPages, //
-    }, //
+    kernel_ext::mapping::UserPages, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -146,7 +142,7 @@ impl Source {
 
     /// Switches the source on: stores to the trigger page raise it from now on.
     pub(crate) fn switch_on(&self) {
-        self.esb.load(extra::XIVE_ESB_SET_PQ_00);
+        self.esb.switch_on();
     }
 
     /// Has events of the source wait in it from now on. Returns whether it is idle: each event that it
@@ -168,19 +164,17 @@ impl Source {
     /// [`QuiesceError::Source`] if its ESB says otherwise.
     #[inline(always)]
     pub(crate) fn switch_off(&self, is_idle: bool) -> Result<(), QuiesceError> {
-        injectable!(uxive_switch_off_source, QuiesceError::Source, 'tried: {
-            for _ in 0..OFF_TRIES {
-                self.esb.load(extra::XIVE_ESB_SET_PQ_01);
-                if !is_idle {
-                    // SAFETY: The LISN is ours.
-                    unsafe { extra::xive_native_sync_source(self.lisn) };
-                }
-                if self.esb.pq() == PQ_OFF {
-                    break 'tried Ok(());
-                }
-            }
-            Err(QuiesceError::Source)
-        })
+        self.esb.switch_off(self.lisn, is_idle)
+    }
+
+    /// Returns the source as a guest can have it. It must be dropped before `self`.
+    pub(crate) fn for_guest(&self) -> GuestSource {
+        GuestSource::new(
+            self.platform.clone(),
+            self.lisn,
+            self.esb,
+            self.message_source().map(Arc::from),
+        )
     }
 
     /// Gives `message`, its own, back unless it is leaked.

@@ -35,6 +35,27 @@ impl<T, K> EisnEntry<T, K> {
         }
     }
 
+    /// Has events of the source wait in it from now on. Returns whether an event was sent before, and its
+    /// interrupt was not ended. Another that waited is forgotten.
+    pub(crate) fn hold(&self) -> bool {
+        self.esb.as_ref().is_some_and(Esb::hold)
+    }
+
+    /// Switches the source on again, which is off and routed to the queue, and sends an event. If one
+    /// `is_sent`, that is in the queue and not ended, it is that event.
+    pub(crate) fn resume(&self, is_sent: bool) {
+        let Some(esb) = &self.esb else {
+            return;
+        };
+
+        if is_sent {
+            esb.hold();
+        } else {
+            esb.switch_on();
+            esb.trigger();
+        }
+    }
+
     /// Makes events of the source wait until [`Self::end_interrupt`], which sends one for all.
     /// Returns `false` if an event was sent before: it will come.
     pub(crate) fn park(&self) -> bool {

@@ -445,6 +445,12 @@ impl EventQueue {
     /// `ENXIO` if firmware refuses, `ENOSPC` if `index` is beyond what the queue has entries for.
     #[inline]
     pub(crate) fn route(&self, source: &Source, origin: SourceKind, index: usize) -> Result {
+        self.route_lisn(source.lisn, origin, index)
+    }
+
+    /// As [`Self::route`], of the source `lisn`, which is ours.
+    #[inline(always)]
+    pub(super) fn route_lisn(&self, lisn: u32, origin: SourceKind, index: usize) -> Result {
         let eisn = origin.eisn(index, self.queue.size)?;
 
         injectable!(
@@ -452,7 +458,7 @@ impl EventQueue {
             ENXIO,
             // SAFETY: The LISN and the VP are ours, and the VP has a queue at this priority.
             to_result(unsafe {
-                extra::xive_native_configure_irq(source.lisn, self.queue.vp.number, PRIORITY, eisn)
+                extra::xive_native_configure_irq(lisn, self.queue.vp.number, PRIORITY, eisn)
             })
         )
     }

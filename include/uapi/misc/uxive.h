@@ -83,7 +83,10 @@ struct uxive_window {
 /* The context has an AFU: ocxl's calls for one, and UXIVE_IOC_IMS_ALLOC. */
 #define UXIVE_FEATURE_AFU	0x1
 
-/* 0x2 to 0x10 are reserved: irq bypass, vectors, handles and dma-bufs. */
+/* Interrupts can be bound for irq bypass, see UXIVE_SET_BYPASS. */
+#define UXIVE_FEATURE_BYPASS	0x2
+
+/* 0x4 to 0x10 are reserved: vectors, handles and dma-bufs. */
 
 /*
  * Formats of a user-drained queue and of the pages by which its interrupts are
@@ -324,13 +327,19 @@ struct uxive_irq_free_all {
 /* Raises them; with UXIVE_SET_DATA_EVENTFD binds them, or unbinds with -1. */
 #define UXIVE_SET_TRIGGER	0x20
 
-/* 0x40 is reserved: to bind them for irq bypass. */
+/*
+ * Binds the interrupt, @count is 1, for irq bypass: once a guest of KVM has an irqfd
+ * of the same eventfd, the interrupt goes to the guest and not by way of the host.
+ * To be used with UXIVE_SET_DATA_EVENTFD and UXIVE_SET_TRIGGER, if UXIVE_IOC_INFO
+ * tells of UXIVE_FEATURE_BYPASS.
+ */
+#define UXIVE_SET_BYPASS	0x40
 
 /**
  * struct uxive_set_irqs - argument of UXIVE_IOC_SET_IRQS
  * @size: In: size of the structure.
  * @flags: In: one of UXIVE_SET_DATA_*, and UXIVE_SET_MASK, UXIVE_SET_UNMASK or
- *	UXIVE_SET_TRIGGER.
+ *	UXIVE_SET_TRIGGER, the last with UXIVE_SET_BYPASS or without.
  * @start: In: first slot.
  * @count: In: how many, at least 1.
  * @data: In: address of the array; 0 with UXIVE_SET_DATA_NONE.

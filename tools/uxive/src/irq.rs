@@ -214,6 +214,23 @@ impl Irq {
         self.0.bind(self.slot(), event.as_fd().as_raw_fd())
     }
 
+    /// As [`Irq::bind`], but a guest of KVM that has an irqfd of the eventfd is given the interrupt, by irq
+    /// bypass. It is taken from the guest when it is bound anew, unbound or freed.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`.
+    pub fn bind_bypass(&self, event: impl AsFd) -> io::Result<()> {
+        let events = [event.as_fd().as_raw_fd()];
+
+        self.0.set(
+            uapi::UXIVE_SET_DATA_EVENTFD | uapi::UXIVE_SET_TRIGGER | uapi::UXIVE_SET_BYPASS,
+            self.slot(),
+            1,
+            events.as_ptr() as u64,
+        )
+    }
+
     /// Has the interrupt signal nothing.
     ///
     /// # Errors
