@@ -37,8 +37,8 @@ VMM_OPTIONS = ["--crate-name=vmm"]
 # Of the library and of the VMM.
 EXAMPLES = sorted(REPO.glob("tools/*/examples/*.rs"))
 RUST = ["--edition=2021", "-O"]
-# Of the driver, of the library and of the accelerator's model, for programs.
-HEADERS = ["include/uapi", "tools/uxive/include", "tools/afu-model/include"]
+# Of the driver, of the library, of the accelerator's model and of a module for tests, for programs.
+HEADERS = ["include/uapi", "tools/uxive/include", "tools/afu-model/include", "tools/testing/modules/consumer"]
 # Of the library, of the VMM and of their examples.
 CRATES = [f"tools/{crate}/{part}" for crate in ("uxive", "vmm") for part in ("src", "examples")]
 MODEL = REPO / "tools/afu-model/src/main.rs"

@@ -21,7 +21,7 @@ EXPECTED = re.compile(r"\bEXPECT_(?:ERRNO\(\s*(\w+(?: and \w+)*)\s*,\s*(\w+)\s*,
 GROWING = re.compile(r"\bGROWING\(\s*(\w+)\s*,")
 MACRO = re.compile(r"^#define (EXPECT_\w+)\(error\b(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 COMMENT = {".c": re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL), ".rs": re.compile(r"//[^\n]*")}
-NAMES = {*errno.errorcode.values(), "EWOULDBLOCK", "ENOTSUPP"}
+NAMES = {*errno.errorcode.values(), "EWOULDBLOCK", "ENOTSUPP", "EOPNOTSUPP"}
 
 
 def listed(text):

@@ -46,7 +46,7 @@ NEIGHBOURS = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1",
               "-device", f"edu,bus=pcie.1,addr=0.2,dma_mask={2**64 - 1}"]
 # Modules that tests load: those for guests, and those of tools/testing/modules for the kernel base.
 KVM = ["kvm.ko", "kvm-hv.ko"]
-BASE_MODULES = ["hoarder"]
+BASE_MODULES = ["consumer", "hoarder"]
 
 
 class Configuration:

@@ -748,7 +748,7 @@ TEST_F(abi, info_tells_of_the_interface)
 	ASSERT_EQ(0, ux_info(self->fd, &info));
 	EXPECT_EQ(sizeof(info), info.size);
 	EXPECT_EQ(0, info.flags);
-	EXPECT_EQ(0, info.features);
+	EXPECT_EQ(limit_get("bypass") ? UXIVE_FEATURE_BYPASS : 0, info.features);
 	EXPECT_EQ(UXIVE_DRAIN_XIVE, info.drain_formats);
 	EXPECT_EQ(sysconf(_SC_PAGESIZE), info.page_size);
 	EXPECT_EQ(STRIDE, info.esb_page_size);

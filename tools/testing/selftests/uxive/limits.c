@@ -16,6 +16,7 @@
 #define MAX_QUEUES	65536
 #define DEFAULT_QUEUES	16384
 #define MAX_EXPORTS	65536
+#define MAX_BYPASSES	65536
 
 /* The most slots of a range, whose queue is a large one, and what queues have. */
 #define MOST_SLOTS	65536
@@ -69,7 +70,7 @@ static long highest_limit(size_t limit)
 {
 	const long highest[LIMITS] = {
 		SLOTS, TOTAL, TOTAL, MAX_QUEUES, MAX_QUEUES, all_memory(), all_memory(),
-		MAX_EXPORTS, MAX_EXPORTS, UINT32_MAX,
+		MAX_EXPORTS, MAX_EXPORTS, UINT32_MAX, MAX_BYPASSES, MAX_BYPASSES,
 	};
 
 	return highest[limit];
@@ -560,7 +561,7 @@ TEST_F(limits, take_numbers_within_their_range_and_nothing_else)
 
 TEST_F(limits, all_can_read_and_only_root_can_write)
 {
-	const char * const use[] = { "irqs", "queues", "queue_bytes" };
+	const char * const use[] = { "irqs", "queues", "queue_bytes", "bypasses" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(use); i++) {
 		EXPECT_EQ(0, limit_get(use[i]));

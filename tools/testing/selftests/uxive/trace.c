@@ -9,6 +9,8 @@
 #include "uxive_faults.h"
 #include "uxive_fixture.h"
 
+#include <consumer.h>
+
 #define INSTANCE	"/sys/kernel/tracing/instances/uxive_selftest"
 #define LINES		64
 #define LINE		256
@@ -187,6 +189,37 @@ TEST_F(trace, a_program_that_drains_is_seen_to_arm)
 	NEXT("uxive_free: context=%ld slot=0 lisn=0x%lx", self->id, irq.lisn);
 	NEXT("uxive_zap: context=%ld slot=0 lisn=0x%lx", self->id, irq.lisn);
 	NO_MORE();
+}
+
+TEST_F(trace, a_guest_is_seen_to_come_and_to_go)
+{
+	long was_on = limit_get("bypass");
+	struct ux_irq irq = {};
+	int guest;
+
+	ASSERT_EQ(0, module_load("/modules/consumer.ko"));
+	ASSERT_EQ(0, limit_set("bypass", 1));
+	guest = open("/dev/consumer", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, guest);
+	ASSERT_EQ(0, ux_fill(self->fd, 1));
+	ASSERT_EQ(1, ux_irqs(self->fd, &irq, 1));
+	ASSERT_EQ(0, ux_set_irqs(self->fd, UXIVE_SET_DATA_EVENTFD | UXIVE_SET_TRIGGER |
+				 UXIVE_SET_BYPASS, 0, 1, &self->efd));
+	ASSERT_EQ(0, ioctl(guest, CONSUMER_REGISTER, self->efd));
+	ASSERT_EQ(0, ioctl(guest, CONSUMER_UNREGISTER, 0));
+	ASSERT_EQ(1, event_wait(self->efd));
+	close(guest);
+	EXPECT_EQ(0, limit_set("bypass", was_on));
+	EXPECT_EQ(0, module_unload("consumer"));
+
+	LOOK();
+	NEXT("uxive_alloc: context=%ld slot=0 lisn=0x%lx offset=0x%lx ret=0", self->id, irq.lisn,
+	     irq.offset);
+	NEXT("uxive_bind: context=%ld slot=0 eventfd=1", self->id);
+	for (int connected = 1; connected >= 0; connected--)
+		NEXT("uxive_bypass: context=%ld slot=0 lisn=0x%lx connected=%d", self->id,
+		     irq.lisn, connected);
+	NEXT("uxive_ring: context=%ld slot=0 delivery=eventfd", self->id);
 }
 
 TEST_F(trace, an_export_is_seen_to_begin_to_be_touched_and_to_end)

@@ -44,6 +44,7 @@ static const char * const limit_names[] = {
 	"max_queues_per_user", "max_queues",
 	"max_queue_bytes_per_user", "max_queue_bytes",
 	"max_exports_per_user", "max_exports", "max_export_rate",
+	"max_bypasses_per_user", "max_bypasses",
 };
 
 #define LIMITS		ARRAY_SIZE(limit_names)
