@@ -245,9 +245,18 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// Those of `recvmsg()` and [`Receiver::map`]. [`io::ErrorKind::UnexpectedEof`] if the other end
-    /// is closed, [`io::ErrorKind::InvalidData`] if it has sent something else.
+    /// Those of [`Receiver::receive_file`] and [`Receiver::map`].
     pub fn receive(socket: impl AsFd) -> io::Result<Self> {
+        Self::map(Self::receive_file(socket)?)
+    }
+
+    /// Takes what [`Export::send`] has sent, and maps nothing: for a VMM, which maps it for its guest.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recvmsg()`. [`io::ErrorKind::UnexpectedEof`] if the other end is closed,
+    /// [`io::ErrorKind::InvalidData`] if it has sent no file.
+    pub fn receive_file(socket: impl AsFd) -> io::Result<OwnedFd> {
         let mut byte = [0];
         let mut space = [Byte::zero(); cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -260,7 +269,7 @@ impl Receiver {
         });
         match (received, file) {
             (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
-            (_, Some(file)) => Self::map(file),
+            (_, Some(file)) => Ok(file),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "this is no message with a doorbell",
