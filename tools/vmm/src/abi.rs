@@ -40,6 +40,7 @@ pub(crate) const KVM_GET_VCPU_MMAP_SIZE: Call<()> = call(NONE, 0x04);
 pub(crate) const KVM_CREATE_VCPU: Call<()> = call(NONE, 0x41);
 pub(crate) const KVM_SET_USER_MEMORY_REGION: Call<MemoryRegion> = call(WRITE, 0x46);
 pub(crate) const KVM_IRQFD: Call<Irqfd> = call(WRITE, 0x76);
+pub(crate) const KVM_IOEVENTFD: Call<IoEventfd> = call(WRITE, 0x79);
 pub(crate) const KVM_RUN: Call<()> = call(NONE, 0x80);
 pub(crate) const KVM_SET_REGS: Call<Regs> = call(WRITE, 0x82);
 pub(crate) const KVM_ENABLE_CAP: Call<EnableCap> = call(WRITE, 0xa3);
@@ -86,6 +87,17 @@ pub(crate) struct Irqfd {
     pub(crate) flags: u32,
     pub(crate) resamplefd: u32,
     pub(crate) pad: [u8; 16],
+}
+
+/// `struct kvm_ioeventfd`.
+#[repr(C)]
+pub(crate) struct IoEventfd {
+    pub(crate) datamatch: u64,
+    pub(crate) addr: u64,
+    pub(crate) len: u32,
+    pub(crate) fd: i32,
+    pub(crate) flags: u32,
+    pub(crate) pad: [u8; 36],
 }
 
 /// `struct kvm_regs`: the registers of a virtual CPU.
@@ -309,6 +321,7 @@ mod tests {
             KVM_CREATE_VCPU,
             KVM_SET_USER_MEMORY_REGION,
             KVM_IRQFD,
+            KVM_IOEVENTFD,
             KVM_RUN,
             KVM_SET_REGS,
             KVM_ENABLE_CAP,
@@ -346,6 +359,7 @@ mod tests {
         same_layout!(MemoryRegion, kvm_userspace_memory_region:
             slot, flags, guest_phys_addr, memory_size, userspace_addr);
         same_layout!(Irqfd, kvm_irqfd: fd, gsi, flags);
+        same_layout!(IoEventfd, kvm_ioeventfd: datamatch, addr, len, fd, flags, pad);
         same_layout!(Regs, kvm_regs:
             pc, cr, ctr, lr, xer, msr, srr0, srr1, pid, sprg as sprg0, gpr);
         same_layout!(EnableCap, kvm_enable_cap: cap, flags, args, pad);

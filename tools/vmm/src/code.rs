@@ -33,12 +33,18 @@ pub(crate) const STORE_WORD: u64 = 0x2500;
 pub(crate) const DRAIN: u64 = 0x2600;
 pub(crate) const WAIT: u64 = 0x2700;
 pub(crate) const CEDE: u64 = 0x2800;
+pub(crate) const PLAY: u64 = 0x2900;
+pub(crate) const TIME: u64 = 0x2a00;
 
 // The variables of a virtual CPU, by their offsets in its block.
 pub(crate) const STOP: usize = 0x00;
 pub(crate) const PROGRESS: usize = 0x08;
 pub(crate) const TIMA: usize = 0x10;
 const SAVED: usize = 0x20;
+/// Timebase before the store of the routine `TIME`, behind it, and when the last interrupt came.
+pub(crate) const SENT: usize = 0x18;
+pub(crate) const STORED: usize = 0x70;
+pub(crate) const CAME: usize = 0x78;
 /// The reader of the queue in which KVM's events arrive, and that of a queue that the driver maps.
 pub(crate) const EVENTS: usize = 0x80;
 pub(crate) const MAPPED: usize = 0xc0;
@@ -106,6 +112,8 @@ global_asm!(
 
     "vmm_external:",
     "   std 3, {SAVED}(13)",
+    "   mftb 3",
+    "   std 3, {CAME}(13)",
     "   std 4, {SAVED}+8(13)",
     "   std 5, {SAVED}+16(13)",
     "   std 6, {SAVED}+24(13)",
@@ -281,6 +289,55 @@ global_asm!(
     "   sc 1",
     "   b 1b",
 
+    // play(page, from, to, serve): takes interrupts. For each event from number `from` to before `to`
+    // it stores, before it waits for the event if it serves, or else behind it. Returns how many events
+    // were taken.
+    ".org vmm_guest_code + {PLAY}",
+    "   bl vmm_accept",
+    "   mfmsr 4",
+    "   ori 4, 4, 0x8000",
+    "   mtmsrd 4, 1",
+    "1: cmpdi 17, 0",
+    "   beq 2f",
+    "   sync",
+    "   std 15, 0(14)",
+    "2: ld 5, {STOP}(13)",
+    "   cmpdi 5, 0",
+    "   bne vmm_waited",
+    "   ld 5, {EVENTS}+{TAKEN}(13)",
+    "   cmpld 5, 15",
+    "   ble 2b",
+    "   addi 15, 15, 1",
+    "   std 15, {PROGRESS}(13)",
+    "   cmpdi 17, 0",
+    "   bne 3f",
+    "   sync",
+    "   std 15, 0(14)",
+    "3: cmpld 15, 16",
+    "   blt 1b",
+    "   b vmm_waited",
+
+    // time(page, taken): stores once, with the time before and behind. Takes interrupts until so many
+    // were taken, or it is stopped.
+    ".org vmm_guest_code + {TIME}",
+    "   bl vmm_accept",
+    "   mfmsr 4",
+    "   ori 4, 4, 0x8000",
+    "   mtmsrd 4, 1",
+    "   sync",
+    "   mftb 5",
+    "   std 5, 0(14)",
+    "   mftb 6",
+    "   std 5, {SENT}(13)",
+    "   std 6, {STORED}(13)",
+    "1: ld 5, {STOP}(13)",
+    "   cmpdi 5, 0",
+    "   bne vmm_waited",
+    "   ld 5, {EVENTS}+{TAKEN}(13)",
+    "   cmpld 5, 15",
+    "   blt 1b",
+    "   b vmm_waited",
+
     ".globl vmm_guest_code_end",
     ".hidden vmm_guest_code_end",
     "vmm_guest_code_end:",
@@ -296,10 +353,15 @@ global_asm!(
     DRAIN = const DRAIN,
     WAIT = const WAIT,
     CEDE = const CEDE,
+    PLAY = const PLAY,
+    TIME = const TIME,
     STOP = const STOP,
     PROGRESS = const PROGRESS,
     TIMA = const TIMA,
     SAVED = const SAVED,
+    SENT = const SENT,
+    STORED = const STORED,
+    CAME = const CAME,
     EVENTS = const EVENTS,
     MAPPED = const MAPPED,
     QUEUE = const QUEUE,

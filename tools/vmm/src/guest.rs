@@ -157,6 +157,22 @@ impl Guest {
         self.variable(cpu, code::STOP).store(1, Ordering::SeqCst);
     }
 
+    /// Undoes [`Guest::stop`], for the next routine.
+    pub fn unstop(&self, cpu: u32) {
+        self.variable(cpu, code::STOP).store(0, Ordering::SeqCst);
+    }
+
+    /// When the routine [`Call::Time`] of a virtual CPU did its work.
+    pub fn times(&self, cpu: u32) -> Times {
+        let at = |variable| self.variable(cpu, variable).load(Ordering::SeqCst);
+
+        Times {
+            sent: at(code::SENT),
+            stored: at(code::STORED),
+            came: at(code::CAME),
+        }
+    }
+
     /// How far the routine of a virtual CPU has come: stores, or rounds.
     pub fn progress(&self, cpu: u32) -> u64 {
         self.variable(cpu, code::PROGRESS).load(Ordering::SeqCst)
@@ -226,6 +242,29 @@ pub enum Call {
     Wait,
     /// Takes interrupts until it is stopped, and cedes the CPU in between.
     Cede,
+    /// Plays ping-pong with another guest: takes the events from number `from` to before `to`, and for
+    /// each stores 8 bytes to a page, before it waits for the event if it serves, or else behind it.
+    /// Returns how many were taken in all.
+    Play {
+        page: u64,
+        from: u64,
+        to: u64,
+        serve: bool,
+    },
+    /// Stores 8 bytes to a page once, and takes [`Times`]. Returns when so many interrupts were taken
+    /// in all, or it is stopped.
+    Time { page: u64, taken: u64 },
+}
+
+/// When the routine [`Call::Time`] did its work, by the timebase of the host.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Before the store.
+    pub sent: u64,
+    /// Behind it.
+    pub stored: u64,
+    /// When the last interrupt came.
+    pub came: u64,
 }
 
 impl Call {
@@ -249,6 +288,13 @@ impl Call {
             Self::Drain { events } => (code::DRAIN, [events, 0, 0, 0, 0]),
             Self::Wait => (code::WAIT, [0; 5]),
             Self::Cede => (code::CEDE, [0; 5]),
+            Self::Play {
+                page,
+                from,
+                to,
+                serve,
+            } => (code::PLAY, [page, from, to, serve.into(), 0]),
+            Self::Time { page, taken } => (code::TIME, [page, taken, 0, 0, 0]),
         }
     }
 }

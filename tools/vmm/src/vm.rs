@@ -135,6 +135,22 @@ impl Vm {
         unsafe { abi::ioctl(&self.file, abi::KVM_IRQFD, &mut irqfd) }?;
         Ok(())
     }
+
+    /// Signals an eventfd when the guest stores 8 bytes at an address that no memslot has.
+    pub fn ioeventfd(&self, event: impl AsFd, address: u64) -> io::Result<()> {
+        let mut argument = abi::IoEventfd {
+            datamatch: 0,
+            addr: address,
+            len: 8,
+            fd: event.as_fd().as_raw_fd(),
+            flags: 0,
+            pad: [0; 36],
+        };
+
+        // SAFETY: The address in it is the guest's.
+        unsafe { abi::ioctl(&self.file, abi::KVM_IOEVENTFD, &mut argument) }?;
+        Ok(())
+    }
 }
 
 impl AsFd for Vm {
