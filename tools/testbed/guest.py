@@ -59,6 +59,12 @@ def initramfs(kernel_build, name, files, jobs, token):
     return image
 
 
+def kvm_modules(kernel):
+    """KVM's modules, for initramfs(). The kernel bench has none."""
+    names = () if kernel.variant == "bench" else ("kvm.ko", "kvm-hv.ko")
+    return {f"/modules/{name}": kernel.path / "arch/powerpc/kvm" / name for name in names}
+
+
 def job(number, command):
     quoted = command.replace("'", "'\\''")
     return f"job {number} '{quoted}'\n"

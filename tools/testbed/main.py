@@ -14,7 +14,7 @@ import testing
 from afu import Accelerators, parse
 from console import complaints
 from driver import DEMO, AfuModel, InTree, Programs, out_of_tree, test_modules
-from guest import GUEST, Machine, initramfs, job, libraries, new_token, program_files
+from guest import GUEST, Machine, initramfs, job, kvm_modules, libraries, new_token, program_files
 from kernel import VARIANTS, Kernel, Source
 from steps import BUILD, Failed, REPO, made, say, shown
 
@@ -41,7 +41,8 @@ class Bench:
 
     def machine(self, files, command):
         """A machine that loads the driver as job 0 and runs the command as job 1, and the token of its output."""
-        files = {"/modules/uxive.ko": self.module.ko, "/bin/bind-afus": GUEST / "bind-afus", **self.programs.in_bin(), **files}
+        files = {"/modules/uxive.ko": self.module.ko, "/bin/bind-afus": GUEST / "bind-afus", **kvm_modules(self.kernel),
+                 **self.programs.in_bin(), **files}
         token = new_token()
         jobs = job(0, "insmod /modules/uxive.ko") + job(1, command)
         image = initramfs(self.kernel.path, self.name, files, jobs, token)
@@ -99,6 +100,10 @@ def demo():
     events = re.search(r"^events (\d+), kernel entries (\d+)$", output, re.MULTILINE)
     if not events or int(events[1]) == 0 or int(events[2]):
         raise Failed("demo: the kernel was entered for events that were to be taken from memory, or there were none")
+    guests = re.findall(r"^\w+ guest: rang (\d+) times, was rung (\d+) times: (\d+) exits of its own", output, re.MULTILINE)
+    # By the exit it tells that it is done.
+    if len(guests) != (2 if kvm_modules(bench.kernel) else 0) or any(rung != rang or int(exits) != 1 for rang, rung, exits in guests):
+        raise Failed("demo: two guests did not ring each other, or left for it")
     # Process, PASID, commands, bytes, interrupts, checksums.
     rows = re.findall(r"^ *(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\w+)$", output, re.MULTILINE)
     if status or len(rows) != (0 if lacks else 4):

@@ -25,7 +25,7 @@ from afu import Accelerators, Afu
 from cargo import Cargo
 from console import complaints
 from driver import TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, VmmTests, out_of_tree, test_modules
-from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, libraries, new_token
+from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, kvm_modules, libraries, new_token
 from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
 from policy import Policies
@@ -44,8 +44,7 @@ NO_AFU = ["-device", "edu,bus=pcie.4"]
 # and an edu that does DMA anywhere in memory, as far as that bridge lets it.
 NEIGHBOURS = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1",
               "-device", f"edu,bus=pcie.1,addr=0.2,dma_mask={2**64 - 1}"]
-# Modules that tests load: those for guests, and those of tools/testing/modules for the kernel base.
-KVM = ["kvm.ko", "kvm-hv.ko"]
+# Modules of tools/testing/modules for the kernel base.
 BASE_MODULES = ["consumer", "hoarder"]
 
 
@@ -204,7 +203,7 @@ class Machines:
         files |= libraries(self.programs.tests) | self.programs.in_bin() | {"/bin/bind-afus": GUEST / "bind-afus"}
         if configuration.kernel.variant == "debug":
             files["/modules/ocxl.ko"] = configuration.kernel.path / "drivers/misc/ocxl/ocxl.ko"
-        files |= {f"/modules/{name}": configuration.kernel.path / "arch/powerpc/kvm" / name for name in KVM}
+        files |= kvm_modules(configuration.kernel)
         for module in self.modules_for(configuration):
             files[f"/modules/{module.ko.name}"] = module.ko
             files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}
