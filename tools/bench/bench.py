@@ -3,8 +3,9 @@
 
 The machine is emulated with -icount: its time is a count of instructions, whatever the host does, so a run repeats to
 the instruction. Boots measure with mitigations=off, the same again (which must agree, or a third boot with one of them),
-and with mitigations. Another measures for how long others are held up, and one weighs memory. tools/bench/*.c is the
-program that runs in the machine, and says what an operation is.
+and with mitigations. Another measures for how long others are held up, one weighs memory, and one, of the kernel base, which
+has KVM, runs guests. tools/bench/*.c is the program that runs in the machine, guests.rs that for guests; they say what an
+operation is.
 
 It ends with status 1 if a measurement failed, or no two boots agree. A target that is missed is only shown.
 """
@@ -17,9 +18,9 @@ from statistics import median
 import chart
 from afu import Accelerators, Afu
 from console import complaints
-from driver import AfuModel, CROSS, HEADERS, Made, Module, files, out_of_tree
+from driver import AfuModel, CROSS, HEADERS, Made, Module, Programs, RUST, files, out_of_tree
 from functions import Functions, profile
-from guest import Hung, Machine, initramfs, job, new_token
+from guest import Hung, Machine, initramfs, job, kvm_modules, new_token
 from kernel import Kernel, Source
 from steps import BUILD, Failed, LOGS, REPO, made, say, shown
 
@@ -70,6 +71,7 @@ PARTS = [
 HELD = [part("held", "uxive", "write_0 ring_0 storm_0 write_10000 ring_10000 storm_10000 held_alloc_many held_touch held_bind "
                               "held_trigger held_mask held_unmask held_fdinfo held_export held_free_many "
                               "held_free_all held_alloc held_find")]
+GUESTS = [part("guests", "uxive ioeventfd", "guest_send guest_to_guest guest_to_host host_send host_to_guest")]
 MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]
 
 # Ways to send a message from one process to another: the driver and the operations, see pingpong.c.
@@ -84,7 +86,7 @@ PINGPONG = {
 PIECES = ("send", "interrupt", "receive")
 
 # The most that an operation may cost, as a multiple of another driver's or of another operation.
-PEERS = ("ocxl", "vfio")
+PEERS = ("ocxl", "vfio", "ioeventfd")
 TARGETS = {
     "alloc": (1 / 12, "ocxl"),
     "free": (1 / 10, "ocxl"),
@@ -102,6 +104,8 @@ TARGETS = {
     "free_at_16384": (1.2, "free"),
     "first_touch_at_16384": (1.2, "first_touch"),
     "ring_read_at_16384": (1.2, "ring_read"),
+    "guest_to_host": (1, "ioeventfd"),
+    "host_to_guest": (1, "ioeventfd"),
     # A handler signals one eventfd at least, and that is as long as there are waiters.
     "storm_10000": (1.1, "ring_10000"),
 }
@@ -142,6 +146,80 @@ class Result:
     unit: str
 
 
+def run_jobs(name, append, kernel, files, jobs, model, extra=()):
+    """Boots a machine that measures, and runs the jobs. Returns what each printed, empty for those that failed, and what failed."""
+    name = f"bench-{name}"
+    token = new_token()
+    image = initramfs(kernel.path, name, files, "".join(map(job, range(len(jobs)), jobs)), token)
+    machine = Machine(name, kernel.path / "vmlinux", image, append, cpus=1,
+                      accelerators=Accelerators(name, model.program, [AFU]))
+    machine.command += [*ICOUNT, "-device", "edu,bus=pcie.1", *extra]
+    say(f"booting {name}, output {shown(machine.output_log)}")
+    outputs, failures = [""] * len(jobs), []
+    try:
+        for event in machine.run(token, total=TOTAL):
+            if event[0] == "begin":
+                output = b""
+            elif event[0] == "output":
+                output += event[1]
+            elif event[0] == "end" and event[2]:
+                last = (output.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+                failures.append(f"{name}: {jobs[event[1]].strip()}: status {event[2]}: {last}")
+            elif event[0] == "end":
+                outputs[event[1]] = output.decode(errors="replace")
+    except Hung as hung:
+        failures.append(f"{name}: {hung}")
+    found = complaints(machine.console_log.read_text(errors="replace"))
+    if found:
+        failures.append(f"{name}: the kernel complained, see {shown(machine.console_log)}:\n{found[0]}")
+    return outputs, failures
+
+
+def read(name, outputs, parts):
+    """(operation, driver) → Result of what the jobs have printed, and what is missing."""
+    results = {}
+    for line in "".join(outputs).splitlines():
+        words = line.split()
+        if words[2:3] in (["ticks"], ["bytes"]):
+            unit = TICKS_PER_INSTRUCTION if words[2] == "ticks" else 1
+            samples = [int(word) / unit for word in words[3:]]
+            results[words[0], words[1]] = Result(len(samples), round(median(samples)), round(min(samples)),
+                                                 "instructions" if words[2] == "ticks" else "bytes")
+    keys = ((operation, driver) for each in parts for driver in each.drivers for operation in each.operations)
+    return results, [f"bench-{name}: {key[0]} of {key[1]} was not measured" for key in keys if key not in results]
+
+
+class GuestProgram(Made):
+    """The program that runs guests."""
+
+    def __init__(self, programs):
+        self.programs = programs
+        super().__init__(BUILD / "bench-guests", "building the measuring program for guests", "bench-guests.log",
+                         files(HERE, ["guests.rs"]), programs.hash, *RUST)
+        self.program = self.path / "bench-guests"
+
+    def steps(self):
+        return self.programs.steps() + super().steps()
+
+    def make(self, step):
+        step.run(["rustc", *RUST, *self.programs.options(), HERE / "guests.rs", "-o", self.program])
+
+
+def measure_guests(model):
+    """(operation, driver) → Result of GUESTS, and what failed."""
+    kernel = Kernel(Source(), "base")
+    module = out_of_tree(kernel)
+    program = GuestProgram(Programs(kernel))
+    with made(module, program):
+        pass
+    files = {"/modules/uxive.ko": module.ko, "/bin/bench-guests": program.program} | kvm_modules(kernel)
+    jobs = [f"insmod /modules/{name}.ko" for name in ("uxive", "kvm", "kvm-hv")]
+    jobs += [f"bench-guests {driver}" for each in GUESTS for driver in each.drivers]
+    outputs, failures = run_jobs("guests", "mitigations=off", kernel, files, jobs, model)
+    results, missing = read("guests", outputs, GUESTS)
+    return results, failures + missing
+
+
 class Bench:
     def __init__(self, variant="bench"):
         self.kernel = Kernel(Source(), variant)
@@ -155,34 +233,12 @@ class Bench:
 
     def boot(self, name, append, parts, marked="", extra=()):
         """Boots the machine and runs the parts. Returns what each job printed, empty for those that failed."""
-        name = f"bench-{name}"
         files = {f"/modules/{module.ko.name}": module.ko for module in [*self.modules.values(), self.atonce]}
         files["/bin/bench"] = self.tools.program
         jobs = [command for driver in dict.fromkeys(driver for each in parts for driver in each.drivers)
                 for command in self.commands(driver, parts, marked)]
-        token = new_token()
-        image = initramfs(self.kernel.path, name, files, "".join(map(job, range(len(jobs)), jobs)), token)
-        machine = Machine(name, self.kernel.path / "vmlinux", image, append, cpus=1,
-                          accelerators=Accelerators(name, self.model.program, [AFU]))
-        machine.command += [*ICOUNT, "-device", "edu,bus=pcie.1", *extra]
-        say(f"booting {name}, output {shown(machine.output_log)}")
-        outputs = [""] * len(jobs)
-        try:
-            for event in machine.run(token, total=TOTAL):
-                if event[0] == "begin":
-                    output = b""
-                elif event[0] == "output":
-                    output += event[1]
-                elif event[0] == "end" and event[2]:
-                    last = (output.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-                    self.failures.append(f"{name}: {jobs[event[1]].strip()}: status {event[2]}: {last}")
-                elif event[0] == "end":
-                    outputs[event[1]] = output.decode(errors="replace")
-        except Hung as hung:
-            self.failures.append(f"{name}: {hung}")
-        found = complaints(machine.console_log.read_text(errors="replace"))
-        if found:
-            self.failures.append(f"{name}: the kernel complained, see {shown(machine.console_log)}:\n{found[0]}")
+        outputs, failures = run_jobs(name, append, self.kernel, files, jobs, self.model, extra)
+        self.failures += failures
         return outputs
 
     def commands(self, driver, parts, marked):
@@ -198,18 +254,8 @@ class Bench:
 
     def measure(self, name, append, parts=PARTS):
         """(operation, driver) → Result, from one boot."""
-        results = {}
-        for line in "".join(self.boot(name, append, parts)).splitlines():
-            words = line.split()
-            if words[2:3] in (["ticks"], ["bytes"]):
-                unit = TICKS_PER_INSTRUCTION if words[2] == "ticks" else 1
-                samples = [int(word) / unit for word in words[3:]]
-                results[words[0], words[1]] = Result(len(samples), round(median(samples)), round(min(samples)),
-                                                     "instructions" if words[2] == "ticks" else "bytes")
-        for each in parts:
-            for key in ((operation, driver) for driver in each.drivers for operation in each.operations):
-                if key not in results:
-                    self.failures.append(f"bench-{name}: {key[0]} of {key[1]} was not measured")
+        results, missing = read(name, self.boot(name, append, parts), parts)
+        self.failures += missing
         return results
 
     def measure_again(self, name, append):
@@ -291,7 +337,14 @@ def show_held(held):
           [[name, f"{result.median:,}" if result else "–", *verdict(held, name)] for name, result in rows])
 
 
-def show(off, on, held, memory):
+def show_guests(guests):
+    print("\nGuests of KVM, on the kernel base: instructions, beside KVM's ioeventfd and irqfd")
+    table(["", "uxive", "ioeventfd", "ratio", "target", ""],
+          [[name, *(f"{guests[name, driver].median:,}" if (name, driver) in guests else "–" for driver in each.drivers),
+            *verdict(guests, name)] for each in GUESTS for name in each.operations])
+
+
+def show(off, on, held, guests, memory):
     def cost(results, operation, driver):
         result = results.get((operation, driver))
         return f"{result.median:,} ({result.min:,})" if result else "–"
@@ -316,6 +369,7 @@ def show(off, on, held, memory):
           [[name, *(cost(off, name, driver) for driver in ["uxive", "ocxl", *others])] for name in names])
     show_pingpong(off, on)
     show_held(held)
+    show_guests(guests)
     print("\nMemory of the kernel, bytes")
     table(["", "ocxl", "uxive"], [[name, only_median(memory, name, "ocxl"), only_median(memory, name, "uxive")]
                                   for name in MEMORY[0].operations])
@@ -334,10 +388,12 @@ def measure_all():
     off = bench.measure_again("off", "mitigations=off")
     on = bench.measure("on", "mitigations=auto")
     held = bench.measure("held", "mitigations=off", HELD)
+    guests, failures = measure_guests(bench.model)
+    bench.failures += failures
     memory = bench.measure("memory", "mitigations=off", MEMORY)
 
-    show(off, on, held, memory)
-    write(BUILD / "bench.json", off | held | memory)
+    show(off, on, held, guests, memory)
+    write(BUILD / "bench.json", off | held | guests | memory)
     write(BUILD / "bench-mitigations.json", on)
     (BUILD / "bench.svg").write_text(chart.draw({key: result for key, result in off.items() if "pingpong" not in key[0]}))
     (BUILD / "pingpong.svg").write_text(chart.draw_pieces(PIECES, pingpong(off)))
