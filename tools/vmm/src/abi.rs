@@ -51,13 +51,17 @@ pub(crate) const KVM_CREATE_DEVICE: Call<CreateDevice> = call(READ | WRITE, 0xe0
 pub(crate) const KVM_SET_DEVICE_ATTR: Call<DeviceAttr> = call(WRITE, 0xe1);
 
 pub(crate) const KVM_VM_PPC_HV: usize = 1;
+pub(crate) const KVM_DEV_TYPE_XICS: u32 = 3;
 pub(crate) const KVM_DEV_TYPE_XIVE: u32 = 9;
 pub(crate) const KVM_CAP_PPC_PAPR: u32 = 68;
+pub(crate) const KVM_CAP_IRQ_XICS: u32 = 92;
 pub(crate) const KVM_CAP_PPC_IRQ_XIVE: u32 = 169;
 pub(crate) const KVM_EXIT_MMIO: u32 = 6;
 pub(crate) const KVM_EXIT_PAPR_HCALL: u32 = 19;
 pub(crate) const KVM_IRQFD_FLAG_DEASSIGN: u32 = 1;
 pub(crate) const KVM_REG_PPC_LPCR_64: u64 = 0x1030_0000_0000_00b5;
+pub(crate) const KVM_DEV_XICS_GRP_SOURCES: u32 = 1;
+pub(crate) const KVM_XICS_PRIORITY_SHIFT: u32 = 32;
 pub(crate) const KVM_DEV_XIVE_GRP_SOURCE: u32 = 2;
 pub(crate) const KVM_DEV_XIVE_GRP_SOURCE_CONFIG: u32 = 3;
 pub(crate) const KVM_DEV_XIVE_GRP_EQ_CONFIG: u32 = 4;
@@ -293,14 +297,18 @@ mod tests {
     #[test]
     fn numbers_are_the_headers() {
         assert_eq!(KVM_VM_PPC_HV, header::KVM_VM_PPC_HV as usize);
+        assert_eq!(KVM_DEV_TYPE_XICS, header::kvm_device_type_KVM_DEV_TYPE_XICS);
         assert_eq!(KVM_DEV_TYPE_XIVE, header::kvm_device_type_KVM_DEV_TYPE_XIVE);
         same!(
             KVM_CAP_PPC_PAPR,
+            KVM_CAP_IRQ_XICS,
             KVM_CAP_PPC_IRQ_XIVE,
             KVM_EXIT_MMIO,
             KVM_EXIT_PAPR_HCALL,
             KVM_IRQFD_FLAG_DEASSIGN,
             KVM_REG_PPC_LPCR_64,
+            KVM_DEV_XICS_GRP_SOURCES,
+            KVM_XICS_PRIORITY_SHIFT,
             KVM_DEV_XIVE_GRP_SOURCE,
             KVM_DEV_XIVE_GRP_SOURCE_CONFIG,
             KVM_DEV_XIVE_GRP_EQ_CONFIG,

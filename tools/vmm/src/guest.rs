@@ -129,6 +129,11 @@ impl Guest {
         &self.vm
     }
 
+    /// The interrupt controller.
+    pub fn xive(&self) -> &Xive {
+        &self.xive
+    }
+
     /// The memory, which is at the guest's address 0.
     pub fn memory(&self) -> &Memory {
         &self.memory

@@ -4,7 +4,7 @@
 //!
 //! - [`Vm`], a virtual machine, and [`Pages`] and [`Memory`], which its memslots show;
 //! - [`Vcpu`], a virtual CPU, and [`Exit`], why it stopped;
-//! - [`Xive`], the guest's interrupt controller in native mode;
+//! - [`Xive`], the guest's interrupt controller in native mode, and [`Xics`], the older one;
 //! - [`Stats`] and [`Exits`], which count how often a virtual CPU left the guest;
 //! - [`Guest`], all of them put together, with a program in assembler whose routines a [`Cpu`] runs.
 //!
@@ -25,9 +25,13 @@ mod vm;
 #[cfg(target_arch = "powerpc64")]
 mod code;
 #[cfg(target_arch = "powerpc64")]
+mod device;
+#[cfg(target_arch = "powerpc64")]
 pub mod guest;
 #[cfg(target_arch = "powerpc64")]
 mod vcpu;
+#[cfg(target_arch = "powerpc64")]
+mod xics;
 #[cfg(target_arch = "powerpc64")]
 mod xive;
 
@@ -52,5 +56,7 @@ pub use vcpu::{
     Regs,
     Vcpu, //
 };
+#[cfg(target_arch = "powerpc64")]
+pub use xics::Xics;
 #[cfg(target_arch = "powerpc64")]
 pub use xive::Xive;

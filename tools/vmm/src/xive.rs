@@ -8,14 +8,11 @@
 
 use crate::{
     abi,
+    device,
     pages::Pages,
     vcpu::Vcpu,
-    vm::{
-        made,
-        Vm, //
-    }, //
+    vm::Vm, //
 };
-use core::ptr::from_mut;
 use rustix::{
     mm::ProtFlags,
     param::page_size, //
@@ -54,10 +51,6 @@ impl Xive {
     ///
     /// The kernel's pages must be of 64 KiB: KVM's device counts in them.
     pub fn new(vm: &Vm, sources: u32) -> io::Result<Self> {
-        let mut device = abi::CreateDevice {
-            kind: abi::KVM_DEV_TYPE_XIVE,
-            ..Default::default()
-        };
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let map = |file: &OwnedFd, page: u64, pages: u64| {
             Pages::of(file, access, page * PAGE..(page + pages) * PAGE).map(Arc::new)
@@ -66,10 +59,7 @@ impl Xive {
         if page_size() as u64 != PAGE {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        // SAFETY: There is no address in it.
-        unsafe { abi::ioctl(vm, abi::KVM_CREATE_DEVICE, &mut device) }?;
-        // SAFETY: The call has made it.
-        let file = unsafe { made(device.fd as i32) };
+        let file = device::create(vm, abi::KVM_DEV_TYPE_XIVE)?;
 
         Ok(Self {
             esbs: map(&file, abi::KVM_XIVE_ESB_PAGE_OFFSET, 2 * u64::from(sources))?,
@@ -88,19 +78,6 @@ impl Xive {
         &self.tima
     }
 
-    fn set<T>(&self, group: u32, attr: u64, value: &mut T) -> io::Result<()> {
-        let mut argument = abi::DeviceAttr {
-            flags: 0,
-            group,
-            attr,
-            addr: from_mut(value) as u64,
-        };
-
-        // SAFETY: The callers give the value that the group has, and KVM reads no more of it.
-        unsafe { abi::ioctl(&self.file, abi::KVM_SET_DEVICE_ATTR, &mut argument) }?;
-        Ok(())
-    }
-
     /// Connects a virtual CPU of a number, whose event queue is 64 KiB of the guest's memory.
     pub fn connect(&self, vcpu: &mut Vcpu, number: u32, queue: u64) -> io::Result<()> {
         let server = u64::from(number) << abi::KVM_XIVE_EQ_SERVER_SHIFT;
@@ -114,24 +91,45 @@ impl Xive {
         let arguments = [self.file.as_raw_fd() as u64, u64::from(number), 0, 0];
 
         vcpu.enable(abi::KVM_CAP_PPC_IRQ_XIVE, arguments)?;
-        self.set(abi::KVM_DEV_XIVE_GRP_EQ_CONFIG, server | PRIORITY, &mut eq)
+        device::set(
+            &self.file,
+            abi::KVM_DEV_XIVE_GRP_EQ_CONFIG,
+            server | PRIORITY,
+            &mut eq,
+        )
     }
 
     /// Makes a source, whose events go to a virtual CPU. They have the source's number.
     pub fn source(&self, number: u32, vcpu: u32) -> io::Result<()> {
-        let eisn = u64::from(number) << abi::KVM_XIVE_SOURCE_EISN_SHIFT;
+        self.make(number)?;
+        self.route(number, vcpu, number)
+    }
+
+    /// Makes a source that is masked and goes nowhere.
+    pub fn make(&self, number: u32) -> io::Result<()> {
+        let mut edge = 0u64;
+
+        device::set(
+            &self.file,
+            abi::KVM_DEV_XIVE_GRP_SOURCE,
+            number.into(),
+            &mut edge,
+        )
+    }
+
+    /// Has events of a source go to a virtual CPU, with any number, and unmasks it.
+    pub fn route(&self, number: u32, vcpu: u32, event: u32) -> io::Result<()> {
+        let eisn = u64::from(event) << abi::KVM_XIVE_SOURCE_EISN_SHIFT;
         let server = u64::from(vcpu) << abi::KVM_XIVE_SOURCE_SERVER_SHIFT;
         let management = (2 * u64::from(number) + 1) * PAGE;
+        let mut config = eisn | server | PRIORITY;
 
-        let (mut edge, mut config) = (0u64, eisn | server | PRIORITY);
-
-        self.set(abi::KVM_DEV_XIVE_GRP_SOURCE, number.into(), &mut edge)?;
-        self.set(
+        device::set(
+            &self.file,
             abi::KVM_DEV_XIVE_GRP_SOURCE_CONFIG,
             number.into(),
             &mut config,
         )?;
-        // It comes masked.
         self.esbs.load((management + SET_PQ_00) as usize);
         Ok(())
     }
