@@ -119,6 +119,8 @@ help:
 	@echo '  make build            builds all without running it'
 	@echo '  make lint             rustfmt, clippy, rustdoc, checkpatch, shellcheck, Sphinx, warnings,'
 	@echo '                        a test for every documented errno, plain sentences'
+	@echo '  make kvm-patches      what KVM does without each of its patches, see'
+	@echo '                        Documentation/driver-api/uxive-kvm.rst'
 	@echo '  make clean            removes build/'
 	@echo '  make distclean        removes the cache too'
 	@echo '    UXIVE_MIRROR=       another Debian mirror than the host uses'
@@ -142,7 +144,7 @@ export UXIVE_MACHINE = $(MACHINE)
 export UXIVE_AFUS = $(AFUS)
 export UXIVE_PROFILE = $(PROFILE)
 
-bench build check demo shell lint distclean:
+bench build check demo kvm-patches shell lint distclean:
 	@$(testbed) $@
 
 test:
@@ -162,7 +164,7 @@ modules modules_install:
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build $@' >&2
 	@false
 
-.PHONY: bench build check demo dist headers_install install lint run shell test uninstall
+.PHONY: bench build check demo dist headers_install install kvm-patches lint run shell test uninstall
 endif
 
 .PHONY: clean distclean help modules modules_install

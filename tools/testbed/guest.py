@@ -22,6 +22,7 @@ GUEST = REPO / "tools/testbed/guest"
 # A slow host makes a slow machine, which is no stall.
 COMMAND_LINE = "console=hvc0 panic=-1 rcupdate.rcu_cpu_stall_timeout=300"
 INTERPRETER = Path("/lib64/ld64.so.2")
+KVM = ["kvm.ko", "kvm-hv.ko"]
 # Of the C library and the compiler: the cross compiler's packages have the same files elsewhere.
 CROSS_LIBRARIES = Path("/usr/powerpc64le-linux-gnu/lib")
 
@@ -61,7 +62,7 @@ def initramfs(kernel_build, name, files, jobs, token):
 
 def kvm_modules(kernel):
     """KVM's modules, for initramfs(). The kernel bench has none."""
-    names = () if kernel.variant == "bench" else ("kvm.ko", "kvm-hv.ko")
+    names = () if kernel.variant == "bench" else KVM
     return {f"/modules/{name}": kernel.path / "arch/powerpc/kvm" / name for name in names}
 
 

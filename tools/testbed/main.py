@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import kvm
 import lint
 import recorded
 import testing
@@ -147,7 +148,7 @@ def bench():
     return measuring().bench()
 
 
-COMMANDS = {"bench": bench, "build": build, "check": testing.check, "demo": demo, "lint": lint.lint, "run": run, "shell": shell,
+COMMANDS = {"bench": bench, "build": build, "check": testing.check, "demo": demo, "kvm-patches": kvm.kvm_patches, "lint": lint.lint, "run": run, "shell": shell,
             "test": testing.test}
 
 

@@ -45,7 +45,7 @@ NO_AFU = ["-device", "edu,bus=pcie.4"]
 NEIGHBOURS = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1",
               "-device", f"edu,bus=pcie.1,addr=0.2,dma_mask={2**64 - 1}"]
 # Modules of tools/testing/modules for the kernel base.
-BASE_MODULES = ["consumer", "hoarder"]
+BASE_MODULES = ["consumer", "hoarder", "producer"]
 
 
 class Configuration:
