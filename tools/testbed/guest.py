@@ -39,6 +39,22 @@ class DidNotComeUp(Hung):
     """It did not even get to its first job."""
 
 
+def cpio(kernel_build, directory, files):
+    """The file `initramfs` in a directory: `files` (path in it → path here), and empty directories to mount on."""
+    above = {parent for path in files for parent in Path(path).parents if parent != Path("/")}
+    above |= {Path(f"/{name}") for name in ("dev", "proc", "sys", "tmp", "root")}
+    lines = [f"dir {path} 755 0 0" for path in sorted(above)]
+    lines += ["nod /dev/console 600 0 0 c 5 1"]
+    lines += [f"file {path} {Path(source).resolve()} 755 0 0" for path, source in files.items()]
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "list").write_text("\n".join(lines) + "\n")
+    image = directory / "initramfs"
+    with image.open("wb") as out:
+        # The kernel's own tool: it needs no mknod, which user namespaces do not have.
+        subprocess.run([kernel_build / "usr/gen_init_cpio", directory / "list"], stdout=out, check=True)
+    return image
+
+
 def initramfs(kernel_build, name, files, jobs, token):
     """An initramfs of busybox, guest/init, `files` (path in it → path here) and the job list."""
     directory = BUILD / "boot" / name
@@ -47,17 +63,7 @@ def initramfs(kernel_build, name, files, jobs, token):
     (directory / "token").write_text(token + "\n")
     files = {"/init": GUEST / "init", "/bin/busybox": MACHINE.path("busybox-static", "usr/bin/busybox"),
              "/jobs": directory / "jobs", "/token": directory / "token", **files}
-    above = {parent for path in files for parent in Path(path).parents if parent != Path("/")}
-    above |= {Path(f"/{name}") for name in ("dev", "proc", "sys", "tmp", "root")}
-    lines = [f"dir {path} 755 0 0" for path in sorted(above)]
-    lines += ["nod /dev/console 600 0 0 c 5 1"]
-    lines += [f"file {path} {Path(source).resolve()} 755 0 0" for path, source in files.items()]
-    (directory / "list").write_text("\n".join(lines) + "\n")
-    image = directory / "initramfs"
-    with image.open("wb") as out:
-        # The kernel's own tool: it needs no mknod, which user namespaces do not have.
-        subprocess.run([kernel_build / "usr/gen_init_cpio", directory / "list"], stdout=out, check=True)
-    return image
+    return cpio(kernel_build, directory, files)
 
 
 def kvm_modules(kernel):
