@@ -109,6 +109,8 @@ help:
 	@echo '                        code and others; also build/bench.json and two .svg;'
 	@echo '                        a missed target is shown, and is no failure'
 	@echo '  make bench PROFILE=op the functions that one operation spends them in'
+	@echo '  make guests           a Linux guest of QEMU is interrupted, through its ivshmem;'
+	@echo '                        builds one kernel more'
 	@echo '  make run PROG=./prog [ARGS="..."]'
 	@echo '                        a ppc64le program, static or with Debian'"'"'s libraries;'
 	@echo '                        make turns any failure into its own status 2, while'
@@ -144,7 +146,7 @@ export UXIVE_MACHINE = $(MACHINE)
 export UXIVE_AFUS = $(AFUS)
 export UXIVE_PROFILE = $(PROFILE)
 
-bench build check demo kvm-patches shell lint distclean:
+bench build check demo guests kvm-patches shell lint distclean:
 	@$(testbed) $@
 
 test:
@@ -164,7 +166,7 @@ modules modules_install:
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build $@' >&2
 	@false
 
-.PHONY: bench build check demo dist headers_install install kvm-patches lint run shell test uninstall
+.PHONY: bench build check demo dist guests headers_install install kvm-patches lint run shell test uninstall
 endif
 
 .PHONY: clean distclean help modules modules_install

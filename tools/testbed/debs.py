@@ -17,15 +17,16 @@ LIBRARIES = "usr/lib/powerpc64le-linux-gnu"
 
 
 class Debs:
-    """Packages of one architecture, of one series if `series` is given."""
+    """Packages of one architecture, of one series if `series` is given, which a message calls `title`."""
 
-    def __init__(self, names, architecture="ppc64el", series=None):
+    def __init__(self, names, architecture="ppc64el", series=None, title=None):
         # A package of another series is another package.
         directory = DEBS / (f"{architecture}-{series}" if series else architecture)
         self.paths = {name: directory / name for name in names.split()}
         self.ask = f":{architecture}" + (f"/{series}" if series else "")
         self.asked = False
-        self.step = Step(f"fetching {', '.join(self.paths)} ({architecture})", f"debs-{next(iter(self.paths))}.log", self.make)
+        self.step = Step(f"fetching {title or ', '.join(self.paths)} ({architecture})", f"debs-{next(iter(self.paths))}.log",
+                         self.make)
 
     def steps(self):
         return [self.step] if self.missing() and not self.asked else []
@@ -33,9 +34,14 @@ class Debs:
     def make(self, step):
         missing = self.missing()
         self.asked = True  # once a run
-        step.run([ARCHIVE, "download", next(iter(self.paths.values())).parent, *(f"{name}{self.ask}" for name in missing)])
+        step.run([ARCHIVE, "download", next(iter(self.paths.values())).parent, *(f"{name}{self.ask}" for name in missing)],
+                 **self.how())
         for name in self.missing():
             step.note(self.lack(name))
+
+    def how(self):
+        """More for step.run(), from which apt knows where to look."""
+        return {}
 
     def missing(self):
         return [name for name, path in self.paths.items() if not path.exists()]

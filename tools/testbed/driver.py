@@ -23,6 +23,9 @@ DRIVER = ["Kconfig", "Makefile", "src", "include"]
 SOURCES = {"", ".c", ".h", ".rs"}
 TESTS = REPO / "tools/testing/selftests/uxive"
 DEMO = REPO / "tools/demo"
+GUESTS = REPO / "tools/testing/guests"
+# Each has programs.
+PROGRAMS = [TESTS, DEMO, GUESTS]
 MODULES = REPO / "tools/testing/modules"
 ROOMS = REPO / "tools/testing/host"
 LIBRARY = REPO / "tools/uxive/src/lib.rs"
@@ -240,8 +243,8 @@ class Rooms(Made):
 
 
 class Programs(Made):
-    """ppc64le programs: the tests, in C and in Rust, the demonstration as demo-<name>, and as tools the command uxive and
-    the library's examples as example-<name>.
+    """ppc64le programs: the tests, in C and in Rust, the demonstration as demo-<name>, those of `make guests` as
+    guests-<name>, and as tools the command uxive and the library's examples as example-<name>.
 
     They are linked statically, except for those that include <libocxl.h>: Debian's libocxl is a shared library only. A program
     whose library cannot be had is not built, and lacks() says why.
@@ -251,7 +254,7 @@ class Programs(Made):
         self.std = rust.Std()
         self.crates = rust.Crates(self.std)
         super().__init__(BUILD / "programs", "building programs", "programs.log",
-                         {f"{top.name}/{name}": content for top in (TESTS, DEMO) for name, content in files(top, ["."]).items()}
+                         {f"{top.name}/{name}": content for top in PROGRAMS for name, content in files(top, ["."]).items()}
                          | files(REPO, [*HEADERS, *CRATES]), kernel.source.key,
                          self.std.path.name, self.crates.path.name, installed("gcc*powerpc64le*", "libc6-dev-ppc64el-cross"),
                          debs.DEBS.name, VERSION, *CROSS, str(LINK), *STATIC, *RUST, *LIBRARY_OPTIONS,
@@ -260,7 +263,7 @@ class Programs(Made):
         self.left_out = None
         self.library = self.path / "libuxive.rlib"
         self.vmm = self.path / "libvmm.rlib"
-        self.sources = {self.name(path): path for top in (TESTS, DEMO) for path in sorted(top.glob("*.c"))}
+        self.sources = {self.name(path): path for top in PROGRAMS for path in sorted(top.glob("*.c"))}
         self.tools = {name: self.path / name for name in ("uxive", *(f"example-{path.stem}" for path in EXAMPLES))}
 
     def steps(self):
@@ -290,7 +293,7 @@ class Programs(Made):
 
     @staticmethod
     def name(path):
-        return path.stem if path.parent == TESTS else f"demo-{path.stem}"
+        return path.stem if path.parent == TESTS else f"{path.parent.name}-{path.stem}"
 
     @property
     def tests(self):
@@ -300,6 +303,10 @@ class Programs(Made):
     @property
     def demo(self):
         return self.built(DEMO)
+
+    @property
+    def guests(self):
+        return self.built(GUESTS)
 
     def built(self, top):
         names = [*(name for name, path in self.sources.items() if path.parent == top),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import kvm
 import lint
+import qemu
 import recorded
 import testing
 from afu import Accelerators, parse
@@ -118,6 +119,18 @@ def demo():
     return 1 if complained else 0
 
 
+def guests():
+    bench = Bench("guests")
+    guest = Kernel(bench.kernel.source, "guest")
+    with made(guest, qemu.PACKAGES):
+        pass
+    files = qemu.files(bench.kernel, guest, bench.programs.guests)
+    status, _, complained = bench.run(files, qemu.COMMAND, total=3600)
+    if status:
+        raise Failed(f"guests: they ended with status {status}")
+    return 1 if complained else 0
+
+
 def run(program, *arguments):
     files = {f"/{Path(program).name}": BUILD / "run/program", **program_files(BUILD / "run/program")}
     command = shlex.join([f"/{Path(program).name}", *arguments, *shlex.split(setting("ARGS") or "")])
@@ -148,8 +161,8 @@ def bench():
     return measuring().bench()
 
 
-COMMANDS = {"bench": bench, "build": build, "check": testing.check, "demo": demo, "kvm-patches": kvm.kvm_patches, "lint": lint.lint, "run": run, "shell": shell,
-            "test": testing.test}
+COMMANDS = {"bench": bench, "build": build, "check": testing.check, "demo": demo, "guests": guests,
+            "kvm-patches": kvm.kvm_patches, "lint": lint.lint, "run": run, "shell": shell, "test": testing.test}
 
 
 def main():

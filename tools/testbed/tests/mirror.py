@@ -19,7 +19,7 @@ from pathlib import Path
 
 from steps import in_mounts
 
-SERIES = {"trixie": ["amd64", "ppc64el"], "trixie-backports": ["amd64"]}
+SERIES = {"trixie": ["amd64", "ppc64el"], "trixie-backports": ["amd64"], "bookworm": ["ppc64el"]}
 CONFIGURATION = """APT::Architectures { "amd64"; "ppc64el"; };
 APT::Sandbox::User "root";
 APT::Get::Download-Only "true";
@@ -181,9 +181,9 @@ class Mirror:
         return subprocess.Popen(in_mounts(self.mounts, command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True, start_new_session=True, env=ENVIRONMENT | (env or {}))
 
-    def run(self, *command):
+    def run(self, *command, env=None):
         """Runs one to its end: (exit status, output)."""
-        process = self.start(*command)
+        process = self.start(*command, env=env)
         output, _ = process.communicate(timeout=60)
         return process.returncode, output
 

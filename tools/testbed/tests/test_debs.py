@@ -3,6 +3,7 @@
 
 from unittest import mock
 
+import qemu
 from debs import Debs
 from mirror import MirrorTest
 from steps import Failed
@@ -15,8 +16,8 @@ class Step:
         self.mirror = mirror
         self.notes = []
 
-    def run(self, command):
-        status, output = self.mirror.run(*command)
+    def run(self, command, env=None):
+        status, output = self.mirror.run(*command, env=env and {"APT_CONFIG": env["APT_CONFIG"]})
         if status:
             raise Failed(output)
 
@@ -62,6 +63,15 @@ class DebsTest(MirrorTest):
         debs.make(self.step)
         for name in "here", "gone":
             self.assertTrue(debs.lack(name).startswith(f"{name}:ppc64el: no network"), debs.lack(name))
+
+    def test_of_a_series_that_the_root_does_not_know(self):
+        self.mirror.add("here", "2", "ppc64el", series=qemu.SERIES)
+        self.mirror.publish()
+        older, newer = qemu.Packages("here"), Debs("here")
+        with mock.patch("qemu.SOURCES", self.place / "etc/sources.list"), mock.patch("qemu.BUILD", self.place):
+            older.make(self.step)
+        newer.make(self.step)
+        self.assertEqual([each.path("here", "usr/share/here").read_text() for each in (older, newer)], ["2", "1"])
 
     def test_before_it_is_fetched(self):
         self.assertEqual(Debs("here").lack("here"), "here was not fetched")
