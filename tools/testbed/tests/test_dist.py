@@ -43,7 +43,7 @@ class Dist(unittest.TestCase):
 
     def test_it_is_the_same_twice(self):
         first = self.dist("first").read_bytes()
-        # What is no commit is not packed, and dates of files do not matter.
+        # A file that is not committed is not packed, and dates of files do not matter.
         (self.tree / "README.md").touch()
         (self.tree / "more").write_text("")
         time.sleep(1)
