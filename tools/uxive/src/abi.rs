@@ -72,12 +72,24 @@ macro_rules! arguments {
 }
 
 arguments! {
+    /// `OCXL_IOCTL_ATTACH`.
+    0x10 Write Attach { amr: u64, reserved: [u64; 3] }
     /// `OCXL_IOCTL_IRQ_ALLOC`.
     0x11 Read IrqAlloc { offset: u64 }
     /// `OCXL_IOCTL_IRQ_FREE`.
     0x12 Write IrqFree { offset: u64 }
     /// `OCXL_IOCTL_IRQ_SET_FD`.
     0x13 Write IrqSetFd { offset: u64, eventfd: i32, reserved: u32 }
+    /// `OCXL_IOCTL_GET_METADATA`.
+    0x14 Read Metadata {
+        version: u16,
+        afu_version_major: u8,
+        afu_version_minor: u8,
+        pasid: u32,
+        pp_mmio_size: u64,
+        global_mmio_size: u64,
+        reserved: [u64; 13],
+    }
     /// `UXIVE_IOC_INFO`.
     0x40 None Info {
         size: u32,
@@ -116,6 +128,16 @@ arguments! {
         start: u32,
         reserved: u32,
         eventfds: u64,
+    }
+    /// `UXIVE_IOC_IMS_ALLOC`.
+    0x43 None ImsAlloc {
+        size: u32,
+        flags: u32,
+        eventfd: i32,
+        queue: u32,
+        offset: u64,
+        slot: u32,
+        reserved: u32,
     }
     /// `UXIVE_IOC_IRQ_FREE_MANY`.
     0x44 None IrqFreeMany { size: u32, flags: u32, start: u32, count: u32 }
@@ -181,6 +203,9 @@ mod tests {
 
     #[test]
     fn arguments_have_the_documented_sizes() {
+        assert_eq!(size_of::<Attach>(), 32);
+        assert_eq!(size_of::<Metadata>(), 128);
+        assert_eq!(size_of::<ImsAlloc>(), 32);
         assert_eq!(size_of::<IrqAlloc>(), 8);
         assert_eq!(size_of::<IrqFree>(), 8);
         assert_eq!(size_of::<IrqSetFd>(), 16);
@@ -204,6 +229,8 @@ mod tests {
             request(T::DIRECTION, T::NUMBER, T::ENCODED_SIZE)
         }
 
+        assert_eq!(number::<Attach>(), 0x8020_ca10);
+        assert_eq!(number::<Metadata>(), 0x4080_ca14);
         assert_eq!(number::<IrqAlloc>(), 0x4008_ca11);
         assert_eq!(number::<IrqSetFd>(), 0x8010_ca13);
         assert_eq!(number::<Info>(), 0x2000_ca40);

@@ -288,6 +288,94 @@ impl Irq {
     }
 }
 
+/// An interrupt that only an accelerator can raise, by a message; freed when it is dropped.
+#[derive(Debug)]
+pub struct Message {
+    owned: Owned,
+    slot: u32,
+}
+
+impl Message {
+    pub(crate) fn new(shared: &Arc<Shared>, offset: u64, slot: u32) -> io::Result<Self> {
+        let index = shared.slot(offset)?;
+
+        Ok(Self {
+            owned: Owned {
+                shared: shared.clone(),
+                slots: index..index + 1,
+            },
+            slot,
+        })
+    }
+
+    /// Returns its message slot, by which the accelerator knows it.
+    pub fn message_slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Returns the offset that names it in the driver's ioctls. No page is there.
+    pub fn offset(&self) -> u64 {
+        self.owned.shared.offset(self.owned.slots.start)
+    }
+
+    /// Has it signal an eventfd, instead of the one before if there was one.
+    ///
+    /// # Errors
+    ///
+    /// Those of `OCXL_IOCTL_IRQ_SET_FD`.
+    pub fn bind(&self, event: impl AsFd) -> io::Result<()> {
+        let fd = event.as_fd().as_raw_fd();
+
+        self.owned.bind(self.owned.slots.start, fd)
+    }
+
+    /// Has it signal nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of `OCXL_IOCTL_IRQ_SET_FD`.
+    pub fn unbind(&self) -> io::Result<()> {
+        self.owned.bind(self.owned.slots.start, -1)
+    }
+
+    /// Has the kernel raise it, as the accelerator does.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`.
+    pub fn raise(&self) -> io::Result<()> {
+        self.owned.act(uapi::UXIVE_SET_TRIGGER, Which::All)
+    }
+
+    /// Holds it back until it is unmasked, as [`Irq::mask`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`.
+    pub fn mask(&self) -> io::Result<()> {
+        self.owned.act(uapi::UXIVE_SET_MASK, Which::All)
+    }
+
+    /// Undoes [`Message::mask`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `UXIVE_IOC_SET_IRQS`.
+    pub fn unmask(&self) -> io::Result<()> {
+        self.owned.act(uapi::UXIVE_SET_UNMASK, Which::All)
+    }
+
+    /// Frees it, which dropping does as well, and says whether that worked. The accelerator has sent
+    /// the last message when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of `OCXL_IOCTL_IRQ_FREE`.
+    pub fn free(mut self) -> io::Result<()> {
+        self.owned.release()
+    }
+}
+
 /// Interrupts in consecutive slots, freed when they are dropped.
 ///
 /// They are named by their index here, from 0 on. Ringing has the two exceptions of [`Irq`].

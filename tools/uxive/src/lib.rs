@@ -14,6 +14,7 @@
   accelerator that goes, whose context it is;
 - [`Event`], an eventfd that interrupts signal;
 - [`Export`], a doorbell that is given to another program, and [`Receiver`], that doorbell there;
+- [`Accelerator`], a context of one, with its [`Registers`], and each [`Message`] that it sends;
 - [`Drain`], a context whose events the program takes from memory by itself, and [`Doorbell`],
   which rings it.
 "
@@ -53,6 +54,8 @@ struct Readme;
 #[cfg(feature = "std")]
 mod abi;
 #[cfg(feature = "std")]
+mod accelerator;
+#[cfg(feature = "std")]
 mod context;
 #[cfg(feature = "std")]
 mod doorbell;
@@ -77,6 +80,13 @@ mod report;
 mod uapi;
 
 #[cfg(feature = "std")]
+pub use accelerator::{
+    Accelerator,
+    Endian,
+    Metadata,
+    Registers, //
+};
+#[cfg(feature = "std")]
 pub use context::{
     Context,
     Info,
@@ -99,6 +109,7 @@ pub use irq::{
     Batch,
     Irq,
     Irqs,
+    Message,
     Origin,
     Which, //
 };

@@ -17,6 +17,7 @@ pub(crate) const UXIVE_SET_MASK: u32 = 0x08;
 pub(crate) const UXIVE_SET_UNMASK: u32 = 0x10;
 pub(crate) const UXIVE_SET_TRIGGER: u32 = 0x20;
 pub(crate) const UXIVE_SET_BYPASS: u32 = 0x40;
+pub(crate) const UXIVE_IMS_QUEUE: u32 = 0x1;
 pub(crate) const UXIVE_EXPORT_FILE: u32 = 1;
 pub(crate) const UXIVE_EVENT_QUARANTINED: u16 = 0x40;
 pub(crate) const UXIVE_EVENT_RELEASED: u16 = 0x41;

@@ -5,18 +5,11 @@
 
 mod ktap;
 
-use rustix::{
-    ioctl::{
-        ioctl,
-        NoneOpcode,
-        Updater, //
-    },
-    net::{
-        sendmsg,
-        SendAncillaryBuffer,
-        SendAncillaryMessage,
-        SendFlags, //
-    }, //
+use rustix::net::{
+    sendmsg,
+    SendAncillaryBuffer,
+    SendAncillaryMessage,
+    SendFlags, //
 };
 use std::{
     collections::HashSet,
@@ -54,8 +47,10 @@ use std::{
     time::Duration, //
 };
 use uxive::{
+    Accelerator,
     Batch,
     Context,
+    Endian,
     Event,
     Irqs,
     Origin,
@@ -63,6 +58,7 @@ use uxive::{
     Which, //
 };
 
+const EIO: i32 = 5;
 const EFAULT: i32 = 14;
 const EBUSY: i32 = 16;
 const ENODEV: i32 = 19;
@@ -353,46 +349,61 @@ impl Drop for Afu {
     }
 }
 
-/// Allocates a message of an accelerator, which the crate cannot do, and raises it. Returns its
-/// slot.
-fn raise_a_message(context: &impl AsFd) -> u32 {
-    // The numbers of the driver's own do not tell a size.
-    type ImsAlloc = NoneOpcode<0xca, 0x43, ()>;
-    type SetIrqs = NoneOpcode<0xca, 0x46, ()>;
-    const NONE_TRIGGER: u32 = 0x21;
-    // The size, no flags, no eventfd. Its slot is told in the last but one.
-    let mut alloc = [32, 0, u32::MAX, 0, 0, 0, 0, 0];
-
-    // SAFETY: The call reads and writes as many bytes.
-    unsafe { ioctl(context, Updater::<ImsAlloc, _>::new(&mut alloc)) }.unwrap();
-    let [.., slot, _] = alloc;
-    let mut set = [24, NONE_TRIGGER, slot, 1, 0, 0];
-    // SAFETY: The call reads as many bytes.
-    unsafe { ioctl(context, Updater::<SetIrqs, _>::new(&mut set)) }.unwrap();
-    slot
-}
-
 fn a_message_of_an_accelerator_can_be_ended() {
     let Some(afu) = Afu::bind() else {
         ktap::log("the machine has no accelerator");
         return;
     };
-    let context = Context::try_from(afu.open()).unwrap();
-    let mut drain = context.drain(4).unwrap();
-    let slot = raise_a_message(&drain);
-    let told = drain.wait(WATCHDOG).unwrap();
+    let accelerator = Accelerator::try_from(afu.open()).unwrap();
+    let file = accelerator.as_fd().try_clone_to_owned().unwrap();
+    let mut drain = accelerator.into_context().drain(4).unwrap();
+    let accelerator = Accelerator::try_from(file).unwrap();
+    let message = accelerator.message(None, None).unwrap();
 
-    assert_eq!((slot, told), (4, Some(16384 + 4)));
+    message.raise().unwrap();
+    let told = drain.wait(WATCHDOG).unwrap();
+    assert_eq!((message.message_slot(), told), (4, Some(16384 + 4)));
     drain.eoi(16384 + 4);
     drain.ring(3);
     assert_eq!(drain.wait(WATCHDOG).unwrap(), Some(3));
     drain.eoi(3);
 }
 
+/// Registers of the model accelerator, see `afu_model.h`: commands submitted, the first command, its
+/// opcode and its value. It raises the message slot that the value tells.
+const TAIL: u64 = 0;
+const OPCODE: u64 = 0x1000;
+const VALUE: u64 = OPCODE + 32;
+const RAISE: u32 = 4;
+
+fn an_accelerator_raises_a_message() {
+    let Some(afu) = Afu::bind() else {
+        ktap::log("the machine has no accelerator");
+        return;
+    };
+    let accelerator = Accelerator::try_from(afu.open()).unwrap();
+    let event = Event::new().unwrap();
+    let message = accelerator.message(None, Some(event.as_fd())).unwrap();
+    let metadata = accelerator.metadata().unwrap();
+    let registers = accelerator.attach().unwrap();
+    let slot = message.message_slot().into();
+
+    assert_eq!(registers.length(), metadata.registers);
+    registers.write_u64(VALUE, slot, Endian::Little);
+    registers.write_u32(OPCODE, RAISE, Endian::Little);
+    registers.write_u64(TAIL, 1, Endian::Little);
+    assert_eq!(event.wait(WATCHDOG).unwrap(), Some(1));
+    assert_errno(accelerator.attach(), EIO);
+    message.free().unwrap();
+}
+
 fn a_file_of_another_kind_is_no_context() {
     let file = OwnedFd::from(fs::File::open("/proc/self/exe").unwrap());
 
     assert!(Context::try_from(file).is_err());
+    let context = Context::open().unwrap();
+    let file = context.as_fd().try_clone_to_owned().unwrap();
+    assert_errno(Accelerator::try_from(file), ENOTTY);
 }
 
 fn nothing_befalls_a_context() {
@@ -661,6 +672,7 @@ fn main() -> ExitCode {
         a_range_is_a_context_of_its_own,
         a_range_can_be_drained,
         a_message_of_an_accelerator_can_be_ended,
+        an_accelerator_raises_a_message,
         a_file_of_another_kind_is_no_context,
         nothing_befalls_a_context,
         a_doorbell_that_was_received_rings,
