@@ -6,8 +6,6 @@
 //!
 //! KVM as released has defects on this way. So a virtual CPU has ended its interrupts before one is
 //! taken away, and each irqfd is for a source that is there.
-//!
-//! As `guests_irqfd` this is not for kernels with `DEBUG_PREEMPT`.
 
 mod cpu;
 mod guest;

@@ -2,9 +2,6 @@
 
 //! Promise: a guest rings another by a doorbell whose eventfd is KVM's irqfd. Each acknowledged
 //! ring is one interrupt. The ringer stays in its guest; the host is interrupted for each ring.
-//!
-//! KVM takes locks with preemption on where a guest has interrupt sources. A kernel with
-//! `DEBUG_PREEMPT` complains of that, so this is not for such kernels.
 
 mod cpu;
 mod guest;
