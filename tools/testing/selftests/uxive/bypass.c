@@ -173,6 +173,19 @@ FIXTURE_TEARDOWN(bypass)
 	EXPECT_EQ(0, guest_take(self->guest));					\
 } while (0)
 
+/*
+ * As bells_mute(), after slot 0 came back from a guest: an event that was sent then may be under
+ * way still. Of a new interrupt there is none.
+ */
+static int bells_mute_anew(const struct bells *bells)
+{
+	if (ux_free(bells->fd, slot_offset(0)) || ux_alloc_at(bells->fd, 0, 1) ||
+	    ux_bind(bells->fd, slot_offset(0), bells->efd))
+		return 0;
+	event_read(bells->efd);
+	return bells_mute(bells);
+}
+
 TEST_F(bypass, is_a_feature_that_root_switches)
 {
 	int fd = self->bells.fd;
@@ -306,7 +319,7 @@ TEST_F(bypass, loses_no_ring_that_came_before)
 		ring(self->bells.window);
 		ASSERT_LE(1, event_wait(self->bells.efd));
 	}
-	EXPECT_EQ(-1, bells_mute(&self->bells));
+	EXPECT_EQ(-1, bells_mute_anew(&self->bells));
 }
 
 enum end {
@@ -364,8 +377,7 @@ TEST_F(bypass, ends_with_the_binding_the_interrupt_the_file_and_the_guest)
 		ASSERT_EQ(0, is_freed ? ux_alloc_at(fd, 0, 1) : 0);
 		for (int slot = 0; slot < IRQS; slot++)
 			ASSERT_EQ(0, ux_bind(self->bells.fd, slot_offset(slot), efd));
-		event_read(efd);
-		EXPECT_EQ(-1, bells_mute(&self->bells)) TH_LOG("end %d", end);
+		EXPECT_EQ(-1, bells_mute_anew(&self->bells)) TH_LOG("end %d", end);
 		ASSERT_EQ(0, end == GUEST_GOES ? 0 : guest_unregister(self->guest));
 	}
 }
@@ -544,7 +556,7 @@ TEST_F(bypass, that_cannot_be_given_stays)
 		ASSERT_EQ(0, ux_bind(fd, slot_offset(0), self->bells.efd));
 	}
 	ASSERT_TRUE(fail_all(0) && inject_functions(NULL));
-	EXPECT_EQ(-1, bells_mute(&self->bells));
+	EXPECT_EQ(-1, bells_mute_anew(&self->bells));
 }
 
 TEST_F(bypass, that_does_not_come_back_is_freed_and_no_more)
@@ -693,7 +705,7 @@ TEST_F(bypass, is_bound_and_freed_while_a_guest_comes_and_goes)
 	ASSERT_EQ(0, ux_bind(fd, slot_offset(0), self->bells.efd));
 	ring(self->bells.window);
 	EXPECT_LE(1, event_wait(self->bells.efd));
-	EXPECT_EQ(-1, bells_mute(&self->bells));
+	EXPECT_EQ(-1, bells_mute_anew(&self->bells));
 }
 
 TEST_HARNESS_MAIN
