@@ -189,6 +189,12 @@ impl Guest {
             .load(Ordering::SeqCst)
     }
 
+    /// How many events a virtual CPU has taken from the queue that the driver maps.
+    pub fn drained(&self, cpu: u32) -> u64 {
+        self.variable(cpu, code::MAPPED + code::TAKEN)
+            .load(Ordering::SeqCst)
+    }
+
     /// The number of the last interrupt that a virtual CPU has taken.
     pub fn last(&self, cpu: u32) -> u64 {
         self.variable(cpu, code::EVENTS + code::LAST)

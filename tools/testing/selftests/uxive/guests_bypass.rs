@@ -326,6 +326,40 @@ fn no_ring_is_lost_while_the_guest_comes_and_goes() {
     assert_eq!((of_host, taken), (cycles, 2 * cycles + 1));
 }
 
+/// The guest keeps its irqfd while the interrupt is bound otherwise, and given to it again. Each ring comes,
+/// and one event for certain when it is given.
+fn no_ring_is_lost_while_the_interrupt_comes_and_goes() {
+    let cycles = rings(2_000);
+    let mut pair = Pair::new();
+    let other = Event::new().unwrap();
+
+    pin_to_cpu(0);
+    pair.connect(false);
+    let Pair {
+        irq,
+        event,
+        guest,
+        cpus,
+    } = &mut pair;
+    let (taken, exits, again) = running_on(guest, &mut cpus[0], irq, Call::Wait, || {
+        assert!(becomes(|| guest.taken(0) == 1));
+        for cycle in 0..cycles {
+            assert!(ring(irq, guest));
+            match cycle % 2 {
+                0 => irq.unbind().unwrap(),
+                _ => irq.bind(&other).unwrap(),
+            }
+            let before = guest.taken(0);
+            irq.bind_bypass(&*event).unwrap();
+            assert!(becomes(|| guest.taken(0) > before));
+        }
+    });
+    ktap::log(&format!(
+        "{cycles} cycles: {taken} taken, {exits}, EFAULT {again} times"
+    ));
+    assert!((2 * cycles + 1..=4 * cycles + 1).contains(&taken));
+}
+
 /// Each of the two goes first.
 fn either_can_go_first() {
     for round in 0..rings(50) {
@@ -417,6 +451,7 @@ fn main() -> ExitCode {
                 a_guest_that_has_ceded_is_woken,
                 a_guest_rings_a_guest,
                 no_ring_is_lost_while_the_guest_comes_and_goes,
+                no_ring_is_lost_while_the_interrupt_comes_and_goes,
                 either_can_go_first,
                 a_vmm_that_is_killed_leaves_nothing,
             ]

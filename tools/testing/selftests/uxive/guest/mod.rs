@@ -56,16 +56,35 @@ pub fn counted(cpu: &mut Cpu, call: Call) -> (u64, Exits) {
     (result, cpu.exits().unwrap() - before)
 }
 
-/// Stops guests if `run` does not end in time.
+/// How many events the guests have taken.
+fn taken(guests: &[&Guest]) -> u64 {
+    let of = |guest: &Guest| {
+        (0..MOST_CPUS)
+            .map(|cpu| guest.taken(cpu) + guest.drained(cpu))
+            .sum::<u64>()
+    };
+
+    guests.iter().map(|guest| of(guest)).sum()
+}
+
+/// Stops guests if `run` does not end, and they take no more events.
 pub fn watched<T>(guests: &[&Guest], run: impl FnOnce() -> T) -> T {
     let (running, ended) = channel::<()>();
 
     thread::scope(|scope| {
         scope.spawn(move || {
-            if ended.recv_timeout(WATCHDOG.unwrap()) == Err(RecvTimeoutError::Timeout) {
-                for guest in guests {
-                    (0..MOST_CPUS).for_each(|cpu| guest.stop(cpu));
+            let mut before = None;
+
+            while ended.recv_timeout(WATCHDOG.unwrap()) == Err(RecvTimeoutError::Timeout) {
+                let now = Some(taken(guests));
+
+                if now == before {
+                    for guest in guests {
+                        (0..MOST_CPUS).for_each(|cpu| guest.stop(cpu));
+                    }
+                    break;
                 }
+                before = now;
             }
         });
         let result = run();
