@@ -15,7 +15,7 @@ from guest import Hung, KVM, Machine, initramfs, job, new_token
 from kernel import Kernel, Source
 from steps import BUILD, Failed, Step, made, shown
 
-# The beginning of a patch's name, the kernel, and a test that fails without it.
+# The beginning of a patch's name, the kernel, and a test that fails without it; the machine, if it is another than POWER9.
 SHOWN = [("0006", "base", "an_irqfd_of_no_block_is_refused"),
          ("0007", "base", "an_irqfd_of_no_source_is_refused"),
          ("0008", "base", "a_page_of_an_interrupt_goes_with_it"),
@@ -25,7 +25,8 @@ SHOWN = [("0006", "base", "an_irqfd_of_no_block_is_refused"),
          ("0011", "base", "a_device_that_is_made_anew_is_left_alone"),
          ("0012", "debug", "a_masked_source_stays_masked"),
          ("0013", "base", "a_vmm_keeps_its_registers"),
-         ("0014", "base", "an_interrupt_comes_and_goes_under_a_guest_that_runs")]
+         ("0014", "base", "an_interrupt_comes_and_goes_under_a_guest_that_has_ceded", "powernv10"),
+         ("0015", "base", "an_interrupt_comes_and_goes_under_a_guest_that_runs")]
 # A kernel that has lost its locks in an oops ends the machine.
 APPEND = "oops=panic"
 # Seconds that a test may take.
@@ -65,13 +66,13 @@ class Without:
                   *((self.files / name, f"/linux/{name}") for name in names)]
         step.run([*self.kernel.make, "-C", "/obj", "vmlinux", "modules"], mounts)
 
-    def run(self, name, program, module, test):
+    def run(self, name, program, module, test, machine=None):
         """Returns what went wrong, as lines; none if all went well."""
         files = {"/tests/passthrough": program, "/modules/producer.ko": module.ko,
                  **{f"/modules/{each}": self.obj / "arch/powerpc/kvm" / each for each in KVM}}
         token = new_token()
         machine = Machine(name, self.obj / "vmlinux",
-                          initramfs(self.obj, name, files, job(0, f"/tests/passthrough {test}"), token), APPEND)
+                          initramfs(self.obj, name, files, job(0, f"/tests/passthrough {test}"), token), APPEND, machine=machine)
         output, wrong = b"", []
         try:
             for event in machine.run(token, total=TOTAL):
@@ -88,10 +89,10 @@ class Without:
 def kvm_patches():
     source = Source()
     patches = {patch.name[:4]: patch for patch in source.patches if "-KVM-" in patch.name}
-    lost = patches.keys() ^ {number for number, _, _ in SHOWN}
+    lost = patches.keys() ^ {number for number, *_ in SHOWN}
     if lost:
         raise Failed(f"tools/testbed/kvm.py and the patches of KVM do not agree on {', '.join(sorted(lost))}")
-    kernels = {variant: Kernel(source, variant) for variant in dict.fromkeys(variant for _, variant, _ in SHOWN)}
+    kernels = {variant: Kernel(source, variant) for variant in dict.fromkeys(variant for _, variant, *_ in SHOWN)}
     modules = {variant: test_modules(kernel, ["producer"])[0] for variant, kernel in kernels.items()}
     programs = Programs(kernels["base"])
     with made(programs, *modules.values()):
@@ -99,7 +100,7 @@ def kvm_patches():
     without = {variant: Without(kernel) for variant, kernel in kernels.items()}
     steps = [Step(f"copying kernel {variant}", f"kvm-patches-{variant}.log", each.copy) for variant, each in without.items()]
     silent = []
-    for number, variant, test in SHOWN:
+    for number, variant, *_ in SHOWN:
         each, patch = without[variant], patches[number]
         name = f"without-{number}-{variant}"
         steps.append(Step(f"building kernel {variant} without {number}", f"{name}.log",
@@ -108,9 +109,9 @@ def kvm_patches():
         step.start(at, len(steps))
         if at <= len(without):
             continue
-        number, variant, test = SHOWN[at - len(without) - 1]
+        number, variant, test, *machine = SHOWN[at - len(without) - 1]
         name = f"without-{number}-{variant}"
-        wrong = without[variant].run(name, programs.tests["passthrough"], modules[variant], test)
+        wrong = without[variant].run(name, programs.tests["passthrough"], modules[variant], test, *machine)
         subject = re.search(r"^Subject: \[PATCH\] (.*)$", patches[number].read_text(), re.MULTILINE)[1]
         print(f"\nWithout {number}, {subject}:\n{test}, kernel {variant}")
         print("\n".join(f"  {line}" for line in wrong or ["nothing goes wrong"]), flush=True)
