@@ -24,8 +24,10 @@ SOURCES = {"", ".c", ".h", ".rs"}
 TESTS = REPO / "tools/testing/selftests/uxive"
 DEMO = REPO / "tools/demo"
 GUESTS = REPO / "tools/testing/guests"
-# Each has programs.
-PROGRAMS = [TESTS, DEMO, GUESTS]
+# Of the documentation, in C and in Rust.
+SHOWN = REPO / "tools/uxive/examples"
+# Each has programs in C.
+PROGRAMS = [TESTS, DEMO, GUESTS, SHOWN]
 MODULES = REPO / "tools/testing/modules"
 ROOMS = REPO / "tools/testing/host"
 LIBRARY = REPO / "tools/uxive/src/lib.rs"
@@ -244,7 +246,7 @@ class Rooms(Made):
 
 class Programs(Made):
     """ppc64le programs: the tests, in C and in Rust, the demonstration as demo-<name>, those of `make guests` as
-    guests-<name>, and as tools the command uxive and the library's examples as example-<name>.
+    guests-<name>, and as tools the command uxive and the examples, as example-<name>, or in C as example-<name>-c.
 
     They are linked statically, except for those that include <libocxl.h>: Debian's libocxl is a shared library only. A program
     whose library cannot be had is not built, and lacks() says why.
@@ -264,7 +266,8 @@ class Programs(Made):
         self.library = self.path / "libuxive.rlib"
         self.vmm = self.path / "libvmm.rlib"
         self.sources = {self.name(path): path for top in PROGRAMS for path in sorted(top.glob("*.c"))}
-        self.tools = {name: self.path / name for name in ("uxive", *(f"example-{path.stem}" for path in EXAMPLES))}
+        self.tools = {name: self.path / name for name in (
+            "uxive", *(f"example-{path.stem}" for path in EXAMPLES), *map(self.name, sorted(SHOWN.glob("*.c"))))}
 
     def steps(self):
         fetch = debs.MACHINE.steps()
@@ -293,6 +296,8 @@ class Programs(Made):
 
     @staticmethod
     def name(path):
+        if path.parent == SHOWN:
+            return f"example-{path.stem}-c"
         return path.stem if path.parent == TESTS else f"{path.parent.name}-{path.stem}"
 
     @property

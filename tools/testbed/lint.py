@@ -26,8 +26,8 @@ import suites
 import wrappers
 from cargo import OLDEST
 from driver import (COMMAND, COMMAND_ENVIRONMENT, COMMAND_OPTIONS, EXAMPLES, HEADERS, LIBRARY, LIBRARY_OPTIONS, MODEL, ROOMS,
-                    RUST, TESTS, AfuModel, LibraryTests, Programs, Rooms, VMM, VMM_OPTIONS, VmmTests, content_hash, out_of_tree,
-                    test_modules)
+                    RUST, SHOWN, TESTS, AfuModel, LibraryTests, Programs, Rooms, VMM, VMM_OPTIONS, VmmTests, content_hash,
+                    out_of_tree, test_modules)
 from kernel import Kernel, Source
 from policy import RULES
 from steps import BUILD, Failed, REPO, in_mounts, made
@@ -37,7 +37,7 @@ WARNING = re.compile(r"^(?:\S+:\d+:\d+: warning: .*|WARNING: modpost: .*)$", re.
 C_FILES = ["src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Kconfig", "Makefile", "tools/testing/modules/*/Makefile"]
 PAGES = "Documentation/**/*.rst"
 MANUAL = REPO / "tools/install/man"
-INSTALLED = [REPO / "tools/install/70-uxive.rules"]
+INSTALLED = [REPO / "tools/install/70-uxive.rules", SHOWN / "Makefile"]
 # Trace events have a layout of their own in all of the kernel.
 TRACE = "trace.h"
 
@@ -211,7 +211,7 @@ def manual(paths):
     """Complaints about the manual pages. mandoc's warnings are about their language; of its style it knows that of other
     systems only."""
     command = sorted((REPO / "tools/uxive/src/bin/uxive").glob("*.rs"))
-    said = man.check(command, MANUAL / "uxive.1", MANUAL / "uxive.7", REPO / "tools/demo/ring.c")
+    said = man.check(command, MANUAL / "uxive.1", MANUAL / "uxive.7", SHOWN / "ring.c")
     return "\n".join(filter(None, [tool(["mandoc", "-T", "lint", "-W", "warning", *paths]), *said]))
 
 
@@ -300,12 +300,13 @@ def lint(changed=False):
         Check("interface", tree("include/uapi/misc/uxive.h", "tools/testbed/interface*", "tools/uxive/src/*.rs"),
               lambda _: by("the tree", "\n".join(interface.check(
                   REPO / "include/uapi/misc/uxive.h", REPO / "tools/testbed/interface", REPO / "tools/uxive/src")))),
-        Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/*/examples/*.rs",
+        Check("pages", tree(PAGES, "include/uapi/misc/uxive.h", "tools/demo/*.c", "tools/*/examples/*",
                             "tools/testing/selinux/*.te", "tools/install/*.rules", "tools/testbed/pages.py"),
               lambda _: by("the tree", paged(source, programs))),
-        Check("manual", tree("tools/install/man/*", "tools/uxive/src/bin/**/*.rs", "tools/demo/ring.c", "tools/testbed/man.py"),
+        Check("manual", tree("tools/install/man/*", "tools/uxive/src/bin/**/*.rs", "tools/uxive/examples/ring.c",
+                             "tools/testbed/man.py"),
               lambda _: by("the tree", manual(tree("tools/install/man/*")))),
-        Check("sphinx", tree(PAGES, "tools/demo/*.c", "tools/*/examples/*.rs", "tools/testing/selinux/*.te",
+        Check("sphinx", tree(PAGES, "tools/demo/*.c", "tools/*/examples/*", "tools/testing/selinux/*.te",
                              "tools/install/*.rules"),
               lambda _: by("sphinx", sphinx())),
         Check("prose", [*prose.files(REPO), *tree("tools/testbed/prose.py")],

@@ -25,6 +25,8 @@ lib/udev/rules.d/70-uxive.rules
 share/bash-completion/completions/uxive
 share/doc/uxive/examples/71-uxive-afu.rules
 share/doc/uxive/examples/71-uxive-limits.rules
+share/doc/uxive/examples/Makefile
+share/doc/uxive/examples/doorbell.c
 share/doc/uxive/examples/modules-load.conf
 share/doc/uxive/examples/ring.c
 share/fish/vendor_completions.d/uxive.fish
@@ -114,10 +116,12 @@ class Install(unittest.TestCase):
         self.make("headers_install")
         self.assertEqual(self.files(), HEADERS)
 
+    def environment(self):
+        return os.environ | {"PKG_CONFIG_LIBDIR": str(self.usr / "share/pkgconfig"),
+                             "PKG_CONFIG_SYSROOT_DIR": str(self.root), "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1"}
+
     def flags(self, *words):
-        environment = os.environ | {"PKG_CONFIG_LIBDIR": str(self.usr / "share/pkgconfig"),
-                                    "PKG_CONFIG_SYSROOT_DIR": str(self.root), "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1"}
-        return run("pkg-config", *words, "uxive", env=environment).split()
+        return run("pkg-config", *words, "uxive", env=self.environment()).split()
 
     def test_programs_are_built(self):
         self.make("install")
@@ -126,8 +130,18 @@ class Install(unittest.TestCase):
         self.assertIn(f"-I{self.usr}/include", flags)
         for _, command, language, standards in COMPILERS:
             run(*command, *OPTIONS, f"-std={standards[-1]}", *flags, "-isystem", LIBC, "-x", language, "-", input=PROGRAM)
-        run(*COMPILERS[0][1], "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *flags, "-isystem", LIBC,
-            self.usr / "share/doc/uxive/examples/ring.c")
+
+    def test_the_examples_are_built_by_their_makefile(self):
+        self.make("install")
+        place = self.usr / "share/doc/uxive/examples"
+        compiler, = COMPILERS[0][1]
+        run("make", "-C", place, f"CC={compiler}", "CFLAGS=-Wall -Wextra -Werror", env=self.environment())
+        for source in place.glob("*.c"):
+            self.assertTrue(os.access(source.with_suffix(""), os.X_OK), source)
+        # The headers are those that were installed.
+        (self.usr / "include/misc/uxive.h").write_text("#error another\n")
+        with self.assertRaises(AssertionError):
+            run("make", "-B", "-C", place, f"CC={compiler}", env=self.environment())
 
     @needs("udevadm", "udev")
     def test_udev_takes_the_rules(self):

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Promise: the command `uxive` shows the driver's state, rings doorbells, and reports failures in
-//! words and by its status. The library's examples run.
+//! words and by its status. The examples run, in C and in Rust.
 
 mod ktap;
 
@@ -548,7 +548,15 @@ fn what_it_does_not_know_is_told() {
 }
 
 fn the_examples_run() {
-    for name in ["eventfd", "drain", "ready", "travel"] {
+    for name in [
+        "ring-c",
+        "doorbell-c",
+        "ring",
+        "eventfd",
+        "drain",
+        "ready",
+        "travel",
+    ] {
         let done = run(&format!("example-{name}"), &[]);
 
         ktap::log(&done.output);

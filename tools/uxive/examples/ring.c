@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR MIT
 /* One interrupt: allocates it, binds it to an eventfd, rings it and waits for it. */
 #include <err.h>
 #include <fcntl.h>
