@@ -157,6 +157,14 @@ enum Finding {
     Over,
 }
 
+/// Why an AFU is taken to be gone.
+enum Lost {
+    /// It does not answer any more.
+    Silent,
+    /// Reads of it say that there is nothing.
+    Absent,
+}
+
 /// The object of the work item that polls an AFU.
 #[pin_data]
 struct State {
@@ -199,12 +207,22 @@ impl State {
     }
 
     /// Ends all contexts of an AFU that is not there. May sleep.
-    fn lose(&self, how: &str) {
-        if self.end(Gone::Silent) {
-            dev_warn!(self.function, "it {how}: its contexts are ended\n");
-            // If it comes back it must send no message: all contexts are ended.
-            self.hardware.close_store();
+    fn lose(&self, lost: Lost) {
+        if !self.end(Gone::Silent) {
+            return;
         }
+        match lost {
+            Lost::Silent => dev_warn!(
+                self.function,
+                "it does not answer any more: its contexts are ended\n"
+            ),
+            Lost::Absent => dev_warn!(
+                self.function,
+                "it is not there any more: its contexts are ended\n"
+            ),
+        }
+        // If it comes back it must send no message: all contexts are ended.
+        self.hardware.close_store();
     }
 
     /// Looks after the AFU.
@@ -277,8 +295,8 @@ impl Work for State {
         match worker.poll() {
             Ok(Finding::There { in_use: true }) => worker.queue_after(msecs_to_jiffies(POLL_MS)),
             Ok(Finding::There { in_use: false } | Finding::Over) => (),
-            Ok(Finding::Silent) => worker.lose("does not answer any more"),
-            Err(ENXIO) => worker.lose("is not there any more"),
+            Ok(Finding::Silent) => worker.lose(Lost::Silent),
+            Err(ENXIO) => worker.lose(Lost::Absent),
             // Cut off, and all ended.
             Err(_) => (),
         }
@@ -565,7 +583,7 @@ impl AfuContext {
                 Ok(found) if found == state => return Ok(true),
                 Ok(_) => (),
                 Err(ENXIO) => {
-                    afu.lose("is not there any more");
+                    afu.lose(Lost::Absent);
                     return Err(ENODEV);
                 }
                 Err(error) => return Err(error),

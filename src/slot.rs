@@ -451,8 +451,7 @@ impl DyingSlot {
         }
         let (lisn, context) = (self.lisn(), self.queue.context());
         pr_warn_ratelimited!(
-            "context {context}: interrupt {lisn:#x} does not go quiet, and is not given back
-"
+            "context {context}: interrupt {lisn:#x} does not go quiet, and is not given back\n"
         );
         if let Some(source) = &self.source {
             source.leak();
