@@ -120,7 +120,7 @@ help:
 	@echo '    AFUS=32x63[,23x89]  their model accelerators: contexts x message slots; 0: none'
 	@echo '  make build            builds all without running it'
 	@echo '  make lint             rustfmt, clippy, rustdoc, checkpatch, shellcheck, Sphinx, warnings,'
-	@echo '                        a test for every documented errno, plain sentences'
+	@echo '                        a test for every documented errno, a cause for each line of the log, plain sentences'
 	@echo '  make kvm-patches      what KVM does without each of its patches, see'
 	@echo '                        Documentation/driver-api/uxive-kvm.rst'
 	@echo '  make clean            removes build/'

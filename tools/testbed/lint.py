@@ -19,6 +19,7 @@ import headers
 import helpers
 import interface
 import man
+import messages
 import pages
 import prose
 import recorded
@@ -36,6 +37,7 @@ from steps import BUILD, Failed, REPO, in_mounts, made
 WARNING = re.compile(r"^(?:\S+:\d+:\d+: warning: .*|WARNING: modpost: .*)$", re.MULTILINE)
 C_FILES = ["src/**/*.[ch]", "include/**/*.h", "tools/**/*.[ch]", "Kconfig", "Makefile", "tools/testing/modules/*/Makefile"]
 PAGES = "Documentation/**/*.rst"
+TROUBLES = REPO / "Documentation/admin-guide/uxive-troubleshooting.rst"
 MANUAL = REPO / "tools/install/man"
 INSTALLED = [REPO / "tools/install/70-uxive.rules", SHOWN / "Makefile"]
 # Trace events have a layout of their own in all of the kernel.
@@ -197,6 +199,10 @@ def documented_errnos():
     return "\n".join(errnos.check(tree(PAGES), tree("tools/testing/selftests/uxive/*.[ch]"), tree("src/**/*.rs")))
 
 
+def logged_messages():
+    return "\n".join(messages.check(TROUBLES, tree("src/**/*.rs"), tree(PAGES)))
+
+
 def claimed():
     return "\n".join(claims.check(REPO / "Documentation/userspace-api/uxive-threats.rst", suites.read(), TESTS))
 
@@ -289,6 +295,8 @@ def lint(changed=False):
         Check("shellcheck", shell_files(), lambda paths: by("shellcheck", tool(["shellcheck", *paths])), apart=True),
         Check("errnos", [*tree(PAGES, "tools/testbed/errnos.py"), *c, *rust],
               lambda _: by("the tree", documented_errnos())),
+        Check("messages", tree(PAGES, "src/**/*.rs", "tools/testbed/messages.py", "tools/testbed/errnos.py"),
+              lambda _: by("the tree", logged_messages())),
         Check("claims", tree("Documentation/userspace-api/uxive-threats.rst", "tools/testing/suites", "tools/testbed/claims.py",
                              "tools/testing/selftests/uxive/*.[cr]*"), lambda _: by("the tree", claimed())),
         Check("arrows", tree("src/**/*.rs", "tools/testbed/arrows.py"),
