@@ -123,6 +123,7 @@ help:
 	@echo '                        a test for every documented errno, a cause for each line of the log, plain sentences'
 	@echo '  make kvm-patches      what KVM does without each of its patches, see'
 	@echo '                        Documentation/driver-api/uxive-kvm.rst'
+	@echo '  make series           the patches of Linux as series for mailing lists, in build/series'
 	@echo '  make clean            removes build/'
 	@echo '  make distclean        removes the cache too'
 	@echo '    UXIVE_MIRROR=       another Debian mirror than the host uses'
@@ -146,6 +147,9 @@ export UXIVE_MACHINE = $(MACHINE)
 export UXIVE_AFUS = $(AFUS)
 export UXIVE_PROFILE = $(PROFILE)
 
+series:
+	@python3 tools/testbed/series.py
+
 bench build check demo guests kvm-patches shell lint distclean:
 	@$(testbed) $@
 
@@ -166,7 +170,8 @@ modules modules_install:
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build $@' >&2
 	@false
 
-.PHONY: bench build check demo dist guests headers_install install kvm-patches lint run shell test uninstall
+.PHONY: bench build check demo dist guests headers_install install kvm-patches lint run series shell test \
+	uninstall
 endif
 
 .PHONY: clean distclean help modules modules_install

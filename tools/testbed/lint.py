@@ -18,11 +18,13 @@ import errnos
 import headers
 import helpers
 import interface
+import kvm
 import man
 import messages
 import pages
 import prose
 import recorded
+import series
 import suites
 import wrappers
 from cargo import OLDEST
@@ -47,6 +49,12 @@ TRACE = "trace.h"
 def tree(*patterns):
     return sorted(path for pattern in patterns for path in REPO.glob(pattern)
                   if "generated" not in path.name and not path.name.endswith(".mod.c"))
+
+
+def mailed(source):
+    """Complaints about the series that the patches are mailed as."""
+    shown = [(number, test) for number, _, test, *_ in kvm.SHOWN]
+    return "\n".join(series.check(source, shown, Path("/tmp/series")))
 
 
 def shell_files():
@@ -292,6 +300,8 @@ def lint(changed=False):
         Check("checkpatch of patches", tree("tools/testbed/patches/*.patch"),
               # The commits that they name are Linux's, whose git is not here.
               lambda paths: by("linux", checkpatch(source, paths, "--ignore=UNKNOWN_COMMIT_ID")), apart=True),
+        Check("series", tree("tools/testbed/patches/*.patch", "tools/testbed/series.*", "tools/testbed/kvm.py"),
+              lambda _: by("the tree", mailed(source))),
         Check("shellcheck", shell_files(), lambda paths: by("shellcheck", tool(["shellcheck", *paths])), apart=True),
         Check("errnos", [*tree(PAGES, "tools/testbed/errnos.py"), *c, *rust],
               lambda _: by("the tree", documented_errnos())),
