@@ -11,70 +11,16 @@
 #include "uxive_afu.h"
 #include "uxive_faults.h"
 #include "uxive_fixture.h"
-
-#include <consumer.h>
-
-#define CONSUMER	"/dev/consumer"
-#define MODULE		"/modules/consumer.ko"
+#include "uxive_guest.h"
 
 #define IRQS	4
-#define BIND	(UXIVE_SET_DATA_EVENTFD | UXIVE_SET_TRIGGER)
-#define BYPASS	(BIND | UXIVE_SET_BYPASS)
 #define MASK	(UXIVE_SET_DATA_NONE | UXIVE_SET_MASK)
 #define UNMASK	(UXIVE_SET_DATA_NONE | UXIVE_SET_UNMASK)
-
-static int bind_bypass(int fd, int slot, int efd)
-{
-	__s32 fds[] = { efd };
-
-	return ux_set_irqs(fd, BYPASS, slot, 1, fds);
-}
 
 #define EXPECT_SET_IRQS(error, ...)						\
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, error, ux_set_irqs(__VA_ARGS__))
 #define EXPECT_BYPASS(error, fd, slot, efd)					\
 	EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, error, bind_bypass(fd, slot, efd))
-
-static int guest_open(void)
-{
-	return open(CONSUMER, O_RDWR | O_CLOEXEC);
-}
-
-static int guest_call(int guest, unsigned int call, long argument)
-{
-	int ret = ioctl(guest, call, argument);
-
-	return ret < 0 ? -errno : ret;
-}
-
-static int guest_register(int guest, int efd)
-{
-	return guest_call(guest, CONSUMER_REGISTER, efd);
-}
-
-static int guest_unregister(int guest)
-{
-	return guest_call(guest, CONSUMER_UNREGISTER, 0);
-}
-
-static bool guest_has(int guest)
-{
-	return guest_call(guest, CONSUMER_CONNECTED, 0);
-}
-
-/* All events until none is under way: the guest takes what has come. */
-static int guest_take(int guest)
-{
-	return guest_call(guest, CONSUMER_TAKE, 0);
-}
-
-/* Waits for an event, and takes those that have come. */
-static int guest_wait(int guest)
-{
-	int taken = 0;
-
-	return becomes((taken = guest_take(guest)) > 0, true) ? taken : 0;
-}
 
 /* The word at the end of its line in fdinfo. */
 static bool is_shown(int fd, int slot, const char *state)
@@ -94,11 +40,6 @@ static bool is_in_debugfs(int fd, int slot, const char *state)
 	return debug_lines("slots", start, line, sizeof(line)) == 1 && strstr(line, state);
 }
 
-static bool switch_bypass(bool on)
-{
-	return !limit_set("bypass", on);
-}
-
 FIXTURE(bypass) {
 	struct bells bells;
 	struct use before;
@@ -112,7 +53,7 @@ FIXTURE(bypass) {
 FIXTURE_SETUP(bypass)
 {
 	catch_touches();
-	ASSERT_EQ(0, module_load(MODULE));
+	ASSERT_EQ(0, module_load(CONSUMER_MODULE));
 	self->was_on = limit_get("bypass");
 	ASSERT_LE(0, self->was_on);
 	ASSERT_TRUE(switch_bypass(true));
