@@ -17,12 +17,14 @@
 //! [`AfuContext`]. Under it are taken, one at a time: `inserting` of a client's mapping and of each view
 //! of it; the `views` of the mapping, for a look-up; the `i_mmap_rwsem` of these; and its event log. The
 //! mutex of the store in [`Hardware`] is innermost,
-//! and taken under 1 of `file.rs` at most.
+//! and taken under 1 of `file.rs` at most. Neither is held when interrupts are taken from
+//! [guests](crate::bypass).
 
 pub(crate) mod descriptor;
 mod hardware;
 
 use crate::{
+    bypass::Bypasses,
     events::{
         Event,
         EventLog,
@@ -93,6 +95,8 @@ struct Client {
     events: Arc<EventLog>,
     /// Where the AFU's MMIO and all else is mapped.
     mapping: Arc<FileMapping>,
+    /// Its interrupts that guests can have.
+    bypasses: Arc<Bypasses>,
 }
 
 /// The state of a place, as the driver has asked the AFU for it.
@@ -145,6 +149,10 @@ impl Places {
     fn get(&mut self, index: u32) -> Result<&mut Place> {
         self.places.get_mut(index as usize).ok_or(EINVAL)
     }
+
+    fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.places.iter().filter_map(|place| place.client.as_ref())
+    }
 }
 
 /// The finding of a poll of an AFU.
@@ -179,31 +187,50 @@ struct State {
 }
 
 impl State {
-    /// Ends all contexts: their programs are told, and reach nothing any more. Returns whether that
-    /// was not done before. May sleep.
+    /// Ends all contexts: their programs and guests reach nothing any more, and programs are told.
+    /// Returns whether no other caller was first. May sleep.
     fn end(&self, reason: Gone) -> bool {
+        let is_first = self.close(reason);
+
+        // The others do this, too, so that none returns before all is over.
+        for index in 0..self.hardware.descriptor().contexts {
+            let bypasses = self.bypasses(index);
+
+            // Guests lose interrupts with no lock held.
+            if let Some(bypasses) = bypasses {
+                bypasses.end();
+            }
+        }
+        let reason = self.gone.as_ref().copied().unwrap_or(reason);
+        for client in self.places.lock().clients() {
+            client.events.end(Event::Gone(reason));
+        }
+        is_first
+    }
+
+    /// Closes all mappings. Returns whether that was not done before. May sleep.
+    fn close(&self, reason: Gone) -> bool {
         let places = self.places.lock();
 
-        // Under the lock, so that a second caller does not return before all is over.
         if !self.gone.populate(reason) {
             return false;
         }
-        let clients = || {
-            places
-                .places
-                .iter()
-                .filter_map(|place| place.client.as_ref())
-        };
-
-        // All of them before one is told, for a program may have several.
-        for client in clients() {
+        // All of them before pollers of one are woken, for a program may have several.
+        for client in places.clients() {
             client.mapping.begin_close();
         }
-        for client in clients() {
+        for client in places.clients() {
             client.mapping.close();
-            client.events.end(Event::Gone(reason));
         }
         true
+    }
+
+    /// Returns the interrupts that guests can have of the context in place `index`, if one is open there.
+    fn bypasses(&self, index: u32) -> Option<Arc<Bypasses>> {
+        let places = &mut *self.places.lock();
+        let client = places.get(index).ok()?.client.as_ref()?;
+
+        Some(client.bypasses.clone())
     }
 
     /// Ends all contexts of an AFU that is not there. May sleep.
@@ -467,12 +494,17 @@ pub(crate) struct AfuContext {
 
 impl AfuContext {
     /// Enters the context that has just been opened here: `events` are told of the AFU, and `mapping` is
-    /// closed with it.
+    /// closed and `bypasses` are ended with it.
     ///
     /// # Errors
     ///
     /// `ENODEV` if the AFU is gone.
-    pub(crate) fn enter(&self, events: Arc<EventLog>, mapping: Arc<FileMapping>) -> Result {
+    pub(crate) fn enter(
+        &self,
+        events: Arc<EventLog>,
+        mapping: Arc<FileMapping>,
+        bypasses: Arc<Bypasses>,
+    ) -> Result {
         {
             let places = &mut *self.afu.state.places.lock();
 
@@ -480,7 +512,11 @@ impl AfuContext {
             if self.afu.is_gone() {
                 return Err(ENODEV);
             }
-            places.get(self.index)?.client = Some(Client { events, mapping });
+            places.get(self.index)?.client = Some(Client {
+                events,
+                mapping,
+                bypasses,
+            });
         }
         self.afu.state.queue();
         Ok(())

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The interrupts of a context that guests can be given: those that are bound for irq bypass.
+//! The interrupts of a context that guests can be given: those that are bound for irq bypass. There are
+//! none any more when its AFU is gone.
 //!
 //! # Locks
 //!
 //! [`Bypasses::table`], a mutex, guards which interrupts these are. It is held while a producer is
 //! registered or unregistered, and so while a guest is given an interrupt or loses it. A call that frees
-//! an interrupt waits for it, and finds no guest after that. Of `file.rs` nothing is held where it is taken;
-//! 5 is taken under it, and given back before a producer is registered.
+//! an interrupt waits for it, and finds no guest after that, and so does the end of an AFU. Of `file.rs`
+//! and of `afu.rs` nothing is held where it is taken; 5 of `file.rs` is taken under it, and given back
+//! before a producer is registered.
 //!
 //! Under it the irq bypass manager takes its own mutex, one for all. With that the manager calls
 //! KVM, which takes the lock of the guest and, to tell the irq core, that of the interrupt's descriptor, a
@@ -28,7 +30,10 @@ use crate::{
         GuestSlot,
         Queue, //
     },
-    slot::ContextSlots, //
+    xive::{
+        GuestSource,
+        SourceKind, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -65,22 +70,35 @@ impl Drop for Bypass {
     }
 }
 
+/// Those of a context.
+struct Table {
+    /// By the index of the slot.
+    bypasses: RBTree<usize, Bypass>,
+    /// None is bound any more.
+    ended: bool,
+}
+
 /// The interrupts of a context that are bound for irq bypass.
 #[pin_data]
 pub(crate) struct Bypasses {
     /// How many there are, with one that is being bound.
     count: Atomic<usize>,
-    /// By the index of the slot. See the head of this file.
+    /// See the head of this file.
     #[pin]
-    table: Mutex<RBTree<usize, Bypass>>,
+    table: Mutex<Table>,
 }
 
 impl Bypasses {
     /// Makes the table of a context, without any.
     pub(crate) fn new() -> impl PinInit<Self> {
+        let table = Table {
+            bypasses: RBTree::new(),
+            ended: false,
+        };
+
         pin_init!(Self {
             count: Atomic::new(0),
-            table <- new_mutex!(RBTree::new(), "uxive_bypasses"),
+            table <- new_mutex!(table, "uxive_bypasses"),
         })
     }
 
@@ -115,21 +133,30 @@ impl Bypasses {
         }
     }
 
-    /// Makes events of slot `index` signal the eventfd to which there are two references, or go to a guest
-    /// that has the same. May sleep.
+    /// Takes all slots from guests that have them, and has none be bound any more. May sleep.
+    pub(crate) fn end(&self) {
+        let mut bypasses = self.lock();
+
+        bypasses.table.ended = true;
+        bypasses.unbind(0..usize::MAX);
+    }
+
+    /// Makes events of slot `index`, of which `source` returns the one that it has, signal the eventfd to
+    /// which there are two references, or go to a guest that has the same. May sleep.
     ///
     /// # Errors
     ///
-    /// - `EINVAL` if there is no such slot, it has two sources, or the program drains the queue.
+    /// - `ENODEV` if the AFU is gone.
+    /// - Those of `source`; `EINVAL` if there is no such slot, or the program drains the queue.
     /// - `EBUSY` if it is masked, or is bound for irq bypass already; or if another interrupt is bound so
     ///   to this eventfd.
     /// - `ENOMEM` if there is no memory, `EOPNOTSUPP` if the kernel has no irq bypass.
     /// - `ENXIO` if there is a guest, and it is not given the interrupt.
     pub(crate) fn bind(
         &self,
-        slots: &ContextSlots,
         queue: &Arc<Queue>,
         index: usize,
+        source: impl FnOnce() -> Result<(SourceKind, GuestSource)>,
         [own, shared]: [EventFd; 2],
         charge: Charge,
     ) -> Result {
@@ -137,15 +164,14 @@ impl Bypasses {
         // Declared before the guard: what is replaced is dropped after that.
         let mut eventfd = Some(own);
         let mut bound = self.lock();
+        if bound.table.ended {
+            return Err(ENODEV);
+        }
         // Before the slot is looked up: see `release`.
         let counted = Counted::new(&self.count);
 
-        let guest = {
-            let slots = slots.lock();
-            let (kind, source) = slots.get(index).ok_or(EINVAL)?.for_guest()?;
-
-            GuestSlot::new(queue.clone(), index, kind, source)
-        };
+        let (kind, source) = source()?;
+        let guest = GuestSlot::new(queue.clone(), index, kind, source);
         queue.begin_bypass(index)?;
         let mut bypass = Bypass {
             producer: None,
@@ -161,7 +187,7 @@ impl Bypasses {
         })?;
         bypass.producer = Some(producer);
         queue.exchange(index, &mut eventfd);
-        bound.table.insert(node.into_node(index, bypass));
+        bound.table.bypasses.insert(node.into_node(index, bypass));
         core::mem::forget(counted);
         Ok(())
     }
@@ -170,13 +196,13 @@ impl Bypasses {
 /// The interrupts of a context that are bound for irq bypass, while none comes or goes.
 pub(crate) struct LockedBypasses<'a> {
     count: &'a Atomic<usize>,
-    table: MutexGuard<'a, RBTree<usize, Bypass>>,
+    table: MutexGuard<'a, Table>,
 }
 
 impl LockedBypasses<'_> {
     /// Returns the first slot in `range` that is bound so.
     fn next(&self, range: &Range<usize>) -> Option<usize> {
-        let (&index, _) = self.table.cursor_lower_bound(&range.start)?.current();
+        let (&index, _) = (self.table.bypasses.cursor_lower_bound(&range.start)?).current();
 
         range.contains(&index).then_some(index)
     }
@@ -196,7 +222,7 @@ impl LockedBypasses<'_> {
     /// are. May sleep.
     pub(crate) fn unbind(&mut self, range: Range<usize>) {
         while let Some(index) = self.next(&range) {
-            drop(self.table.remove(&index));
+            drop(self.table.bypasses.remove(&index));
             self.count.fetch_sub(1, Relaxed);
         }
     }

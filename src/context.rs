@@ -85,8 +85,7 @@ pub(crate) struct Context {
     queue: SetOnce<Arc<Queue>>,
     slots: Arc<ContextSlots>,
     /// Those of them that guests can be given. Each is freed when it is none of these.
-    #[pin]
-    bypasses: Bypasses,
+    bypasses: Arc<Bypasses>,
     /// The events that the program has not read yet.
     events: Arc<EventLog>,
     /// Its files by which other programs ring it.
@@ -132,7 +131,7 @@ impl Context {
                 user,
                 queue: SetOnce::new(),
                 slots: Arc::pin_init(ContextSlots::new(layout.slots()), GFP_KERNEL_ACCOUNT)?,
-                bypasses <- Bypasses::new(),
+                bypasses: Arc::pin_init(Bypasses::new(), GFP_KERNEL_ACCOUNT)?,
                 events: EventLog::new(mapping.clone())?,
                 exports: Arc::pin_init(Exports::new(*id), GFP_KERNEL_ACCOUNT)?,
                 afu,
@@ -180,7 +179,7 @@ impl Context {
 
     /// Returns the interrupts that guests can be given.
     #[inline]
-    pub(crate) fn bypasses(&self) -> &Bypasses {
+    pub(crate) fn bypasses(&self) -> &Arc<Bypasses> {
         &self.bypasses
     }
 

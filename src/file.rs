@@ -184,7 +184,11 @@ impl ContextFile {
         }? Error)
         .pin_chain(|file| match file.context.afu() {
             None => Ok(()),
-            Some(place) => place.enter(file.context.events().clone(), file.mapping.clone()),
+            Some(place) => place.enter(
+                file.context.events().clone(),
+                file.mapping.clone(),
+                file.context.bypasses().clone(),
+            ),
         }))
     }
 
@@ -306,9 +310,11 @@ impl ContextFile {
             return Err(EOPNOTSUPP);
         }
         let queue = self.kernel_drained()?;
-        let (context, charge) = (&self.context, self.context.user().charge_bypass()?);
+        let charge = self.context.user().charge_bypass()?;
+        let slots = self.context.slots();
+        let source = || slots.lock().get(index).ok_or(EINVAL)?.for_guest();
 
-        (context.bypasses()).bind(context.slots(), queue, index, eventfds, charge)
+        (self.context.bypasses()).bind(queue, index, source, eventfds, charge)
     }
 
     /// Holds back events of those slots in `range` that are `chosen` by their place in it, if `masked`,

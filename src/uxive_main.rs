@@ -17,10 +17,10 @@
 //! | `device` | what all contexts share | registry, queue, limits |
 //! | `registry` | contexts, open or quarantined | context, afu, limits |
 //! | `context` | what a context owns, and its end | bypass, export, slot, afu, queue, limits, events, layout |
-//! | `bypass` | interrupts that guests can be given | slot, queue, limits |
 //! | `export` | pages lent to others, and their revocation | slot, queue, limits, layout, argument, command |
 //! | `slot` | an interrupt and its pages | afu, queue, limits, layout, slots |
-//! | `afu` | an AFU, and the contexts that it works for | limits, events |
+//! | `afu` | an AFU, and the contexts that it works for | bypass, limits, events |
+//! | `bypass` | interrupts that guests can be given | queue, limits |
 //! | `queue` | the event queue, and its drain | limits, events, layout |
 //! | `limits` | what users are charged for, and may have | counter, layout |
 //! | `events` | what there is to tell a program |  |

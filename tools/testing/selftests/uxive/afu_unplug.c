@@ -13,6 +13,7 @@
  */
 #include "uxive_afu.h"
 #include "uxive_faults.h"
+#include "uxive_guest.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -775,6 +776,77 @@ TEST_F(gone, a_full_log_has_room_for_the_end)
 	ASSERT_TRUE(stage_return(stage, variant->end));
 }
 
+/* Has the interrupt of a slot given to a guest. Returns the guest, or -1. */
+static int guest_of(int fd, int slot, int efd)
+{
+	int guest = guest_open();
+
+	if (guest >= 0 && !bind_bypass(fd, slot, efd) && !guest_register(guest, efd) &&
+	    guest_wait(guest) == 1)
+		return guest;
+	close(guest);
+	return -1;
+}
+
+TEST_F(gone, guests_have_its_interrupts_no_more)
+{
+	/* The first is a message. There is none for those beyond the slots of the AFU. */
+	static const int slots[] = { 0, SLOTS_EACH };
+	struct stage *stage = &self->stage;
+	int guests[ARRAY_SIZE(slots)];
+	long was_on = limit_get("bypass");
+	struct afu_context context;
+	__u64 offset, reason = 0;
+	__s32 efds[] = { event_new(), event_new() };
+	void *page;
+
+	ASSERT_EQ(0, module_load(CONSUMER_MODULE));
+	ASSERT_TRUE(switch_bypass(true));
+	ASSERT_TRUE(afu_context_open(&context, stage->functions));
+	ASSERT_EQ(0, afu_ims_alloc(context.fd, -1, &offset, NULL));
+	ASSERT_EQ(0, ux_alloc_at(context.fd, SLOTS_EACH, 1));
+	page = ux_map(context.fd, slot_offset(SLOTS_EACH), STRIDE);
+	ASSERT_NE(MAP_FAILED, page);
+	for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
+		guests[i] = guest_of(context.fd, slots[i], efds[i]);
+		ASSERT_LE(0, guests[i]);
+	}
+	for (int rings = 0; rings < 2; rings++) {
+		ASSERT_TRUE(afu_raise(context.mmio, 0));
+		ring(page);
+		/* The last is not ended by the guest. */
+		for (size_t i = 0; i < ARRAY_SIZE(slots) && !rings; i++)
+			ASSERT_EQ(1, guest_wait(guests[i]));
+	}
+	ASSERT_TRUE(stage_end(stage, variant->end));
+	ASSERT_EQ(0, read_gone(context.fd, &reason));
+	EXPECT_EQ(variant->reason, reason);
+	for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
+		EXPECT_FALSE(guest_has(guests[i])) TH_LOG("slot %d", slots[i]);
+		EXPECT_ERRNO(UXIVE_IOC_SET_IRQS, ENODEV,
+			     bind_bypass(context.fd, slots[i], efds[i]));
+		/* One event is sent when it comes back. */
+		EXPECT_LE(1, event_wait(efds[i]));
+		guest_take(guests[i]);
+	}
+	EXPECT_EQ(0, limit_get("bypasses"));
+	/* Nor does a guest that comes now get any. */
+	for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
+		EXPECT_EQ(0, guest_unregister(guests[i]));
+		EXPECT_EQ(0, guest_register(guests[i], efds[i]));
+		EXPECT_FALSE(guest_has(guests[i]));
+	}
+	munmap(page, STRIDE);
+	afu_context_close(&context);
+	for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
+		close(guests[i]);
+		close(efds[i]);
+	}
+	EXPECT_TRUE(switch_bypass(was_on));
+	EXPECT_EQ(0, module_unload("consumer"));
+	ASSERT_TRUE(stage_return(stage, variant->end));
+}
+
 /* A child that has a context and rings, until it is killed. */
 static pid_t holder_start(struct stage *stage, bool user_drain, bool half)
 {
@@ -1205,6 +1277,93 @@ TEST_F(afu, all_may_be_in_use_while_it_comes_and_goes)
 	       rounds, race.opened, race.refused, race.ended, race.signals, race.events);
 	EXPECT_EQ(0, race.wrong) TH_LOG("the last error was %d", race.error);
 	EXPECT_LT(0, race.ended + race.signals);
+}
+
+#define BINDERS	4
+
+/* Has an interrupt given to a guest and takes it back, until there is no AFU. */
+struct binder {
+	pthread_t thread;
+	int fd, slot, efd, guest;
+	atomic_long binds;
+	/* It was the guest's at the end. */
+	bool was_bound;
+	int error;
+};
+
+static void *binder_run(void *arg)
+{
+	struct binder *binder = arg;
+	int fd = binder->fd, slot = binder->slot, ret;
+
+	do {
+		ret = bind_bypass(fd, slot, binder->efd);
+		binder->was_bound = !ret;
+		atomic_fetch_add(&binder->binds, !ret);
+		if (!ret && slot != SLOTS_EACH)
+			ret = ux_bind(fd, slot_offset(slot), -1);
+		else if (!ret)
+			ret = ux_free(fd, slot_offset(slot)) ?: ux_alloc_at(fd, slot, 1);
+	} while (!ret);
+	binder->error = ret;
+	return NULL;
+}
+
+TEST_F(afu, guests_are_given_interrupts_while_it_goes)
+{
+	const int rounds = fewer_with_lockdep(50, 25);
+	struct binder binders[BINDERS];
+	long was_on = limit_get("bypass"), binds = 0;
+	int taken = 0;
+
+	ASSERT_EQ(0, module_load(CONSUMER_MODULE));
+	ASSERT_TRUE(switch_bypass(true));
+	for (int i = 0; i < BINDERS; i++) {
+		binders[i].guest = guest_open();
+		binders[i].efd = event_new();
+		ASSERT_EQ(0, guest_register(binders[i].guest, binders[i].efd));
+	}
+	for (int round = 0; round < rounds; round++) {
+		int fd = afu_open(self->function);
+		__u64 offset;
+
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, afu_ims_alloc(fd, -1, &offset, NULL));
+		ASSERT_EQ(0, ux_alloc_at(fd, SLOTS_EACH, BINDERS - 1));
+		for (int i = 0; i < BINDERS; i++) {
+			struct binder *binder = &binders[i];
+
+			binder->fd = fd;
+			binder->slot = i ? SLOTS_EACH + i - 1 : 0;
+			atomic_store(&binder->binds, 0);
+			ASSERT_EQ(0, pthread_create(&binder->thread, NULL, binder_run, binder));
+		}
+		for (int i = 0; i < BINDERS; i++)
+			EXPECT_TRUE(becomes(atomic_load(&binders[i].binds) > 0, true));
+		progress();
+		usleep(round * 10000 / rounds);
+		ASSERT_EQ(0, afu_unbind(self->function));
+		for (int i = 0; i < BINDERS; i++) {
+			EXPECT_FALSE(guest_has(binders[i].guest));
+			pthread_join(binders[i].thread, NULL);
+			EXPECT_EQ(-ENODEV, binders[i].error);
+			EXPECT_FALSE(guest_has(binders[i].guest));
+			binds += atomic_load(&binders[i].binds);
+			taken += binders[i].was_bound;
+			guest_take(binders[i].guest);
+		}
+		EXPECT_EQ(0, limit_get("bypasses"));
+		close(fd);
+		ASSERT_EQ(0, afu_bind(self->function));
+	}
+	TH_LOG("%d rounds, bound %ld times, %d were a guest's at the end", rounds, binds, taken);
+	EXPECT_LT(0, taken);
+	for (int i = 0; i < BINDERS; i++) {
+		close(binders[i].guest);
+		close(binders[i].efd);
+	}
+	EXPECT_TRUE(switch_bypass(was_on));
+	EXPECT_EQ(0, module_unload("consumer"));
 }
 
 /* Errors of an AFU. */
