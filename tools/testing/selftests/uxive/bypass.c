@@ -566,35 +566,150 @@ static void *fire_run(void *arg)
 	return NULL;
 }
 
+static bool fire_start(struct fire *fire)
+{
+	return !pthread_create(&fire->thread, NULL, fire_run, fire);
+}
+
+/* Waits until no event is under way. */
+static void fire_stop(struct fire *fire)
+{
+	atomic_store(&fire->stop, true);
+	pthread_join(fire->thread, NULL);
+	usleep(100000);
+	fire_events(fire);
+}
+
+/* It was the guest's, and the host's, while it was rung, and was given and taken back so often. */
+#define EXPECT_NO_RING_LOST(of, cycles) do {					\
+	struct fire *__fire = (of);						\
+	long __rings = atomic_load(&__fire->rings), __cycles = (cycles);	\
+	long __host = atomic_load(&__fire->host);				\
+	long __taken = atomic_load(&__fire->taken);				\
+										\
+	EXPECT_FALSE(atomic_load(&__fire->lost));				\
+	TH_LOG("%ld cycles, %ld rings, %ld events of the host, %ld of the guest",	\
+	       __cycles, __rings, __host, __taken);				\
+	EXPECT_LE(__rings, __host + __taken);					\
+	EXPECT_GE(__rings + 2 * __cycles, __host + __taken);			\
+	EXPECT_LT(0, __taken);							\
+	EXPECT_LT(0, __host);							\
+} while (0)
+
 TEST_F(bypass, loses_no_ring_while_a_guest_comes_and_goes)
 {
 	const int cycles = fewer_with_lockdep(10000, 1000);
 	struct fire fire = {
 		.bells = &self->bells, .guest = self->guest, .efd = self->efds[0],
 	};
-	long events, rings;
 
 	ASSERT_EQ(0, bind_bypass(self->bells.fd, 0, self->efds[0]));
-	ASSERT_EQ(0, pthread_create(&fire.thread, NULL, fire_run, &fire));
+	ASSERT_TRUE(fire_start(&fire));
 	for (int cycle = 0; cycle < cycles && !atomic_load(&fire.lost); cycle++) {
 		progress();
 		EXPECT_EQ(0, guest_register(self->guest, self->efds[0]));
 		EXPECT_EQ(0, guest_unregister(self->guest));
 	}
-	atomic_store(&fire.stop, true);
-	pthread_join(fire.thread, NULL);
-	EXPECT_FALSE(atomic_load(&fire.lost));
-	usleep(100000);
-	fire_events(&fire);
-	rings = atomic_load(&fire.rings);
-	events = atomic_load(&fire.host) + atomic_load(&fire.taken);
-	TH_LOG("%d cycles, %ld rings, %ld events of the host, %ld of the guest", cycles, rings,
-	       atomic_load(&fire.host), atomic_load(&fire.taken));
-	EXPECT_LE(rings, events);
-	EXPECT_GE(rings + 2 * cycles, events);
-	/* It was the guest's, and the host's, while it was rung. */
-	EXPECT_LT(0, atomic_load(&fire.taken));
-	EXPECT_LT(0, atomic_load(&fire.host));
+	fire_stop(&fire);
+	EXPECT_NO_RING_LOST(&fire, cycles);
+}
+
+/* New ones, whose escalation comes to another CPU than the first, which cannot go. That, or -1. */
+static int bells_elsewhere(struct bells *bells)
+{
+	int irq = -1, cpu = 0;
+
+	for (int tries = 0; tries < 100 && cpu <= 0; tries++) {
+		bells_close(bells);
+		if (!bells_open(bells, IRQS) || !becomes(escalations(&irq, 1), 1) ||
+		    bells_mute(bells) != -1)
+			return -1;
+		times_fired_on(irq, &cpu);
+	}
+	return cpu;
+}
+
+TEST_F(bypass, outlives_the_cpu_that_the_escalation_came_to)
+{
+	const int turns = fewer_with_lockdep(10, 4);
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "there is one CPU only");
+	for (int turn = 0; turn < turns; turn++) {
+		/* It is the guest's before the CPU goes, and the host's before that is back. */
+		bool given = turn & 1, taken_back = turn & 2;
+		int cpu = bells_elsewhere(&self->bells);
+
+		ASSERT_LT(0, cpu);
+		ASSERT_EQ(0, bind_bypass(self->bells.fd, 0, self->efds[0]));
+		ASSERT_EQ(0, given ? guest_register(self->guest, self->efds[0]) : 0);
+		/* On its way to wherever it goes. */
+		ring(self->bells.window);
+		ASSERT_EQ(0, cpu_online(cpu, false));
+		ASSERT_EQ(0, given ? 0 : guest_register(self->guest, self->efds[0]));
+		ASSERT_LE(1, guest_wait(self->guest));
+		EXPECT_OF_GUEST(self->efds[0]);
+		ASSERT_EQ(0, taken_back ? guest_unregister(self->guest) : 0);
+		if (taken_back)
+			EXPECT_OF_HOST(self->efds[0]);
+		ASSERT_EQ(0, cpu_online(cpu, true));
+		ASSERT_EQ(0, taken_back ? 0 : guest_unregister(self->guest));
+		EXPECT_OF_HOST(self->efds[0]);
+		ASSERT_EQ(0, guest_register(self->guest, self->efds[0]));
+		EXPECT_OF_GUEST(self->efds[0]);
+		ASSERT_EQ(0, guest_unregister(self->guest));
+		EXPECT_LE(1, event_wait(self->efds[0]));
+		progress();
+	}
+}
+
+/* A CPU that goes and comes, once. */
+struct leave {
+	pthread_t thread;
+	int cpu, error;
+	atomic_bool is_over;
+};
+
+static void *leave_run(void *arg)
+{
+	struct leave *leave = arg;
+
+	leave->error = cpu_online(leave->cpu, false) ?: cpu_online(leave->cpu, true);
+	atomic_store(&leave->is_over, true);
+	return NULL;
+}
+
+TEST_F(bypass, loses_no_ring_to_a_cpu_that_goes_while_a_guest_comes_and_goes)
+{
+	const int turns = fewer_with_lockdep(20, 5);
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "there is one CPU only");
+	for (int turn = 0; turn < turns; turn++) {
+		struct leave leave = { .cpu = bells_elsewhere(&self->bells) };
+		struct fire fire = {
+			.bells = &self->bells, .guest = self->guest, .efd = self->efds[0],
+		};
+		long cycles = 0, meanwhile = 0;
+
+		ASSERT_LT(0, leave.cpu);
+		ASSERT_EQ(0, bind_bypass(self->bells.fd, 0, self->efds[0]));
+		ASSERT_TRUE(fire_start(&fire));
+		ASSERT_EQ(0, pthread_create(&leave.thread, NULL, leave_run, &leave));
+		do {
+			EXPECT_EQ(0, guest_register(self->guest, self->efds[0]));
+			EXPECT_EQ(0, guest_unregister(self->guest));
+			cycles++;
+			if (!atomic_load(&leave.is_over))
+				meanwhile = cycles;
+		} while (!atomic_load(&fire.lost) && (cycles < 10 || meanwhile == cycles));
+		pthread_join(leave.thread, NULL);
+		fire_stop(&fire);
+		EXPECT_EQ(0, leave.error);
+		EXPECT_NO_RING_LOST(&fire, cycles);
+		EXPECT_LT(0, meanwhile);
+		progress();
+	}
 }
 
 struct visitor {

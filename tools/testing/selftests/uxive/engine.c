@@ -444,54 +444,6 @@ static bool burst_open(int *fd, int efd, void **pages)
 	return event_wait(efd) > 0;
 }
 
-/* The Linux interrupts of escalations; returns how many there are. */
-static int escalations(int *irqs, int max)
-{
-	FILE *file = fopen("/proc/interrupts", "r");
-	char line[512];
-	int count = 0, irq;
-
-	while (file && fgets(line, sizeof(line), file)) {
-		char *name = strrchr(line, ' ');
-
-		if (!name || strncmp(name, " uxive-", 7) || sscanf(line, "%d:", &irq) != 1)
-			continue;
-		if (count < max)
-			irqs[count] = irq;
-		count++;
-	}
-	if (file)
-		fclose(file);
-	return count;
-}
-
-/* How often a Linux interrupt came, on all CPUs together, and on which one: it stays there. */
-static long times_fired_on(int irq, int *cpu)
-{
-	FILE *file = fopen("/proc/interrupts", "r");
-	long sum = 0, count;
-	char line[512];
-	int number, at;
-
-	*cpu = -1;
-	while (file && fgets(line, sizeof(line), file)) {
-		char *next = line;
-		int column = 0;
-
-		if (sscanf(next, "%d:%n", &number, &at) != 1 || number != irq)
-			continue;
-		for (next += at; sscanf(next, "%ld%n", &count, &at) == 1; next += at) {
-			sum += count;
-			if (count)
-				*cpu = column;
-			column++;
-		}
-	}
-	if (file)
-		fclose(file);
-	return sum;
-}
-
 static long times_fired(int irq)
 {
 	int cpu;
@@ -510,7 +462,7 @@ TEST_F(engine, a_storm_does_not_starve_another_context)
 	void *pages;
 	const int rings = fewer_with_lockdep(1000, 100);
 	long first, last, events, runs, amid = 0;
-	int irq;
+	int irq = -1;
 
 	/* Others may be on their way out. */
 	ASSERT_TRUE(becomes(escalations(NULL, 0), 0));
@@ -623,7 +575,7 @@ TEST_F(engine, real_time_programs_do_not_hold_up_events)
 {
 	const int rings = fewer_with_lockdep(RT_RINGS, 100), tries = 20;
 	int fd = ux_open(), efd = event_new(), first = event_new();
-	int cpus = sysconf(_SC_NPROCESSORS_ONLN), irq, busy, own;
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN), irq = -1, busy, own;
 	struct spinner spinners[MAX_CPUS] = {};
 	static int waiters[RT_WAITERS];
 	int epoll = epoll_create1(EPOLL_CLOEXEC), turn = 0;

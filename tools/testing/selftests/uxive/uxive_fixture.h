@@ -260,6 +260,54 @@ static inline void storm_stop(struct storm *storm)
 	pthread_join(storm->thread, NULL);
 }
 
+/* The Linux interrupts of escalations; returns how many there are. */
+static inline int escalations(int *irqs, int max)
+{
+	FILE *file = fopen("/proc/interrupts", "r");
+	char line[512];
+	int count = 0, irq;
+
+	while (file && fgets(line, sizeof(line), file)) {
+		char *name = strrchr(line, ' ');
+
+		if (!name || strncmp(name, " uxive-", 7) || sscanf(line, "%d:", &irq) != 1)
+			continue;
+		if (count < max)
+			irqs[count] = irq;
+		count++;
+	}
+	if (file)
+		fclose(file);
+	return count;
+}
+
+/* How often a Linux interrupt came, on all CPUs together, and on which one: it stays there. */
+static inline long times_fired_on(int irq, int *cpu)
+{
+	FILE *file = fopen("/proc/interrupts", "r");
+	long sum = 0, count;
+	char line[512];
+	int number, at;
+
+	*cpu = -1;
+	while (file && fgets(line, sizeof(line), file)) {
+		char *next = line;
+		int column = 0;
+
+		if (sscanf(next, "%d:%n", &number, &at) != 1 || number != irq)
+			continue;
+		for (next += at; sscanf(next, "%ld%n", &count, &at) == 1; next += at) {
+			sum += count;
+			if (count)
+				*cpu = column;
+			column++;
+		}
+	}
+	if (file)
+		fclose(file);
+	return sum;
+}
+
 /* Takes each CPU but the first down and up, in turn. */
 struct hotplug {
 	pthread_t thread;
