@@ -72,6 +72,8 @@ HELD = [part("held", "uxive", "write_0 ring_0 storm_0 write_10000 ring_10000 sto
                               "held_trigger held_mask held_unmask held_fdinfo held_export held_free_many "
                               "held_free_all held_alloc held_find")]
 GUESTS = [part("guests", "uxive ioeventfd", "guest_send guest_to_guest guest_to_host host_send host_to_guest")]
+# On a machine of two CPUs.
+GUESTS_BESIDE = [part("guests", "uxive ioeventfd", "guest_to_idle_cpu")]
 MEMORY = [part("memory", "ocxl uxive", "memory_context memory_context_with_one memory_interrupt")]
 
 # Ways to send a message from one process to another: the driver and the operations, see pingpong.c.
@@ -105,6 +107,7 @@ TARGETS = {
     "first_touch_at_16384": (1.2, "first_touch"),
     "ring_read_at_16384": (1.2, "ring_read"),
     "guest_to_host": (1, "ioeventfd"),
+    "guest_to_idle_cpu": (1 / 2, "ioeventfd"),
     "host_to_guest": (1, "ioeventfd"),
     # A handler signals one eventfd at least, and that is as long as there are waiters.
     "storm_10000": (1.1, "ring_10000"),
@@ -146,12 +149,12 @@ class Result:
     unit: str
 
 
-def run_jobs(name, append, kernel, files, jobs, model, extra=()):
+def run_jobs(name, append, kernel, files, jobs, model, extra=(), cpus=1):
     """Boots a machine that measures, and runs the jobs. Returns what each printed, empty for those that failed, and what failed."""
     name = f"bench-{name}"
     token = new_token()
     image = initramfs(kernel.path, name, files, "".join(map(job, range(len(jobs)), jobs)), token)
-    machine = Machine(name, kernel.path / "vmlinux", image, append, cpus=1,
+    machine = Machine(name, kernel.path / "vmlinux", image, append, cpus=cpus,
                       accelerators=Accelerators(name, model.program, [AFU]))
     machine.command += [*ICOUNT, "-device", "edu,bus=pcie.1", *extra]
     say(f"booting {name}, output {shown(machine.output_log)}")
@@ -206,7 +209,7 @@ class GuestProgram(Made):
 
 
 def measure_guests(model):
-    """(operation, driver) → Result of GUESTS, and what failed."""
+    """(operation, driver) → Result of GUESTS and GUESTS_BESIDE, and what failed."""
     kernel = Kernel(Source(), "base")
     module = out_of_tree(kernel)
     program = GuestProgram(Programs(kernel))
@@ -215,9 +218,13 @@ def measure_guests(model):
     files = {"/modules/uxive.ko": module.ko, "/bin/bench-guests": program.program} | kvm_modules(kernel)
     jobs = [f"insmod /modules/{name}.ko" for name in ("uxive", "kvm", "kvm-hv")]
     jobs += [f"bench-guests {driver}" for each in GUESTS for driver in each.drivers]
-    outputs, failures = run_jobs("guests", "mitigations=off", kernel, files, jobs, model)
-    results, missing = read("guests", outputs, GUESTS)
-    return results, failures + missing
+    results, failures = {}, []
+    for name, parts, cpus in (("guests", GUESTS, 1), ("guests-beside", GUESTS_BESIDE, 2)):
+        outputs, failed = run_jobs(name, "mitigations=off", kernel, files, jobs, model, cpus=cpus)
+        measured, missing = read(name, outputs, parts)
+        results |= measured
+        failures += failed + missing
+    return results, failures
 
 
 class Bench:
@@ -341,7 +348,7 @@ def show_guests(guests):
     print("\nGuests of KVM, on the kernel base: instructions, beside KVM's ioeventfd and irqfd")
     table(["", "uxive", "ioeventfd", "ratio", "target", ""],
           [[name, *(f"{guests[name, driver].median:,}" if (name, driver) in guests else "–" for driver in each.drivers),
-            *verdict(guests, name)] for each in GUESTS for name in each.operations])
+            *verdict(guests, name)] for each in GUESTS + GUESTS_BESIDE for name in each.operations])
 
 
 def show(off, on, held, guests, memory):

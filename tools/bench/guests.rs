@@ -10,11 +10,23 @@
 //! - `guest_to_host`: from the store until `read()` of the eventfd returns in a thread of the host;
 //! - `host_send`: the host's store, or `write()` to the eventfd;
 //! - `host_to_guest`: from there until the handler begins in the guest, which was preempted.
+//!
+//! On a machine of two CPUs one more is measured, and only that:
+//!
+//! - `guest_to_idle_cpu`: as `guest_to_host`, but of a reader on the other CPU, which is idle. The guest goes
+//!   on meanwhile, and what it does itself is taken off.
 
 use core::arch::asm;
-use rustix::mm::ProtFlags;
+use rustix::{
+    mm::ProtFlags,
+    process::{
+        sched_setaffinity,
+        CpuSet, //
+    }, //
+};
 use std::{
     env,
+    fs,
     io,
     os::fd::AsFd,
     sync::Arc,
@@ -29,7 +41,8 @@ use uxive::{
 use vmm::{
     guest::{
         Times,
-        SLOT_SHOWN, //
+        SLOT_SHOWN,
+        TIME_ROUND, //
     },
     Call,
     Cpu,
@@ -46,6 +59,8 @@ const WARM_UP: usize = 8;
 const NUMBER: u32 = 0x20;
 /// An address of the guest that no memslot has.
 const HOLE: u64 = 5 << 40;
+/// An instruction takes so many ticks of the timebase, as a fraction.
+const TICKS: (u64, u64) = (1024, 1000);
 /// Long enough for everything else on the machine's only CPU to be done.
 const SETTLE: Duration = Duration::from_millis(10);
 
@@ -67,6 +82,14 @@ fn run_at_once() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Has this thread run on one CPU.
+fn pin_to_cpu(cpu: usize) {
+    let mut set = CpuSet::new();
+
+    set.set(cpu);
+    sched_setaffinity(None, &set).expect("a CPU");
 }
 
 /// The cost of reading the timebase.
@@ -203,6 +226,35 @@ fn guest_to_host(driver: &str, samples: &mut Samples) -> io::Result<()> {
     Ok(())
 }
 
+/// A guest that rings a thread on another CPU.
+fn guest_to_idle_cpu(driver: &str, samples: &mut Samples) -> io::Result<()> {
+    // Interrupts come to the reader's CPU.
+    fs::write("/proc/irq/default_smp_affinity", "1")?;
+    pin_to_cpu(0);
+    let (guest, mut cpus) = Guest::new(1)?;
+    let bell = Bell::new(driver, &guest, false)?;
+
+    for _ in 0..WARM_UP + N {
+        let (read, rounds) = thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                pin_to_cpu(1);
+                // The reader waits when this goes on.
+                thread::sleep(SETTLE);
+                store(&mut cpus[0], bell.page, u64::MAX)
+            });
+            bell.event.wait(None)?;
+            let (read, rounds) = (timebase(), guest.progress(0));
+            guest.stop(0);
+            running.join().expect("a guest").map(|()| (read, rounds))
+        })?;
+        guest.unstop(0);
+        let own = rounds * TIME_ROUND * TICKS.0 / TICKS.1;
+        let ticks = read - guest.times(0).sent;
+        samples.add("guest_to_idle_cpu", ticks.saturating_sub(own));
+    }
+    Ok(())
+}
+
 /// A thread of the host that rings a guest.
 fn host_to_guest(driver: &str, samples: &mut Samples) -> io::Result<()> {
     let (guest, mut cpus) = Guest::new(1)?;
@@ -234,9 +286,13 @@ fn main() -> io::Result<()> {
     let driver = env::args().nth(1).unwrap_or_default();
     let mut samples = Samples(Vec::new());
 
-    guest_to_guest(&driver, &mut samples)?;
-    guest_to_host(&driver, &mut samples)?;
-    host_to_guest(&driver, &mut samples)?;
+    if thread::available_parallelism()?.get() > 1 {
+        guest_to_idle_cpu(&driver, &mut samples)?;
+    } else {
+        guest_to_guest(&driver, &mut samples)?;
+        guest_to_host(&driver, &mut samples)?;
+        host_to_guest(&driver, &mut samples)?;
+    }
     samples.print(&driver);
     Ok(())
 }

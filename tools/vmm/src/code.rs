@@ -36,6 +36,9 @@ pub(crate) const CEDE: u64 = 0x2800;
 pub(crate) const PLAY: u64 = 0x2900;
 pub(crate) const TIME: u64 = 0x2a00;
 
+/// How many instructions a round of `TIME` has.
+pub const TIME_ROUND: u64 = 8;
+
 // The variables of a virtual CPU, by their offsets in its block.
 pub(crate) const STOP: usize = 0x00;
 pub(crate) const PROGRESS: usize = 0x08;
@@ -318,19 +321,23 @@ global_asm!(
     "   b vmm_waited",
 
     // time(page, taken): stores once, with the time before and behind. Takes interrupts until so many
-    // were taken, or it is stopped.
+    // were taken, or it is stopped, and counts the rounds of TIME_ROUND instructions until then.
     ".org vmm_guest_code + {TIME}",
     "   bl vmm_accept",
     "   mfmsr 4",
     "   ori 4, 4, 0x8000",
     "   mtmsrd 4, 1",
+    "   li 7, 0",
+    "   std 7, {PROGRESS}(13)",
     "   sync",
     "   mftb 5",
     "   std 5, 0(14)",
     "   mftb 6",
     "   std 5, {SENT}(13)",
     "   std 6, {STORED}(13)",
-    "1: ld 5, {STOP}(13)",
+    "1: addi 7, 7, 1",
+    "   std 7, {PROGRESS}(13)",
+    "   ld 5, {STOP}(13)",
     "   cmpdi 5, 0",
     "   bne vmm_waited",
     "   ld 5, {EVENTS}+{TAKEN}(13)",

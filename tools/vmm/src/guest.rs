@@ -25,6 +25,7 @@ use crate::{
         PAGE, //
     }, //
 };
+pub use code::TIME_ROUND;
 use core::sync::atomic::{
     AtomicU64,
     Ordering, //
@@ -263,7 +264,7 @@ pub enum Call {
         serve: bool,
     },
     /// Stores 8 bytes to a page once, and takes [`Times`]. Returns when so many interrupts were taken
-    /// in all, or it is stopped.
+    /// in all, or it is stopped; the rounds until then, of [`TIME_ROUND`] instructions, are progress.
     Time { page: u64, taken: u64 },
 }
 
