@@ -4,11 +4,12 @@
 tools/testing/suites says what must run. A boot runs the suites of one configuration as jobs, in the order of that list, and
 its console is searched for complaints. A suite that gives no result has failed.
 
-Two machines run at a time, or one beside a build: most tests keep one CPU busy. Those that hit race windows (`race`) have a
-boot of their own, and the host's cores to themselves. Those that have another kernel take the machine over (`kexec`) have a
-boot of their own, too, and that kernel, which is the same one, as a file.
+Two machines run at a time, or one beside a build, and three where there are six cores: most tests keep one CPU
+busy. Those that hit race windows (`race`) have a boot of their own, and the host's cores to themselves. Those that have another
+kernel take the machine over (`kexec`) have a boot of their own, too, and that kernel, which is the same one, as a file.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -44,14 +45,17 @@ NO_AFU = ["-device", "edu,bus=pcie.4"]
 # and an edu that does DMA anywhere in memory, as far as that bridge lets it.
 NEIGHBOURS = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1",
               "-device", f"edu,bus=pcie.1,addr=0.2,dma_mask={2**64 - 1}"]
+# Machines at a time: each has two CPUs or four, and 1.5 GiB or twice that.
+LANES = min(max(2, os.cpu_count() // 2), 3)
 # Modules of tools/testing/modules for the kernel base.
 BASE_MODULES = ["consumer", "hoarder", "producer"]
 
 
 class Configuration:
-    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp, -M and -m, its AFUs."""
+    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp, -M and -m, its AFUs. A whole run
+    deals its suites to so many `parts`, a machine each."""
 
-    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None, memory=None, afus=()):
+    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None, memory=None, afus=(), parts=1):
         self.name = name
         self.kernel = kernel
         self.builtin = module if isinstance(module, InTree) else None
@@ -62,6 +66,7 @@ class Configuration:
         self.machine = machine
         self.memory = memory
         self.afus = afus
+        self.parts = parts
         self.copy = BUILD / name / "vmlinux"
 
     def steps(self):
@@ -80,7 +85,8 @@ class Configuration:
 def configurations(source):
     base, debug = Kernel(source, "base"), Kernel(source, "debug")
     found = [
-        Configuration("debug", debug, out_of_tree(debug), afus=AFUS),
+        # Half of all the time is its.
+        Configuration("debug", debug, out_of_tree(debug), afus=AFUS, parts=3),
         # With pages of 64 KiB that takes long for each that is freed: not where most suites run.
         Configuration("debug-builtin", debug, InTree(debug, "y"), append="page_poison=1", afus=AFUS),
         # The same kernel has SELinux, which the others leave off.
@@ -145,18 +151,20 @@ def rust_tests(tests):
 
 @dataclass
 class Boot:
-    """A machine of a configuration, for these suites; if they are of OWN_BOOT it is `own` to that kind."""
+    """A machine of a configuration, for these suites; if they are of OWN_BOOT it is `own` to that kind. A `part` but the first
+    has a number."""
     configuration: Configuration
     suites: list
     own: str = ""
+    part: int = 0
     reported: set = field(default_factory=set)
 
     @property
     def name(self):
-        return "-".join(filter(None, ["test", self.configuration.name, self.own]))
+        return "-".join(filter(None, ["test", self.configuration.name, self.own, self.part and str(self.part + 1)]))
 
 
-def boots(configuration, suites):
+def boots(configuration, suites, whole):
     """Those that a configuration needs. The suites of kind `boot` are for each."""
     mine = [suite for suite in suites if configuration.name in suite.configurations]
     found = []
@@ -164,8 +172,16 @@ def boots(configuration, suites):
         those = [suite for suite in mine if suite.kind == "boot" or own == (suite.kind if suite.kind in OWN_BOOT else "")]
         # Where nothing else is asked for they have a boot, too.
         if any(suite.kind != "boot" for suite in those) or (those == mine and those and not own):
-            found.append(Boot(configuration, those, own))
+            parts = dealt(those, configuration.parts) if whole and not own else [those]
+            found += [Boot(configuration, part, own, number) for number, part in enumerate(parts)]
     return found
+
+
+def dealt(suites, parts):
+    """Parts of these suites, each in their order. Unit tests and planted defects are in the first."""
+    hands = [suite for suite in suites if suite.kind in ("kselftest", "script")]
+    part_of = {suite: number % parts for number, suite in enumerate(hands)}
+    return [[suite for suite in suites if suite.kind == "boot" or part_of.get(suite, 0) == part] for part in range(parts)]
 
 
 class Machines:
@@ -317,8 +333,8 @@ class Machines:
 
 
 class Schedule:
-    """Two threads: one boots machines, the other builds and then boots, too. The list's order decides between machines that are
-    built. They are daemons, so that an interrupted run ends at once."""
+    """LANES threads: one builds and then boots machines, the others boot them from the beginning. The list's order decides
+    between machines that are built. They are daemons, so that an interrupted run ends at once."""
 
     def __init__(self, machines, waiting):
         self.machines = machines
@@ -367,7 +383,8 @@ class Schedule:
                 self.turn.notify_all()
 
     def run(self, build):
-        threads = [threading.Thread(target=self.work, args=arguments, daemon=True) for arguments in ((), (build,))]
+        threads = [threading.Thread(target=self.work, args=arguments, daemon=True)
+                   for arguments in [(build,), *[()] * (LANES - 1)]]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -454,7 +471,7 @@ def run(results, suites, whole):
     policies = Policies(known["debug"].kernel)
     machines = Machines(results, suites, programs, model, tracing, modules, whole, policies)
     host = Host(results, suites, known, model)
-    every = [boot for configuration in wanted for boot in boots(configuration, suites)]
+    every = [boot for configuration in wanted for boot in boots(configuration, suites, whole)]
     failing = []
 
     def build():

@@ -18,6 +18,7 @@ from suites import Suite
 from testing import Boot, Machines, Schedule, boots
 
 SUITE = Suite("abi", "kselftest", ("base",), "")
+BASE = SimpleNamespace(name="base", parts=1)
 
 
 def boot(name="base", suites=(SUITE,)):
@@ -77,11 +78,20 @@ class Boots(unittest.TestCase):
     def test_some_have_a_boot_of_their_own(self):
         health, race = Suite("health", "boot", ("base",), ""), Suite("engine", "race", ("base",), "")
         kexec, other = Suite("kexec", "kexec", ("base",), ""), Suite("other", "kselftest", ("smp1",), "")
-        found = boots(SimpleNamespace(name="base"), [SUITE, race, health, kexec, other])
+        found = boots(BASE, [SUITE, race, health, kexec, other], True)
         self.assertEqual([(each.name, each.suites) for each in found],
                          [("test-base", [SUITE, health]), ("test-base-race", [race, health]),
                           ("test-base-kexec", [health, kexec])])
-        self.assertEqual(len(boots(SimpleNamespace(name="base"), [SUITE, health])), 1)
+        self.assertEqual(len(boots(BASE, [SUITE, health], True)), 1)
+
+    def test_a_whole_run_deals_many_suites_to_parts(self):
+        health, unit = Suite("health", "boot", ("base",), ""), Suite("uxive_queue", "kunit", ("base",), "")
+        planted = Suite("checkers", "checkers", ("base",), "")
+        others = [Suite(f"suite{number}", "kselftest", ("base",), "") for number in range(3)]
+        suites, parts = [unit, *others, health, planted], SimpleNamespace(name="base", parts=2)
+        self.assertEqual([(each.name, each.suites) for each in boots(parts, suites, True)],
+                         [("test-base", [unit, others[0], others[2], health, planted]), ("test-base-2", [others[1], health])])
+        self.assertEqual([each.suites for each in boots(parts, suites, False)], [suites])
 
 
 class InOrder(unittest.TestCase):
