@@ -131,6 +131,8 @@ help:
 	@echo
 	@echo 'The driver for a kernel of your own, configured with CONFIG_RUST:'
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build [modules_install|clean]'
+	@echo 'The driver as a part of a kernel, drivers/misc/uxive of its source:'
+	@echo '  make in-tree KSRC=DIR'
 	@echo
 	@echo 'For programs and the administrator (the command is built by cargo):'
 	@echo '  make install|uninstall [DESTDIR=] [PREFIX=/usr/local] [COMMAND=./uxive]'
@@ -162,6 +164,9 @@ run:
 clean:
 	rm -rf build
 
+in-tree:
+	@tools/install/in-tree '$(KSRC)'
+
 dist headers_install install uninstall:
 	@$(MAKE) --no-print-directory -f tools/install/Makefile $@
 
@@ -170,7 +175,7 @@ modules modules_install:
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build $@' >&2
 	@false
 
-.PHONY: bench build check demo dist guests headers_install install kvm-patches lint run series shell test \
+.PHONY: bench build check demo dist guests headers_install in-tree install kvm-patches lint run series shell test \
 	uninstall
 endif
 

@@ -30,6 +30,7 @@ SHOWN = REPO / "tools/uxive/examples"
 PROGRAMS = [TESTS, DEMO, GUESTS, SHOWN]
 MODULES = REPO / "tools/testing/modules"
 ROOMS = REPO / "tools/testing/host"
+INSTALL = REPO / "tools/install"
 LIBRARY = REPO / "tools/uxive/src/lib.rs"
 VERSION = tomllib.loads((REPO / "tools/uxive/Cargo.toml").read_text())["package"]["version"]
 LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
@@ -160,17 +161,18 @@ def test_modules(kernel, names=None):
 class InTree(Made):
     """The kernel with the driver as drivers/misc/uxive, CONFIG_UXIVE=`value`, continued from the kernel's own build.
 
-    The source is the kernel's, with three things mounted over it: our directory, and drivers/misc/Kconfig and Makefile
-    with one line more each. It lives in the kernel's entry of the cache, for a new clone to continue from.
+    The source shares its files with the kernel's, and has the driver laid into it as `make in-tree` does. It lives in the
+    kernel's entry of the cache, for a new clone to continue from.
     """
 
     def __init__(self, kernel, value):
         self.variant = f"{kernel.variant}-{'builtin' if value == 'y' else 'in-tree'}"
-        super().__init__(kernel.path.with_name(f"{kernel.path.name}-{value}"),
+        super().__init__(kernel.path.with_name(f"{kernel.path.name}-tree-{value}"),
                          f"building kernel {kernel.variant} with CONFIG_UXIVE={value}", f"kernel-{self.variant}.log",
-                         files(REPO, DRIVER))
+                         files(REPO, DRIVER), *((INSTALL / name).read_text() for name in ("in-tree", "MAINTAINERS")))
         self.kernel = kernel
         self.config = f"{kernel.config}\nCONFIG_UXIVE={value}\n"
+        self.source = self.path / "source"
         self.obj = self.path / "obj"
         self.ko = self.obj / "drivers/misc/uxive/uxive.ko"
 
@@ -178,20 +180,12 @@ class InTree(Made):
         return self.kernel.steps() + super().steps()
 
     def seed(self, step):
+        step.run(["cp", "-al", self.kernel.source.path, self.source])
         step.run(["cp", "-a", "--reflink=auto", self.kernel.path, self.obj])
 
     def make(self, step):
-        placed = self.path / "misc"
-        misc = self.kernel.source.path / "drivers/misc"
-        kconfig = (misc / "Kconfig").read_text().rstrip()
-        if not kconfig.endswith("endmenu"):
-            raise Failed("drivers/misc/Kconfig of this kernel does not end in endmenu: where to hook uxive in?")
-        kconfig = f'{kconfig.removesuffix("endmenu")}source "drivers/misc/uxive/Kconfig"\nendmenu\n'
-        makefile = (misc / "Makefile").read_text() + "obj-$(CONFIG_UXIVE) += uxive/\n"
-        write({"Kconfig": kconfig.encode(), "Makefile": makefile.encode()}, placed)
-        write(self.contents, placed / "uxive")
-        mounts = [(self.kernel.source.path, "/linux"), (self.obj, "/obj"),
-                  *((placed / name, f"/linux/drivers/misc/{name}") for name in ("Kconfig", "Makefile", "uxive"))]
+        step.run([INSTALL / "in-tree", self.source])
+        mounts = [(self.source, "/linux"), (self.obj, "/obj")]
         (self.obj / "fragments").write_text(self.config)
         step.run([*self.kernel.make, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"], mounts)
         check_config(self.config, (self.obj / ".config").read_text(), self.variant)

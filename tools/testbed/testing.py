@@ -25,7 +25,7 @@ import suites as table
 from afu import Accelerators, Afu
 from cargo import Cargo
 from console import complaints
-from driver import TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, VmmTests, out_of_tree, test_modules
+from driver import INSTALL, TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, VmmTests, out_of_tree, test_modules
 from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, kvm_modules, libraries, new_token
 from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
@@ -121,7 +121,39 @@ def build_suite(debug, debug_builtin, base_in_tree, by_gcc):
         "in_tree_built_in": "kernel/drivers/misc/uxive/uxive.ko" in builtin,
         "in_tree_built_in_makes_no_module": not debug_builtin.ko.exists(),
     }
+    checks |= laid_into(base_in_tree)
     return [Outcome(name, PASSED if good else FAILED) for name, good in checks.items()]
+
+
+# Of the kernel, with a line or more of ours when the driver is laid into its tree.
+PLACES = ["MAINTAINERS", "drivers/misc/Kconfig", "drivers/misc/Makefile", "tools/testing/selftests/Makefile",
+          "Documentation/userspace-api/ioctl/ioctl-number.rst",
+          *(f"Documentation/{place}/index.rst" for place in ("admin-guide", "driver-api", "userspace-api"))]
+# One of each kind.
+LAID = ["drivers/misc/uxive/src/uxive_main.rs", "include/uapi/misc/uxive.h", "Documentation/admin-guide/uxive.rst",
+        "Documentation/ABI/testing/sysfs-class-ocxl", "tools/testing/selftests/drivers/uxive/abi.c"]
+LIMIT = "/sys/class/misc/uxive/max_irqs_per_context"
+
+
+def laid_into(in_tree):
+    """Is all there in the tree that the driver was laid into, and do the kernel's own tools find it?"""
+    def said(*command):
+        return subprocess.run(command, capture_output=True, text=True, cwd=in_tree.source).stdout
+
+    def places():
+        return [(in_tree.source / name).read_bytes() for name in PLACES]
+
+    before = places()
+    again = subprocess.run([INSTALL / "in-tree", in_tree.source], capture_output=True)
+    kernels = [(in_tree.kernel.source.path / name).read_bytes() for name in PLACES]
+    maintained = [said("perl", "scripts/get_maintainer.pl", "--no-git", "--no-git-fallback", "-f", name) for name in LAID]
+    described = said("python3", "tools/docs/get_abi.py", "--dir", "Documentation/ABI", "search", "uxive")
+    return {
+        "in_tree_each_place_knows_of_it": all(ours != theirs for ours, theirs in zip(before, kernels)),
+        "in_tree_done_again_changes_nothing": again.returncode == 0 and before == places(),
+        "in_tree_each_file_has_its_maintainers": all(":UXIVE" in text for text in maintained),
+        "in_tree_its_limits_are_found_by_get_abi": LIMIT in described,
+    }
 
 
 def unit_tests():
