@@ -121,6 +121,7 @@ help:
 	@echo '  make build            builds all without running it'
 	@echo '  make lint             rustfmt, clippy, rustdoc, checkpatch, shellcheck, Sphinx, warnings,'
 	@echo '                        a test for every documented errno, a cause for each line of the log, plain sentences'
+	@echo '  make kunit            the unit tests, by kunit.py of the kernel'
 	@echo '  make kvm-patches      what KVM does without each of its patches, see'
 	@echo '                        Documentation/driver-api/uxive-kvm.rst'
 	@echo '  make series           the patches of Linux as series for mailing lists, in build/series'
@@ -152,7 +153,7 @@ export UXIVE_PROFILE = $(PROFILE)
 series:
 	@python3 tools/testbed/series.py
 
-bench build check demo guests kvm-patches shell lint distclean:
+bench build check demo guests kunit kvm-patches shell lint distclean:
 	@$(testbed) $@
 
 test:
@@ -175,8 +176,8 @@ modules modules_install:
 	@echo '  make KDIR=/lib/modules/$$(uname -r)/build $@' >&2
 	@false
 
-.PHONY: bench build check demo dist guests headers_install in-tree install kvm-patches lint run series shell test \
-	uninstall
+.PHONY: bench build check demo dist guests headers_install in-tree install kunit kvm-patches lint run series \
+	shell test uninstall
 endif
 
 .PHONY: clean distclean help modules modules_install

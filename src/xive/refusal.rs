@@ -93,6 +93,10 @@ impl LastRefusal {
 mod tests {
     use super::*;
     use crate::xive::Resource;
+    use kernel::time::{
+        delay::fsleep,
+        ClockSource, //
+    };
 
     const NO_VP: AllocError = AllocError::Exhausted(Resource::VirtualProcessor);
     const BROKEN: AllocError = AllocError::Other(EIO);
@@ -106,6 +110,14 @@ mod tests {
         });
 
         (result, asked)
+    }
+
+    /// Waits until times before now are times of the clock, too: it begins with the kernel, which may run these
+    /// tests at once.
+    fn wait_for_the_clock() {
+        while Monotonic::ktime_get() < REMEMBERED.as_nanos() {
+            fsleep(Delta::from_millis(20));
+        }
     }
 
     /// As if `last` had been `age` earlier.
@@ -124,6 +136,7 @@ mod tests {
 
     #[test]
     fn one_asks_when_it_is_over() {
+        wait_for_the_clock();
         let mut last = LastRefusal::default();
         assert_eq!((last.admit(), last.admit()), (Ok(()), Ok(())));
         last.remember(NO_VP);
@@ -156,6 +169,7 @@ mod tests {
 
     #[test]
     fn it_is_forgotten_after_a_second() {
+        wait_for_the_clock();
         let mut last = LastRefusal::default();
         last.remember(NO_VP);
         last = aged(last, REMEMBERED - Delta::from_millis(500));
@@ -166,6 +180,7 @@ mod tests {
 
     #[test]
     fn the_last_one_counts() {
+        wait_for_the_clock();
         let mut last = LastRefusal::default();
         last.remember(NO_VP);
         last = aged(last, REMEMBERED);

@@ -13,11 +13,12 @@ import os
 import re
 import shutil
 import tomllib
+from pathlib import Path
 
 import debs
 import rust
 from kernel import check_config, installed
-from steps import BUILD, Failed, REPO, Step
+from steps import BUILD, Failed, REPO, Step, in_mounts
 
 DRIVER = ["Kconfig", "Makefile", "src", "include"]
 SOURCES = {"", ".c", ".h", ".rs"}
@@ -30,7 +31,8 @@ SHOWN = REPO / "tools/uxive/examples"
 PROGRAMS = [TESTS, DEMO, GUESTS, SHOWN]
 MODULES = REPO / "tools/testing/modules"
 ROOMS = REPO / "tools/testing/host"
-INSTALL = REPO / "tools/install"
+# Lay the driver into a kernel's source.
+LAYING = [REPO / "tools/install/in-tree", REPO / "tools/install/MAINTAINERS"]
 LIBRARY = REPO / "tools/uxive/src/lib.rs"
 VERSION = tomllib.loads((REPO / "tools/uxive/Cargo.toml").read_text())["package"]["version"]
 LIBRARY_OPTIONS = ["--crate-name=uxive", '--cfg=feature="std"']
@@ -169,7 +171,7 @@ class InTree(Made):
         self.variant = f"{kernel.variant}-{'builtin' if value == 'y' else 'in-tree'}"
         super().__init__(kernel.path.with_name(f"{kernel.path.name}-tree-{value}"),
                          f"building kernel {kernel.variant} with CONFIG_UXIVE={value}", f"kernel-{self.variant}.log",
-                         files(REPO, DRIVER), *((INSTALL / name).read_text() for name in ("in-tree", "MAINTAINERS")))
+                         files(REPO, DRIVER), *map(Path.read_text, LAYING))
         self.kernel = kernel
         self.config = f"{kernel.config}\nCONFIG_UXIVE={value}\n"
         self.source = self.path / "source"
@@ -184,12 +186,39 @@ class InTree(Made):
         step.run(["cp", "-a", "--reflink=auto", self.kernel.path, self.obj])
 
     def make(self, step):
-        step.run([INSTALL / "in-tree", self.source])
+        step.run([LAYING[0], self.source])
         mounts = [(self.source, "/linux"), (self.obj, "/obj")]
         (self.obj / "fragments").write_text(self.config)
         step.run([*self.kernel.make, "-C", "/linux", "O=/obj", "KCONFIG_ALLCONFIG=/obj/fragments", "allnoconfig"], mounts)
         check_config(self.config, (self.obj / ".config").read_text(), self.variant)
         step.run([*self.kernel.make, "-C", "/obj", "vmlinux", "modules"], mounts)
+
+
+class KUnit(Made):
+    """The kernel's source with the driver laid into it, for the kernel's own kunit.py."""
+
+    def __init__(self, source):
+        super().__init__(source.entry / "kunit", "laying the driver into a kernel's source", "kunit.log", files(REPO, DRIVER),
+                         *map(Path.read_text, [*LAYING, REPO / ".kunitconfig"]))
+        self.kernel = source
+        self.source = self.path / "source"
+        self.obj = self.path / "obj"
+
+    def steps(self):
+        return self.kernel.steps() + super().steps()
+
+    def seed(self, step):
+        step.run(["cp", "-al", self.kernel.path, self.source])
+        self.obj.mkdir()
+
+    def make(self, step):
+        step.run([LAYING[0], self.source])
+
+    def command(self):
+        """Builds a kernel for a machine of QEMU that is no powernv, where all suites run that need no XIVE, and runs them."""
+        return in_mounts([(self.source, "/linux"), (self.obj, "/obj")], [
+            "env", "--chdir=/linux", "tools/testing/kunit/kunit.py", "run", "--arch=powerpcle", "--make_options=LLVM=1",
+            "--cross_compile=powerpc64le-linux-gnu-", "--kunitconfig=drivers/misc/uxive", "--build_dir=/obj"])
 
 
 class Rooms(Made):

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import recorded
 import testing
 from afu import Accelerators, parse
 from console import complaints
-from driver import DEMO, AfuModel, InTree, Programs, out_of_tree, test_modules
+from driver import DEMO, AfuModel, InTree, KUnit, Programs, out_of_tree, test_modules
 from guest import GUEST, Machine, initramfs, job, kvm_modules, libraries, new_token, program_files
 from kernel import VARIANTS, Kernel, Source
 from steps import BUILD, Failed, REPO, made, say, shown
@@ -131,6 +132,13 @@ def guests():
     return 1 if complained else 0
 
 
+def kunit():
+    tests = KUnit(Source())
+    with made(tests):
+        pass
+    return subprocess.run(tests.command()).returncode
+
+
 def run(program, *arguments):
     files = {f"/{Path(program).name}": BUILD / "run/program", **program_files(BUILD / "run/program")}
     command = shlex.join([f"/{Path(program).name}", *arguments, *shlex.split(setting("ARGS") or "")])
@@ -162,7 +170,7 @@ def bench():
 
 
 COMMANDS = {"bench": bench, "build": build, "check": testing.check, "demo": demo, "guests": guests,
-            "kvm-patches": kvm.kvm_patches, "lint": lint.lint, "run": run, "shell": shell, "test": testing.test}
+            "kunit": kunit, "kvm-patches": kvm.kvm_patches, "lint": lint.lint, "run": run, "shell": shell, "test": testing.test}
 
 
 def main():

@@ -25,7 +25,7 @@ import suites as table
 from afu import Accelerators, Afu
 from cargo import Cargo
 from console import complaints
-from driver import INSTALL, TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, VmmTests, out_of_tree, test_modules
+from driver import LAYING, TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, VmmTests, out_of_tree, test_modules
 from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, kvm_modules, libraries, new_token
 from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
@@ -144,7 +144,7 @@ def laid_into(in_tree):
         return [(in_tree.source / name).read_bytes() for name in PLACES]
 
     before = places()
-    again = subprocess.run([INSTALL / "in-tree", in_tree.source], capture_output=True)
+    again = subprocess.run([LAYING[0], in_tree.source], capture_output=True)
     kernels = [(in_tree.kernel.source.path / name).read_bytes() for name in PLACES]
     maintained = [said("perl", "scripts/get_maintainer.pl", "--no-git", "--no-git-fallback", "-f", name) for name in LAID]
     described = said("python3", "tools/docs/get_abi.py", "--dir", "Documentation/ABI", "search", "uxive")
