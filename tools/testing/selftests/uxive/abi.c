@@ -857,33 +857,47 @@ static void *place(const struct growing *call, __u32 size, size_t room)
 	return arg;
 }
 
+/* The context that calls are tried on, and its export: others once one has succeeded. */
+static int tried_fd = -1, tried_bell = -1;
+
+static void try_anew(const struct growing *call)
+{
+	tried_fd = ux_open();
+	if (call->drained && ux_user_drain(tried_fd, -1))
+		abort();
+	if (ux_fill(tried_fd, call->exports ? 1 : call->irqs))
+		abort();
+	if (call->exports) {
+		tried_bell = ux_export(tried_fd, 0, 1, NULL);
+		if (tried_bell < 0)
+			abort();
+	}
+}
+
 static int try_once(const struct growing *call, void *arg)
 {
 	unsigned int irqs = call->exports ? 1 : call->irqs;
-	int fd = ux_open(), bell = -1, fds, ret;
 	struct uxive_info info;
+	int fds, ret;
 
-	if (call->drained && ux_user_drain(fd, -1))
-		abort();
-	if (ux_fill(fd, irqs))
-		abort();
-	if (call->exports) {
-		bell = ux_export(fd, 0, 1, NULL);
-		if (bell < 0)
-			abort();
-	}
+	if (tried_fd < 0)
+		try_anew(call);
 	fds = fds_open();
-	ret = ux_ioctl(call->of_export ? bell : fd, call->cmd, arg);
+	ret = ux_ioctl(call->of_export ? tried_bell : tried_fd, call->cmd, arg);
 	if (!ret && call->cmd == UXIVE_IOC_RANGE)
 		close(((struct uxive_range *)arg)->fd);
 	if (!ret && call->cmd == UXIVE_IOC_EXPORT)
 		close(((struct uxive_export *)arg)->fd);
 	/* A call that fails leaves nothing. */
-	if (ret && (ux_count(fd) != (int)irqs || fds_open() != fds || ux_info(fd, &info) ||
-		    info.exports_total != call->exports))
+	if (ret && (ux_count(tried_fd) != (int)irqs || fds_open() != fds ||
+		    ux_info(tried_fd, &info) || info.exports_total != call->exports))
 		ret = -1000;
-	close(bell);
-	close(fd);
+	if (!ret) {
+		close(tried_bell);
+		close(tried_fd);
+		tried_bell = -1;
+		tried_fd = -1;
+	}
 	progress();
 	return ret;
 }
