@@ -3,7 +3,7 @@
 
 import unittest
 
-from policy import frame, variants
+from policy import classes_of, frame, variants
 
 RULES = """# allow no rule : this;
 type a_t;
@@ -13,6 +13,7 @@ allow c_t b_t : fd { use };
 allowxperm c_t a_t : anon_inode ioctl { 0x12 };
 """
 DUMMY = """class fd
+class socket
 class anon_inode
 
 sid kernel
@@ -20,6 +21,12 @@ sid kernel
 class fd
 {
 	use
+}
+
+class socket
+{
+	read
+	write
 }
 
 class anon_inode
@@ -48,8 +55,18 @@ class Variants(unittest.TestCase):
             self.assertTrue(not gone or gone not in less)
         self.assertIn("allow b_t a_t : anon_inode { map };\n", found["b_t.a_t.anon_inode.create"])
 
+    def test_there_are_the_classes_that_rules_name(self):
+        self.assertEqual(classes_of(RULES), ["anon_inode", "fd"])
+        text = frame(DUMMY, ["anon_inode", "fd"], RULES)
+        self.assertEqual(text.count("class fd\n"), 2)
+        self.assertEqual(text.count("class anon_inode\n{\n\tcreate\n}\n"), 1)
+        self.assertNotIn("socket", text)
+        # A variant has them all, whichever rule it lacks.
+        for less in variants(RULES).values():
+            self.assertEqual(frame(DUMMY, classes_of(RULES), less).count("class "), 4)
+
     def test_the_rest_is_the_kernels(self):
-        lines = frame(DUMMY, RULES).splitlines()
+        lines = frame(DUMMY, ["anon_inode", "fd"], RULES).splitlines()
         self.assertNotIn("policycap unknown;", lines)
         self.assertIn("allow base_t { base_t a_t } : fd *;", lines)
         self.assertIn("allow confined self : fd *;", lines)
