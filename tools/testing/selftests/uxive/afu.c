@@ -5,6 +5,7 @@
  * of an AFU what ocxl's have found, and each has its own part of the MMIO.
  */
 #include "uxive_afu.h"
+#include "uxive_edu.h"
 #include "uxive_faults.h"
 
 #define PAGE		(64UL << 10)
@@ -83,17 +84,6 @@ static bool offer(const struct afu_function *function)
 {
 	file_write("/sys/bus/pci/drivers_probe", function->address);
 	return afu_is_bound(function);
-}
-
-/* Whether a function may access memory; -1 if its configuration space cannot be read. */
-static int is_master(const struct afu_function *function)
-{
-	int fd = open(function_path(function, "config"), O_RDONLY | O_CLOEXEC), ret;
-	__u8 command = 0;
-
-	ret = pread(fd, &command, 1, 4) == 1 ? !!(command & 4) : -1;
-	close(fd);
-	return ret;
 }
 
 TEST_F(binding, only_who_is_asked_for_is_bound)
@@ -199,7 +189,7 @@ static bool is_refused(int log, const struct afu_function *function, const char 
 TEST_F(binding, what_can_program_dma_is_refused)
 {
 	struct afu_function edus[2], *edu = edus;
-	int count = pci_functions("0x1234 0x11e8", edus, 2);
+	int count = pci_functions(EDU_ID, edus, 2);
 
 	/* Not the neighbour of an AFU. */
 	while (count && edu->address[strlen(edu->address) - 1] != '0')
@@ -295,37 +285,6 @@ TEST_F(binding, its_dma_is_nobody_elses)
 	EXPECT_EQ(0, afu_override(function, ""));
 }
 
-/* QEMU's edu moves bytes between memory and a buffer of its own. Its registers are big-endian. */
-#define EDU_SOURCE	0x80
-#define EDU_TARGET	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-#define EDU_BUFFER	0x40000
-#define EDU_RUNS	1
-#define EDU_TO_MEMORY	2
-/* Where a device that is not confined finds all of the memory. */
-#define BYPASS		0x800000000000000ULL
-/* The frame of a page in /proc/self/pagemap. */
-#define FRAME		0x7fffffffffffffULL
-
-static void edu_write(void *edu, size_t offset, __u64 value)
-{
-	__atomic_store_n((__u64 *)(edu + offset), htobe64(value), __ATOMIC_RELAXED);
-}
-
-/* Where a page of this process lies in memory; 0 if that cannot be told. */
-static __u64 physical(const void *page)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	long size = sysconf(_SC_PAGESIZE);
-	__u64 entry = 0;
-
-	if (pread(fd, &entry, sizeof(entry), (__u64)page / size * sizeof(entry)) != sizeof(entry))
-		entry = 0;
-	close(fd);
-	return (entry & FRAME) * size;
-}
-
 /*
  * Has edu copy the 8 bytes at the begin of a page, there to or from there. Returns
  * whether it says that it has done so, and the page was where it was.
@@ -334,27 +293,8 @@ static bool edu_copies(void *edu, const __u64 *page, __u64 direction)
 {
 	__u64 memory = physical(page);
 
-	edu_write(edu, EDU_SOURCE, direction ? EDU_BUFFER : BYPASS + memory);
-	edu_write(edu, EDU_TARGET, direction ? BYPASS + memory : EDU_BUFFER);
-	edu_write(edu, EDU_COUNT, sizeof(*page));
-	__sync_synchronize();
-	edu_write(edu, EDU_COMMAND, direction | EDU_RUNS);
-	return becomes(be64toh(mmio_read64(edu, EDU_COMMAND)) & EDU_RUNS, 0) && memory &&
+	return edu_moves(edu, BYPASS + memory, sizeof(*page), direction) && memory &&
 	       physical(page) == memory;
-}
-
-/* Lets a function without a driver do DMA. */
-static bool make_master(const struct afu_function *function)
-{
-	int fd = open(function_path(function, "config"), O_RDWR | O_CLOEXEC);
-	__u8 command = 0;
-
-	if (pread(fd, &command, 1, 4) == 1) {
-		command |= 4;
-		pwrite(fd, &command, 1, 4);
-	}
-	close(fd);
-	return is_master(function) == 1;
 }
 
 /* Shown by a neighbour that the host bridge cannot tell from it, since the model does no DMA. */
