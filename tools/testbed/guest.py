@@ -23,6 +23,7 @@ GUEST = REPO / "tools/testbed/guest"
 COMMAND_LINE = "console=hvc0 panic=-1 rcupdate.rcu_cpu_stall_timeout=300"
 INTERPRETER = Path("/lib64/ld64.so.2")
 KVM = ["kvm.ko", "kvm-hv.ko"]
+VFIO = ["vfio.ko", "vfio_iommu_spapr_tce.ko", "pci/vfio-pci-core.ko", "pci/vfio-pci.ko"]
 # Of the C library and the compiler: the cross compiler's packages have the same files elsewhere.
 CROSS_LIBRARIES = Path("/usr/powerpc64le-linux-gnu/lib")
 
@@ -70,6 +71,12 @@ def kvm_modules(kernel):
     """KVM's modules, for initramfs(). The kernel bench has none."""
     names = () if kernel.variant == "bench" else KVM
     return {f"/modules/{name}": kernel.path / "arch/powerpc/kvm" / name for name in names}
+
+
+def vfio_modules(kernel):
+    """VFIO's modules likewise."""
+    names = () if kernel.variant == "bench" else VFIO
+    return {f"/modules/{Path(name).name}": kernel.path / "drivers/vfio" / name for name in names}
 
 
 def job(number, command):

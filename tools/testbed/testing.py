@@ -26,7 +26,7 @@ from afu import Accelerators, Afu
 from cargo import Cargo
 from console import complaints
 from driver import LAYING, TESTS, AfuModel, InTree, LibraryTests, Programs, Rooms, VmmTests, out_of_tree, test_modules
-from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, kvm_modules, libraries, new_token
+from guest import GUEST, DidNotComeUp, Hung, Machine, initramfs, job, kvm_modules, libraries, new_token, vfio_modules
 from kernel import Kernel, PreparedByGcc, Source, check_config
 from ktap import FAILED, PASSED, SKIPPED, Outcome
 from policy import Policies
@@ -47,15 +47,24 @@ NEIGHBOURS = ["-device", "virtio-rng-pci,bus=pcie.1,addr=0.1",
               "-device", f"edu,bus=pcie.1,addr=0.2,dma_mask={2**64 - 1}"]
 # Machines at a time: each has two CPUs or four, and 1.5 GiB or twice that.
 LANES = min(max(2, os.cpu_count() // 2), 3)
+# Devices for programs that own them by VFIO: behind one host bridge two PEs, in each an edu beside another function. VFIO does
+# not reset a device that has such a neighbour on its bus, which would take seconds.
+OWNED = ["-device", "x3130-upstream,id=owned,bus=pcie.2"]
+for pe in 0, 1:
+    OWNED += ["-device", f"xio3130-downstream,id=owned{pe},bus=owned,chassis=1,slot={pe}",
+              "-device", f"pcie-pci-bridge,id=pe{pe},bus=owned{pe}",
+              "-device", f"edu,bus=pe{pe},addr=1,dma_mask={2**64 - 1}",
+              "-device", f"virtio-rng-pci,bus=pe{pe},addr=2"]
 # Modules of tools/testing/modules for the kernel base.
 BASE_MODULES = ["consumer", "hoarder", "producer"]
 
 
 class Configuration:
-    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp, -M and -m, its AFUs. A whole run
-    deals its suites to so many `parts`, a machine each."""
+    """A kernel, how the driver comes into it, its command line, and the machine: QEMU's -smp, -M and -m, its AFUs, QEMU's options
+    for other devices. A whole run deals its suites to so many `parts`, a machine each."""
 
-    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None, memory=None, afus=(), parts=1):
+    def __init__(self, name, kernel, module=None, load=True, append="", cpus=None, machine=None, memory=None, afus=(),
+                 devices=(), parts=1):
         self.name = name
         self.kernel = kernel
         self.builtin = module if isinstance(module, InTree) else None
@@ -66,6 +75,7 @@ class Configuration:
         self.machine = machine
         self.memory = memory
         self.afus = afus
+        self.devices = devices
         self.parts = parts
         self.copy = BUILD / name / "vmlinux"
 
@@ -92,7 +102,7 @@ def configurations(source):
         # The same kernel has SELinux, which the others leave off.
         Configuration("selinux", debug, out_of_tree(debug), append="lsm=selinux", afus=AFUS[:1]),
         # Has memory for as many queues as the limits allow.
-        Configuration("base", base, out_of_tree(base), memory="3G", afus=AFUS[:1]),
+        Configuration("base", base, out_of_tree(base), memory="3G", afus=AFUS[:1], devices=OWNED),
         Configuration("smp4", base, out_of_tree(base), cpus="4,sockets=2", afus=AFUS),
         Configuration("power10", base, out_of_tree(base), machine="powernv10", afus=AFUS),
         Configuration("smp1", base, out_of_tree(base), append="threadirqs maxcpus=1", cpus="2,sockets=2"),
@@ -251,7 +261,7 @@ class Machines:
         files |= libraries(self.programs.tests) | self.programs.in_bin() | {"/bin/bind-afus": GUEST / "bind-afus"}
         if configuration.kernel.variant == "debug":
             files["/modules/ocxl.ko"] = configuration.kernel.path / "drivers/misc/ocxl/ocxl.ko"
-        files |= kvm_modules(configuration.kernel)
+        files |= kvm_modules(configuration.kernel) | vfio_modules(configuration.kernel)
         for module in self.modules_for(configuration):
             files[f"/modules/{module.ko.name}"] = module.ko
             files |= {f"/tests/{path.name}": path for path in module.top.iterdir() if path.name == "checkers"}
@@ -316,6 +326,7 @@ class Machines:
             machine.command += NO_AFU
         if len(configuration.afus) > 1:
             machine.command += NEIGHBOURS
+        machine.command += configuration.devices
         say(f"booting {name}, console {shown(machine.console_log)}")
         running, output, stamps, begun = None, b"", [], 0
         try:
