@@ -3,6 +3,7 @@
  * Promise: devices that do DMA are for the kernel's VFIO, which gives a program the device
  * whole, and the device the memory that the program maps for it, and no more. The driver
  * has no part in that: these tests hold the kernel to what the documentation says of it.
+ * A program waits for such a device and for interrupts of the driver in one place.
  *
  * By VFIO_SPAPR_TCE_v2_IOMMU, with two of QEMU's edu behind one host bridge, in two PEs,
  * each beside another function. A kernel without VFIO's modules, or a machine without
@@ -790,6 +791,23 @@ TEST_F(vfio, a_program_resets_the_pe_of_its_device)
 		EXPECT_REACHES(edu, PARCEL + 8, self->parcel + 1);
 		progress();
 	}
+}
+
+/* The one of the crate, which has uxive beside VFIO. */
+
+#define EXAMPLE		"/bin/example-dma"
+
+TEST_F(vfio, the_example_runs)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		/* Its errors are told. */
+		close(STDOUT_FILENO);
+		execl(EXAMPLE, EXAMPLE, self->edu[1].function.address, NULL);
+		_exit(127);
+	}
+	EXPECT_EQ(0, child_status(pid));
 }
 
 TEST_HARNESS_MAIN
